@@ -1,0 +1,3 @@
+//! The `todo-api` program.
+
+fn main() {}
