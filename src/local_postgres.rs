@@ -1,0 +1,133 @@
+//! A private PostgreSQL: a cluster under a directory of ours, for running with no configuration and for tests.
+//!
+//! ```text
+//! <directory>/todo-api.lock      held while a server uses the directory; holds its process id
+//! <directory>/postgres/          the cluster, owned by the account it runs as, 0700
+//! <directory>/postgres.socket/   its Unix socket, 0700; below the system's temporary directory where this path is too long
+//! <directory>/postgres.log       what it and its start have to say
+//! ```
+//!
+//! It listens on the Unix socket alone. Whoever may enter the socket's directory is let in without a password, which
+//! is the cluster's own account and root. Started by root, everything of the cluster runs as an unprivileged account.
+//!
+//! The lock decides who owns the cluster, so whatever is found while holding it was left behind: a healthy PostgreSQL
+//! of a server that was killed is taken over, a sick one is ended, and pid files, sockets and half-made clusters of
+//! processes that are gone are removed. Linux only: who is alive is read from `/proc`.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+mod account;
+mod cluster;
+mod directory;
+mod error;
+mod installation;
+mod socket;
+
+use self::account::Account;
+use self::cluster::Cluster;
+pub use self::error::Error;
+use self::installation::Installation;
+use self::socket::SocketDirectory;
+
+/// How long a clean shutdown may take (it writes a checkpoint) before a quick one, which costs a recovery, is taken.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Options of a cluster. They hold for one run of it, not for its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Whether a committed write survives a crash of the machine. `false` turns `fsync`, `synchronous_commit` and
+    /// `full_page_writes` off: faster, and for tests only, because a crash of the machine then loses the cluster.
+    pub durable: bool,
+    /// How many connections may be open at once, 1 to 262,143; none are held back for superusers.
+    pub max_connections: u32,
+}
+
+impl Default for Options {
+    /// Durable, 100 connections.
+    fn default() -> Self {
+        Options {
+            durable: true,
+            max_connections: 100,
+        }
+    }
+}
+
+/// A running private PostgreSQL. Dropping it stops it.
+#[derive(Debug)]
+pub struct LocalPostgres {
+    cluster: Cluster,
+    /// Held while PostgreSQL is ours; `None` once it is stopped.
+    lock: Option<File>,
+}
+
+impl LocalPostgres {
+    /// Starts the cluster in `directory`, which is made if it is missing, and so is the cluster (this takes seconds).
+    /// Returns when it takes connections and the database `todo` is there; a PostgreSQL left running by a server
+    /// that was killed is taken over if it is healthy and runs with the same options.
+    ///
+    /// Every wait is bounded: 3 minutes for making a cluster, 2 for a start that has to recover from a crash.
+    ///
+    /// # Errors
+    /// PostgreSQL is missing, too old or of another version than the cluster; the directory is in use by another server,
+    /// cannot be reached or written; a program failed. Nothing is left running then.
+    pub fn start(directory: &Path, options: Options) -> Result<LocalPostgres, Error> {
+        let directory = directory::make_directory(directory)?;
+        let lock = directory::take_lock(&directory)?;
+        let files = directory.join("postgres");
+        let account = Account::choose(&files)?;
+        account.reach(&directory)?;
+        let made_by = directory::cluster_version(&files)?;
+        let installation = Installation::find(&account, &files, made_by)?;
+        let socket = SocketDirectory::make(&directory, &account)?;
+        let cluster = Cluster {
+            directory,
+            files,
+            account,
+            installation,
+            socket,
+        };
+        // From here on an early return drops this, which stops whatever runs.
+        let local = LocalPostgres {
+            cluster,
+            lock: Some(lock),
+        };
+        local.cluster.remove_half_made();
+        if made_by.is_none() {
+            local.cluster.make(options)?;
+        }
+        local.cluster.start_or_adopt(options)?;
+        local.cluster.make_database()?;
+        Ok(local)
+    }
+
+    /// The address of the database, as the `postgres` crate and libpq read it:
+    /// `postgresql://todo@/todo?host=<percent-encoded directory of the socket>`. It holds no secret.
+    pub fn url(&self) -> String {
+        self.cluster.socket.url(cluster::NAME)
+    }
+
+    /// Stops PostgreSQL: open connections are closed, transactions that have not committed are rolled back, and a
+    /// checkpoint is written. Takes at most a minute. Does nothing when it is stopped already.
+    ///
+    /// # Errors
+    /// PostgreSQL would not go away; it may be tried again.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        self.cluster.halt(STOP_LIMIT)?;
+        self.cluster.socket.remove_if_temporary();
+        self.lock = None;
+        Ok(())
+    }
+}
+
+impl Drop for LocalPostgres {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            log::warn!("{error}");
+        }
+    }
+}

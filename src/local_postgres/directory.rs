@@ -1,0 +1,109 @@
+//! What lies in the directory: its lock, the cluster's version, its pid file.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use super::{Error, installation};
+
+/// Makes the directory, for its owner alone, if it is missing. Returns its absolute path.
+pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, Error> {
+    let make = || {
+        if directory.as_os_str().as_bytes().contains(&b'\n') {
+            // PostgreSQL keeps the path on a line of its pid file.
+            let problem = "PostgreSQL cannot have a line break in the path";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        if let Some(parent) = directory.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(0o700).create(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => directory.canonicalize(),
+        }
+    };
+    make().map_err(|e| Error::io("make", directory, &e))
+}
+
+/// Takes the lock that makes the directory ours until the file is closed.
+pub(super) fn take_lock(directory: &Path) -> Result<File, Error> {
+    let path = directory.join("todo-api.lock");
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let mut lock = open.map_err(|e| Error::io("open", &path, &e))?;
+    match lock.try_lock() {
+        Ok(()) => {
+            let write = lock
+                .set_len(0)
+                .and_then(|()| writeln!(lock, "{}", process::id()));
+            write.map_err(|e| Error::io("write to", &path, &e))?;
+            Ok(lock)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let holder = || {
+                let mut text = String::new();
+                (&lock).seek(SeekFrom::Start(0)).ok()?;
+                (&lock).take(32).read_to_string(&mut text).ok()?;
+                text.trim().parse().ok()
+            };
+            // Who holds the lock may not have written its number yet.
+            let process = holder().or_else(|| {
+                thread::sleep(Duration::from_millis(50));
+                holder()
+            });
+            Err(Error::in_use(directory, process))
+        }
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path, &error)),
+    }
+}
+
+/// The major version that made the cluster; `None` when there is no cluster yet.
+pub(super) fn cluster_version(cluster: &Path) -> Result<Option<u32>, Error> {
+    let path = cluster.join("PG_VERSION");
+    match fs::read_to_string(&path) {
+        Ok(text) => match installation::leading_number(&text) {
+            Some(major) => Ok(Some(major)),
+            None => Err(Error::not_a_cluster(cluster)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_dir(cluster) {
+            // An empty directory gives way to the new cluster.
+            Ok(mut entries) => entries
+                .next()
+                .map_or(Ok(None), |_| Err(Error::not_a_cluster(cluster))),
+            Err(_) => Ok(None),
+        },
+        Err(error) => Err(Error::io("read", &path, &error)),
+    }
+}
+
+/// The process id in the cluster's pid file. A negative one is that of somebody repairing it in single-user mode,
+/// which is left for PostgreSQL to judge.
+pub(super) fn recorded_pid(cluster: &Path) -> Option<u32> {
+    fs::read_to_string(cluster.join("postmaster.pid"))
+        .ok()?
+        .lines()
+        .next()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Removes a file if it is there.
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path, &error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,164 @@
+//! The directory of a cluster's Unix socket, which is what keeps others out.
+
+use std::env;
+use std::fmt::Write;
+use std::fs::{self, DirBuilder};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::{Account, Error};
+
+/// The number in the socket's name. No port is opened.
+pub(super) const PORT: u16 = 5432;
+/// `sun_path` of unix(7) has 108 bytes, the last of which is NUL.
+const LONGEST_PATH: usize = 107;
+/// What PostgreSQL appends to the directory.
+const SOCKET_NAME: &str = "/.s.PGSQL.5432";
+
+/// A directory that only the cluster's account may enter.
+#[derive(Debug)]
+pub(super) struct SocketDirectory {
+    path: String,
+    temporary: bool,
+}
+
+impl SocketDirectory {
+    /// Makes the socket's directory in `directory`, or, where that path would be too long or holds characters that
+    /// would need quoting on the way, below the system's temporary directory.
+    pub(super) fn make(directory: &Path, account: &Account) -> Result<SocketDirectory, Error> {
+        let near = suitable(&directory.join("postgres.socket"));
+        let temporary = near.is_none();
+        let path = match near {
+            Some(path) => path,
+            None => temporary_path(directory, account)?,
+        };
+        make_private(Path::new(&path), account)?;
+        Ok(SocketDirectory { path, temporary })
+    }
+
+    /// Absolute; free of control characters, quotes, backslashes and commas.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The address of the database `name` for the user `name`.
+    pub(super) fn url(&self, name: &str) -> String {
+        let mut url = format!("postgresql://{name}@/{name}?host=");
+        for byte in self.path.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    url.push(char::from(byte))
+                }
+                // Writing to a String can't fail.
+                _ => drop(write!(url, "%{byte:02X}")),
+            }
+        }
+        url
+    }
+
+    /// Removes the directory if it is not in the server's own, where it stays.
+    pub(super) fn remove_if_temporary(&self) {
+        if self.temporary {
+            // It is empty, or else somebody else's files are in it, and it stays.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+fn suitable(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    let awkward = |c: char| c.is_control() || matches!(c, '\'' | '"' | '\\' | ',');
+    (text.len() + SOCKET_NAME.len() <= LONGEST_PATH && !text.contains(awkward))
+        .then(|| text.to_owned())
+}
+
+/// The same path for the same directory each time, so that a PostgreSQL that was left running is found again.
+fn temporary_path(directory: &Path, account: &Account) -> Result<String, Error> {
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    let name = format!("todo-api-{}-{:016x}", account.user, hasher.finish());
+    for parent in [env::temp_dir(), PathBuf::from("/tmp")] {
+        if let (Some(path), true) = (suitable(&parent.join(&name)), account.may_enter(&parent)?) {
+            return Ok(path);
+        }
+    }
+    Err(Error::unreachable(Path::new("/tmp"), &account.name))
+}
+
+/// Makes `path`, or checks that it is private when it is there already: below a temporary directory anybody may have
+/// made it, and who owns it could read our data by putting a socket of their own there.
+fn make_private(path: &Path, account: &Account) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Error::io("make", path, &error));
+        }
+        _ => (),
+    }
+    let found = fs::symlink_metadata(path).map_err(|e| Error::io("look at", path, &e))?;
+    // Root's own may be there when it was killed before it gave the directory away.
+    let ours = found.uid() == account.user || (found.uid() == 0 && account.group.is_some());
+    if !found.is_dir() || !ours || found.mode() & 0o077 != 0 {
+        return Err(Error::unsafe_socket_directory(path));
+    }
+    account
+        .own(path)
+        .map_err(|e| Error::io("give away", path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_fits_a_socket_address_to_the_byte_is_used() {
+        let path = format!("/{}", "a".repeat(LONGEST_PATH - SOCKET_NAME.len() - 1));
+        assert_eq!(suitable(Path::new(&path)), Some(path.clone()));
+        assert_eq!(suitable(Path::new(&format!("{path}a"))), None);
+    }
+
+    #[test]
+    fn a_path_that_needs_quoting_is_not_used() {
+        for path in ["/a'b", "/a\"b", "/a,b", "/a\\b", "/a\nb"] {
+            assert_eq!(suitable(Path::new(path)), None, "{path}");
+        }
+        assert!(suitable(Path::new("/with space/$HOME/ümlaut %41")).is_some());
+    }
+
+    #[test]
+    fn the_url_is_what_the_driver_reads() {
+        let socket = SocketDirectory {
+            path: "/with space/$HOME/ü&?=%41".to_owned(),
+            temporary: false,
+        };
+        let config: postgres::Config = socket.url("todo").parse().unwrap();
+        let host = postgres::config::Host::Unix(socket.path.clone().into());
+        assert_eq!(config.get_hosts(), &[host]);
+        assert_eq!(
+            (config.get_user(), config.get_dbname()),
+            (Some("todo"), Some("todo"))
+        );
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let account = Account::choose(&directory.path().join("none")).unwrap();
+        let path = directory.path().join("socket");
+        make_private(&path, &account).unwrap();
+        make_private(&path, &account).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        assert_eq!(
+            make_private(&path, &account),
+            Err(Error::unsafe_socket_directory(&path))
+        );
+        fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("/", &path).unwrap();
+        assert_eq!(
+            make_private(&path, &account),
+            Err(Error::unsafe_socket_directory(&path))
+        );
+    }
+}
