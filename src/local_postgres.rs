@@ -16,7 +16,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 mod account;
 mod cluster;
@@ -30,9 +29,6 @@ use self::cluster::Cluster;
 pub use self::error::Error;
 use self::installation::Installation;
 use self::socket::SocketDirectory;
-
-/// How long a clean shutdown may take (it writes a checkpoint) before a quick one, which costs a recovery, is taken.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Options of a cluster. They hold for one run of it, not for its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +113,7 @@ impl LocalPostgres {
         if self.lock.is_none() {
             return Ok(());
         }
-        self.cluster.halt(STOP_LIMIT)?;
+        self.cluster.halt(cluster::STOP_LIMIT)?;
         self.cluster.socket.remove_if_temporary();
         self.lock = None;
         Ok(())

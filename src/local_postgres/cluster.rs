@@ -24,6 +24,8 @@ const MAKE_LIMIT: Duration = Duration::from_secs(180);
 const START_LIMIT: Duration = Duration::from_secs(120);
 /// How long a running PostgreSQL may leave us without an answer before it counts as sick.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a clean shutdown may take (it writes a checkpoint) before a quick one, which costs a recovery, is taken.
+pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// A log longer than this, in bytes, is set aside when PostgreSQL starts, in place of the one set aside before.
 const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 
@@ -142,14 +144,16 @@ impl Cluster {
         let deadline = Instant::now() + START_LIMIT;
         let (major, directory) = (self.installation.major, self.directory.display());
         loop {
-            if self.postmaster().is_some() {
-                if self.adopt(options, deadline) {
+            match self.examine(options, deadline) {
+                Found::Good => {
                     log::info!(
                         "private PostgreSQL {major} was left running in {directory} and is used again"
                     );
                     return Ok(());
                 }
-                self.halt(PATIENCE)?;
+                Found::OtherOptions => self.halt(STOP_LIMIT)?,
+                Found::Sick => self.halt(Duration::from_secs(1))?,
+                Found::Nothing => (),
             }
             self.remove_stale_files()?;
             let log_start = self.open_log()?;
@@ -197,9 +201,8 @@ impl Cluster {
         )
     }
 
-    /// Whether the PostgreSQL that runs already will do: it answers, and runs with these options. Waits while it says
-    /// that it is starting or stopping.
-    fn adopt(&self, options: Options, deadline: Instant) -> bool {
+    /// Looks at the PostgreSQL that runs already, if one does. Waits while it says that it is starting or stopping.
+    fn examine(&self, options: Options, deadline: Instant) -> Found {
         let patience = Instant::now() + PATIENCE;
         let wanted = (
             on_or_off(options.durable).to_owned(),
@@ -214,16 +217,17 @@ impl Cluster {
                 Ok((row.try_get(0)?, row.try_get(1)?))
             });
             let until = match settings {
-                Ok(settings) => return settings == wanted,
+                Ok(settings) if settings == wanted => return Found::Good,
+                Ok(_) => return Found::OtherOptions,
                 Err(Silence::Sql(e)) if e.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => deadline,
                 Err(_) => patience,
             };
             if Instant::now() >= until {
-                return false;
+                return Found::Sick;
             }
             thread::sleep(Duration::from_millis(50));
         }
-        false
+        Found::Nothing
     }
 
     pub(super) fn make_database(&self) -> Result<(), Error> {
@@ -302,10 +306,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends PostgreSQL, if it is alive, with rising force.
+    /// Ends PostgreSQL, if it is alive, with rising force; `limit` is how long it may take to shut down cleanly.
     pub(super) fn halt(&self, limit: Duration) -> Result<(), Error> {
         let mut said = String::new();
-        for (mode, limit) in [("fast", limit), ("immediate", PATIENCE)] {
+        for (mode, limit) in [("fast", limit), ("immediate", limit.min(PATIENCE))] {
             if self.postmaster().is_none() {
                 return Ok(());
             }
@@ -369,6 +373,17 @@ impl Cluster {
     fn failed(&self, what: &str, said: &str) -> Error {
         Error::failed(what, &self.log_path(), said)
     }
+}
+
+/// What there was when we came.
+#[derive(Debug)]
+enum Found {
+    Nothing,
+    /// It answers, and runs with the options that are wanted.
+    Good,
+    OtherOptions,
+    /// It gives no answer.
+    Sick,
 }
 
 /// Why PostgreSQL did not answer a question.
