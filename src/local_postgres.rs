@@ -14,7 +14,6 @@
 //! of a server that was killed is taken over, a sick one is ended, and pid files, sockets and half-made clusters of
 //! processes that are gone are removed. Linux only: who is alive is read from `/proc`.
 
-use std::fs::File;
 use std::path::Path;
 
 mod account;
@@ -26,6 +25,7 @@ mod socket;
 
 use self::account::Account;
 use self::cluster::Cluster;
+use self::directory::Lock;
 pub use self::error::Error;
 use self::installation::Installation;
 use self::socket::SocketDirectory;
@@ -55,7 +55,7 @@ impl Default for Options {
 pub struct LocalPostgres {
     cluster: Cluster,
     /// Held while PostgreSQL is ours; `None` once it is stopped.
-    lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl LocalPostgres {

@@ -1,15 +1,19 @@
 //! What lies in the directory: its lock, the cluster's version, its pid file.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Error, installation};
+
+/// How long the lock is tried for: the child that a server had just forked when it was killed holds it for a moment,
+/// and a server that has just taken it writes its process id.
+const LOCK_LIMIT: Duration = Duration::from_millis(200);
 
 /// Makes the directory, for its owner alone, if it is missing. Returns its absolute path.
 pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, Error> {
@@ -30,41 +34,50 @@ pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, Error> {
     make().map_err(|e| Error::io("make", directory, &e))
 }
 
-/// Takes the lock that makes the directory ours until the file is closed.
-pub(super) fn take_lock(directory: &Path) -> Result<File, Error> {
+/// What makes the directory ours; dropping it gives the directory up.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread has just forked holds the file until it executes its
+        // program. An error changes nothing, because closing follows.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the lock on the directory.
+pub(super) fn take_lock(directory: &Path) -> Result<Lock, Error> {
     let path = directory.join("todo-api.lock");
-    let open = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(&path);
-    let mut lock = open.map_err(|e| Error::io("open", &path, &e))?;
-    match lock.try_lock() {
-        Ok(()) => {
-            let write = lock
-                .set_len(0)
-                .and_then(|()| writeln!(lock, "{}", process::id()));
-            write.map_err(|e| Error::io("write to", &path, &e))?;
-            Ok(lock)
+        .open(&path)
+        .map_err(|e| Error::io("open", &path, &e))?;
+    let deadline = Instant::now() + LOCK_LIMIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, &e)),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&path).ok();
+                let process = holder.and_then(|text| text.trim().parse().ok());
+                return Err(Error::in_use(directory, process));
+            }
         }
-        Err(TryLockError::WouldBlock) => {
-            let holder = || {
-                let mut text = String::new();
-                (&lock).seek(SeekFrom::Start(0)).ok()?;
-                (&lock).take(32).read_to_string(&mut text).ok()?;
-                text.trim().parse().ok()
-            };
-            // Who holds the lock may not have written its number yet.
-            let process = holder().or_else(|| {
-                thread::sleep(Duration::from_millis(50));
-                holder()
-            });
-            Err(Error::in_use(directory, process))
-        }
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path, &error)),
     }
+    let mut lock = Lock(file);
+    lock.0
+        .set_len(0)
+        .and_then(|()| writeln!(lock.0, "{}", process::id()))
+        .map_err(|e| Error::io("write to", &path, &e))?;
+    Ok(lock)
 }
 
 /// The major version that made the cluster; `None` when there is no cluster yet.
