@@ -286,11 +286,24 @@ fn a_postgres_that_was_killed_starts_again() {
     };
     let mut postgres = LocalPostgres::start(&place.directory, options).unwrap();
     write_note(&postgres);
-    let _session = client(&postgres);
+    // A session that is at work does not notice by itself.
+    let mut session = client(&postgres);
+    let query = thread::spawn(move || {
+        session.batch_execute("SELECT count(*) FROM generate_series(1, 1e10)")
+    });
+    while client(&postgres)
+        .query_opt(
+            "SELECT FROM pg_stat_activity WHERE query LIKE '%1e10%' AND pid <> pg_backend_pid()",
+            &[],
+        )
+        .unwrap()
+        .is_none()
+    {}
     signal("KILL", place.postmaster().unwrap());
     postgres.stop().unwrap();
     let again = LocalPostgres::start(&place.directory, options).unwrap();
     assert_eq!(read_note(&again), "kept");
+    assert!(query.join().unwrap().is_err());
 }
 
 #[test]

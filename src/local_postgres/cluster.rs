@@ -177,12 +177,15 @@ impl Cluster {
                 log::info!("private PostgreSQL {major} is running in {directory}");
                 return Ok(());
             }
-            // Two things pass by themselves: a session of a PostgreSQL that was killed is still at work, or the
-            // pg_ctl of a server that was killed has just started PostgreSQL before us.
             let said = format!("{}{}", outcome.said, self.log_since(log_start));
-            let passes = said.contains("is still in use") || self.postmaster().is_some();
-            if !passes || Instant::now() > deadline {
+            // The pg_ctl of a server that was killed may have started PostgreSQL just before us.
+            let alive = self.postmaster().is_some();
+            let orphans = !alive && said.contains("is still in use");
+            if Instant::now() > deadline || !(alive || orphans) {
                 return Err(self.failed("did not start", &said));
+            }
+            if orphans {
+                self.end_orphans()?;
             }
             thread::sleep(Duration::from_millis(200));
         }
@@ -274,21 +277,40 @@ impl Cluster {
             .map_err(Silence::Sql)
     }
 
-    /// The process id of the cluster's PostgreSQL if it is alive. After a crash or a reboot the pid in the file may be
-    /// another program's by now, so it must be called `postgres` and work in the cluster, which PostgreSQL does.
+    /// The process id of the cluster's PostgreSQL if it is alive.
     fn postmaster(&self) -> Option<u32> {
-        let pid = directory::recorded_pid(&self.files)?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        directory::recorded_pid(&self.files).filter(|pid| self.is_ours(*pid))
+    }
+
+    /// Whether a process is one of this cluster's. After a crash or a reboot a pid that was one may be another
+    /// program's, so it must be called `postgres` and work in the cluster, which PostgreSQL does.
+    fn is_ours(&self, pid: u32) -> bool {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let works_in = PathBuf::from(format!("/proc/{pid}/cwd"));
         // As the cluster's account, because root in a container may not look at other accounts' processes.
-        let same = self
-            .account
-            .test(&[
-                Path::new(&format!("/proc/{pid}/cwd")),
-                Path::new("-ef"),
-                &self.files,
-            ])
-            .ok()?;
-        (name.trim_end() == "postgres" && same).then_some(pid)
+        name.trim_end() == "postgres"
+            && self
+                .account
+                .test(&[&works_in, Path::new("-ef"), &self.files])
+                .unwrap_or(false)
+    }
+
+    /// Ends sessions whose PostgreSQL was killed. They notice that when they wait for something, so that one with a
+    /// long query would keep a new PostgreSQL from starting.
+    fn end_orphans(&self) -> Result<(), Error> {
+        let Ok(processes) = fs::read_dir("/proc") else {
+            return Ok(());
+        };
+        let pids = processes
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        for pid in pids.filter(|pid| self.is_ours(*pid)) {
+            log::warn!("ending process {pid}, which a PostgreSQL that was killed has left behind");
+            let mut command = self.program("pg_ctl");
+            command.args(["kill", "QUIT", &pid.to_string()]);
+            self.run(&mut command, PATIENCE)?;
+        }
+        Ok(())
     }
 
     /// Removes what would keep PostgreSQL from starting when a pid in it is now another program's of the same account.

@@ -113,7 +113,8 @@ impl Error {
     /// PostgreSQL or one of its programs failed: `what` it did, and what it `said`.
     pub(super) fn failed(what: impl Display, log: &Path, said: &str) -> Error {
         let mut message = format!(
-            "the private PostgreSQL {what}: put right what its log {} says, or set DATABASE_URL to another PostgreSQL",
+            "the private PostgreSQL {what}: put right what it says here (more may be in {}), or set DATABASE_URL to \
+             another PostgreSQL",
             log.display(),
         );
         let lines: Vec<&str> = said
