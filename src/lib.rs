@@ -1,1 +1,3 @@
 //! A task server to run yourself.
+
+pub mod store;
