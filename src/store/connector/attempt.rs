@@ -1,0 +1,212 @@
+//! One session with one server.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use postgres::config::{SslMode, SslNegotiation};
+use postgres::error::SqlState;
+
+use super::endpoint::{Endpoint, name_for_tls, stand_in};
+use super::error::{explain, tls_error};
+use super::target::{Host, Target};
+use super::tls::{Connector, Encryption};
+use super::{Connection, Deadline, Session};
+
+/// How settings in the startup message are refused: PgBouncer and Neon's pooler say 08P01 (unsupported startup
+/// parameter), RDS Proxy 0A000, servers that do not know one of the settings 42704.
+const REFUSALS: [SqlState; 3] = [
+    SqlState::PROTOCOL_VIOLATION,
+    SqlState::FEATURE_NOT_SUPPORTED,
+    SqlState::UNDEFINED_OBJECT,
+];
+
+/// An attempt to connect to one address.
+pub(super) struct Attempt<'a> {
+    pub(super) target: &'a Target,
+    pub(super) session: &'a Session,
+    pub(super) host: &'a Host,
+    pub(super) endpoint: &'a Endpoint,
+    /// When all of it must be done.
+    pub(super) by: Instant,
+    /// For the TCP connection alone.
+    pub(super) connect_timeout: Duration,
+}
+
+impl Attempt<'_> {
+    /// Connects, giving way where libpq does and where a pooler makes it necessary.
+    ///
+    /// Errors: `None` when not even an attempt could be made.
+    pub(super) fn start_session(&self) -> Result<Connection, Option<postgres::Error>> {
+        let Attempt {
+            target,
+            session,
+            host,
+            ..
+        } = *self;
+        let mut encryption = target.encryption;
+        let mut bare = target.refuses_settings.load(Ordering::Relaxed);
+        loop {
+            let mut connection = match self.open(encryption, bare) {
+                Ok(connection) => connection,
+                Err(Some(error))
+                    if !bare && error.code().is_some_and(|code| REFUSALS.contains(code)) =>
+                {
+                    bare = true;
+                    continue;
+                }
+                Err(Some(error))
+                    if encryption == Encryption::Preferred
+                        && may_do_without_tls(target, &error) =>
+                {
+                    encryption = Encryption::Off;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if bare {
+                target.refuses_settings.store(true, Ordering::Relaxed);
+                match connection
+                    .client
+                    .batch_execute(&settings_statement(session))
+                {
+                    Ok(()) => {}
+                    Err(error)
+                        if error.as_db_error().is_some() && !connection.client.is_closed() =>
+                    {
+                        log::warn!(
+                            "{host} does not take the session's time limits: {}",
+                            explain(&error)
+                        );
+                    }
+                    Err(error) => return Err(Some(error)),
+                }
+            }
+            connection.deadline.clear();
+            return Ok(connection);
+        }
+    }
+
+    fn open(
+        &self,
+        encryption: Encryption,
+        bare: bool,
+    ) -> Result<Connection, Option<postgres::Error>> {
+        let Attempt {
+            target,
+            session,
+            host,
+            endpoint,
+            by,
+            connect_timeout,
+        } = *self;
+        let deadline = Deadline::new();
+        deadline.set(by);
+        let mut connector = Connector {
+            encryption,
+            direct: target.direct,
+            tls: target.tls.clone(),
+            unix_socket: None,
+            deadline: deadline.clone(),
+        };
+        let mut config = target.config.clone();
+        // Required and direct, always: this is what makes `tokio-postgres` hand the bare socket over (see `tls`).
+        config
+            .ssl_mode(SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct)
+            .connect_timeout(connect_timeout);
+        config.application_name(
+            target
+                .application_name
+                .as_ref()
+                .unwrap_or(&session.application_name),
+        );
+        if !bare {
+            config.options(&startup_options(target, session));
+        } else if let Some(options) = &target.options {
+            config.options(options);
+        }
+        let mut listener = None;
+        match endpoint {
+            Endpoint::Tcp(address) => {
+                config
+                    .host(&name_for_tls(host, address.ip()))
+                    .hostaddr(address.ip())
+                    .port(address.port());
+            }
+            Endpoint::Unix(path) => {
+                connector.encryption = Encryption::Off;
+                match stand_in() {
+                    Ok(stand_in) => {
+                        config
+                            .host("localhost")
+                            .hostaddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                        config.port(stand_in.local_addr().map(|a| a.port()).unwrap_or_default());
+                        connector.unix_socket = Some(path.clone());
+                        listener = Some(stand_in);
+                    }
+                    Err(error) => {
+                        log::warn!(
+                            "no deadlines on {host}, because loopback cannot be had: {error}"
+                        );
+                        config
+                            .host_path(path.parent().unwrap_or(path))
+                            .port(host.port)
+                            .ssl_mode(SslMode::Disable);
+                    }
+                }
+            }
+        }
+        // `postgres` panics when it has no descriptor left for its event loop. Let through, that would cost r2d2 one
+        // connection for good, because it would wait for this one for ever.
+        let client = catch_unwind(AssertUnwindSafe(|| config.connect(connector)))
+            .map_err(|_| None)?
+            .map_err(Some)?;
+        drop(listener);
+        Ok(Connection { client, deadline })
+    }
+}
+
+/// libpq's `prefer` goes on in plain when the server breaks the handshake off, or has no entry in pg_hba.conf for
+/// encrypted connections (28000). Where `sslrootcert` asks for a check, giving up on TLS would make that check void.
+fn may_do_without_tls(target: &Target, error: &postgres::Error) -> bool {
+    target.checks_nothing
+        && (tls_error(error).is_some()
+            || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
+}
+
+/// The limits as the server takes them; those of the address come last, and so win.
+fn startup_options(target: &Target, session: &Session) -> String {
+    let mut options = String::new();
+    for (name, value) in settings(session) {
+        options.push_str(&format!("-c {name}={value} "));
+    }
+    options.push_str(target.options.as_deref().unwrap_or_default());
+    options.trim_end().to_owned()
+}
+
+fn settings_statement(session: &Session) -> String {
+    settings(session)
+        .map(|(name, value)| format!("SET {name} = '{value}';"))
+        .concat()
+}
+
+/// Client encoding is not among them: `tokio-postgres` always asks for UTF8.
+fn settings(session: &Session) -> [(&'static str, String); 4] {
+    [
+        ("statement_timeout", milliseconds(session.statement_timeout)),
+        ("lock_timeout", milliseconds(session.lock_timeout)),
+        (
+            "idle_in_transaction_session_timeout",
+            milliseconds(session.idle_in_transaction_timeout),
+        ),
+        ("TimeZone", "UTC".to_owned()),
+    ]
+}
+
+/// PostgreSQL keeps such limits in 32 bits.
+fn milliseconds(limit: Duration) -> String {
+    let whole = limit.as_nanos().div_ceil(1_000_000);
+    i32::try_from(whole).unwrap_or(i32::MAX).to_string()
+}

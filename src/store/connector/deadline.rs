@@ -1,0 +1,173 @@
+//! A moment shared between whoever waits for PostgreSQL and the socket that is waited on.
+//!
+//! Nothing below us ends such a wait when the other side is there and says nothing: `statement_timeout` is kept by the
+//! server, TCP keepalive and `TCP_USER_TIMEOUT` are satisfied by a peer that only acknowledges (a paused server, a
+//! proxy whose far side is gone), and `postgres` has no timeout of its own.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep_until};
+
+/// The moment by which the server must have answered; clones share it with the connection's socket.
+///
+/// Once a wait has run past it, the connection is of no more use: the statement under way fails with an error whose
+/// source is an [`io::Error`] of kind [`io::ErrorKind::TimedOut`], [`postgres::Client::is_closed`] is true, and
+/// everything after it fails at once. Whether the server carried the statement out is not known then.
+///
+/// It is looked at where a wait begins, so setting it from another thread does not shorten one that is under way. An
+/// answer that has already arrived is delivered, however late it is.
+#[derive(Clone, Debug)]
+pub struct Deadline(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    origin: Instant,
+    /// Nanoseconds after `origin`; 0 is no deadline. 64 bits last for 584 years.
+    at: AtomicU64,
+}
+
+impl Deadline {
+    pub(super) fn new() -> Deadline {
+        Deadline(Arc::new(Shared {
+            origin: Instant::now(),
+            at: AtomicU64::new(0),
+        }))
+    }
+
+    /// Waits end with an error from this moment on; one in the past lets nothing be waited for.
+    pub fn set(&self, at: Instant) {
+        let after = at.saturating_duration_since(self.0.origin).as_nanos();
+        let after = u64::try_from(after).unwrap_or(u64::MAX).max(1);
+        // Relaxed: it is read by the thread that set it, while that thread waits; nothing else is published with it.
+        self.0.at.store(after, Ordering::Relaxed);
+    }
+
+    /// Waits may take for ever again.
+    pub fn clear(&self) {
+        self.0.at.store(0, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<Instant> {
+        match self.0.at.load(Ordering::Relaxed) {
+            0 => None,
+            after => self.0.origin.checked_add(Duration::from_nanos(after)),
+        }
+    }
+}
+
+/// A byte stream on which no wait goes past the deadline.
+///
+/// Where data is at hand the deadline costs nothing. Where there is a wait it costs one poll of a timer that is left
+/// armed from wait to wait: a deadline that has moved on since is noticed when the timer goes off, so that the timer
+/// wheel is touched once in the length of a deadline and not once for every statement.
+pub(super) struct DeadlineStream<S> {
+    inner: S,
+    deadline: Deadline,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Stays, because an answer that comes later would be taken for the answer to the next statement.
+    timed_out: bool,
+}
+
+impl<S> DeadlineStream<S> {
+    pub(super) fn new(inner: S, deadline: Deadline) -> DeadlineStream<S> {
+        DeadlineStream {
+            inner,
+            deadline,
+            timer: None,
+            timed_out: false,
+        }
+    }
+
+    /// What a poll of the inner stream came to, once the deadline has had its say.
+    fn judge<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            return outcome;
+        }
+        match self.poll_deadline(cx) {
+            Poll::Ready(()) => {
+                self.timed_out = true;
+                Poll::Ready(Err(timed_out()))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.deadline.get() else {
+            return Poll::Pending;
+        };
+        loop {
+            let timer = match &mut self.timer {
+                Some(timer) => {
+                    if timer.is_elapsed() || timer.deadline().into_std() > at {
+                        timer.as_mut().reset(at.into());
+                    }
+                    timer
+                }
+                None => self.timer.insert(Box::pin(sleep_until(at.into()))),
+            };
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if at <= Instant::now() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time")
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for DeadlineStream<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.timed_out {
+            return Poll::Ready(Err(timed_out()));
+        }
+        let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
+        this.judge(cx, outcome)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.timed_out {
+            return Poll::Ready(Err(timed_out()));
+        }
+        let outcome = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.judge(cx, outcome)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.inner).poll_flush(cx);
+        this.judge(cx, outcome)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.judge(cx, outcome)
+    }
+}

@@ -1,0 +1,167 @@
+//! Everything between a database address and an open [`postgres::Client`] on which every wait has a deadline.
+//!
+//! - `url` takes the address apart, `parameters` judges the parts, `target` is what comes of it,
+//! - `endpoint` finds out where to connect, `tls` encrypts as the address asks, `deadline` ends waits,
+//! - `attempt` starts a session at one address, `error` says what went wrong,
+//! - this file tries address after address.
+//!
+//! [`postgres::Client::cancel_token`] is of no use on these clients: it would connect without our connector. A
+//! statement that was given up on is ended by the server's own `statement_timeout`.
+
+mod attempt;
+mod deadline;
+mod endpoint;
+mod error;
+mod parameters;
+mod target;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod url;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use attempt::Attempt;
+pub use deadline::Deadline;
+use endpoint::{Endpoint, look_up};
+pub use error::ConnectError;
+use error::explain;
+pub use target::Target;
+use target::{Host, HostKind};
+
+/// How long a connection that is being dropped may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// No limit of an hour or more was meant, and `Instant` cannot hold all of them.
+const LONGEST_CONNECT: Duration = Duration::from_secs(3600);
+
+/// What every session starts with.
+///
+/// The server's three limits are rounded up to a whole millisecond; zero is no limit, as in PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// After this long the server ends a statement with SQLSTATE 57014.
+    pub statement_timeout: Duration,
+    /// After this long the server ends a wait for a lock with SQLSTATE 55P03.
+    pub lock_timeout: Duration,
+    /// After this long without a statement inside a transaction the server ends the session.
+    pub idle_in_transaction_timeout: Duration,
+    /// For each host in the address: looking it up, connecting, TLS, authentication and the settings together. What
+    /// the address says itself (`connect_timeout`, in seconds) goes before it.
+    pub connect_timeout: Duration,
+    /// What `pg_stat_activity` shows, unless the address says otherwise.
+    pub application_name: String,
+}
+
+/// An open connection.
+///
+/// Dropping it never waits for more than a second, whatever the other side does.
+pub struct Connection {
+    /// To be used as any other, but for its cancel token (see the module).
+    pub client: postgres::Client,
+    /// Cleared; to be set before a statement and cleared after it. Leave it set until a transaction that was left open
+    /// has been dropped, because that waits for its ROLLBACK.
+    pub deadline: Deadline,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Dropping a client waits for answers that are still to come, and for room in the socket for its goodbye.
+        self.deadline.set(Instant::now() + GOODBYE);
+    }
+}
+
+/// Opens a connection, trying the hosts of the address in turn.
+///
+/// Errors: when none of them could be connected to in time. As in libpq, a host that refuses the user or the password
+/// (SQLSTATE class 28) is the last that is tried.
+pub fn connect(target: &Target, session: &Session) -> Result<Connection, ConnectError> {
+    let limit = target.connect_timeout.unwrap_or(session.connect_timeout);
+    let mut failure: Option<ConnectError> = None;
+    for host in target.hosts_in_turn() {
+        let error = match connect_to_host(target, session, host, limit) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        let last = error
+            .code()
+            .is_some_and(|code| code.code().starts_with("28"));
+        failure = Some(match failure {
+            Some(earlier) => earlier.before(error),
+            None => error,
+        });
+        if last {
+            break;
+        }
+    }
+    // `Target::parse` refuses an address without a host.
+    Err(failure.unwrap_or_else(ConnectError::no_host))
+}
+
+fn connect_to_host(
+    target: &Target,
+    session: &Session,
+    host: &Host,
+    limit: Duration,
+) -> Result<Connection, ConnectError> {
+    let by = Instant::now() + limit.min(LONGEST_CONNECT);
+    let endpoints = match &host.kind {
+        HostKind::Unix(directory) => {
+            vec![Endpoint::Unix(
+                directory.join(format!(".s.PGSQL.{}", host.port)),
+            )]
+        }
+        HostKind::Tcp {
+            address: Some(address),
+            ..
+        } => {
+            vec![Endpoint::Tcp(SocketAddr::new(*address, host.port))]
+        }
+        HostKind::Tcp {
+            name,
+            address: None,
+        } => look_up(name, host.port, by)
+            .map_err(|e| ConnectError::new(host, &format!("cannot be looked up: {e}"), None))?
+            .into_iter()
+            .map(Endpoint::Tcp)
+            .collect(),
+    };
+    let mut left = endpoints.len();
+    let mut failure = None;
+    for endpoint in &endpoints {
+        // One address that swallows packets must not use up the time of those after it; once connected, the rest of
+        // the time is for that server.
+        let remaining = by.saturating_duration_since(Instant::now());
+        let share = remaining / u32::try_from(left).unwrap_or(u32::MAX).max(1);
+        left = left.saturating_sub(1);
+        if remaining.is_zero() && failure.is_some() {
+            break;
+        }
+        let connect_timeout = share.max(Duration::from_millis(1));
+        let attempt = Attempt {
+            target,
+            session,
+            host,
+            endpoint,
+            by,
+            connect_timeout,
+        };
+        match attempt.start_session() {
+            Ok(connection) => return Ok(connection),
+            Err(error) => {
+                let answered = error.as_ref().is_some_and(|e| e.as_db_error().is_some());
+                let reason = match &error {
+                    Some(error) => explain(error),
+                    None => "the client could not be started (no descriptors left?)".to_owned(),
+                };
+                failure = Some(ConnectError::new(host, &reason, error));
+                // The same server would say the same again on its other addresses.
+                if answered {
+                    break;
+                }
+            }
+        }
+    }
+    Err(failure.unwrap_or_else(|| ConnectError::new(host, "has no address", None)))
+}

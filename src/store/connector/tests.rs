@@ -1,0 +1,946 @@
+//! Addresses by the table, and the protocol against servers that are not PostgreSQL.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion, version};
+use x509_cert::Certificate;
+use x509_cert::der::{Decode, Encode};
+
+use super::tls::Encryption;
+use super::{Session, Target, connect};
+
+fn target(address: &str) -> Target {
+    Target::parse(address).unwrap_or_else(|e| panic!("{address} {e}"))
+}
+
+fn refusal(address: &str) -> String {
+    Target::parse(address)
+        .err()
+        .unwrap_or_else(|| panic!("{address} should have been refused"))
+}
+
+fn session() -> Session {
+    Session {
+        statement_timeout: Duration::from_secs(7),
+        lock_timeout: Duration::from_micros(1),
+        idle_in_transaction_timeout: Duration::ZERO,
+        connect_timeout: Duration::from_millis(300),
+        application_name: "todo-api".to_owned(),
+    }
+}
+
+#[test]
+fn addresses_are_read_in_every_form_people_have() {
+    // Address; host, user, password, database.
+    for (address, host, user, password, database) in [
+        (
+            "postgresql://u:p@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgres://u:p@db.example:6432/todo",
+            "db.example:6432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql+psycopg2://u:p@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql+asyncpg://u:p@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "POSTGRESQL://u:p@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            " \"postgresql://u:p@db.example/todo\"\n",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@db.example",
+            "db.example:5432",
+            "u",
+            "p",
+            "u",
+        ),
+        (
+            "postgresql://u:p@db.example/",
+            "db.example:5432",
+            "u",
+            "p",
+            "u",
+        ),
+        (
+            "postgresql://u:p@db.example/?sslmode=require",
+            "db.example:5432",
+            "u",
+            "p",
+            "u",
+        ),
+        (
+            "postgresql://u:p@db.example?sslmode=require",
+            "db.example:5432",
+            "u",
+            "p",
+            "u",
+        ),
+        (
+            "postgresql://u:p@[2001:db8::1]:6432/todo",
+            "[2001:db8::1]:6432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@[::1]/todo",
+            "[::1]:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@a:1,b,c:3/todo",
+            "a:1,b:5432,c:3",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@%2Frun%2Fpostgresql/todo",
+            "/run/postgresql",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@%2Frun%2Fpostgresql:6432/todo",
+            "/run/postgresql/.s.PGSQL.6432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@/todo?host=/run/postgresql",
+            "/run/postgresql",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql:///todo?host=%2Frun%2Fpostgresql&user=u&password=p",
+            "/run/postgresql",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@/todo?host=/run/pg/.s.PGSQL.6432",
+            "/run/pg/.s.PGSQL.6432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@ignored/todo?host=db.example&port=6432",
+            "db.example:6432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@/todo?host=a:1&host=b:2",
+            "a:1,b:2",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@/todo?host=a,b&port=1,2",
+            "a:1,b:2",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@/todo?hostaddr=192.0.2.1",
+            "192.0.2.1:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@db.example/todo?hostaddr=192.0.2.1",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://u:p%40%3A%2F%3f%25@db.example/to%20do",
+            "db.example:5432",
+            "u",
+            "p@:/?%",
+            "to do",
+        ),
+        (
+            "postgresql://u:p@ss@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p@ss",
+            "todo",
+        ),
+        (
+            "postgresql://u:p/ss@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p/ss",
+            "todo",
+        ),
+        (
+            "postgresql://u:p@s/s@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p@s/s",
+            "todo",
+        ),
+        (
+            "postgresql://u:p?s=s@db.example/todo?ssl=true",
+            "db.example:5432",
+            "u",
+            "p?s=s",
+            "todo",
+        ),
+        (
+            "postgresql://u:p:p+100%@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p:p+100%",
+            "todo",
+        ),
+        (
+            "postgresql://u:p#p@db.example/todo",
+            "db.example:5432",
+            "u",
+            "p#p",
+            "todo",
+        ),
+        (
+            "postgresql://db.example/todo?user=u&password=p",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "postgresql://db.example:6432/todo?user=u@x&password=p",
+            "db.example:6432",
+            "u@x",
+            "p",
+            "todo",
+        ),
+        (
+            "host=db.example user=u password=p dbname=todo",
+            "db.example:5432",
+            "u",
+            "p",
+            "todo",
+        ),
+        (
+            "host = db.example user=u password = 'p \\' \\\\ p' port=6432",
+            "db.example:6432",
+            "u",
+            "p ' \\ p",
+            "u",
+        ),
+        (
+            "user=u password=p\\ p host=/run/postgresql",
+            "/run/postgresql",
+            "u",
+            "p p",
+            "u",
+        ),
+        (
+            "user=u password='' host=a,b port=1,",
+            "a:1,b:5432",
+            "u",
+            "",
+            "u",
+        ),
+    ] {
+        let target = target(address);
+        assert_eq!(target.host(), host, "{address}");
+        assert_eq!(target.config.get_user(), Some(user), "{address}");
+        assert_eq!(
+            target.config.get_password().unwrap_or_default(),
+            password.as_bytes(),
+            "{address}"
+        );
+        assert_eq!(target.database(), database, "{address}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_sentence() {
+    for (address, sentence) in [
+        ("", "is empty"),
+        ("  ''", "is empty"),
+        (
+            "db.example",
+            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        ),
+        (
+            "mysql://u:p@h/d",
+            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        ),
+        (
+            "sqlite:///x?a=b",
+            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        ),
+        ("postgresql://", "names no host"),
+        ("postgresql://u:p@/todo", "names no host"),
+        ("postgresql://u:p@a,,b/todo", "names no host"),
+        ("user=u dbname=d", "names no host"),
+        (
+            "postgresql://u:p@h:0/d",
+            "has a port that is no number from 1 to 65535",
+        ),
+        (
+            "postgresql://u:p@h:65536/d",
+            "has a port that is no number from 1 to 65535",
+        ),
+        (
+            "postgresql://u:p@h:x/d",
+            "has a port that is no number from 1 to 65535",
+        ),
+        (
+            "postgresql://u:p@[::1/d",
+            "has a host with [ that is no IPv6 address",
+        ),
+        (
+            "postgresql://u:p@a,b/d?port=1,2,3",
+            "has not as many ports as hosts",
+        ),
+        (
+            "postgresql://u:p@a,b/d?hostaddr=192.0.2.1",
+            "has not as many hostaddrs as hosts",
+        ),
+        (
+            "postgresql://u:p@a/d?hostaddr=b",
+            "has a hostaddr that is no IP address",
+        ),
+        ("postgresql://u:p@a%20b/d", "has a space in a host's name"),
+        ("postgresql://u:p%00@a/d", "holds a NUL character"),
+        (
+            "postgresql://%ff:p@a/d",
+            "is not UTF-8 once its %-escapes are decoded",
+        ),
+        (
+            "postgresql://u:p@a/d?sslmode",
+            "has a parameter without a value",
+        ),
+        (
+            "postgresql://u:p@a/d?sslmod=require",
+            "has a parameter that is not known: sslmod",
+        ),
+        (
+            "postgresql://u:p@a/d?sslmode=on",
+            "has an sslmode other than disable, allow, prefer, require, verify-ca and verify-full",
+        ),
+        (
+            "postgresql://u:p@a/d?sslcert=/x",
+            "asks for a client certificate (sslcert, sslkey), which is not supported",
+        ),
+        (
+            "postgresql://u:p@a/d?passfile=/x",
+            "points to another file (passfile), which is not supported: write it out",
+        ),
+        (
+            "postgresql://u:p@a/d?gssencmode=require",
+            "asks for gssencmode=require, which is not supported",
+        ),
+        (
+            "postgresql://u:p@a/d?require_auth=scram-sha-256",
+            "asks for require_auth, which is not supported",
+        ),
+        (
+            "postgresql://u:p@a/d?channel_binding=yes",
+            "has a channel_binding other than disable, prefer and require",
+        ),
+        (
+            "postgresql://u:p@a/d?connect_timeout=5s",
+            "has a connect_timeout that is no whole number",
+        ),
+        (
+            "postgresql://u:p@a/d?sslrootcert=system&sslmode=require",
+            "has sslrootcert=system, which needs sslmode=verify-full",
+        ),
+        (
+            "postgresql://u:p@a/d?sslnegotiation=direct",
+            "has sslnegotiation=direct, which needs sslmode=require or stricter",
+        ),
+        (
+            "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/no/file",
+            "names an sslrootcert file that cannot be read: /no/file: No such file or directory (os error 2)",
+        ),
+        (
+            "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/dev/null",
+            "names an sslrootcert file without a certificate that can be used: /dev/null",
+        ),
+        ("host=a user", "has a parameter without a value"),
+        ("host=a password='x", "has a quote that is not closed"),
+    ] {
+        assert_eq!(refusal(address), sentence, "{address}");
+    }
+}
+
+#[test]
+fn what_others_write_into_the_address_does_no_harm() {
+    target(
+        "postgresql://u:p@a/d?gssencmode=prefer&sslcompression=0&krbsrvname=x&schema=public&pgbouncer=true",
+    );
+    target(
+        "postgresql://u:p@a/d?connection_limit=1&uselibpqcompat=true&sslmode=&ssl_min_protocol_version=TLSv1.2",
+    );
+    target(
+        "postgresql://u:p@a/d?target_session_attrs=read-write&keepalives=0&tcp_user_timeout=0&connect_timeout=-1",
+    );
+}
+
+#[test]
+fn limits_of_tcp_are_ours_unless_the_address_has_its_own() {
+    let config = target("postgresql://u@a").config;
+    assert!(config.get_keepalives());
+    assert_eq!(config.get_keepalives_idle(), Duration::from_secs(30));
+    assert_eq!(
+        config.get_keepalives_interval(),
+        Some(Duration::from_secs(10))
+    );
+    assert_eq!(config.get_keepalives_retries(), Some(3));
+    assert_eq!(
+        config.get_tcp_user_timeout(),
+        Some(&Duration::from_secs(10))
+    );
+    let target = target(
+        "postgresql://u@a?keepalives_idle=1&keepalives_interval=2&keepalives_count=4&tcp_user_timeout=2500\
+         &connect_timeout=9",
+    );
+    assert_eq!(target.config.get_keepalives_idle(), Duration::from_secs(1));
+    assert_eq!(
+        target.config.get_keepalives_interval(),
+        Some(Duration::from_secs(2))
+    );
+    assert_eq!(target.config.get_keepalives_retries(), Some(4));
+    // In milliseconds, as libpq has it.
+    assert_eq!(
+        target.config.get_tcp_user_timeout(),
+        Some(&Duration::from_millis(2_500))
+    );
+    assert_eq!(target.connect_timeout, Some(Duration::from_secs(9)));
+}
+
+#[test]
+fn encryption_follows_sslmode_then_ssl() {
+    for (parameters, encryption, checks_nothing) in [
+        ("", Encryption::Preferred, true),
+        ("sslmode=allow", Encryption::Preferred, true),
+        ("sslmode=disable&ssl=true", Encryption::Off, true),
+        ("ssl=true", Encryption::Required, true),
+        ("ssl=verify-full", Encryption::Required, false),
+        ("ssl=0", Encryption::Off, true),
+        ("sslmode=require", Encryption::Required, true),
+        ("sslmode=verify-ca", Encryption::Required, false),
+        ("sslrootcert=system", Encryption::Required, false),
+    ] {
+        let target = target(&format!("postgresql://u@a?{parameters}"));
+        assert_eq!(
+            (target.encryption, target.checks_nothing),
+            (encryption, checks_nothing),
+            "{parameters}"
+        );
+    }
+}
+
+#[test]
+fn this_machine_is_a_socket_or_loopback() {
+    for (address, here) in [
+        ("postgresql://u@localhost/d", true),
+        ("postgresql://u@127.0.0.9/d", true),
+        ("postgresql://u@[::1]/d", true),
+        ("postgresql://u@[::ffff:127.0.0.1]/d", true),
+        ("postgresql://u@DB.LocalHost./d", true),
+        ("postgresql://u@db.example/d?hostaddr=127.0.0.1", true),
+        ("postgresql://u@localhost/d?hostaddr=192.0.2.1", false),
+        ("postgresql:///d?host=/run/postgresql", true),
+        ("postgresql://u@localhost,db.example/d", false),
+        ("postgresql://u@localhost.example/d", false),
+    ] {
+        assert_eq!(target(address).is_on_this_machine(), here, "{address}");
+    }
+}
+
+#[test]
+fn neons_pooler_is_left_out_by_its_name() {
+    let pooled = target(
+        "postgresql://u:p@ep-a-1-pooler.eu.neon.example:5432/d?sslmode=require&hostaddr=192.0.2.1",
+    );
+    pooled.refuses_settings.store(true, Ordering::Relaxed);
+    let direct = pooled.unpooled().unwrap();
+    assert_eq!(direct.host(), "ep-a-1.eu.neon.example:5432");
+    assert_eq!(direct.database(), "d");
+    assert!(!direct.refuses_settings.load(Ordering::Relaxed));
+    assert!(direct.unpooled().is_none());
+    for address in [
+        "postgresql://u@-pooler.example/d",
+        "postgresql://u@db.x-pooler.example/d",
+        "host=/x-pooler",
+    ] {
+        assert!(target(address).unpooled().is_none(), "{address}");
+    }
+    assert_eq!(
+        target("host=x-pooler user=u").unpooled().unwrap().host(),
+        "x:5432"
+    );
+}
+
+proptest! {
+    /// Whatever the password and wherever the mistake, neither shows.
+    #[test]
+    fn nothing_shows_the_password(
+        password in "[A-Za-z0-9@:/?#%&=+ \\[\\]',;!-]{0,12}",
+        scheme in proptest::sample::select(vec!["postgresql://", "postgres+x://", "mysql://", "postgresql:/", ""]),
+        place in proptest::sample::select(vec!["db.example/todo", "db.example:x/todo?a=b", "/todo", "[::1", "h?sslmode=x", ""]),
+    ) {
+        let address = format!("{scheme}us3r:S3CR3T{password}S3CR3T@{place}");
+        match Target::parse(&address) {
+            Err(sentence) => prop_assert!(!sentence.contains("S3CR3T") && !sentence.contains("us3r"), "{sentence}"),
+            Ok(target) => {
+                let shown = format!("{target:?} {}", target.host());
+                prop_assert!(!shown.contains("S3CR3T") && !shown.contains("us3r"), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,40}", tail in "[a-z:/@?&=%,\\[\\]']{0,30}") {
+        let _ = Target::parse(&text);
+        let _ = Target::parse(&format!("postgresql://{text}{tail}"));
+        let _ = Target::parse(&format!("host={text} {tail}"));
+    }
+
+    #[test]
+    fn an_escaped_password_comes_out_as_it_was(password in any::<Vec<u8>>()) {
+        let password: Vec<u8> = password.into_iter().filter(|byte| *byte != 0).collect();
+        let escaped: String = password.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let target = target(&format!("postgresql://u:{escaped}@h/d"));
+        prop_assert_eq!(target.config.get_password().unwrap_or_default(), password.as_slice());
+    }
+}
+
+/// A server on loopback that does with each connection what it is told.
+fn fake_server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream.unwrap()));
+        }
+    });
+    format!("postgresql://u:p@{address}/d")
+}
+
+/// Keeps a connection open without a word until the other side closes it.
+fn be_silent(mut stream: impl Read) {
+    while matches!(stream.read(&mut [0; 512]), Ok(1..)) {}
+}
+
+fn read_startup(stream: &mut impl Read) -> Vec<u8> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).unwrap();
+    let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
+    stream.read_exact(&mut body).unwrap();
+    body
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[tag], &length[..], body].concat()
+}
+
+fn error_response(code: &str, text: &str) -> Vec<u8> {
+    message(
+        b'E',
+        format!("SFATAL\0VFATAL\0C{code}\0M{text}\0\0").as_bytes(),
+    )
+}
+
+/// AuthenticationOk and ReadyForQuery.
+fn welcome() -> Vec<u8> {
+    [message(b'R', &[0, 0, 0, 0]), message(b'Z', b"I")].concat()
+}
+
+/// Answers simple queries with nothing, and tells what they were.
+fn answer_queries(mut stream: impl Read + Write, told: impl Fn(String)) {
+    let mut head = [0; 5];
+    while stream.read_exact(&mut head).is_ok() {
+        let [tag, length @ ..] = head;
+        let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut body).unwrap();
+        if tag != b'Q' {
+            return;
+        }
+        told(String::from_utf8(body).unwrap());
+        let answer = [message(b'C', b"SET\0"), message(b'Z', b"I")].concat();
+        stream.write_all(&answer).unwrap();
+    }
+}
+
+fn error_within(limit: Duration, address: &str) -> String {
+    let start = Instant::now();
+    let error = connect(&target(address), &session())
+        .err()
+        .expect("no error")
+        .to_string();
+    let took = start.elapsed();
+    assert!(took < limit, "{took:?}: {error}");
+    error
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up_when_connecting_has_taken_too_long() {
+    let begin = [
+        message(b'R', &[0, 0, 0, 0]),
+        message(b'S', b"TimeZone\0UTC\0"),
+    ]
+    .concat();
+    for after in [0, 1, 4, begin.len() - 3, begin.len()] {
+        let begin = begin[..after].to_vec();
+        let address = fake_server(move |mut stream| {
+            stream.write_all(&begin).unwrap();
+            be_silent(stream);
+        });
+        let error = error_within(
+            Duration::from_millis(500),
+            &format!("{address}?sslmode=disable"),
+        );
+        assert!(
+            error.ends_with("the server did not answer in time"),
+            "{after}: {error}"
+        );
+    }
+    for answer in [&b""[..], b"S", b"S\x16\x03\x03\x00"] {
+        let address = fake_server(move |mut stream| {
+            stream.write_all(answer).unwrap();
+            be_silent(stream);
+        });
+        let error = error_within(
+            Duration::from_millis(500),
+            &format!("{address}?sslmode=require"),
+        );
+        assert!(
+            error.ends_with("the server did not answer in time"),
+            "{answer:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_server_that_drips_is_given_up_all_the_same() {
+    let address = fake_server(|mut stream| {
+        let notice = message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mwait\0\0");
+        while stream.write_all(&notice).is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    // A notice before authentication is an error of its own; after it, it may go on for ever.
+    error_within(
+        Duration::from_millis(500),
+        &format!("{address}?sslmode=disable"),
+    );
+    let address = fake_server(|mut stream| {
+        stream.write_all(&message(b'R', &[0, 0, 0, 0])).unwrap();
+        let status = message(b'S', b"application_name\0x\0");
+        while stream.write_all(&status).is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let error = error_within(
+        Duration::from_millis(500),
+        &format!("{address}?sslmode=disable"),
+    );
+    assert!(
+        error.ends_with("the server did not answer in time"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_server_that_never_stops_talking_is_given_up_all_the_same() {
+    let address = fake_server(|mut stream| {
+        stream.write_all(&message(b'R', &[0, 0, 0, 0])).unwrap();
+        let status = message(b'S', b"application_name\0x\0").repeat(1_000);
+        while stream.write_all(&status).is_ok() {}
+    });
+    error_within(
+        Duration::from_secs(2),
+        &format!("{address}?sslmode=disable"),
+    );
+}
+
+#[test]
+fn a_unix_socket_that_nobody_serves_is_given_up_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let _listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).unwrap();
+    let address = format!("host={} user=u", directory.path().display());
+    let error = error_within(Duration::from_millis(500), &address);
+    assert!(
+        error.ends_with("the server did not answer in time"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_host_that_falls_silent_leaves_the_next_its_own_time() {
+    let silent = fake_server(be_silent);
+    let silent = silent
+        .trim_start_matches("postgresql://u:p@")
+        .trim_end_matches("/d");
+    let good = fake_server(|mut stream| {
+        read_startup(&mut stream);
+        stream.write_all(&welcome()).unwrap();
+        answer_queries(stream, drop);
+    });
+    let good = good
+        .trim_start_matches("postgresql://u:p@")
+        .trim_end_matches("/d");
+    let address = format!("postgresql://u:p@{silent},{good}/d?sslmode=disable");
+    connect(&target(&address), &session()).unwrap();
+}
+
+#[test]
+fn a_server_without_tls_is_refused_by_require_and_taken_by_prefer() {
+    let address = fake_server(|mut stream| {
+        let request = read_startup(&mut stream);
+        if request == [4, 210, 22, 47] {
+            stream.write_all(b"N").unwrap();
+            read_startup(&mut stream);
+        }
+        stream.write_all(&welcome()).unwrap();
+        answer_queries(stream, drop);
+    });
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let error = error_within(
+            Duration::from_millis(500),
+            &format!("{address}?sslmode={mode}"),
+        );
+        assert!(
+            error.ends_with(
+                "the server has no TLS, and the sslmode in force does not do without it"
+            ),
+            "{error}"
+        );
+    }
+    for mode in ["prefer", "allow", "disable"] {
+        connect(&target(&format!("{address}?sslmode={mode}")), &session()).unwrap();
+    }
+}
+
+#[test]
+fn odd_answers_to_the_request_for_tls_are_errors() {
+    for (answer, said) in [
+        (
+            &b""[..],
+            "the server closed the connection when it was asked for TLS",
+        ),
+        (
+            b"E\0\0\0\x08lies",
+            "the server answered the request for TLS with an error",
+        ),
+        (
+            b"HTTP/1.1 400 Bad Request",
+            "what answers there is not PostgreSQL",
+        ),
+    ] {
+        let address = fake_server(move |mut stream| {
+            read_startup(&mut stream);
+            stream.write_all(answer).unwrap();
+        });
+        let error = error_within(Duration::from_millis(500), &address);
+        assert!(error.ends_with(said), "{error}");
+    }
+}
+
+#[test]
+fn prefer_goes_on_in_plain_when_the_handshake_fails() {
+    let address = fake_server(|mut stream| {
+        if read_startup(&mut stream) == [4, 210, 22, 47] {
+            stream.write_all(b"Sthis is no TLS").unwrap();
+            be_silent(stream);
+        } else {
+            stream.write_all(&welcome()).unwrap();
+            answer_queries(stream, drop);
+        }
+    });
+    connect(&target(&address), &session()).unwrap();
+    let error = error_within(
+        Duration::from_millis(500),
+        &format!("{address}?sslmode=require"),
+    );
+    assert!(error.contains("TLS: "), "{error}");
+}
+
+#[test]
+fn a_pooler_that_refuses_settings_at_the_start_gets_them_afterwards() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let (told, queries) = channel();
+    let counter = Arc::clone(&attempts);
+    let address = fake_server(move |mut stream| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let startup = String::from_utf8(read_startup(&mut stream)).unwrap_or_default();
+        if startup.contains("options\0") {
+            let refusal = error_response(
+                "08P01",
+                "unsupported startup parameter in options: statement_timeout",
+            );
+            return stream.write_all(&refusal).unwrap();
+        }
+        stream.write_all(&welcome()).unwrap();
+        answer_queries(stream, |query| told.send(query).unwrap());
+    });
+    let target = target(&format!("{address}?sslmode=disable"));
+    let settings = "SET statement_timeout = '7000';SET lock_timeout = '1';\
+                    SET idle_in_transaction_session_timeout = '0';SET TimeZone = 'UTC';\0";
+
+    connect(&target, &session()).unwrap();
+    assert_eq!(attempts.load(Ordering::SeqCst), 2);
+    assert_eq!(next(&queries), settings);
+
+    // Remembered, by clones as well.
+    connect(&target.clone(), &session()).unwrap();
+    assert_eq!(attempts.load(Ordering::SeqCst), 3);
+    assert_eq!(next(&queries), settings);
+}
+
+fn next(queries: &Receiver<String>) -> String {
+    queries.recv_timeout(Duration::from_secs(1)).unwrap()
+}
+
+#[test]
+fn a_pooler_that_is_out_of_order_is_not_remembered_as_one_that_refuses_settings() {
+    let address = fake_server(|mut stream| {
+        read_startup(&mut stream);
+        stream
+            .write_all(&error_response("08P01", "server\nlogin\rfailing"))
+            .unwrap();
+    });
+    let target = target(&format!("{address}?sslmode=disable"));
+    let error = connect(&target, &session()).err().unwrap().to_string();
+    assert!(
+        error.ends_with(": server login failing (SQLSTATE 08P01)"),
+        "{error}"
+    );
+    assert!(!target.refuses_settings.load(Ordering::Relaxed));
+}
+
+/// A TLS server that presents a version 1 certificate, as PostgreSQL's documentation makes them with OpenSSL 3.0.
+fn version_1_server(version: &'static SupportedProtocolVersion, honest: bool) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let mut certificate = Certificate::from_der(made.cert.der()).unwrap();
+    certificate.tbs_certificate.version = x509_cert::Version::V1;
+    certificate.tbs_certificate.extensions = None;
+    let certificate = certificate.to_der().unwrap();
+    // One that presents a certificate whose key it does not have.
+    let key = if honest {
+        made.signing_key
+    } else {
+        rcgen::KeyPair::generate().unwrap()
+    };
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let certified = rustls::sign::CertifiedKey::new(vec![certificate.into()], key);
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+    let config = Arc::new(config);
+    fake_server(move |mut stream| {
+        read_startup(&mut stream);
+        stream.write_all(b"S").unwrap();
+        let mut stream =
+            StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+        let mut length = [0; 4];
+        if stream.read_exact(&mut length).is_err() {
+            return;
+        }
+        let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut body).unwrap();
+        stream.write_all(&welcome()).unwrap();
+        answer_queries(stream, drop);
+    })
+}
+
+#[test]
+fn a_version_1_certificate_will_do_where_nothing_is_verified() {
+    for version in [&version::TLS12, &version::TLS13] {
+        let address = version_1_server(version, true);
+        connect(&target(&format!("{address}?sslmode=require")), &session()).unwrap();
+        let error = error_within(
+            Duration::from_millis(500),
+            &format!("{address}?sslmode=verify-ca"),
+        );
+        assert!(error.contains("version 3"), "{error}");
+    }
+}
+
+#[test]
+fn a_server_must_hold_the_key_of_its_certificate_even_where_nothing_is_verified() {
+    for version in [&version::TLS12, &version::TLS13] {
+        let address = version_1_server(version, false);
+        let error = error_within(
+            Duration::from_millis(500),
+            &format!("{address}?sslmode=require"),
+        );
+        assert!(error.contains("TLS: "), "{error}");
+    }
+}
+
+#[test]
+fn the_time_limits_in_the_address_go_before_ours() {
+    let address = fake_server(be_silent);
+    let start = Instant::now();
+    let error = connect(&target(&format!("{address}?connect_timeout=1")), &session())
+        .err()
+        .unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1), "{error}");
+}
