@@ -1,4 +1,25 @@
-//! A task server to run yourself.
+//! A task server to run yourself: one static binary, PostgreSQL behind it, JSON over HTTP in front.
+//!
+//! The map of the house, in the order a request goes through it. A room uses only rooms below it, and [`domain`], which all may use.
+//!
+//! - [`cli`]: one file per subcommand; `serve` is the usual one
+//! - [`config`]: every setting: variable, default, check, secret or not
+//! - [`logging`]: log lines
+//! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
+//! - [`api`]: the routing table, the way of a request, and the handlers, one file per resource
+//! - [`auth`]: bearer tokens and their key
+//! - [`http`]: requests, answers, errors, the router, the way back to the client
+//! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
+//! - [`domain`]: tasks and users, what may be said of them; no I/O
+//! - [`local_postgres`]: a private PostgreSQL, for running with no configuration and for tests
 
+pub mod api;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod http;
 pub mod local_postgres;
+pub mod logging;
+pub mod server;
 pub mod store;

@@ -1,3 +1,7 @@
 //! The `todo-api` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    todo_api::cli::run()
+}

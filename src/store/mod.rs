@@ -1,3 +1,280 @@
-//! PostgreSQL: how it is reached, and every statement that is sent to it.
+//! PostgreSQL: connections, the schema, and every SQL statement.
+//!
+//! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
+//! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
+//! - [`migrations`]: brings the schema to the version this program needs
+//! - `tasks`: the statements on tasks
+//!
+//! Statements write `{schema}` for the schema the tables live in; it is put in when a statement is prepared.
+//! A statement runs once, in one round trip. A read whose connection turns out dead is sent again on a fresh one; a write
+//! only when PostgreSQL itself says that it ended the connection before the statement (SQLSTATE 57P01), else it is answered
+//! as unavailable, because it may have happened.
 
 pub mod connector;
+pub mod migrations;
+pub mod pool;
+mod tasks;
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+
+use connector::{Session, Target};
+use pool::{Client, Pool};
+
+pub use tasks::{Created, TaskPage};
+
+/// What the store needs to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where requests go.
+    pub target: Target,
+    /// Where migrations go, when that is another place (a pooler keeps no session, so they need a direct connection).
+    pub direct_target: Option<Target>,
+    /// The schema our tables live in.
+    pub schema: Schema,
+    /// Connections kept open.
+    pub pool_size: u32,
+    /// Longest wait for a connection.
+    pub pool_timeout: Duration,
+    /// What is set on every connection.
+    pub session: Session,
+    /// Whether migrations are applied at start.
+    pub migrate: bool,
+}
+
+/// The name of a PostgreSQL schema: a letter or `_`, then letters, digits and `_`, in lower case, at most 63.
+///
+/// So it needs no quoting, whatever statement it is put into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema(String);
+
+impl Schema {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// Says what a name must be, as the end of a sentence.
+    pub fn parse(name: &str) -> Result<Schema, &'static str> {
+        let fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if (1..=63).contains(&name.len())
+            && name.bytes().all(fit)
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+        {
+            Ok(Schema(name.to_owned()))
+        } else {
+            Err("must be 1 to 63 lower-case letters, digits and _, and not start with a digit")
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why the database did not do what it was asked. The texts are for the log: they may name hosts and constraints.
+#[derive(Debug)]
+pub enum Error {
+    /// It cannot be had now, or not in time; nothing is known to be wrong with the request.
+    Unavailable(String),
+    /// It refused a statement for a reason that is our mistake.
+    Internal(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Unavailable(cause) | Error::Internal(cause) => f.write_str(cause),
+        }
+    }
+}
+
+/// What a request that needs the database can expect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// All is well.
+    Ready,
+    /// PostgreSQL cannot be reached.
+    DatabaseNotReady,
+    /// PostgreSQL is there, but the tables are not those this program needs.
+    SchemaNotReady,
+}
+
+/// How much longer than the server's own `statement_timeout` we wait before a link counts as silent.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// The tables, behind a pool of connections.
+pub struct Store {
+    settings: Settings,
+    // Filled once the schema is known to be the right one.
+    pool: OnceLock<Pool>,
+}
+
+/// Whether a statement may be sent again after its connection was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Read,
+    Write,
+}
+
+impl Store {
+    /// A store that is not connected yet: until [`Store::open`] succeeds, everything is unavailable.
+    pub fn new(settings: Settings) -> Store {
+        Store {
+            settings,
+            pool: OnceLock::new(),
+        }
+    }
+
+    /// Connects once, checks the server, brings the schema up to date, and opens the pool.
+    ///
+    /// # Errors
+    /// See [`migrations::OpenError`]; only some of them are worth another try.
+    pub fn open(&self) -> Result<migrations::Opened, migrations::OpenError> {
+        let opened = migrations::prepare(&self.settings)?;
+        self.pool.get_or_init(|| Pool::open(&self.settings));
+        Ok(opened)
+    }
+
+    /// Asks the database whether it is there and has the tables this program needs.
+    pub fn readiness(&self) -> Readiness {
+        let version = self.run(Effect::Read, |client| {
+            let statement = client.prepared(migrations::CURRENT_VERSION)?;
+            client
+                .query_opt(&statement, &[])?
+                .map(|row| row.try_get::<_, Option<i32>>(0))
+                .transpose()
+        });
+        match version {
+            Ok(Some(Some(version))) if version >= migrations::latest() => Readiness::Ready,
+            Ok(_) | Err(Error::Internal(_)) => Readiness::SchemaNotReady,
+            Err(Error::Unavailable(_)) => Readiness::DatabaseNotReady,
+        }
+    }
+
+    /// Runs an operation on a connection of the pool, under a deadline, and again where that is safe.
+    fn run<T>(
+        &self,
+        effect: Effect,
+        operation: impl Fn(&mut Client) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
+        let pool = self
+            .pool
+            .get()
+            .ok_or_else(|| Error::Unavailable("the database is not ready yet".to_owned()))?;
+        let mut sent_before = false;
+        loop {
+            let mut client = pool
+                .get(self.settings.pool_timeout)
+                .map_err(Error::Unavailable)?;
+            client.set_deadline(Instant::now() + self.settings.session.statement_timeout + SILENCE);
+            let result = operation(&mut client);
+            client.clear_deadline();
+            let error = match result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let lost = is_lost(&error, &client);
+            if lost {
+                pool.suspect_all();
+                if !sent_before && may_send_again(effect, &error) {
+                    sent_before = true;
+                    continue;
+                }
+            }
+            return Err(classify(&error, lost));
+        }
+    }
+}
+
+fn is_lost(error: &postgres::Error, client: &Client) -> bool {
+    client.is_closed()
+        || error.is_closed()
+        || io_kind(error).is_some()
+        // Class 57, operator intervention: PostgreSQL ended the connection. Class 08: the connection itself failed.
+        || error.code().is_some_and(|code| code.code().starts_with("57P") || code.code().starts_with("08"))
+}
+
+fn io_kind(error: &postgres::Error) -> Option<std::io::ErrorKind> {
+    std::error::Error::source(error)?
+        .downcast_ref::<std::io::Error>()
+        .map(std::io::Error::kind)
+}
+
+fn may_send_again(effect: Effect, error: &postgres::Error) -> bool {
+    let silent = io_kind(error) == Some(std::io::ErrorKind::TimedOut);
+    match effect {
+        // After a silence there is no time left for a second try.
+        Effect::Read => !silent,
+        Effect::Write => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
+    }
+}
+
+fn classify(error: &postgres::Error, lost: bool) -> Error {
+    let text = describe(error);
+    let passing = error.code().is_some_and(|code| {
+        matches!(
+            *code,
+            SqlState::QUERY_CANCELED
+                | SqlState::LOCK_NOT_AVAILABLE
+                | SqlState::T_R_SERIALIZATION_FAILURE
+                | SqlState::T_R_DEADLOCK_DETECTED
+                // After a failover we may still talk to what is now a replica.
+                | SqlState::READ_ONLY_SQL_TRANSACTION
+        ) || code.code().starts_with("53") // insufficient resources
+    });
+    if lost || passing {
+        Error::Unavailable(text)
+    } else {
+        Error::Internal(text)
+    }
+}
+
+/// An error for the log: the server's message and code, without the detail, which may repeat a row's values.
+fn describe(error: &postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => {
+            let constraint = db
+                .constraint()
+                .map(|name| format!(", constraint {name}"))
+                .unwrap_or_default();
+            format!(
+                "PostgreSQL says: {} (SQLSTATE {}{constraint})",
+                db.message(),
+                db.code().code()
+            )
+        }
+        None => {
+            let source = std::error::Error::source(error)
+                .map(|source| format!(": {source}"))
+                .unwrap_or_default();
+            format!("{error}{source}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schema_names_need_no_quoting() {
+        for name in ["todo", "_a1", &"x".repeat(63)] {
+            assert_eq!(Schema::parse(name).unwrap().as_str(), name);
+        }
+        for name in [
+            "",
+            "1a",
+            "Todo",
+            "to-do",
+            "a;drop",
+            "a\"b",
+            "schémà",
+            &"x".repeat(64),
+        ] {
+            assert!(Schema::parse(name).is_err(), "{name:?}");
+        }
+    }
+}

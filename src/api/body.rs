@@ -1,0 +1,65 @@
+//! Reads a request's JSON.
+
+use crate::domain::fields::BodyError;
+use crate::http::error::Error;
+use crate::http::request::Request;
+
+/// Reads the body with `parse`. A missing Content-Type is taken for JSON, and where there is no body its type says nothing.
+///
+/// # Errors
+/// 415 for another media type, 400 for what is no JSON, 422 for wrong fields.
+pub fn json<T>(request: &Request, parse: fn(&[u8]) -> Result<T, BodyError>) -> Result<T, Error> {
+    let content_type = request
+        .headers
+        .get("Content-Type")
+        .unwrap_or("application/json");
+    if !request.body.is_empty() && !is_json(content_type) {
+        return Err(Error::UnsupportedMediaType(
+            "The body must be JSON; send the header Content-Type: application/json",
+        ));
+    }
+    Ok(parse(&request.body)?)
+}
+
+/// `application/json`, or a type built on it (RFC 6839, section 3.1), in UTF-8.
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let json = media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"));
+    let other_charset = parts.any(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let utf8 = ["utf-8", "utf8", "us-ascii"]
+            .iter()
+            .any(|known| value.trim_matches('"').eq_ignore_ascii_case(known));
+        name.eq_ignore_ascii_case("charset") && !utf8
+    });
+    json && !other_charset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_goes_by_several_names() {
+        for name in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+            "application/merge-patch+json",
+        ] {
+            assert!(is_json(name), "{name}");
+        }
+        for name in [
+            "",
+            "text/plain",
+            "text/json",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=latin1",
+            "application/jsonx",
+        ] {
+            assert!(!is_json(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The key that tokens are signed with, when none was given: made once and kept, so that tokens outlive a restart.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The file below the data directory that holds the key, readable by its owner alone.
+const FILE: &str = "secret";
+
+/// Reads the key kept under `data_dir`, or makes one of 256 random bits there.
+///
+/// # Errors
+/// One sentence when the directory cannot be used; never the key.
+pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
+    let path = data_dir.join(FILE);
+    let fail = |what: &str, error: io::Error| format!("cannot {what} {}: {error}", path.display());
+    fs::create_dir_all(data_dir).map_err(|error| fail("make the directory of", error))?;
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| format!("no random bytes for a secret: {error}"))?;
+    let made: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+
+    // Written aside and linked, so that of two processes that start at once both see the same whole key.
+    let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
+    if !path.exists() {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)
+            .map_err(|error| fail("write", error))?;
+        let written = file
+            .write_all(made.as_bytes())
+            .and_then(|()| file.sync_all());
+        let linked = written.and_then(|()| fs::hard_link(&draft, &path));
+        let _ = fs::remove_file(&draft);
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(fail("write", error));
+            }
+            _ => {}
+        }
+    }
+    let kept = fs::read_to_string(&path).map_err(|error| fail("read", error))?;
+    let kept = kept.trim();
+    if kept.len() < 32 {
+        return Err(format!(
+            "{} holds fewer than 32 bytes; delete it to have a new secret made",
+            path.display()
+        ));
+    }
+    Ok(kept.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_secret_is_made_once_and_kept_from_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path().join("data");
+        let made = load_or_create(&data_dir).unwrap();
+        assert_eq!(made.len(), 64);
+        assert_eq!(load_or_create(&data_dir).unwrap(), made);
+        let mode = fs::metadata(data_dir.join(FILE))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(
+            fs::read_dir(&data_dir).unwrap().count(),
+            1,
+            "no draft is left"
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_too_short_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(FILE), "short\n").unwrap();
+        let error = load_or_create(directory.path()).unwrap_err();
+        assert!(
+            error.contains("32 bytes") && !error.contains("short"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,54 @@
+//! What several commands need: the database, the secret.
+
+use super::Failure;
+use crate::auth::secret;
+use crate::config::Config;
+use crate::local_postgres::{self, LocalPostgres};
+use crate::store::connector::{Session, Target};
+use crate::store::{Settings, Store};
+
+/// A store that is not open yet and, where none was named, the private PostgreSQL behind it, running.
+pub fn store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure> {
+    let (target, private) = match &config.database {
+        Some(target) => (target.clone(), None),
+        None => {
+            let options = local_postgres::Options {
+                durable: true,
+                max_connections: config.pool_size + 10,
+            };
+            let private = LocalPostgres::start(&config.data_dir, options)
+                .map_err(|error| Failure::Failed(error.to_string()))?;
+            let target = Target::parse(&private.url()).map_err(Failure::Failed)?;
+            (target, Some(private))
+        }
+    };
+    let session = Session {
+        statement_timeout: config.statement_timeout,
+        lock_timeout: config.lock_timeout,
+        // No statement of ours leaves a transaction open; should one, its locks go with it.
+        idle_in_transaction_timeout: config.statement_timeout,
+        connect_timeout: config.connect_timeout,
+        application_name: "todo-api".to_owned(),
+    };
+    let settings = Settings {
+        direct_target: config
+            .database_unpooled
+            .clone()
+            .or_else(|| target.unpooled()),
+        target,
+        schema: config.schema.clone(),
+        pool_size: config.pool_size,
+        pool_timeout: config.pool_timeout,
+        session,
+        migrate: config.migrate,
+    };
+    Ok((Store::new(settings), private))
+}
+
+/// The key that tokens are signed with: the one that was set, else the one kept under the data directory.
+pub fn signing_secret(config: &Config) -> Result<String, Failure> {
+    match &config.secret {
+        Some(secret) => Ok(secret.expose().to_owned()),
+        None => secret::load_or_create(&config.data_dir).map_err(Failure::Failed),
+    }
+}

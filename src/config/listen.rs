@@ -1,0 +1,98 @@
+//! Addresses to listen on.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `addr:port` or `[v6]:port`
+    Tcp(SocketAddr),
+    /// `unix:path`
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Address::Tcp(address) => address.ip().is_loopback(),
+            Address::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => write!(f, "http://{address}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Reads a comma-separated list of at least one address.
+///
+/// # Errors
+/// Says what an address must be, as the end of a sentence.
+pub fn parse_list(list: &str) -> Result<Vec<Address>, &'static str> {
+    list.split(',')
+        .map(|address| {
+            parse(address.trim())
+                .ok_or("must be a list of addr:port, [v6]:port or unix:path, comma-separated")
+        })
+        .collect()
+}
+
+fn parse(address: &str) -> Option<Address> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        return (!path.is_empty()).then(|| Address::Unix(PathBuf::from(path)));
+    }
+    if let Some(port) = address.strip_prefix("localhost:") {
+        return Some(Address::Tcp(SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port.parse().ok()?,
+        )));
+    }
+    address.parse().ok().map(Address::Tcp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_have_three_forms() {
+        let list = parse_list("127.0.0.1:8000, [::]:80,unix:/run/todo.sock,localhost:1").unwrap();
+        assert_eq!(
+            list.iter().map(Address::to_string).collect::<Vec<_>>(),
+            [
+                "http://127.0.0.1:8000",
+                "http://[::]:80",
+                "unix:/run/todo.sock",
+                "http://127.0.0.1:1"
+            ]
+        );
+        assert_eq!(
+            list.iter().map(Address::is_local).collect::<Vec<_>>(),
+            [true, false, true, true]
+        );
+    }
+
+    #[test]
+    fn other_forms_are_refused() {
+        for list in [
+            "",
+            "8000",
+            ":8000",
+            "unix:",
+            "example.org:80",
+            "127.0.0.1",
+            "127.0.0.1:99999",
+            "127.0.0.1:1,,127.0.0.1:2",
+        ] {
+            assert!(parse_list(list).is_err(), "{list}");
+        }
+    }
+}

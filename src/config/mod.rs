@@ -1,0 +1,393 @@
+//! Every setting: variable, default, check, secret or not.
+//!
+//! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
+//! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
+//! - [`listen`]: addresses to listen on
+//!
+//! A bad value stops the start with one line that names the variable and never the value.
+
+pub mod listen;
+pub mod settings;
+pub mod source;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use listen::Address;
+use source::Source;
+
+use crate::store::Schema;
+use crate::store::connector::Target;
+
+/// A setting that stops the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The variable.
+    pub variable: String,
+    /// What is wrong, as the end of a sentence that starts with the variable's name.
+    pub problem: String,
+}
+
+impl ConfigError {
+    fn new(variable: &str, problem: impl Into<String>) -> ConfigError {
+        ConfigError {
+            variable: variable.to_owned(),
+            problem: problem.into(),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.variable, self.problem)
+    }
+}
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: String) -> Secret {
+        Secret(value)
+    }
+
+    /// The value, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// On a developer's machine: what is missing is made, and errors say why.
+    Development,
+    /// For others: nothing is made up, and errors say nothing of the inside.
+    Production,
+}
+
+/// The settings of the server, checked.
+#[derive(Clone)]
+pub struct Config {
+    /// `ENVIRONMENT`
+    pub environment: Environment,
+    /// `LISTEN`, or `HOST` and `PORT`
+    pub listen: Vec<Address>,
+    /// `DATA_DIR`
+    pub data_dir: PathBuf,
+    /// `DATABASE_URL`; `None`: a private PostgreSQL under `DATA_DIR`
+    pub database: Option<Target>,
+    /// `DATABASE_URL_UNPOOLED`
+    pub database_unpooled: Option<Target>,
+    /// `DB_SCHEMA`
+    pub schema: Schema,
+    /// `DB_POOL_SIZE`
+    pub pool_size: u32,
+    /// `DB_POOL_TIMEOUT`
+    pub pool_timeout: Duration,
+    /// `DB_CONNECT_TIMEOUT`
+    pub connect_timeout: Duration,
+    /// `DB_STATEMENT_TIMEOUT`
+    pub statement_timeout: Duration,
+    /// `DB_LOCK_TIMEOUT`
+    pub lock_timeout: Duration,
+    /// `MIGRATE`
+    pub migrate: bool,
+    /// `BETTER_AUTH_SECRET`; `None`: one is made under `DATA_DIR`
+    pub secret: Option<Secret>,
+    /// `BETTER_AUTH_SECRET_PREVIOUS`
+    pub previous_secret: Option<Secret>,
+    /// `JWT_EXPIRATION_HOURS`
+    pub token_lifetime: Duration,
+    /// `WORKERS`
+    pub workers: usize,
+    /// `MAX_BODY_BYTES`
+    pub max_body: usize,
+    /// `STARTUP_TIMEOUT`
+    pub startup_timeout: Duration,
+    /// `SHUTDOWN_TIMEOUT`
+    pub shutdown_timeout: Duration,
+}
+
+impl Config {
+    /// Reads and checks every setting.
+    ///
+    /// # Errors
+    /// The first setting that is wrong.
+    pub fn load(source: &Source) -> Result<Config, ConfigError> {
+        let listen = listen(source)?;
+        let environment = environment(source, &listen)?;
+        let database = target(source, "DATABASE_URL")?;
+        let secret = secret(source, "BETTER_AUTH_SECRET")?;
+        if environment == Environment::Production {
+            let missing =
+                |variable| ConfigError::new(variable, "must be set when ENVIRONMENT is production");
+            database.as_ref().ok_or_else(|| missing("DATABASE_URL"))?;
+            secret
+                .as_ref()
+                .ok_or_else(|| missing("BETTER_AUTH_SECRET"))?;
+        }
+        let database_is_here = database.as_ref().is_none_or(Target::is_on_this_machine);
+        let workers = match number(source, "WORKERS", 1, 1_000)? {
+            Some(workers) => workers,
+            // Measured: with PostgreSQL on the same cores few workers are faster and their tail far shorter; with a
+            // database some way off, throughput is workers divided by latency.
+            None if database_is_here => 4.max(2 * cores()),
+            None => 10,
+        };
+        let pool_size = number(source, "DB_POOL_SIZE", 1, 1_000)?.unwrap_or(workers + 2);
+        let hours =
+            decimal(source, "JWT_EXPIRATION_HOURS", 1.0 / 60.0, 24.0 * 366.0)?.unwrap_or(24.0);
+        Ok(Config {
+            environment,
+            listen,
+            data_dir: PathBuf::from(
+                source
+                    .get("DATA_DIR")?
+                    .unwrap_or_else(|| "./data".to_owned()),
+            ),
+            database,
+            database_unpooled: target(source, "DATABASE_URL_UNPOOLED")?,
+            schema: schema(source)?,
+            pool_size: u32::try_from(pool_size).unwrap_or(u32::MAX),
+            pool_timeout: seconds(source, "DB_POOL_TIMEOUT", 1.0)?,
+            connect_timeout: seconds(source, "DB_CONNECT_TIMEOUT", 2.0)?,
+            statement_timeout: seconds(source, "DB_STATEMENT_TIMEOUT", 3.0)?,
+            lock_timeout: seconds(source, "DB_LOCK_TIMEOUT", 2.0)?,
+            migrate: switch(source, "MIGRATE", true)?,
+            secret,
+            previous_secret: self::secret(source, "BETTER_AUTH_SECRET_PREVIOUS")?,
+            token_lifetime: Duration::from_secs_f64(hours * 3600.0),
+            workers,
+            max_body: number(source, "MAX_BODY_BYTES", 1024, 64 * 1024 * 1024)?
+                .unwrap_or(1024 * 1024),
+            startup_timeout: seconds(source, "STARTUP_TIMEOUT", 60.0)?,
+            shutdown_timeout: seconds(source, "SHUTDOWN_TIMEOUT", 10.0)?,
+        })
+    }
+}
+
+fn listen(source: &Source) -> Result<Vec<Address>, ConfigError> {
+    if let Some(list) = source.get("LISTEN")? {
+        return listen::parse_list(&list).map_err(|problem| ConfigError::new("LISTEN", problem));
+    }
+    let host = source
+        .get("HOST")?
+        .unwrap_or_else(|| "127.0.0.1".to_owned());
+    let port = source.get("PORT")?.unwrap_or_else(|| "8000".to_owned());
+    port.parse::<u16>()
+        .map_err(|_| ConfigError::new("PORT", "must be a port number from 0 to 65535"))?;
+    let address = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    };
+    listen::parse_list(&address)
+        .map_err(|_| ConfigError::new("HOST", "must be an IP address or localhost"))
+}
+
+fn environment(source: &Source, listen: &[Address]) -> Result<Environment, ConfigError> {
+    match source.get("ENVIRONMENT")?.as_deref() {
+        Some("development") => Ok(Environment::Development),
+        Some("production") => Ok(Environment::Production),
+        Some(_) => Err(ConfigError::new(
+            "ENVIRONMENT",
+            "must be development or production",
+        )),
+        None if listen.iter().all(Address::is_local) => Ok(Environment::Development),
+        None => Err(ConfigError::new(
+            "ENVIRONMENT",
+            "must be set to production (or development) when listening on more than loopback",
+        )),
+    }
+}
+
+fn target(source: &Source, variable: &'static str) -> Result<Option<Target>, ConfigError> {
+    source
+        .get(variable)?
+        .map(|url| Target::parse(&url).map_err(|problem| ConfigError::new(variable, problem)))
+        .transpose()
+}
+
+fn secret(source: &Source, variable: &'static str) -> Result<Option<Secret>, ConfigError> {
+    match source.get(variable)? {
+        Some(value) if value.len() < 32 => Err(ConfigError::new(
+            variable,
+            "must have at least 32 bytes; `openssl rand -hex 32` makes a good one",
+        )),
+        value => Ok(value.map(Secret)),
+    }
+}
+
+fn schema(source: &Source) -> Result<Schema, ConfigError> {
+    let name = source
+        .get("DB_SCHEMA")?
+        .unwrap_or_else(|| "todo".to_owned());
+    Schema::parse(&name).map_err(|problem| ConfigError::new("DB_SCHEMA", problem))
+}
+
+fn number(
+    source: &Source,
+    variable: &'static str,
+    least: usize,
+    most: usize,
+) -> Result<Option<usize>, ConfigError> {
+    let read = |text: String| {
+        text.parse()
+            .ok()
+            .filter(|value| (least..=most).contains(value))
+            .ok_or_else(|| {
+                ConfigError::new(
+                    variable,
+                    format!("must be a whole number from {least} to {most}"),
+                )
+            })
+    };
+    source.get(variable)?.map(read).transpose()
+}
+
+fn decimal(
+    source: &Source,
+    variable: &'static str,
+    least: f64,
+    most: f64,
+) -> Result<Option<f64>, ConfigError> {
+    let read = |text: String| {
+        text.parse()
+            .ok()
+            .filter(|value| (least..=most).contains(value))
+            .ok_or_else(|| {
+                ConfigError::new(
+                    variable,
+                    format!("must be a number from {least:.3} to {most}"),
+                )
+            })
+    };
+    source.get(variable)?.map(read).transpose()
+}
+
+/// A time in seconds, from a tenth of one to a day.
+fn seconds(source: &Source, variable: &'static str, default: f64) -> Result<Duration, ConfigError> {
+    Ok(Duration::from_secs_f64(
+        decimal(source, variable, 0.1, 86_400.0)?.unwrap_or(default),
+    ))
+}
+
+fn switch(source: &Source, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
+    match source.get(variable)?.as_deref() {
+        None => Ok(default),
+        Some("on" | "true" | "1" | "yes") => Ok(true),
+        Some("off" | "false" | "0" | "no") => Ok(false),
+        Some(_) => Err(ConfigError::new(variable, "must be on or off")),
+    }
+}
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::load(&Source::of_pairs(pairs))
+    }
+
+    fn refused(pairs: &[(&str, &str)]) -> String {
+        load(pairs)
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn nothing_need_be_set() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.environment, Environment::Development);
+        assert_eq!(config.listen, listen::parse_list("127.0.0.1:8000").unwrap());
+        assert!(config.database.is_none() && config.secret.is_none());
+        assert!(config.workers >= 4);
+        assert_eq!(config.pool_size as usize, config.workers + 2);
+        assert_eq!(config.token_lifetime, Duration::from_secs(24 * 3600));
+    }
+
+    #[test]
+    fn a_public_address_needs_the_environment_said() {
+        assert!(refused(&[("LISTEN", "0.0.0.0:80")]).starts_with("ENVIRONMENT must be set"));
+        assert!(load(&[("LISTEN", "0.0.0.0:80"), ("ENVIRONMENT", "development")]).is_ok());
+        assert!(refused(&[("ENVIRONMENT", "staging")]).starts_with("ENVIRONMENT must be"));
+    }
+
+    #[test]
+    fn production_makes_nothing_up() {
+        let secret = "s".repeat(32);
+        let url = "postgresql://todo@db.example/todo";
+        assert!(
+            refused(&[("ENVIRONMENT", "production"), ("JWT_SECRET", &secret)])
+                .starts_with("DATABASE_URL must be set")
+        );
+        assert!(
+            refused(&[("ENVIRONMENT", "production"), ("NEON_DB_URL", url)])
+                .starts_with("BETTER_AUTH_SECRET must be set")
+        );
+        let config = load(&[
+            ("ENVIRONMENT", "production"),
+            ("NEON_DB_URL", url),
+            ("JWT_SECRET", &secret),
+        ])
+        .unwrap();
+        assert_eq!(
+            (config.workers, config.pool_size),
+            (10, 12),
+            "a database some way off"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_and_not_repeated() {
+        for (variable, value) in [
+            ("BETTER_AUTH_SECRET", "hunter2-hunter2-hunter2-hunter2"),
+            ("BETTER_AUTH_SECRET_PREVIOUS", "hunter2"),
+            ("DATABASE_URL", "mysql://root:hunter2@localhost/x"),
+            ("DB_SCHEMA", "hunter2; drop"),
+            ("WORKERS", "hunter2"),
+            ("PORT", "hunter2"),
+            ("LISTEN", "hunter2"),
+            ("JWT_EXPIRATION_HOURS", "-1"),
+            ("STARTUP_TIMEOUT", "NaN"),
+            ("MIGRATE", "hunter2"),
+        ] {
+            let line = refused(&[(variable, value)]);
+            assert!(
+                line.starts_with(&format!("{variable} ")),
+                "{variable}: {line}"
+            );
+            assert!(!line.contains("hunter2") && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn host_and_port_do_for_listen() {
+        let config = load(&[("HOST", "::1"), ("PORT", "9000")]).unwrap();
+        assert_eq!(config.listen, listen::parse_list("[::1]:9000").unwrap());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert_eq!(
+            format!("{:?}", Secret::new("hunter2".to_owned())),
+            "(hidden)"
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! The table of settings. What reads them is [`super::Config`]; what tells of them (`.env.example`, README) is tested against
+//! this table.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub name: &'static str,
+    /// Other variables it is read from, after its own.
+    pub aliases: &'static [&'static str],
+    /// The default, as people read it.
+    pub default: &'static str,
+    /// Whether it must never be shown, and may lie in a file.
+    pub secret: bool,
+    /// What it is, in one sentence.
+    pub help: &'static str,
+}
+
+const fn plain(name: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting {
+        name,
+        aliases: &[],
+        default,
+        secret: false,
+        help,
+    }
+}
+
+const fn secret(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        aliases,
+        default,
+        secret: true,
+        help,
+    }
+}
+
+/// Every setting of the program.
+pub const SETTINGS: &[Setting] = &[
+    plain(
+        "ENVIRONMENT",
+        "development on loopback, else it must be said",
+        "`development` or `production`; production needs `DATABASE_URL` and `BETTER_AUTH_SECRET`",
+    ),
+    plain(
+        "LISTEN",
+        "127.0.0.1:8000",
+        "Where to listen: `addr:port`, `[v6]:port`, `unix:path`, comma-separated",
+    ),
+    plain(
+        "HOST",
+        "127.0.0.1",
+        "Used with `PORT` when `LISTEN` is not set",
+    ),
+    plain("PORT", "8000", "Used with `HOST` when `LISTEN` is not set"),
+    plain(
+        "DATA_DIR",
+        "./data",
+        "Where the private PostgreSQL and the secret lie that are made when none are given",
+    ),
+    secret(
+        "DATABASE_URL",
+        &["NEON_DB_URL"],
+        "a private PostgreSQL in `DATA_DIR`",
+        "PostgreSQL, as libpq writes it: `postgresql://user:password@host/database?sslmode=verify-full`",
+    ),
+    secret(
+        "DATABASE_URL_UNPOOLED",
+        &[],
+        "`DATABASE_URL`",
+        "A direct way to the same database for migrations, where `DATABASE_URL` leads through a pooler",
+    ),
+    plain(
+        "DB_SCHEMA",
+        "todo",
+        "The schema our tables live in; made when it is missing",
+    ),
+    plain(
+        "DB_POOL_SIZE",
+        "`WORKERS` + 2",
+        "Connections kept open to PostgreSQL",
+    ),
+    plain(
+        "DB_POOL_TIMEOUT",
+        "1",
+        "Seconds a request waits for a connection before it is answered 503",
+    ),
+    plain(
+        "DB_CONNECT_TIMEOUT",
+        "2",
+        "Seconds until an attempt to connect is given up",
+    ),
+    plain(
+        "DB_STATEMENT_TIMEOUT",
+        "3",
+        "Seconds until a statement is cut and its request answered 503",
+    ),
+    plain(
+        "DB_LOCK_TIMEOUT",
+        "2",
+        "Seconds a statement waits for a lock",
+    ),
+    plain(
+        "MIGRATE",
+        "on",
+        "Whether the server applies migrations when it starts; `off`: `todo-api migrate` does",
+    ),
+    secret(
+        "BETTER_AUTH_SECRET",
+        &["JWT_SECRET"],
+        "made and kept in `DATA_DIR`",
+        "The key of HS256 bearer tokens, at least 32 bytes; shared with the front end that signs them",
+    ),
+    secret(
+        "BETTER_AUTH_SECRET_PREVIOUS",
+        &[],
+        "none",
+        "The key before it, still accepted during a rotation",
+    ),
+    plain(
+        "JWT_EXPIRATION_HOURS",
+        "24",
+        "Hours that tokens made here are good for; may be a fraction",
+    ),
+    plain(
+        "WORKERS",
+        "database on this machine: twice the cores, at least 4; else 10",
+        "Threads that answer requests",
+    ),
+    plain(
+        "MAX_BODY_BYTES",
+        "1048576",
+        "Most bytes a request's body may have; more is answered 413",
+    ),
+    plain(
+        "STARTUP_TIMEOUT",
+        "60",
+        "Seconds to wait for the database at start",
+    ),
+    plain(
+        "SHUTDOWN_TIMEOUT",
+        "10",
+        "Seconds for requests in flight to finish after SIGTERM",
+    ),
+    plain(
+        "LOG_LEVEL",
+        "info",
+        "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module",
+    ),
+];
+
+/// The setting of that name.
+pub fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}

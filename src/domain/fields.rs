@@ -1,0 +1,277 @@
+//! Reads a JSON object field by field and collects every complaint, so that one answer names all that is wrong.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// One thing that is wrong with what was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field's name as the client writes it.
+    pub field: Cow<'static, str>,
+    /// What it must be: the end of a sentence that starts with the field's name.
+    pub message: Cow<'static, str>,
+}
+
+/// Why a body could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is no JSON; the text says where reading stopped.
+    Malformed(String),
+    /// It is JSON, but these fields are wrong.
+    Invalid(Vec<FieldError>),
+}
+
+/// A value for a field that may be emptied: absent, `null` and a value are three things.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Patch<T> {
+    /// The field was absent: leave it.
+    #[default]
+    Keep,
+    /// The field was `null`: empty it.
+    Clear,
+    /// The field had a value.
+    Set(T),
+}
+
+impl<T> Patch<T> {
+    /// Whether the field was sent at all.
+    pub fn is_sent(&self) -> bool {
+        !matches!(self, Patch::Keep)
+    }
+
+    /// The value, where there is one.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Patch::Set(value) => Some(value),
+            Patch::Keep | Patch::Clear => None,
+        }
+    }
+}
+
+/// The fields of a JSON object, each still as it was sent, and the complaints so far.
+///
+/// Fields nobody asks for are ignored, whatever they hold.
+pub struct Fields<'a> {
+    // Each value stays raw until it is asked for, so that a bad one (a lone surrogate, say) is that field's fault alone.
+    sent: BTreeMap<String, &'a RawValue>,
+    errors: Vec<FieldError>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the outermost object of a body.
+    ///
+    /// # Errors
+    /// [`BodyError::Malformed`] when it is no JSON in UTF-8, [`BodyError::Invalid`] when it is JSON but no object.
+    pub fn of(body: &'a [u8]) -> Result<Fields<'a>, BodyError> {
+        if body.is_empty() {
+            return Err(BodyError::Malformed(
+                "the body is empty; send a JSON object".to_owned(),
+            ));
+        }
+        let malformed = |error: &dyn std::fmt::Display| {
+            BodyError::Malformed(format!("the body is not valid JSON: {error}"))
+        };
+        let text = std::str::from_utf8(body).map_err(|error| malformed(&error))?;
+        let value: &RawValue = serde_json::from_str(text).map_err(|error| malformed(&error))?;
+        if !value.get().starts_with('{') {
+            return Err(BodyError::Invalid(vec![FieldError {
+                field: Cow::Borrowed("body"),
+                message: Cow::Borrowed("must be a JSON object"),
+            }]));
+        }
+        let sent = serde_json::from_str(value.get()).map_err(|error| malformed(&error))?;
+        Ok(Fields {
+            sent,
+            errors: Vec::new(),
+        })
+    }
+
+    /// A field that must be there.
+    pub fn required<T: Field>(&mut self, name: &'static str) -> Option<T> {
+        if !self.sent.contains_key(name) {
+            self.complain(name, "is required");
+            return None;
+        }
+        self.optional(name)
+    }
+
+    /// A field that may be absent, but not `null`.
+    pub fn optional<T: Field>(&mut self, name: &'static str) -> Option<T> {
+        match self.patch(name) {
+            Patch::Set(value) => Some(value),
+            Patch::Keep => None,
+            Patch::Clear => {
+                self.complain(name, "must not be null");
+                None
+            }
+        }
+    }
+
+    /// A field that may be absent or `null`.
+    pub fn patch<T: Field>(&mut self, name: &'static str) -> Patch<T> {
+        let Some(raw) = self.sent.get(name) else {
+            return Patch::Keep;
+        };
+        if raw.get() == "null" {
+            return Patch::Clear;
+        }
+        match T::from_json(raw.get()) {
+            Ok(value) => Patch::Set(value),
+            Err(message) => {
+                self.complain(name, message);
+                Patch::Keep
+            }
+        }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Every complaint, in the order the fields were asked for.
+    pub fn finish(self) -> Result<(), BodyError> {
+        self.finish_with(Some(()))
+    }
+
+    /// Ends the reading and hands back what [`Fields::required`] gave.
+    ///
+    /// # Errors
+    /// As [`Fields::finish`].
+    pub fn finish_with<T>(self, required: Option<T>) -> Result<T, BodyError> {
+        required
+            .filter(|_| self.errors.is_empty())
+            .ok_or(BodyError::Invalid(self.errors))
+    }
+
+    fn complain(&mut self, field: &'static str, message: &'static str) {
+        self.errors.push(FieldError {
+            field: Cow::Borrowed(field),
+            message: Cow::Borrowed(message),
+        });
+    }
+}
+
+/// A type that a field can be read into.
+pub trait Field: Sized {
+    /// Reads the field's JSON.
+    ///
+    /// # Errors
+    /// Says what the field must be, as the end of a sentence that starts with its name.
+    fn from_json(json: &str) -> Result<Self, &'static str>;
+}
+
+impl Field for bool {
+    fn from_json(json: &str) -> Result<bool, &'static str> {
+        serde_json::from_str(json).map_err(|_| "must be true or false")
+    }
+}
+
+/// Reads a JSON string.
+///
+/// # Errors
+/// Says that it must be one, or that it holds what is no Unicode (RFC 8259, section 8.2).
+pub fn string(json: &str) -> Result<String, &'static str> {
+    serde_json::from_str(json).map_err(|_| {
+        if json.starts_with('"') {
+            "must be valid Unicode; it holds a lone surrogate"
+        } else {
+            "must be a string"
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    impl Field for String {
+        fn from_json(json: &str) -> Result<String, &'static str> {
+            string(json)
+        }
+    }
+
+    fn invalid(body: &str, read: impl FnOnce(&mut Fields)) -> Vec<(String, String)> {
+        let mut fields = Fields::of(body.as_bytes()).unwrap();
+        read(&mut fields);
+        match fields.finish() {
+            Err(BodyError::Invalid(errors)) => errors
+                .into_iter()
+                .map(|e| (e.field.into_owned(), e.message.into_owned()))
+                .collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_complaint_is_kept() {
+        let errors = invalid(r#"{"done":"yes","name":"\ud800","gone":null}"#, |fields| {
+            fields.required::<String>("title");
+            fields.optional::<bool>("done");
+            fields.patch::<String>("name");
+            fields.optional::<bool>("gone");
+        });
+        let names: Vec<&str> = errors.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(names, ["title", "done", "name", "gone"]);
+        assert!(errors[2].1.contains("surrogate"));
+    }
+
+    #[test]
+    fn absent_is_not_null() {
+        let mut fields = Fields::of(br#"{"a":null,"b":"x"}"#).unwrap();
+        assert_eq!(fields.patch::<String>("a"), Patch::Clear);
+        assert_eq!(fields.patch::<String>("b"), Patch::Set("x".to_owned()));
+        assert_eq!(fields.patch::<String>("c"), Patch::Keep);
+        assert!(fields.finish().is_ok());
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_whatever_they_hold() {
+        let deep = format!(
+            r#"{{"x":{}{},"y":1e999,"z":"\ud800"}}"#,
+            "[".repeat(50_000),
+            "]".repeat(50_000)
+        );
+        assert!(Fields::of(deep.as_bytes()).unwrap().finish().is_ok());
+    }
+
+    #[test]
+    fn what_is_no_object_is_said_to_be_none() {
+        for body in ["[]", "1", "null", "\"text\"", " true "] {
+            assert!(
+                matches!(Fields::of(body.as_bytes()), Err(BodyError::Invalid(_))),
+                "{body}"
+            );
+        }
+        for body in [
+            &b""[..],
+            b"{",
+            b"{\"a\":}",
+            b"\xff",
+            b"{}x",
+            b"{\"a\":1,}",
+            b"\xef\xbb\xbf{}",
+        ] {
+            assert!(
+                matches!(Fields::of(body), Err(BodyError::Malformed(_))),
+                "{body:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Fields::of(&body);
+        }
+
+        #[test]
+        fn any_string_comes_back_byte_for_byte(text in any::<String>()) {
+            let body = serde_json::json!({ "text": text }).to_string();
+            let mut fields = Fields::of(body.as_bytes()).unwrap();
+            prop_assert_eq!(fields.required::<String>("text"), Some(text));
+        }
+    }
+}

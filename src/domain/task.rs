@@ -1,0 +1,247 @@
+//! A task, its fields as types that cannot hold a wrong value.
+
+use serde::{Serialize, Serializer};
+use time::Date;
+use uuid::Uuid;
+
+use super::timestamp::{Timestamp, format_date, parse_date};
+use super::user::UserId;
+
+/// Longest title, in characters (Unicode scalar values). The constraint `tasks_title_length` says the same.
+pub const TITLE_MAX: usize = 200;
+/// Longest description, in characters (Unicode scalar values). The constraint `tasks_description_length` says the same.
+pub const DESCRIPTION_MAX: usize = 2_000;
+
+/// A task as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Task {
+    /// Unique among its owner's tasks.
+    pub id: Uuid,
+    /// The owner.
+    #[serde(serialize_with = "user_id")]
+    pub user_id: UserId,
+    /// 1 to 200 characters, one line.
+    pub title: String,
+    /// Up to 2,000 characters.
+    pub description: Option<String>,
+    /// Whether it is done.
+    pub completed: bool,
+    /// When it was done; set and cleared with `completed`.
+    pub completed_at: Option<Timestamp>,
+    /// How much it matters.
+    pub priority: Priority,
+    /// When it is due.
+    pub due_date: Option<Due>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last really changed.
+    pub updated_at: Timestamp,
+}
+
+fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.as_str())
+}
+
+/// What a task is called: 1 to 200 characters after trimming, one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Title(String);
+
+impl Title {
+    /// Trims white space at both ends; keeps the rest as it came.
+    ///
+    /// # Errors
+    /// Says what a title must be, as the end of a sentence that starts with the field's name.
+    pub fn parse(text: &str) -> Result<Title, &'static str> {
+        let text = text.trim();
+        if text.is_empty() || text.chars().count() > TITLE_MAX {
+            return Err("must have 1 to 200 characters");
+        }
+        // U+2028 and U+2029 break lines as surely as a newline does.
+        if text
+            .chars()
+            .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+        {
+            return Err("must be one line without control characters");
+        }
+        Ok(Title(text.to_owned()))
+    }
+
+    /// The title as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What there is to say about a task: up to 2,000 characters, newlines and tabs welcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description(String);
+
+impl Description {
+    /// Turns CRLF into LF; keeps the rest as it came.
+    ///
+    /// # Errors
+    /// Says what a description must be, as the end of a sentence that starts with the field's name.
+    pub fn parse(text: &str) -> Result<Description, &'static str> {
+        let text = text.replace("\r\n", "\n");
+        if text.chars().count() > DESCRIPTION_MAX {
+            return Err("must have at most 2000 characters");
+        }
+        if text
+            .chars()
+            .any(|c| c.is_control() && c != '\n' && c != '\t')
+        {
+            return Err("must not contain control characters other than newline and tab");
+        }
+        Ok(Description(text))
+    }
+
+    /// The description as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How much a task matters, in rising order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Can wait.
+    Low,
+    /// The default.
+    #[default]
+    Medium,
+    /// Comes first.
+    High,
+}
+
+impl Priority {
+    /// Reads the name that JSON shows.
+    ///
+    /// # Errors
+    /// Says which names there are, as the end of a sentence.
+    pub fn parse(name: &str) -> Result<Priority, &'static str> {
+        match name {
+            "low" => Ok(Priority::Low),
+            "medium" => Ok(Priority::Medium),
+            "high" => Ok(Priority::High),
+            _ => Err("must be low, medium or high"),
+        }
+    }
+
+    /// The rank by which the database keeps and sorts it: 0, 1 or 2.
+    pub fn rank(self) -> i16 {
+        match self {
+            Priority::Low => 0,
+            Priority::Medium => 1,
+            Priority::High => 2,
+        }
+    }
+
+    /// The priority of a rank; `None` for a rank that the constraint `tasks_priority_rank` does not allow.
+    pub fn from_rank(rank: i16) -> Option<Priority> {
+        match rank {
+            0 => Some(Priority::Low),
+            1 => Some(Priority::Medium),
+            2 => Some(Priority::High),
+            _ => None,
+        }
+    }
+}
+
+/// When a task is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// At a moment.
+    At(Timestamp),
+    /// On a day, which ends in whatever zone is asked for.
+    On(Date),
+}
+
+impl Due {
+    /// Reads a plain date `YYYY-MM-DD` or a timestamp (see [`Timestamp::parse`]).
+    ///
+    /// # Errors
+    /// Says what a due date must be, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Due, &'static str> {
+        parse_date(text)
+            .map(Due::On)
+            .or_else(|| Timestamp::parse(text).map(Due::At))
+            .ok_or("must be a date (2026-01-31) or a timestamp with offset (2026-01-31T09:30:00Z)")
+    }
+}
+
+impl Serialize for Due {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Due::At(moment) => moment.serialize(serializer),
+            Due::On(date) => serializer.serialize_str(&format_date(*date)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn titles_are_trimmed_and_counted_in_characters() {
+        assert_eq!(Title::parse("  milk \n").unwrap().as_str(), "milk");
+        assert!(Title::parse(&"é".repeat(200)).is_ok());
+        assert!(Title::parse(&"👩".repeat(201)).is_err());
+        for text in [
+            "",
+            " \t\n",
+            "two\nlines",
+            "nul\0",
+            "bell\u{7}",
+            "c1\u{85}x",
+            "line\u{2028}separator",
+        ] {
+            assert!(Title::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn descriptions_keep_newlines_and_tabs() {
+        assert_eq!(Description::parse("a\r\nb\tc").unwrap().as_str(), "a\nb\tc");
+        assert_eq!(Description::parse("").unwrap().as_str(), "");
+        // Counted after CRLF became LF.
+        assert!(Description::parse(&"\r\n".repeat(2_000)).is_ok());
+        assert!(Description::parse(&"x".repeat(2_001)).is_err());
+        for text in ["nul\0", "cr\ralone", "esc\u{1b}"] {
+            assert!(Description::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_due_date_stays_plain() {
+        let shown = |text| serde_json::to_string(&Due::parse(text).unwrap()).unwrap();
+        assert_eq!(shown("2026-02-28"), "\"2026-02-28\"");
+        assert_eq!(
+            shown("2026-02-28T10:00+01:00"),
+            "\"2026-02-28T09:00:00.000000Z\""
+        );
+        for text in ["", "tomorrow", "2026-02-29", "28.02.2026", "2026-2-8"] {
+            assert!(Due::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_title_is_never_empty_long_or_several_lines(text in any::<String>()) {
+            if let Ok(title) = Title::parse(&text) {
+                prop_assert!((1..=200).contains(&title.as_str().chars().count()));
+                prop_assert!(!title.as_str().chars().any(char::is_control));
+                prop_assert_eq!(title.as_str(), text.trim());
+            }
+        }
+
+        #[test]
+        fn a_description_changes_in_nothing_but_its_line_ends(text in any::<String>()) {
+            if let Ok(description) = Description::parse(&text) {
+                prop_assert_eq!(description.as_str(), text.replace("\r\n", "\n"));
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Moments and calendar dates as JSON shows them (RFC 3339).
+
+use serde::{Serialize, Serializer};
+use time::{Date, Month, OffsetDateTime, Time, UtcOffset};
+
+/// A moment in UTC, to the microsecond, which is what PostgreSQL keeps.
+///
+/// Shown with six digits and `Z`: `2026-01-31T09:30:00.000000Z`. Years 1 to 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(OffsetDateTime);
+
+impl Timestamp {
+    /// The clock of this machine.
+    pub fn now() -> Timestamp {
+        Timestamp::from(OffsetDateTime::now_utc())
+    }
+
+    /// Reads RFC 3339, and what is commonly sent for it: a space or small `t` in the middle, no seconds,
+    /// up to nine digits of fraction (what is finer than a microsecond is cut off), an offset with or
+    /// without its colon. Without an offset it is taken as UTC.
+    ///
+    /// Returns `None` for anything else, and for a moment outside the years 1 to 9999.
+    pub fn parse(text: &str) -> Option<Timestamp> {
+        let (date, rest) = text.split_at_checked(10)?;
+        let date = parse_date(date)?;
+        let rest = rest.strip_prefix(['T', 't', ' '])?;
+        let clock_end = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
+        let (clock, offset) = rest.split_at_checked(clock_end)?;
+        let moment = date.with_time(parse_clock(clock)?).assume_utc();
+        let moment = moment.checked_sub(time::Duration::seconds(parse_offset(offset)?))?;
+        (1..=9999)
+            .contains(&moment.year())
+            .then_some(Timestamp(moment))
+    }
+
+    /// The moment, in UTC.
+    pub fn as_utc(self) -> OffsetDateTime {
+        self.0
+    }
+}
+
+impl From<OffsetDateTime> for Timestamp {
+    /// Cuts off what is finer than a microsecond.
+    fn from(moment: OffsetDateTime) -> Timestamp {
+        let moment = moment.to_offset(UtcOffset::UTC);
+        let micros = moment.nanosecond() / 1_000 * 1_000;
+        Timestamp(moment.replace_nanosecond(micros).unwrap_or(moment))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (date, time) = (self.0.date(), self.0.time());
+        serializer.collect_str(&format_args!(
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            time.hour(),
+            time.minute(),
+            time.second(),
+            time.microsecond()
+        ))
+    }
+}
+
+/// Reads a calendar date `YYYY-MM-DD` of the years 1 to 9999; `None` for anything else.
+pub fn parse_date(text: &str) -> Option<Date> {
+    let mut parts = text.splitn(3, '-');
+    let year = digits(parts.next()?, 4)?;
+    let month = Month::try_from(u8::try_from(digits(parts.next()?, 2)?).ok()?).ok()?;
+    let day = u8::try_from(digits(parts.next()?, 2)?).ok()?;
+    if year == 0 {
+        return None;
+    }
+    Date::from_calendar_date(i32::try_from(year).ok()?, month, day).ok()
+}
+
+/// Shows a calendar date as `YYYY-MM-DD`.
+pub fn format_date(date: Date) -> String {
+    format!(
+        "{:04}-{:02}-{:02}",
+        date.year(),
+        u8::from(date.month()),
+        date.day()
+    )
+}
+
+/// Reads `HH:MM`, `HH:MM:SS` or `HH:MM:SS.fraction`.
+fn parse_clock(text: &str) -> Option<Time> {
+    let mut parts = text.splitn(3, ':');
+    let hour = u8::try_from(digits(parts.next()?, 2)?).ok()?;
+    let minute = u8::try_from(digits(parts.next()?, 2)?).ok()?;
+    let seconds = parts.next().unwrap_or("00");
+    let (second, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
+    let second = u8::try_from(digits(second, 2)?).ok()?;
+    if fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    // Six digits are kept: "5" is 500,000 µs, "123456789" is 123,456 µs.
+    let micros = digits(format!("{fraction:0<6}").get(..6)?, 6)?;
+    fraction
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then_some(())?;
+    Time::from_hms_micro(hour, minute, second, micros).ok()
+}
+
+/// Reads nothing, `Z`, `±HH`, `±HHMM` or `±HH:MM`; answers seconds east of UTC.
+fn parse_offset(text: &str) -> Option<i64> {
+    if matches!(text, "" | "Z" | "z") {
+        return Some(0);
+    }
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let text = text.get(1..)?;
+    let (hours, minutes) = match text.len() {
+        2 => (text, "00"),
+        4 => text.split_at_checked(2)?,
+        5 => text.split_once(':')?,
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
+    (hours < 24 && minutes < 60).then(|| sign * i64::from(hours * 3600 + minutes * 60))
+}
+
+/// Reads exactly `length` ASCII digits, at most nine.
+fn digits(text: &str, length: usize) -> Option<u32> {
+    (text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(text: &str) -> Option<String> {
+        let moment = Timestamp::parse(text)?;
+        Some(
+            serde_json::to_value(moment)
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        )
+    }
+
+    #[test]
+    fn moments_come_back_in_utc_with_six_digits() {
+        for (sent, answered) in [
+            ("2026-01-31T09:30:00Z", "2026-01-31T09:30:00.000000Z"),
+            ("2026-01-31t09:30:00z", "2026-01-31T09:30:00.000000Z"),
+            ("2026-01-31 09:30:00", "2026-01-31T09:30:00.000000Z"),
+            ("2026-01-31T09:30", "2026-01-31T09:30:00.000000Z"),
+            ("2026-01-31T09:30:00.5+02:00", "2026-01-31T07:30:00.500000Z"),
+            ("2026-01-31T23:30:00-0130", "2026-02-01T01:00:00.000000Z"),
+            (
+                "2026-01-31T09:30:00.123456789Z",
+                "2026-01-31T09:30:00.123456Z",
+            ),
+            ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000000Z"),
+            ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(shown(sent).as_deref(), Some(answered), "{sent}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_moment_is_refused() {
+        for text in [
+            "",
+            "2026",
+            "2026-01-31",
+            "2026-02-30T00:00:00Z",
+            "2026-01-31T24:00:00Z",
+            "2026-01-31T09:60Z",
+            "2026-01-31T09:30:00+24:00",
+            "2026-01-31T09:30:00 Z",
+            "2026-01-31T09:30:00.Z",
+            "+026-01-31T09:30Z",
+            "2026-01-31T09:30:00.1234567890Z",
+            "2026-01-31T9:30",
+            "2026-01-31X09:30",
+            "2026-01-31T09:30:00Zjunk",
+            "0000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-01:00",
+            "0001-01-01T00:00:00+01:00",
+            "２０２６-01-31T09:30Z",
+            "2026-01-31T09:30:00.12345é",
+            "2026-01-31T09:30:00.1 3",
+        ] {
+            assert_eq!(shown(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,40}") {
+            let _ = Timestamp::parse(&text);
+            let _ = parse_date(&text);
+        }
+
+        #[test]
+        fn what_is_shown_is_read_back(seconds in -62_135_596_800_i64..253_402_300_800, micros in 0_i64..1_000_000) {
+            let moment = OffsetDateTime::from_unix_timestamp(seconds).unwrap() + time::Duration::microseconds(micros);
+            let moment = Timestamp::from(moment);
+            let text = serde_json::to_value(moment).unwrap();
+            prop_assert_eq!(Timestamp::parse(text.as_str().unwrap()), Some(moment));
+        }
+
+        #[test]
+        fn dates_are_read_back(day in 1_721_426_i32..=5_373_484) {
+            let date = Date::from_julian_day(day).unwrap();
+            prop_assert_eq!(parse_date(&format_date(date)), Some(date));
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Every way to say no, and the one place that turns them into status, code and body.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::request::RequestId;
+use super::response::{Response, reason};
+use crate::domain::fields::{BodyError, FieldError};
+
+/// Why a request is not answered with what it asked for.
+///
+/// Texts are sentences for people, without a full stop. What is marked as a cause goes to the log and to nobody else
+/// (outside development).
+#[derive(Clone, Debug)]
+pub enum Error {
+    /// 400: it cannot be understood.
+    BadRequest(Cow<'static, str>),
+    /// 401: no token, or one that is not accepted.
+    Unauthorized(Unauthorized),
+    /// 403: the token is good, but not for this.
+    Forbidden(&'static str),
+    /// 404: nothing is there, or nothing that the caller may know of.
+    NotFound(&'static str),
+    /// 405: the path is known, the method is not; the methods that are.
+    MethodNotAllowed(String),
+    /// 409: it contradicts what is there.
+    Conflict(&'static str),
+    /// 413: the body has more bytes than the limit named.
+    PayloadTooLarge(usize),
+    /// 415: the body is in a format that is not read here.
+    UnsupportedMediaType(&'static str),
+    /// 422: these fields are wrong.
+    Validation(Vec<FieldError>),
+    /// 500: our fault; the cause.
+    Internal(String),
+    /// 503: not now; the cause.
+    Unavailable(String),
+}
+
+/// Why a token is not accepted (RFC 6750, section 3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unauthorized {
+    /// There is none.
+    Missing,
+    /// It is not ours, or not well-formed; the text says how.
+    Invalid(&'static str),
+    /// Its time is over.
+    Expired,
+}
+
+impl Unauthorized {
+    fn message(&self) -> Cow<'static, str> {
+        match self {
+            Unauthorized::Missing => Cow::Borrowed("Missing authentication token"),
+            Unauthorized::Invalid(how) => Cow::Owned(format!("Invalid token: {how}")),
+            Unauthorized::Expired => Cow::Borrowed("Token has expired"),
+        }
+    }
+
+    /// The `WWW-Authenticate` challenge. A request without a token gets no error code (RFC 6750, section 3.1).
+    fn challenge(&self) -> String {
+        match self {
+            Unauthorized::Missing => "Bearer realm=\"todo-api\"".to_owned(),
+            _ => format!(
+                "Bearer realm=\"todo-api\", error=\"invalid_token\", error_description=\"{}\"",
+                self.message()
+            ),
+        }
+    }
+}
+
+/// Seconds after which a client may try again when the database could not be had.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+impl Error {
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status_and_code().0
+    }
+
+    fn status_and_code(&self) -> (u16, &'static str) {
+        match self {
+            Error::BadRequest(_) => (400, "BAD_REQUEST"),
+            Error::Unauthorized(Unauthorized::Expired) => (401, "TOKEN_EXPIRED"),
+            Error::Unauthorized(_) => (401, "UNAUTHORIZED"),
+            Error::Forbidden(_) => (403, "FORBIDDEN"),
+            Error::NotFound(_) => (404, "NOT_FOUND"),
+            Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
+            Error::Conflict(_) => (409, "CONFLICT"),
+            Error::PayloadTooLarge(_) => (413, "PAYLOAD_TOO_LARGE"),
+            Error::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE"),
+            Error::Validation(_) => (422, "VALIDATION_ERROR"),
+            Error::Internal(_) => (500, "INTERNAL_SERVER_ERROR"),
+            Error::Unavailable(_) => (503, "SERVICE_UNAVAILABLE"),
+        }
+    }
+
+    /// The sentence for people: what is wrong and, where it helps, what to do.
+    pub fn message(&self) -> Cow<'_, str> {
+        match self {
+            Error::BadRequest(text) => Cow::Borrowed(text),
+            Error::Unauthorized(why) => why.message(),
+            Error::Forbidden(text)
+            | Error::NotFound(text)
+            | Error::Conflict(text)
+            | Error::UnsupportedMediaType(text) => Cow::Borrowed(text),
+            Error::MethodNotAllowed(allow) => {
+                Cow::Owned(format!("Method not allowed; this path takes {allow}"))
+            }
+            Error::PayloadTooLarge(limit) => {
+                Cow::Owned(format!("the body has more than {limit} bytes"))
+            }
+            Error::Validation(errors) => {
+                let sentences: Vec<String> = errors
+                    .iter()
+                    .map(|e| format!("{} {}", e.field, e.message))
+                    .collect();
+                Cow::Owned(sentences.join("; "))
+            }
+            Error::Internal(_) => Cow::Borrowed(
+                "Something went wrong here; the request id finds it in the server's log",
+            ),
+            Error::Unavailable(_) => {
+                Cow::Borrowed("The service cannot answer right now; try again in a moment")
+            }
+        }
+    }
+
+    /// What only the log may know.
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Error::Internal(cause) | Error::Unavailable(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// The answer: `application/problem+json` (RFC 9457) with the family's `error` object in it.
+    ///
+    /// `reveal_cause` adds the cause to `error.details`; for development only.
+    pub fn into_response(self, request_id: &RequestId, reveal_cause: bool) -> Response {
+        let (status, code) = self.status_and_code();
+        let message = self.message();
+        let details = match &self {
+            Error::Validation(errors) => errors.clone(),
+            _ => self
+                .cause()
+                .filter(|_| reveal_cause)
+                .map(|cause| FieldError {
+                    field: Cow::Borrowed("cause"),
+                    message: Cow::Owned(cause.to_owned()),
+                })
+                .into_iter()
+                .collect(),
+        };
+        let problem = Problem {
+            r#type: "about:blank",
+            title: reason(status),
+            status,
+            detail: &message,
+            error: ProblemError {
+                code,
+                message: &message,
+                details,
+            },
+            request_id: request_id.as_str(),
+        };
+        let response = Response::with_content_type(status, "application/problem+json", &problem);
+        match &self {
+            Error::Unauthorized(why) => response.header("WWW-Authenticate", why.challenge()),
+            Error::MethodNotAllowed(allow) => response.header("Allow", allow.as_str()),
+            Error::Unavailable(_) => response.header("Retry-After", RETRY_AFTER_SECONDS),
+            _ => response,
+        }
+    }
+}
+
+impl From<BodyError> for Error {
+    fn from(error: BodyError) -> Error {
+        match error {
+            BodyError::Malformed(text) => Error::BadRequest(Cow::Owned(text)),
+            BodyError::Invalid(errors) => Error::Validation(errors),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    error: ProblemError<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct ProblemError<'a> {
+    code: &'static str,
+    message: &'a str,
+    details: Vec<FieldError>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::response::Framing;
+
+    fn answer(error: Error, reveal: bool) -> (String, serde_json::Value) {
+        let id = RequestId::from_header(Some("r1"));
+        let bytes = error
+            .into_response(&id, reveal)
+            .encode(Framing::default(), id.as_str());
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), serde_json::from_str(body).unwrap())
+    }
+
+    #[test]
+    fn a_problem_has_one_shape() {
+        let errors = vec![
+            FieldError {
+                field: "title".into(),
+                message: "is required".into(),
+            },
+            FieldError {
+                field: "completed".into(),
+                message: "must be true or false".into(),
+            },
+        ];
+        let (head, body) = answer(Error::Validation(errors), false);
+        assert!(
+            head.starts_with("HTTP/1.1 422 Unprocessable Content\r\n"),
+            "{head}"
+        );
+        assert!(
+            head.contains("Content-Type: application/problem+json\r\n"),
+            "{head}"
+        );
+        let message = "title is required; completed must be true or false";
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "type": "about:blank", "title": "Unprocessable Content", "status": 422, "detail": message,
+                "error": {"code": "VALIDATION_ERROR", "message": message, "details": [
+                    {"field": "title", "message": "is required"},
+                    {"field": "completed", "message": "must be true or false"}]},
+                "request_id": "r1"
+            })
+        );
+    }
+
+    #[test]
+    fn a_cause_is_told_in_development_only() {
+        let error = || Error::Unavailable("connection to db.internal refused".to_owned());
+        let (head, body) = answer(error(), false);
+        assert!(head.contains("Retry-After: 1\r\n"), "{head}");
+        assert!(!body.to_string().contains("db.internal"), "{body}");
+        assert!(answer(error(), true).1.to_string().contains("db.internal"));
+    }
+
+    #[test]
+    fn a_challenge_says_what_is_wrong_with_a_token() {
+        let challenge = |why| answer(Error::Unauthorized(why), false).0;
+        assert!(
+            challenge(Unauthorized::Missing)
+                .contains("WWW-Authenticate: Bearer realm=\"todo-api\"\r\n")
+        );
+        assert!(
+            challenge(Unauthorized::Expired)
+                .contains("error=\"invalid_token\", error_description=\"Token has expired\"")
+        );
+    }
+}

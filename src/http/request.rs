@@ -1,0 +1,178 @@
+//! A whole request, already read.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Instant;
+
+use uuid::Uuid;
+
+/// A request method (RFC 9110, section 9; PATCH: RFC 5789).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+    /// Any other; no route has it.
+    Other,
+}
+
+impl Method {
+    /// Reads a method, which is case-sensitive.
+    pub fn parse(name: &str) -> Method {
+        match name {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "PATCH" => Method::Patch,
+            "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
+            _ => Method::Other,
+        }
+    }
+
+    /// The method's name; a client's invention is shown as `OTHER`, so that logs stay bounded.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Other => "OTHER",
+        }
+    }
+}
+
+/// Header fields in the order they came. One text holds them all, so that a request costs two allocations and not two a field.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    text: String,
+    fields: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Headers {
+    /// Adds a field.
+    pub fn push(&mut self, name: &str, value: &str) {
+        let start = self.text.len();
+        self.text.push_str(name);
+        let middle = self.text.len();
+        self.text.push_str(value);
+        self.fields.push((start..middle, middle..self.text.len()));
+    }
+
+    /// The value of the first field of that name, in any case, without white space around it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).next()
+    }
+
+    /// The values of all fields of that name.
+    pub fn all<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h str> {
+        self.fields.iter().filter_map(move |(field, value)| {
+            let field = self.text.get(field.clone())?;
+            field
+                .eq_ignore_ascii_case(name)
+                .then(|| self.text.get(value.clone()).map(str::trim))
+                .flatten()
+        })
+    }
+}
+
+/// What a request and all that is said about it are known by: 1 to 64 letters, digits, `-`, `_` and `.`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// Keeps the client's own id where it is a fit one, else makes one.
+    pub fn from_header(value: Option<&str>) -> RequestId {
+        let fit = |id: &&str| {
+            (1..=64).contains(&id.len())
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        };
+        match value.filter(fit) {
+            Some(id) => RequestId(id.to_owned()),
+            None => RequestId(Uuid::new_v4().simple().to_string()),
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// An internet address.
+    Address(IpAddr),
+    /// A Unix socket.
+    Local,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Client::Address(address) => write!(f, "{address}"),
+            Client::Local => f.write_str("local"),
+        }
+    }
+}
+
+/// A whole request: nothing of it is still to be read.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What is to be done.
+    pub method: Method,
+    /// To what: the path and query as they came, still encoded.
+    pub target: String,
+    /// The header fields.
+    pub headers: Headers,
+    /// The body; empty where there is none.
+    pub body: Vec<u8>,
+    /// What the request is known by.
+    pub id: RequestId,
+    /// Who sent it.
+    pub client: Client,
+    /// When it was whole.
+    pub received: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_names_have_no_case() {
+        let mut headers = Headers::default();
+        headers.push("Content-Type", " application/json ");
+        headers.push("X-Twice", "1");
+        headers.push("x-twice", "2");
+        assert_eq!(headers.get("content-type"), Some("application/json"));
+        assert_eq!(headers.all("X-TWICE").collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(headers.get("Content"), None);
+    }
+
+    #[test]
+    fn a_fit_request_id_is_kept_and_another_replaced() {
+        let longest = "x".repeat(64);
+        for id in ["a", "A-1_b.c", &longest] {
+            assert_eq!(RequestId::from_header(Some(id)).as_str(), id);
+        }
+        for id in ["", "a b", "é", "a\"b", &"x".repeat(65)] {
+            let made = RequestId::from_header(Some(id));
+            assert_eq!(made.as_str().len(), 32, "{id:?}");
+        }
+        assert_ne!(RequestId::from_header(None), RequestId::from_header(None));
+    }
+}

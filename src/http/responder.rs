@@ -1,0 +1,193 @@
+//! Takes the answer to the client, once, and writes the access log.
+//!
+//! A [`Responder`] is made when a request is handed over and goes wherever the answer will be known: mostly back from the
+//! handler, but it may be moved to another thread. Dropped unused (a handler panicked) it answers 500.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::error::Error;
+use super::request::{Client, Method, Request, RequestId};
+use super::response::{Framing, Response};
+use crate::domain::user::UserId;
+
+/// The way back to a client, implemented by whoever owns the connection.
+pub trait Reply: Send {
+    /// Sends a whole answer. A client that is gone is no error: there is nobody left to tell.
+    fn send(self: Box<Self>, answer: Vec<u8>);
+}
+
+/// What is known of a request when its answer is logged.
+struct Exchange {
+    method: Method,
+    client: Client,
+    received: Instant,
+    request_id: RequestId,
+    route: Option<Arc<str>>,
+    user: Option<UserId>,
+}
+
+/// The right to answer one request, once.
+pub struct Responder {
+    // Taken by the answer.
+    reply: Option<Box<dyn Reply>>,
+    framing: Framing,
+    reveal_causes: bool,
+    exchange: Exchange,
+}
+
+impl Responder {
+    /// A responder for a request. `reveal_causes` lets answers of 500 and over say why; for development only.
+    pub fn new(
+        request: &Request,
+        reply: Box<dyn Reply>,
+        framing: Framing,
+        reveal_causes: bool,
+    ) -> Responder {
+        let exchange = Exchange {
+            method: request.method,
+            client: request.client,
+            received: request.received,
+            request_id: request.id.clone(),
+            route: None,
+            user: None,
+        };
+        Responder {
+            reply: Some(reply),
+            framing,
+            reveal_causes,
+            exchange,
+        }
+    }
+
+    /// Notes which route the request took.
+    pub fn set_route(&mut self, pattern: &Arc<str>) {
+        self.exchange.route = Some(Arc::clone(pattern));
+    }
+
+    /// Notes whose token it carried.
+    pub fn set_user(&mut self, user: &UserId) {
+        self.exchange.user = Some(user.clone());
+    }
+
+    /// Answers. What went wrong is logged here and nowhere else.
+    pub fn answer(mut self, result: Result<Response, Error>) {
+        self.finish(result);
+    }
+
+    fn finish(&mut self, result: Result<Response, Error>) {
+        let Some(reply) = self.reply.take() else {
+            return;
+        };
+        let response = result.unwrap_or_else(|error| {
+            self.exchange.log_error(&error);
+            error.into_response(&self.exchange.request_id, self.reveal_causes)
+        });
+        reply.send(response.encode(self.framing, self.exchange.request_id.as_str()));
+        self.exchange.log_access(&response);
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.finish(Err(Error::Internal(
+            "the request was dropped without an answer".to_owned(),
+        )));
+    }
+}
+
+impl Exchange {
+    fn log_error(&self, error: &Error) {
+        let (id, client) = (self.request_id.as_str(), self.client);
+        match error {
+            Error::Internal(cause) => log::error!("request failed: {cause} request_id={id}"),
+            Error::Unavailable(cause) => log::warn!("request refused: {cause} request_id={id}"),
+            Error::Unauthorized(_) => {
+                log::warn!(
+                    "authentication failed: {} client={client} request_id={id}",
+                    error.message()
+                );
+            }
+            Error::Forbidden(_) => {
+                let user = self.user.as_ref().map_or("", UserId::as_str);
+                log::warn!(
+                    "authorization violation: {} user={user:?} client={client} request_id={id}",
+                    error.message()
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn log_access(&self, response: &Response) {
+        // A user id is a stranger's text: quoted, so that none can pass for another field of the line.
+        log::info!(
+            target: "access",
+            "method={} route={} status={} duration_ms={:.3} bytes={} user={:?} client={} request_id={}",
+            self.method.as_str(),
+            self.route.as_deref().unwrap_or("-"),
+            response.status,
+            self.received.elapsed().as_secs_f64() * 1e3,
+            response.body.len(),
+            self.user.as_ref().map_or("", UserId::as_str),
+            self.client,
+            self.request_id.as_str(),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::Headers;
+    use std::sync::mpsc;
+
+    struct Channel(mpsc::Sender<Vec<u8>>);
+
+    impl Reply for Channel {
+        fn send(self: Box<Self>, answer: Vec<u8>) {
+            let _ = self.0.send(answer);
+        }
+    }
+
+    fn responder() -> (Responder, mpsc::Receiver<Vec<u8>>) {
+        let request = Request {
+            method: Method::Get,
+            target: "/".to_owned(),
+            headers: Headers::default(),
+            body: Vec::new(),
+            id: RequestId::from_header(Some("r1")),
+            client: Client::Local,
+            received: Instant::now(),
+        };
+        let (sender, answers) = mpsc::channel();
+        (
+            Responder::new(
+                &request,
+                Box::new(Channel(sender)),
+                Framing::default(),
+                false,
+            ),
+            answers,
+        )
+    }
+
+    #[test]
+    fn a_dropped_responder_answers_500() {
+        let (responder, answers) = responder();
+        drop(responder);
+        let answer = String::from_utf8(answers.recv().unwrap()).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 500 ") && answer.contains("\"request_id\":\"r1\""),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_sent_once() {
+        let (responder, answers) = responder();
+        responder.answer(Ok(Response::empty(204)));
+        assert!(answers.recv().unwrap().starts_with(b"HTTP/1.1 204 "));
+        assert!(answers.recv().is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! A request's path and query, decoded (RFC 3986).
+//!
+//! The path is split first and each segment decoded once, so that `%2F` never makes a segment and nothing is decoded twice.
+
+use std::borrow::Cow;
+
+/// The decoded segments of a path.
+pub type Segments<'t> = Vec<Cow<'t, str>>;
+
+/// Splits a target into its path's segments and its query. One slash at the end of the path is dropped.
+///
+/// # Errors
+/// One sentence when the path does not start with `/`, or a segment is not percent-encoded UTF-8.
+pub fn split(target: &str) -> Result<(Segments<'_>, &str), &'static str> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = path
+        .strip_prefix('/')
+        .ok_or("the path must start with a slash")?;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Ok((Vec::new(), query));
+    }
+    let segments = path
+        .split('/')
+        .map(|segment| decode(segment, false).ok_or("the path is not percent-encoded UTF-8"))
+        .collect::<Result<_, _>>()?;
+    Ok((segments, query))
+}
+
+/// Reads a query string: names and values, `+` for a space. A name alone has an empty value.
+///
+/// # Errors
+/// One sentence when a part is not percent-encoded UTF-8.
+pub fn parameters(query: &str) -> Result<Vec<(String, String)>, &'static str> {
+    query
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            Some((
+                decode(name, true)?.into_owned(),
+                decode(value, true)?.into_owned(),
+            ))
+        })
+        .collect::<Option<_>>()
+        .ok_or("the query is not percent-encoded UTF-8")
+}
+
+/// Decodes `%XX` once. `None` where two hexadecimal digits are missing or the bytes are no UTF-8.
+fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
+    if !text
+        .bytes()
+        .any(|byte| byte == b'%' || (plus_is_space && byte == b'+'))
+    {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => hex(bytes.next()?)? << 4 | hex(bytes.next()?)?,
+            b'+' if plus_is_space => b' ',
+            _ => byte,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn paths_are_split_before_they_are_decoded() {
+        for (target, segments, query) in [
+            ("/", vec![], ""),
+            ("/api/tasks", vec!["api", "tasks"], ""),
+            ("/api/tasks/", vec!["api", "tasks"], ""),
+            ("/api/tasks//", vec!["api", "tasks", ""], ""),
+            ("//api", vec!["", "api"], ""),
+            ("/a%2Fb/%74asks?x=1?y", vec!["a/b", "tasks"], "x=1?y"),
+            ("/%2525/a+b", vec!["%25", "a+b"], ""),
+        ] {
+            assert_eq!(
+                split(target).unwrap(),
+                (segments.into_iter().map(Cow::from).collect(), query),
+                "{target}"
+            );
+        }
+        for target in ["", "api", "*", "/%", "/%4", "/%zz", "/%ff", "/%c3", "/%+4"] {
+            assert!(split(target).is_err(), "{target}");
+        }
+    }
+
+    #[test]
+    fn queries_are_names_and_values() {
+        let pairs = parameters("a=1&b=x+y%26z&c&&=d&e==").unwrap();
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [("a", "1"), ("b", "x y&z"), ("c", ""), ("", "d"), ("e", "=")]
+        );
+        assert!(parameters("a=%f").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_encoding_and_decoding(text in any::<String>()) {
+            let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            prop_assert_eq!(decode(&encoded, true).unwrap(), text);
+        }
+
+        #[test]
+        fn no_target_makes_the_parser_panic(target in any::<String>()) {
+            let _ = split(&target);
+            let _ = parameters(&target);
+        }
+    }
+}

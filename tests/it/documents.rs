@@ -1,0 +1,80 @@
+//! What is written of the settings is what the program reads.
+
+use todo_api::config::settings::SETTINGS;
+
+/// `.env.example` as the table of settings has it.
+fn env_example() -> String {
+    let mut text = String::from(
+        "# Settings of todo-api. Copy this file, uncomment what you need, and give it to the program as its environment.\n\
+         # None is needed to try it out. A secret X may also be in a file named by X_FILE, or a systemd credential X.\n",
+    );
+    for setting in SETTINGS {
+        text.push_str(&format!("\n# {}.\n", setting.help.replace('`', "")));
+        text.push_str(&format!(
+            "# Default: {}\n",
+            setting.default.replace('`', "")
+        ));
+        for alias in setting.aliases {
+            text.push_str(&format!("# Also read from {alias}.\n"));
+        }
+        text.push_str(&format!("#{}=\n", setting.name));
+    }
+    text
+}
+
+/// README's table of settings.
+fn readme_table() -> String {
+    let mut table = String::from("| variable | default | what it is |\n|---|---|---|\n");
+    for setting in SETTINGS {
+        let names: Vec<String> = std::iter::once(&setting.name)
+            .chain(setting.aliases)
+            .map(|name| format!("`{name}`"))
+            .collect();
+        table.push_str(&format!(
+            "| {} | {} | {} |\n",
+            names.join(" or "),
+            setting.default,
+            setting.help
+        ));
+    }
+    table
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Compares a document with what it should say; `UPDATE_DOCUMENTS=1` writes that into it instead.
+fn check(file: &str, written: &str, wanted: &str, update: impl FnOnce() -> String) {
+    if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
+        std::fs::write(format!("{}/{file}", env!("CARGO_MANIFEST_DIR")), update()).unwrap();
+        return;
+    }
+    assert!(
+        written == wanted,
+        "{file} is out of date: run UPDATE_DOCUMENTS=1 cargo test documents"
+    );
+}
+
+#[test]
+fn the_example_environment_lists_every_setting() {
+    let wanted = env_example();
+    check(".env.example", &read(".env.example"), &wanted, || {
+        wanted.clone()
+    });
+}
+
+#[test]
+fn readme_lists_every_setting() {
+    let (readme, table) = (read("README.md"), readme_table());
+    let start = readme
+        .find("| variable | default |")
+        .expect("README has the table of settings");
+    let end = start
+        + readme[start..]
+            .find("\n\n")
+            .map_or(readme.len() - start, |end| end + 1);
+    check("README.md", &readme[start..end], &table, || {
+        format!("{}{table}{}", &readme[..start], &readme[end..])
+    });
+}

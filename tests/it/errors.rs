@@ -1,0 +1,110 @@
+//! One error body everywhere, request ids, and what only the log may know.
+
+use todo_api::api::Handler;
+use todo_api::http::request::Method;
+use todo_api::http::router::Route;
+
+use crate::support::postgres::{fresh_database, sql};
+use crate::support::process::Process;
+use crate::support::{TestApp, http};
+
+#[test]
+fn a_request_id_is_kept_or_made_and_always_answered() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    for (sent, kept) in [
+        ("abc-DEF_1.2", true),
+        (&*"x".repeat(64), true),
+        ("", false),
+        ("has space", false),
+        (&*"x".repeat(65), false),
+        ("<script>", false),
+    ] {
+        for target in ["/health", "/api/tasks", "/api/u2/tasks", "/nowhere"] {
+            let answer = user.send("GET", target, &[("X-Request-ID", sent)], None);
+            let id = answer.header("X-Request-ID").unwrap();
+            assert_eq!(id == sent, kept, "{sent:?} {target}");
+            assert!(!id.is_empty() && id.len() <= 64);
+            if answer.status >= 400 {
+                assert_eq!(answer.json()["request_id"], id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_panic_is_a_500_for_that_request_alone() {
+    let panics: Route<Handler> = Route::new(
+        Method::Get,
+        "/panic",
+        Handler::Public(|_, _| panic!("secret inside")),
+    );
+    let app = TestApp::on(&fresh_database(), |_| {}, vec![panics]);
+    let mut connection = http::Connection::open(app.address).unwrap();
+    // More of them than there are workers, on one connection, which lives on.
+    for _ in 0..20 {
+        connection.send("GET", "/panic", &[], None).unwrap();
+        let answer = connection.receive(false).unwrap();
+        let sentence = answer.expect_error(500, "INTERNAL_SERVER_ERROR");
+        assert!(
+            !answer.body.contains("secret") && sentence.contains("request id"),
+            "{answer:?}"
+        );
+    }
+    connection.send("GET", "/health", &[], None).unwrap();
+    connection.receive(false).unwrap().expect(200);
+}
+
+#[test]
+fn an_internal_error_says_nothing_of_the_inside_outside_development() {
+    let database = fresh_database();
+    let production = Process::serve(
+        &database,
+        &[("ENVIRONMENT", "production"), ("WORKERS", "2")],
+    );
+    let development = Process::serve(&database, &[("WORKERS", "2")]);
+    sql(
+        &database,
+        "ALTER TABLE todo.tasks RENAME COLUMN title TO name",
+    );
+    let answer = production.user("u1").get("/api/tasks");
+    answer.expect_error(500, "INTERNAL_SERVER_ERROR");
+    for word in ["column", "SELECT", "todo.", "SQL"] {
+        assert!(!answer.body.contains(word), "{}", answer.body);
+    }
+    assert_eq!(answer.json()["error"]["details"], serde_json::json!([]));
+    let id = answer.header("X-Request-ID").unwrap().to_owned();
+    let log = production.wait_for(&id);
+    assert!(log.contains("column \"title\" does not exist"), "{log}");
+    let answer = development.user("u1").get("/api/tasks");
+    assert!(
+        answer.body.contains("column"),
+        "in development the cause is told: {}",
+        answer.body
+    );
+}
+
+#[test]
+fn no_encoding_of_a_path_is_a_server_error() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    for target in [
+        "/%",
+        "/api/tasks/%zz",
+        "/api/%ff/tasks",
+        "/api/%c3%28/tasks",
+    ] {
+        user.get(target).expect_error(400, "BAD_REQUEST");
+    }
+    for target in [
+        "/api/tasks/%00",
+        "/api/tasks/..%2f..%2fetc",
+        "/api/tasks/%27%20OR%201=1",
+        "/api/tasks//",
+        "/API/TASKS",
+        "//api/tasks",
+        "/api/tasks/../tasks",
+    ] {
+        user.get(target).expect_error(404, "NOT_FOUND");
+    }
+}

@@ -1,0 +1,319 @@
+//! PostgreSQL goes away, falls silent, comes back; nothing that was acknowledged is lost and nothing is written twice.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::postgres::{self, Cluster, fresh_database};
+use crate::support::process::{Process, signal};
+use crate::support::proxy::Proxy;
+use crate::support::{Actor, TestApp};
+
+/// Has `writers` threads make tasks, each with a title of its own, while `action` runs and until the server is gone or it is
+/// done. Gives the titles that were acknowledged.
+fn write_while(user: &Actor, writers: usize, action: impl FnOnce()) -> HashSet<String> {
+    let (acknowledged, done) = (Mutex::new(HashSet::new()), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for writer in 0..writers {
+            let (acknowledged, done) = (&acknowledged, &done);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let title = format!("{writer}-{number}");
+                    let body = json!({ "title": title }).to_string();
+                    match user.try_send("POST", "/api/tasks", &[], Some(body.as_bytes())) {
+                        Ok(answer) if answer.status == 201 => {
+                            acknowledged.lock().unwrap().insert(title);
+                        }
+                        Ok(answer) => {
+                            answer.expect_error(503, "SERVICE_UNAVAILABLE");
+                            assert!(answer.header("Retry-After").is_some());
+                            thread::sleep(Duration::from_millis(10));
+                        }
+                        Err(_) => break,
+                    }
+                }
+            });
+        }
+        action();
+        done.store(true, Ordering::Relaxed);
+    });
+    acknowledged.into_inner().unwrap()
+}
+
+/// As [`write_while`], for a server that `kill` ends.
+pub fn write_until_dead(server: &Process, writers: usize, kill: impl FnOnce()) -> HashSet<String> {
+    write_while(&server.user("writer"), writers, kill)
+}
+
+/// Asserts that each of these titles is in the database once, and no other twice.
+pub fn assert_exactly_once(database: &str, acknowledged: &HashSet<String>) {
+    let mut client = ::postgres::Client::connect(database, ::postgres::NoTls).unwrap();
+    let rows = client
+        .query("SELECT title, count(*) FROM todo.tasks GROUP BY title", &[])
+        .unwrap();
+    let mut found = HashSet::new();
+    for row in rows {
+        let (title, count): (String, i64) = (row.get(0), row.get(1));
+        assert_eq!(count, 1, "{title} was written more than once");
+        found.insert(title);
+    }
+    let lost: Vec<&String> = acknowledged.difference(&found).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+}
+
+/// Asks for /health until `done`, and gives the longest wait.
+fn watch_health(anonymous: &Actor, done: &AtomicBool) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !done.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        anonymous.get("/health").expect(200);
+        longest = longest.max(began.elapsed());
+        thread::sleep(Duration::from_millis(5));
+    }
+    longest
+}
+
+/// Takes PostgreSQL away under 32 writing clients and gives it back.
+fn survives(take_away: impl FnOnce(&mut Cluster)) {
+    let mut cluster = Cluster::start(true);
+    let database = cluster.url("todo");
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    let (user, anonymous) = (app.user("writer"), app.anonymous());
+    let done = AtomicBool::new(false);
+    let acknowledged = thread::scope(|scope| {
+        let health = scope.spawn(|| watch_health(&anonymous, &done));
+        let acknowledged = write_while(&user, 32, || {
+            thread::sleep(Duration::from_millis(500));
+            take_away(&mut cluster);
+            thread::sleep(Duration::from_millis(1500));
+            assert_eq!(anonymous.get("/health/ready").status, 503);
+            cluster.restart();
+            let until = Instant::now() + Duration::from_secs(10);
+            while anonymous.get("/health/ready").status != 200 {
+                assert!(
+                    Instant::now() < until,
+                    "the server never found PostgreSQL again"
+                );
+                thread::sleep(Duration::from_millis(20));
+            }
+            thread::sleep(Duration::from_millis(500));
+        });
+        done.store(true, Ordering::Relaxed);
+        let longest = health.join().unwrap();
+        println!(
+            "longest wait for /health: {longest:?}; acknowledged: {}",
+            acknowledged.len()
+        );
+        // Measured by hand it stays under 50 ms; a test machine may be busy with other tests.
+        assert!(longest < Duration::from_millis(1000), "{longest:?}");
+        acknowledged
+    });
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    assert_exactly_once(&database, &acknowledged);
+    for _ in 0..20 {
+        user.task("and on it goes");
+    }
+}
+
+#[test]
+fn a_postgresql_that_is_killed_loses_and_doubles_nothing() {
+    survives(|cluster| signal(cluster.pid(), "KILL"));
+}
+
+#[test]
+fn a_postgresql_that_is_stopped_loses_and_doubles_nothing() {
+    survives(Cluster::stop);
+}
+
+#[test]
+fn an_outage_is_answered_quickly_and_ends_by_itself() {
+    let mut cluster = Cluster::start(true);
+    let app = TestApp::on(&cluster.url("todo"), |_| {}, Vec::new());
+    let user = app.user("u1");
+    user.task("before");
+    cluster.stop();
+    let began = Instant::now();
+    user.get("/api/tasks")
+        .expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        began.elapsed()
+    );
+    let began = Instant::now();
+    for _ in 0..50 {
+        let answer = user.get("/api/tasks");
+        answer.expect_error(503, "SERVICE_UNAVAILABLE");
+        assert!(
+            answer
+                .header("Retry-After")
+                .is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 1)
+        );
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "quick while it lasts: {:?}",
+        began.elapsed()
+    );
+    app.anonymous().get("/health").expect(200);
+    let ready = app.anonymous().get("/health/ready").expect(503);
+    assert_eq!(ready.json()["checks"]["database"], "not ready");
+    cluster.restart();
+    thread::sleep(Duration::from_millis(2500));
+    for _ in 0..20 {
+        assert_eq!(user.get("/api/tasks").expect(200).json()["count"], 1);
+    }
+    app.anonymous().get("/health/ready").expect(200);
+}
+
+#[test]
+fn a_whole_pool_of_dead_connections_is_no_error_for_anybody() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    for idle in [Duration::ZERO, Duration::from_millis(1200)] {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| user.get("/api/tasks").expect(200));
+            }
+        });
+        thread::sleep(idle);
+        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let ended: i64 = app.sql().query_one(ended, &[]).unwrap().get(0);
+        assert!(ended >= 4, "{ended}");
+        let task = user.task("the first request after that is a write");
+        for _ in 0..10 {
+            user.get(&format!("/api/tasks/{}", task["id"].as_str().unwrap()))
+                .expect(200);
+        }
+    }
+}
+
+#[test]
+fn a_restart_between_two_requests_is_not_noticed() {
+    let mut cluster = Cluster::start(true);
+    let app = TestApp::on(&cluster.url("todo"), |_| {}, Vec::new());
+    let user = app.user("u1");
+    for how in ["INT", "QUIT"] {
+        user.task("before");
+        signal(cluster.pid(), how);
+        thread::sleep(Duration::from_millis(1200));
+        cluster.restart();
+        // Every pooled connection is dead. A write finds that out before it is sent.
+        user.task("after");
+    }
+    assert_eq!(user.get("/api/tasks").json()["count"], 4);
+}
+
+#[test]
+fn a_link_that_falls_silent_is_answered_in_time_and_heals() {
+    let direct = fresh_database();
+    let proxy = Proxy::to(&postgres::socket_file());
+    let app = TestApp::on(&proxy.url(&direct), |_| {}, Vec::new());
+    let (user, anonymous) = (app.user("u1"), app.anonymous());
+    user.task("before");
+    proxy.fall_silent();
+    for request in ["GET", "POST"] {
+        let began = Instant::now();
+        let answer = match request {
+            "GET" => user.get("/api/tasks"),
+            _ => user.post("/api/tasks", json!({ "title": "never" })),
+        };
+        answer.expect_error(503, "SERVICE_UNAVAILABLE");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{request}: {:?}",
+            began.elapsed()
+        );
+    }
+    anonymous.get("/health").expect(200);
+    anonymous.get("/health/ready").expect(503);
+    // What was held back may still arrive, and may not.
+    proxy.cut();
+    proxy.speak();
+    let until = Instant::now() + Duration::from_secs(8);
+    while user.get("/api/tasks").status != 200 {
+        assert!(
+            Instant::now() < until,
+            "the server never spoke to PostgreSQL again"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
+    for _ in 0..10 {
+        user.task("after");
+    }
+    let mut client = ::postgres::Client::connect(&direct, ::postgres::NoTls).unwrap();
+    let never: i64 = client
+        .query_one("SELECT count(*) FROM todo.tasks WHERE title = 'never'", &[])
+        .unwrap()
+        .get(0);
+    assert!(never <= 1);
+}
+
+#[test]
+fn a_statement_that_waits_too_long_is_cut_and_leaves_no_transaction_open() {
+    let adjust = |settings: &mut todo_api::store::Settings| {
+        settings.session.lock_timeout = Duration::from_millis(300);
+        settings.session.statement_timeout = Duration::from_millis(600);
+    };
+    let app = TestApp::on(&fresh_database(), adjust, Vec::new());
+    let user = app.user("u1");
+    let task = user.task("t");
+    let mut holder = app.sql();
+    let mut lock = holder.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    for answer in [
+        user.get(&path),
+        user.put(&path, json!({ "title": "x" })),
+        user.post("/api/tasks", json!({ "title": "x" })),
+        user.delete(&path),
+    ] {
+        answer.expect_error(503, "SERVICE_UNAVAILABLE");
+    }
+    drop(lock);
+    assert_eq!(
+        user.get("/api/tasks").expect(200).json()["tasks"],
+        json!([task]),
+        "nothing of it happened"
+    );
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'todo-api tests' AND state LIKE 'idle in transaction%'
+                AND datname = current_database()";
+    assert_eq!(app.sql().query_one(open, &[]).unwrap().get::<_, i64>(0), 0);
+
+    // And one that is slow without waiting for anybody.
+    app.sql()
+        .batch_execute(
+            "ALTER TABLE todo.tasks ADD CONSTRAINT slow CHECK (pg_sleep(2) IS NOT NULL) NOT VALID",
+        )
+        .unwrap();
+    let began = Instant::now();
+    user.post("/api/tasks", json!({ "title": "slow" }))
+        .expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(user.get("/api/tasks").json()["count"], 1);
+}
+
+#[test]
+fn tables_that_are_missing_are_told_from_a_database_that_is() {
+    let app = TestApp::start();
+    app.anonymous().get("/health/ready").expect(200);
+    app.sql().batch_execute("DROP SCHEMA todo CASCADE").unwrap();
+    let ready = app.anonymous().get("/health/ready").expect(503).json();
+    assert_eq!(
+        (&ready["checks"]["database"], &ready["checks"]["schema"]),
+        (&json!("ready"), &json!("not ready"))
+    );
+}

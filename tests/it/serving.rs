@@ -1,0 +1,416 @@
+//! The program as a process: starting, stopping, listening, logging.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::http::Connection;
+use crate::support::postgres::{empty_database, fresh_database, sql};
+use crate::support::process::{Process, free_address, run, signal};
+
+#[test]
+fn sigterm_and_sigint_finish_what_is_in_flight_and_exit_0() {
+    for name in ["TERM", "INT"] {
+        let database = fresh_database();
+        let server = Process::serve(
+            &database,
+            &[("DB_LOCK_TIMEOUT", "8"), ("DB_STATEMENT_TIMEOUT", "9")],
+        );
+        let user = server.user("u1");
+        let task = user.task("t");
+        let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+        // A statement that waits for a lock is in flight for as long as we like.
+        let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+        let mut lock = other.transaction().unwrap();
+        lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
+            .unwrap();
+        let in_flight = {
+            let (user, path) = (user.clone(), path.clone());
+            thread::spawn(move || user.patch(&path, json!({ "title": "in flight" })))
+        };
+        wait_until(|| waiting_statements(&database) > 0);
+        server.signal(name);
+        server.wait_for("finishing what is in flight");
+        wait_until(|| user.try_send("GET", "/health", &[], None).is_err());
+        lock.commit().unwrap();
+        let answer = in_flight.join().unwrap().expect(200);
+        assert_eq!(answer.json()["title"], "in flight");
+        assert_eq!(answer.header("Connection"), Some("close"));
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.ends_with("stopped"), "{log}");
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_ever() {
+    let database = fresh_database();
+    let settings = [
+        ("SHUTDOWN_TIMEOUT", "0.5"),
+        ("DB_LOCK_TIMEOUT", "30"),
+        ("DB_STATEMENT_TIMEOUT", "30"),
+    ];
+    let server = Process::serve(&database, &settings);
+    let user = server.user("u1");
+    user.task("t");
+    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let stuck = thread::spawn(move || user.try_send("GET", "/api/tasks", &[], None));
+    wait_until(|| waiting_statements(&database) > 0);
+    let began = Instant::now();
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("did not finish within 0.5 s"), "{log}");
+    assert!(stuck.join().unwrap().is_err());
+}
+
+#[test]
+fn a_unix_socket_serves_like_a_port() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("todo.sock");
+    let listen = format!("unix:{}", socket.display());
+    let database = fresh_database();
+    // What a crash left behind is no hindrance.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let server = Process::serve(&database, &[("LISTEN", &listen)]);
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    write!(
+        stream,
+        "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let health = run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]);
+    assert!(health.status.success(), "{health:?}");
+
+    let second = Process::start(&database, &[("LISTEN", &listen)]);
+    let (status, log) = second.wait();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("another program listens there"), "{log}");
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!socket.exists(), "the socket is gone with its server");
+}
+
+#[test]
+fn several_addresses_are_served_at_once() {
+    let (one, two) = (free_address(), free_address());
+    let listen = format!("{one},{two}");
+    let server = Process::serve(&fresh_database(), &[("LISTEN", &listen)]);
+    for address in [one, two] {
+        crate::support::http::send(address, "GET", "/health", &[], None).expect(200);
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait().0.code(), Some(0));
+}
+
+#[test]
+fn an_address_that_is_taken_stops_the_start() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let (status, log) = Process::start(&fresh_database(), &[("LISTEN", &listen)]).wait();
+    assert_eq!(status.code(), Some(1));
+    assert!(
+        log.contains(&format!("cannot listen on http://{listen}")),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_first_answer_comes_soon_after_the_start() {
+    let database = fresh_database();
+    let server = Process::start(&database, &[]);
+    let began = Instant::now();
+    wait_until(|| {
+        server
+            .anonymous()
+            .try_send("GET", "/health", &[], None)
+            .is_ok()
+    });
+    wait_until(|| server.user("u1").get("/api/tasks").status == 200);
+    // Generous, for a debug build on a busy machine; the figure is a benchmark's business.
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn http_1_0_and_keep_alive_are_honoured() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let mut connection = Connection::open(server.address).unwrap();
+    for _ in 0..3 {
+        connection.send("GET", "/health", &[], None).unwrap();
+        assert_eq!(
+            connection
+                .receive(false)
+                .unwrap()
+                .expect(200)
+                .header("Connection"),
+            None
+        );
+    }
+    connection
+        .send("GET", "/health", &[("Connection", "close")], None)
+        .unwrap();
+    assert_eq!(
+        connection.receive(false).unwrap().header("Connection"),
+        Some("close")
+    );
+    assert!(connection.is_closed());
+
+    let mut old = Connection::open(server.address).unwrap();
+    old.write(b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        .unwrap();
+    assert_eq!(
+        old.receive(false).unwrap().header("Connection"),
+        Some("keep-alive")
+    );
+    old.write(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(
+        old.receive(false).unwrap().header("Connection"),
+        Some("close")
+    );
+    assert!(old.is_closed());
+}
+
+#[test]
+fn the_log_has_one_line_a_request_and_nothing_secret() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let user = server.user("u\"1\u{2028}");
+    user.send(
+        "POST",
+        "/api/tasks",
+        &[("X-Request-ID", "r-1")],
+        Some(b"{\"title\":\"a private matter\"}"),
+    )
+    .expect(201);
+    user.send("GET", "/api/other/tasks", &[("X-Request-ID", "r-2")], None)
+        .expect(403);
+    let forged = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
+    let stranger =
+        crate::support::Actor::with_authorization(server.address, &format!("Bearer {forged}"));
+    stranger
+        .send(
+            "GET",
+            "/api/tasks?limit=1",
+            &[("X-Request-ID", "r-3")],
+            None,
+        )
+        .expect(401);
+    let log = server.wait_for("route=/api/tasks status=401");
+    let line = |id: &str, what: &str| {
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains(&format!("request_id={id}")) && line.contains(what))
+            .collect();
+        assert_eq!(lines.len(), 1, "{id} {what}: {log}");
+        lines[0].to_owned()
+    };
+    let access = line("r-1", "access:");
+    for part in [
+        "method=POST",
+        "route=/api/tasks ",
+        "status=201",
+        "duration_ms=",
+        "bytes=",
+        r#"user="u\"1\u{2028}""#,
+        "client=127.0.0.1",
+    ] {
+        assert!(access.contains(part), "{part}: {access}");
+    }
+    assert!(line("r-2", "authorization violation").contains("WARN"));
+    line("r-2", "route=/api/{user_id}/tasks status=403");
+    let refused = line("r-3", "authentication failed");
+    assert!(
+        refused.contains("WARN") && refused.contains("client=127.0.0.1"),
+        "{refused}"
+    );
+    for secret in [
+        forged,
+        "c2VjcmV0",
+        "private matter",
+        crate::support::app::SECRET,
+        "eyJ",
+        "limit=",
+    ] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+}
+
+#[test]
+fn the_database_may_be_late() {
+    let (late, listen) = (free_address(), free_address());
+    let url = format!("postgresql://todo:hunter2hunter2@{late}/nothing");
+    let listen = listen.to_string();
+    let server = Process::start(&url, &[("STARTUP_TIMEOUT", "3"), ("LISTEN", &listen)]);
+    server.wait_for("waiting for the database");
+    let address = listen.parse().unwrap();
+    let ask = |target| crate::support::http::send(address, "GET", target, &[], None);
+    ask("/health").expect(200);
+    let ready = ask("/health/ready").expect(503);
+    assert_eq!(ready.json()["checks"]["database"], "not ready");
+    assert!(ready.header("Retry-After").is_some());
+    let user = crate::support::Actor::user(address, "u1");
+    let answer = user.get("/api/tasks");
+    answer.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert!(answer.header("Retry-After").is_some());
+    let health = run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]);
+    assert_eq!(health.status.code(), Some(1));
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("could not be reached within 3 s") && log.contains("check DATABASE_URL"),
+        "{log}"
+    );
+    assert!(
+        log.matches("waiting for the database").count() >= 1,
+        "{log}"
+    );
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+#[test]
+fn two_instances_that_migrate_at_once_both_come_up() {
+    let database = empty_database();
+    let servers: Vec<Process> = (0..4)
+        .map(|_| Process::start(&database, &[("WORKERS", "2")]))
+        .collect();
+    let logs: Vec<String> = servers
+        .iter()
+        .map(|server| server.wait_for("ready: "))
+        .collect();
+    assert_eq!(
+        logs.iter()
+            .filter(|log| log.contains("migrations applied: V1__users_and_tasks"))
+            .count(),
+        1,
+        "{logs:?}"
+    );
+    let task = servers[0].user("u1").task("shared");
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    assert_eq!(servers[3].user("u1").get(&path).expect(200).json(), task);
+}
+
+#[test]
+fn a_database_newer_than_the_program_is_refused() {
+    let database = fresh_database();
+    sql(
+        &database,
+        "INSERT INTO todo.refinery_schema_history VALUES (9999, 'later', '2030-01-01T00:00:00Z', '0')",
+    );
+    let (status, log) = Process::start(&database, &[]).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("schema version 9999") && log.contains("install a newer todo-api"),
+        "{log}"
+    );
+}
+
+#[test]
+fn without_migrate_an_empty_database_is_refused_until_migrated() {
+    let database = empty_database();
+    let (status, log) = Process::start(&database, &[("MIGRATE", "off")]).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("run `todo-api migrate`"), "{log}");
+    let environment = [("DATABASE_URL", database.as_str()), ("MIGRATE", "off")];
+    let migrated = run(&["migrate"], &environment);
+    assert!(migrated.status.success(), "{migrated:?}");
+    assert!(
+        String::from_utf8_lossy(&migrated.stdout).contains("applied V1__users_and_tasks"),
+        "{migrated:?}"
+    );
+    let again = run(&["migrate"], &environment);
+    assert!(
+        String::from_utf8_lossy(&again.stdout).contains("nothing to do"),
+        "{again:?}"
+    );
+    Process::serve(&database, &[("MIGRATE", "off")])
+        .user("u1")
+        .task("t");
+}
+
+#[test]
+fn somebody_elses_tables_are_left_alone() {
+    let database = empty_database();
+    sql(
+        &database,
+        "CREATE TABLE users (x int); CREATE TABLE tasks (y int); INSERT INTO tasks VALUES (7)",
+    );
+    Process::serve(&database, &[("DB_SCHEMA", "my_todo")])
+        .user("u1")
+        .task("t");
+    let mut client = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    assert_eq!(
+        client
+            .query_one("SELECT y FROM public.tasks", &[])
+            .unwrap()
+            .get::<_, i32>(0),
+        7
+    );
+    assert_eq!(
+        client
+            .query_one("SELECT count(*) FROM my_todo.tasks", &[])
+            .unwrap()
+            .get::<_, i64>(0),
+        1
+    );
+}
+
+#[test]
+fn a_database_in_another_encoding_is_refused() {
+    let database = empty_database();
+    sql(
+        &database,
+        "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    );
+    let (head, tail) = database.rsplit_once('/').unwrap();
+    let latin = format!(
+        "{head}/latin{}",
+        tail.find('?').map_or("", |at| &tail[at..])
+    );
+    let (status, log) = Process::start(&latin, &[]).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("LATIN1") && log.contains("ENCODING 'UTF8'"),
+        "{log}"
+    );
+}
+
+#[test]
+fn what_a_killed_server_acknowledged_is_there_exactly_once() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let acknowledged = crate::outages::write_until_dead(&server, 8, || {
+        thread::sleep(Duration::from_millis(700));
+        signal(server.pid(), "KILL");
+    });
+    assert!(acknowledged.len() > 50, "{}", acknowledged.len());
+    crate::outages::assert_exactly_once(&database, &acknowledged);
+}
+
+fn waiting_statements(database: &str) -> i64 {
+    let mut client = postgres::Client::connect(database, postgres::NoTls).unwrap();
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    client.query_one(count, &[]).unwrap().get(0)
+}
+
+#[track_caller]
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < until, "waited too long");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

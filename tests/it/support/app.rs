@@ -1,0 +1,122 @@
+//! A server of one's own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use todo_api::api::routes::routes;
+use todo_api::api::{App, Handler};
+use todo_api::auth::token::Verifier;
+use todo_api::config::listen::Address;
+use todo_api::http::router::{Route, Router};
+use todo_api::server::{Options, Server};
+use todo_api::store::connector::{Session, Target};
+use todo_api::store::{Schema, Settings, Store};
+
+use super::actors::Actor;
+use super::postgres;
+
+/// The key of the tests' tokens.
+pub const SECRET: &str = "a secret for tests, 32 bytes or more";
+
+/// A server in this process, on a free port, with a database of its own.
+pub struct TestApp {
+    pub address: SocketAddr,
+    /// Its database's URL.
+    pub database: String,
+    server: Option<Server>,
+}
+
+impl TestApp {
+    pub fn start() -> TestApp {
+        TestApp::on(&postgres::fresh_database(), |_| {}, Vec::new())
+    }
+
+    /// A server on this database, with its settings changed by `adjust` and these routes besides its own.
+    pub fn on(
+        database: &str,
+        adjust: impl FnOnce(&mut Settings),
+        more: Vec<Route<Handler>>,
+    ) -> TestApp {
+        let app = TestApp::not_open(database, adjust, more);
+        app.1
+            .store
+            .open()
+            .map_err(|error| error.to_string())
+            .unwrap();
+        app.0
+    }
+
+    /// As [`TestApp::on`], with a store that is yet to be opened.
+    pub fn not_open(
+        database: &str,
+        adjust: impl FnOnce(&mut Settings),
+        more: Vec<Route<Handler>>,
+    ) -> (TestApp, Arc<App>) {
+        let mut settings = settings(database);
+        adjust(&mut settings);
+        let app = Arc::new(App {
+            store: Store::new(settings),
+            verifier: Verifier::new(SECRET, None),
+        });
+        let options = Options {
+            listen: vec![Address::Tcp("127.0.0.1:0".parse().unwrap())],
+            workers: 4,
+            max_body: 1024 * 1024,
+            reveal_causes: false,
+        };
+        let table = routes().into_iter().chain(more).collect();
+        let server = Server::start(options, Arc::clone(&app), Router::new(table)).unwrap();
+        let Some(Address::Tcp(address)) = server.addresses().next().cloned() else {
+            panic!()
+        };
+        (
+            TestApp {
+                address,
+                database: database.to_owned(),
+                server: Some(server),
+            },
+            app,
+        )
+    }
+
+    pub fn anonymous(&self) -> Actor {
+        Actor::anonymous(self.address)
+    }
+
+    pub fn user(&self, id: &str) -> Actor {
+        Actor::user(self.address, id)
+    }
+
+    /// A connection to its database, past the server.
+    pub fn sql(&self) -> ::postgres::Client {
+        ::postgres::Client::connect(&self.database, ::postgres::NoTls).unwrap()
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop(Duration::from_secs(5));
+        }
+    }
+}
+
+/// Settings for tests: small and quick.
+pub fn settings(database: &str) -> Settings {
+    Settings {
+        target: Target::parse(database).unwrap(),
+        direct_target: None,
+        schema: Schema::parse("todo").unwrap(),
+        pool_size: 6,
+        pool_timeout: Duration::from_secs(1),
+        session: Session {
+            statement_timeout: Duration::from_secs(3),
+            lock_timeout: Duration::from_secs(2),
+            idle_in_transaction_timeout: Duration::from_secs(3),
+            connect_timeout: Duration::from_secs(2),
+            application_name: "todo-api tests".to_owned(),
+        },
+        migrate: true,
+    }
+}

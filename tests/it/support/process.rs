@@ -1,0 +1,155 @@
+//! The program itself, as a process.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::actors::Actor;
+use super::app::SECRET;
+
+/// The program with this environment and nothing else of ours.
+pub fn command(environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_todo-api"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null());
+    // What a coverage run needs to be told.
+    for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("LLVM_")) {
+        command.env(name, value);
+    }
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    command(environment).args(arguments).output().unwrap()
+}
+
+/// A server process.
+pub struct Process {
+    pub address: SocketAddr,
+    child: Child,
+    log: Receiver<String>,
+}
+
+impl Process {
+    /// Starts a server on this database and waits until it is ready.
+    pub fn serve(database: &str, environment: &[(&str, &str)]) -> Process {
+        let process = Process::start(database, environment);
+        process.wait_for("ready: ");
+        process
+    }
+
+    /// Starts a server on this database.
+    pub fn start(database: &str, environment: &[(&str, &str)]) -> Process {
+        let address = free_address();
+        let listen = address.to_string();
+        let mut all = vec![
+            ("DATABASE_URL", database),
+            ("BETTER_AUTH_SECRET", SECRET),
+            ("LISTEN", &listen),
+        ];
+        all.extend_from_slice(environment);
+        let mut child = command(&all)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let log = lines(child.stderr.take().unwrap());
+        Process {
+            address,
+            child,
+            log,
+        }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub fn user(&self, id: &str) -> Actor {
+        Actor::user(self.address, id)
+    }
+
+    pub fn anonymous(&self) -> Actor {
+        Actor::anonymous(self.address)
+    }
+
+    /// Waits for a line of the log that contains this, and gives it with all before it.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        let mut seen = String::new();
+        let until = Instant::now() + Duration::from_secs(20);
+        while let Ok(line) = self
+            .log
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            seen.push_str(&line);
+            seen.push('\n');
+            if line.contains(text) {
+                return seen;
+            }
+        }
+        panic!("the log never said {text:?}:\n{seen}");
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits for the end; gives the exit status and the rest of the log.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        let log: Vec<String> = self.log.iter().collect();
+        (status, log.join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: i32, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// An address of this machine where nobody listens.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn lines(stderr: ChildStderr) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stderr);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if sender
+                .send(std::mem::take(&mut line).trim_end().to_owned())
+                .is_err()
+            {
+                // Nobody listens any more; the program must not block on a full pipe.
+                let _ = std::io::copy(&mut reader.by_ref(), &mut std::io::sink());
+            }
+        }
+    });
+    receiver
+}

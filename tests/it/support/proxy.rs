@@ -1,0 +1,104 @@
+//! A link to PostgreSQL that can be cut or fall silent: TCP in front, the Unix socket behind.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// A proxy that runs until the process ends.
+pub struct Proxy {
+    pub address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    silent: AtomicBool,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl Proxy {
+    pub fn to(socket: &Path) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State {
+            silent: AtomicBool::new(false),
+            open: Mutex::default(),
+        });
+        let (accepting, socket): (_, PathBuf) = (Arc::clone(&state), socket.to_owned());
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, state, socket) =
+                    (client.unwrap(), Arc::clone(&accepting), socket.clone());
+                thread::spawn(move || {
+                    state.open.lock().unwrap().push(client.try_clone().unwrap());
+                    state.wait();
+                    let Ok(server) = UnixStream::connect(socket) else {
+                        return;
+                    };
+                    let (mut from_client, mut to_server) =
+                        (client.try_clone().unwrap(), server.try_clone().unwrap());
+                    let (mut from_server, mut to_client) = (server, client);
+                    let other = Arc::clone(&state);
+                    thread::spawn(move || {
+                        copy(&mut from_client, &mut to_server, &other);
+                        let _ = to_server.shutdown(Shutdown::Both);
+                    });
+                    copy(&mut from_server, &mut to_client, &state);
+                    let _ = to_client.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Proxy { address, state }
+    }
+
+    /// The URL of a database through the proxy, given its URL past it.
+    pub fn url(&self, direct: &str) -> String {
+        let database = direct
+            .rsplit_once('/')
+            .unwrap()
+            .1
+            .split('?')
+            .next()
+            .unwrap();
+        format!("postgresql://todo@{}/{database}", self.address)
+    }
+
+    /// Forwards nothing more, and closes nothing.
+    pub fn fall_silent(&self) {
+        self.state.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// Forwards again, what was held back first.
+    pub fn speak(&self) {
+        self.state.silent.store(false, Ordering::SeqCst);
+    }
+
+    /// Closes every connection.
+    pub fn cut(&self) {
+        for stream in self.state.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl State {
+    fn wait(&self) {
+        while self.silent.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn copy(from: &mut impl Read, to: &mut impl Write, state: &State) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(read) = from.read(&mut buffer) {
+        state.wait();
+        if read == 0 || to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+}
