@@ -540,7 +540,7 @@ fn the_addresss_own_options_win() {
 fn the_database_defaults_to_the_user() {
     let Some(server) = server() else { return };
     let target = Target::parse(&format!(
-        "postgresql://{USER}:{PASSWORD}@127.0.0.1:{}",
+        "postgresql://{USER}:{PASSWORD}@localhost:{}",
         server.port
     ))
     .unwrap();

@@ -146,6 +146,10 @@ impl Attempt<'_> {
                         connector.unix_socket = Some(path.clone());
                         listener = Some(stand_in);
                     }
+                    // ENFILE, EMFILE: no reason to make a connection without deadlines, which would then be kept.
+                    Err(error) if matches!(error.raw_os_error(), Some(23 | 24)) => {
+                        return Err(None);
+                    }
                     Err(error) => {
                         log::warn!(
                             "no deadlines on {host}, because loopback cannot be had: {error}"

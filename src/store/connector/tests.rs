@@ -871,43 +871,100 @@ fn a_pooler_that_is_out_of_order_is_not_remembered_as_one_that_refuses_settings(
     assert!(!target.refuses_settings.load(Ordering::Relaxed));
 }
 
-/// A TLS server that presents a version 1 certificate, as PostgreSQL's documentation makes them with OpenSSL 3.0.
+/// A server that speaks TLS with one certificate, at once or when it is asked for it.
+fn tls_server(
+    certificate: Vec<u8>,
+    key: &rcgen::KeyPair,
+    version: &'static SupportedProtocolVersion,
+    direct: bool,
+) -> String {
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let certified = rustls::sign::CertifiedKey::new(vec![certificate.into()], key);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    let config = Arc::new(config);
+    fake_server(move |mut stream| {
+        if !direct {
+            read_startup(&mut stream);
+            stream.write_all(b"S").unwrap();
+        }
+        let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut stream = StreamOwned::new(session, stream);
+        // The handshake; clients that do not like the certificate leave here.
+        if stream.flush().is_err() {
+            return;
+        }
+        assert!(!direct || stream.conn.alpn_protocol() == Some(b"postgresql"));
+        if stream.conn.is_handshaking() {
+            return;
+        }
+        read_startup(&mut stream);
+        stream.write_all(&welcome()).unwrap();
+        answer_queries(stream, drop);
+    })
+}
+
+/// A server with a version 1 certificate, as PostgreSQL's documentation makes them with OpenSSL 3.0.
 fn version_1_server(version: &'static SupportedProtocolVersion, honest: bool) -> String {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let mut certificate = Certificate::from_der(made.cert.der()).unwrap();
     certificate.tbs_certificate.version = x509_cert::Version::V1;
     certificate.tbs_certificate.extensions = None;
-    let certificate = certificate.to_der().unwrap();
     // One that presents a certificate whose key it does not have.
     let key = if honest {
         made.signing_key
     } else {
         rcgen::KeyPair::generate().unwrap()
     };
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key = provider.key_provider.load_private_key(key).unwrap();
-    let certified = rustls::sign::CertifiedKey::new(vec![certificate.into()], key);
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
-    let config = Arc::new(config);
-    fake_server(move |mut stream| {
-        read_startup(&mut stream);
-        stream.write_all(b"S").unwrap();
-        let mut stream =
-            StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-        let mut length = [0; 4];
-        if stream.read_exact(&mut length).is_err() {
-            return;
-        }
-        let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
-        stream.read_exact(&mut body).unwrap();
-        stream.write_all(&welcome()).unwrap();
-        answer_queries(stream, drop);
-    })
+    tls_server(certificate.to_der().unwrap(), &key, version, false)
+}
+
+#[test]
+fn a_self_signed_certificate_given_as_sslrootcert_is_trusted_for_its_name() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    // As `openssl req -x509` makes them.
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let certificate = parameters.self_signed(&key).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate.pem()).unwrap();
+    let parameters = format!("sslmode=verify-full&sslrootcert={}", file.path().display());
+    let address = tls_server(certificate.der().to_vec(), &key, &version::TLS13, false);
+    let port = address.rsplit_once(':').unwrap().1;
+    connect(
+        &target(&format!("postgresql://u@localhost:{port}?{parameters}")),
+        &session(),
+    )
+    .unwrap();
+    let error = error_within(
+        Duration::from_millis(500),
+        &format!("{address}?{parameters}"),
+    );
+    assert!(error.contains("not valid for name"), "{error}");
+    let error = error_within(
+        Duration::from_millis(500),
+        &format!("{address}?sslmode=verify-ca"),
+    );
+    assert!(error.contains("TLS: "), "{error}");
+}
+
+#[test]
+fn tls_may_begin_without_a_request_for_it() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let address = tls_server(
+        made.cert.der().to_vec(),
+        &made.signing_key,
+        &version::TLS13,
+        true,
+    );
+    let address = format!("{address}?sslmode=require&sslnegotiation=direct");
+    connect(&target(&address), &session()).unwrap();
 }
 
 #[test]
@@ -943,4 +1000,34 @@ fn the_time_limits_in_the_address_go_before_ours() {
         .err()
         .unwrap();
     assert!(start.elapsed() >= Duration::from_secs(1), "{error}");
+}
+
+#[test]
+fn an_address_that_swallows_packets_is_given_up() {
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener
+        .bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    // With the queue full, the kernel drops what comes after.
+    let _full: Vec<_> = (0..4)
+        .map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(20)))
+        .collect();
+    let error = error_within(
+        Duration::from_millis(500),
+        &format!("postgresql://u@{address}"),
+    );
+    assert!(error.ends_with("connection timed out"), "{error}");
+}
+
+#[test]
+fn a_connection_may_be_pooled() {
+    fn may_be_pooled<T: Send + 'static>() {}
+    fn may_be_shared<T: Send + Sync + Clone + 'static>() {}
+    may_be_pooled::<super::Connection>();
+    may_be_pooled::<super::ConnectError>();
+    may_be_shared::<Target>();
+    may_be_shared::<super::Deadline>();
 }
