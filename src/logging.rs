@@ -1,6 +1,7 @@
 //! Log lines: to standard error, one event a line.
 
-use std::io::Write;
+use std::fmt::{self, Write as _};
+use std::io::{self, Write};
 
 use env_logger::{Builder, Target};
 use time::OffsetDateTime;
@@ -24,11 +25,9 @@ pub fn init(rust_log: Option<&str>, level: Option<&str>) -> Result<(), String> {
         .target(Target::Stderr)
         .format(|out, record| {
             let now = OffsetDateTime::now_utc();
-            // Whatever a line quotes, it stays one line.
-            let text = record.args().to_string().replace(['\n', '\r'], " ");
-            writeln!(
+            write!(
                 out,
-                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {:<5} {}: {text}",
+                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {:<5} {}: ",
                 now.year(),
                 u8::from(now.month()),
                 now.day(),
@@ -38,11 +37,30 @@ pub fn init(rust_log: Option<&str>, level: Option<&str>) -> Result<(), String> {
                 now.millisecond(),
                 record.level(),
                 record.target().split("::").next().unwrap_or_default(),
-            )
+            )?;
+            // Failing to write is told by the end of the line, too.
+            let _ = write!(OneLine(&mut *out), "{}", record.args());
+            out.write_all(b"\n")
         });
     // A second start (in tests) keeps the first.
     let _ = builder.try_init();
     Ok(())
+}
+
+/// Whatever a line quotes, it stays one line.
+struct OneLine<W>(W);
+
+impl<W: Write> fmt::Write for OneLine<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut parts = text.split(['\n', '\r']);
+        let write = |part: &str, out: &mut W| out.write_all(part.as_bytes());
+        let written = write(parts.next().unwrap_or_default(), &mut self.0).and_then(|()| {
+            parts.try_for_each(|part| {
+                write(" ", &mut self.0).and_then(|()| write(part, &mut self.0))
+            })
+        });
+        written.map_err(|_: io::Error| fmt::Error)
+    }
 }
 
 /// Lets a panic be a line of the log.

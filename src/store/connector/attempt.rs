@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use postgres::config::{SslMode, SslNegotiation};
 use postgres::error::SqlState;
+use r2d2::ManageConnection;
+use r2d2_postgres::PostgresConnectionManager;
 
 use super::endpoint::{Endpoint, name_for_tls, stand_in};
 use super::error::{explain, tls_error};
@@ -164,7 +166,8 @@ impl Attempt<'_> {
         }
         // `postgres` panics when it has no descriptor left for its event loop. Let through, that would cost r2d2 one
         // connection for good, because it would wait for this one for ever.
-        let client = catch_unwind(AssertUnwindSafe(|| config.connect(connector)))
+        let manager = PostgresConnectionManager::new(config, connector);
+        let client = catch_unwind(AssertUnwindSafe(|| manager.connect()))
             .map_err(|_| None)?
             .map_err(Some)?;
         drop(listener);
