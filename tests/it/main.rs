@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod authentication;
+mod bounds;
 mod command_line;
 mod contract;
 mod documents;
 mod errors;
+mod framing;
 mod isolation;
 mod outages;
 mod serving;
