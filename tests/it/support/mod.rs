@@ -3,6 +3,7 @@
 //! - `postgres`: one PostgreSQL for all tests, and a database for each
 //! - `app`: a server of one's own
 //! - `actors`: who talks to it: anonymous, a user, another user
+//! - `hold`: holds a server up, and waits for what must come
 //! - `http`: a client that sends exactly what it is told
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
@@ -12,6 +13,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod hold;
 pub mod http;
 pub mod postgres;
 pub mod process;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use todo_api::auth::token::Minter;
 use todo_api::domain::user::UserId;
 
@@ -35,17 +36,30 @@ impl From<SocketAddr> for Door {
 impl Door {
     /// Opens a connection. Over TLS the handshake is still to come, with the first byte read or written.
     pub fn open(&self) -> Result<Wire> {
+        self.open_with(None)
+    }
+
+    /// As [`Door::open`], with a receive buffer so small that the server can get rid of almost nothing unless this side reads.
+    pub fn open_narrow(&self) -> Result<Wire> {
+        self.open_with(Some(4096))
+    }
+
+    fn open_with(&self, receive_buffer: Option<usize>) -> Result<Wire> {
         let stream = match self {
-            Door::Tcp(address) => Stream::Tcp(tcp(*address)?),
+            Door::Tcp(address) => Stream::Tcp(tcp(*address, receive_buffer)?),
             Door::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
             Door::Tls(address, config) => {
                 let name = ServerName::try_from("localhost").unwrap();
                 let client =
                     ClientConnection::new(Arc::clone(config), name).map_err(Error::other)?;
-                Stream::Tls(Box::new(StreamOwned::new(client, tcp(*address)?)))
+                let stream = tcp(*address, receive_buffer)?;
+                Stream::Tls(Box::new(StreamOwned::new(client, stream)))
             }
         };
-        let wire = Wire::over(stream);
+        let wire = Wire {
+            stream,
+            read: Vec::new(),
+        };
         wire.patience(PATIENCE)?;
         Ok(wire)
     }
@@ -59,10 +73,15 @@ impl Door {
     }
 }
 
-fn tcp(address: SocketAddr) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+fn tcp(address: SocketAddr, receive_buffer: Option<usize>) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if let Some(size) = receive_buffer {
+        // Before it connects, or the window that is offered first is a large one.
+        socket.set_recv_buffer_size(size)?;
+    }
+    socket.connect_timeout(&SockAddr::from(address), Duration::from_secs(5))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
 }
 
 /// What bytes travel on.
@@ -107,10 +126,12 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn over(stream: Stream) -> Wire {
-        Wire {
-            stream,
-            read: Vec::new(),
+    /// Takes back a narrow receive buffer.
+    pub fn widen(&self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            SockRef::from(stream)
+                .set_recv_buffer_size(1024 * 1024)
+                .unwrap();
         }
     }
 
