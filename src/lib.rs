@@ -6,6 +6,7 @@
 //! - [`config`]: every setting: variable, default, check, secret or not
 //! - [`logging`]: log lines
 //! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
+//! - [`edge`]: what a stranger meets first: connections, bounds, deadlines, framing, TLS
 //! - [`api`]: the routing table, the way of a request, and the handlers, one file per resource
 //! - [`auth`]: bearer tokens and their key
 //! - [`http`]: requests, answers, errors, the router, the way back to the client
@@ -18,6 +19,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod edge;
 pub mod http;
 pub mod local_postgres;
 pub mod logging;

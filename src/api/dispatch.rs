@@ -15,6 +15,22 @@ pub fn dispatch(app: &App, router: &Router<Handler>, request: &Request, mut resp
     responder.answer(result);
 }
 
+/// Answers a request that needs no worker; `None` for all others.
+pub fn dispatch_at_once(
+    router: &Router<Handler>,
+    request: &Request,
+) -> Option<Result<Response, Error>> {
+    // Few requests are such, and the others should not be routed twice.
+    if !request.target.starts_with("/health") {
+        return None;
+    }
+    let (segments, _) = target::split(&request.target).ok()?;
+    match router.find(request.method, segments) {
+        Found::Handler(Handler::AtOnce(handler), _) => Some(Ok(handler())),
+        _ => None,
+    }
+}
+
 fn answer(
     app: &App,
     router: &Router<Handler>,
@@ -47,6 +63,7 @@ fn answer(
         query,
     };
     match handler {
+        Handler::AtOnce(handler) => Ok(handler()),
         Handler::Public(handler) => handler(app, &call),
         Handler::User(handler) => {
             let user = app

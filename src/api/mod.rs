@@ -48,6 +48,8 @@ pub type UserHandler = fn(&App, &Call, &UserId) -> Result<Response, Error>;
 /// A handler, and with it who may call it: a handler that needs a user cannot be entered in the table as public.
 #[derive(Clone, Copy)]
 pub enum Handler {
+    /// Anybody, and at once: it is answered even when no worker is free.
+    AtOnce(fn() -> Response),
     /// Anybody.
     Public(PublicHandler),
     /// Whoever has a token; where the path names a user, that user.

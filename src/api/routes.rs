@@ -1,6 +1,6 @@
 //! Every route of the program. A part in square brackets may be left out.
 
-use super::Handler::{self, Public, User};
+use super::Handler::{self, AtOnce, Public, User};
 use super::{health, root, tasks};
 use crate::http::request::Method::{Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
@@ -9,7 +9,7 @@ use crate::http::router::Route;
 pub fn routes() -> Vec<Route<Handler>> {
     vec![
         Route::new(Get, "/", Public(root::show)),
-        Route::new(Get, "/health", Public(health::alive)),
+        Route::new(Get, "/health", AtOnce(health::alive)),
         Route::new(Get, "/health/ready", Public(health::ready)),
         Route::new(Get, "/api/[{user_id}/]tasks", User(tasks::list)),
         Route::new(Post, "/api/[{user_id}/]tasks", User(tasks::create)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Failure, print};
 use crate::config::Config;
-use crate::config::listen::Address;
+use crate::edge::address::Address;
 
 /// Longest wait for each step.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -17,6 +17,7 @@ pub fn run(config: &Config, ready: bool) -> Result<(), Failure> {
     let address = config
         .listen
         .first()
+        .map(|listen| &listen.address)
         .ok_or_else(|| Failure::Failed("LISTEN names no address".to_owned()))?;
     let path = if ready { "/health/ready" } else { "/health" };
     let answer = ask(address, path)

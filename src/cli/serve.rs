@@ -2,10 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Failure, setup};
@@ -13,6 +15,7 @@ use crate::api::App;
 use crate::api::routes::routes;
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
+use crate::edge::tls::Tls;
 use crate::http::router::Router;
 use crate::logging;
 use crate::server::{Options, Server};
@@ -21,6 +24,18 @@ use crate::store::migrations::{OpenError, Opened};
 
 /// Between two tries to reach the database at start.
 const RETRY: Duration = Duration::from_secs(1);
+/// Descriptors beside connections: the pool's, listening sockets, log, event loops.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// What the server waits for while it serves.
+enum Event {
+    /// SIGTERM or SIGINT, by name.
+    Stop(&'static str),
+    /// SIGHUP.
+    Reload,
+    /// It cannot go on.
+    Failed(String),
+}
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), Failure> {
@@ -31,10 +46,18 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     )
     .map_err(Failure::Failed)?;
     logging::log_panics();
-    // Registered before anything is started, so that no signal finds us half made.
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT]).map_err(|error| failed("take signals", &error))?;
+    // Before anything is started, so that no signal finds us half made.
+    let (events, inbox) = mpsc::channel();
+    take_signals(events.clone())
+        .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
+    raise_descriptor_limit(config);
 
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|(certificate, key)| Tls::load(certificate, key))
+        .transpose()
+        .map_err(Failure::Failed)?;
     let secret = setup::signing_secret(config)?;
     let verifier = Verifier::new(
         &secret,
@@ -47,11 +70,16 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let app = Arc::new(App { store, verifier });
     let options = Options {
         listen: config.listen.clone(),
+        inherit: config.activated,
+        socket_mode: config.socket_mode,
         workers: config.workers,
-        max_body: config.max_body,
+        limits: config.limits.clone(),
+        tls: tls.map(Arc::new),
+        self_check: config.self_check,
         reveal_causes: config.environment == Environment::Development,
     };
-    let server = Server::start(options, Arc::clone(&app), Router::new(routes()))
+    let on_failure = Box::new(move |reason| drop(events.send(Event::Failed(reason))));
+    let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses: Vec<String> = server.addresses().map(ToString::to_string).collect();
     log::info!(
@@ -60,20 +88,15 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         addresses.join(", ")
     );
 
-    let outcome = wait_for_database(&app.store, config.startup_timeout, &mut signals);
-    if let Ok(Some(opened)) = &outcome {
-        announce(config, opened, &addresses, private.is_some());
-        let signal = signals.forever().next();
-        log::info!(
-            "{} received: finishing what is in flight",
-            if signal == Some(SIGINT) {
-                "SIGINT"
-            } else {
-                "SIGTERM"
+    let outcome =
+        open_store(&app.store, config.startup_timeout, &inbox).and_then(|opened| match opened {
+            Some(opened) => {
+                announce(config, &opened, &addresses, private.is_some());
+                wait_for_stop(&server, &inbox)
             }
-        );
-    }
-    if !server.stop(config.shutdown_timeout) {
+            None => Ok(()),
+        });
+    if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
         log::warn!(
             "some requests did not finish within {} s",
             config.shutdown_timeout.as_secs_f64()
@@ -83,41 +106,94 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     drop(app);
     drop(private);
     log::info!("stopped");
-    outcome.map(|_| ())
+    outcome
 }
 
-fn failed(what: &str, error: &io::Error) -> Failure {
-    Failure::Failed(format!("cannot {what}: {error}"))
+/// Turns signals into events.
+fn take_signals(events: Sender<Event>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let forward = move || {
+        for signal in signals.forever() {
+            let event = match signal {
+                SIGHUP => Event::Reload,
+                SIGINT => Event::Stop("SIGINT"),
+                _ => Event::Stop("SIGTERM"),
+            };
+            if events.send(event).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(forward)
+        .map(drop)
+}
+
+/// A connection is a descriptor, and the limit a shell gives is mostly lower than the one it may give.
+fn raise_descriptor_limit(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    // It fails only where the system forbids what it says is allowed; the check below then tells.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    let wanted = config.limits.connections as u64 + u64::from(config.pool_size) + SPARE_DESCRIPTORS;
+    if let Some(allowed) = getrlimit(Resource::Nofile)
+        .current
+        .filter(|allowed| *allowed < wanted)
+    {
+        log::warn!(
+            "{allowed} descriptors are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
+        );
+    }
+}
+
+fn wait_for_stop(server: &Server, inbox: &Receiver<Event>) -> Result<(), Failure> {
+    loop {
+        match inbox.recv() {
+            Ok(Event::Stop(signal)) => {
+                log::info!("{signal} received: finishing what is in flight");
+                return Ok(());
+            }
+            Ok(Event::Reload) => server.reload(),
+            Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),
+            Err(_) => return Err(Failure::Failed("signals are taken no more".to_owned())),
+        }
+    }
 }
 
 /// Opens the store, trying again while the database is late. `None` when a signal asked to stop meanwhile.
-fn wait_for_database(
+fn open_store(
     store: &Store,
     timeout: Duration,
-    signals: &mut Signals,
+    inbox: &Receiver<Event>,
 ) -> Result<Option<Opened>, Failure> {
     let until = Instant::now() + timeout;
     loop {
-        match store.open() {
+        let problem = match store.open() {
             Ok(opened) => return Ok(Some(opened)),
             Err(OpenError::Refused(problem)) => return Err(Failure::Failed(problem)),
-            Err(OpenError::Unreachable(problem)) => {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(Failure::Failed(format!(
-                        "the database could not be reached within {} s: {problem}; check DATABASE_URL, and that PostgreSQL runs and lets this machine in",
-                        timeout.as_secs_f64()
-                    )));
-                }
-                log::warn!(
-                    "waiting for the database, {:.0} s more: {problem}",
-                    left.as_secs_f64()
-                );
-                thread::sleep(RETRY.min(left));
-            }
+            Err(OpenError::Unreachable(problem)) => problem,
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::Failed(format!(
+                "the database could not be reached within {} s: {problem}; check DATABASE_URL, and that PostgreSQL runs and lets this machine in",
+                timeout.as_secs_f64()
+            )));
         }
-        if signals.pending().next().is_some() {
-            return Ok(None);
+        log::warn!(
+            "waiting for the database, {:.0} s more: {problem}",
+            left.as_secs_f64()
+        );
+        match inbox.recv_timeout(RETRY.min(left)) {
+            Ok(Event::Stop(_)) => return Ok(None),
+            Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),
+            Ok(Event::Reload) | Err(_) => {}
         }
     }
 }

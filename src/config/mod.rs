@@ -2,11 +2,9 @@
 //!
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
-//! - [`listen`]: addresses to listen on
 //!
 //! A bad value stops the start with one line that names the variable and never the value.
 
-pub mod listen;
 pub mod settings;
 pub mod source;
 
@@ -15,9 +13,12 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use listen::Address;
 use source::Source;
 
+use crate::edge::address::{self, Listen};
+use crate::edge::client::TrustedProxies;
+use crate::edge::head::HeadLimits;
+use crate::edge::limits::Limits;
 use crate::store::Schema;
 use crate::store::connector::Target;
 
@@ -82,7 +83,11 @@ pub struct Config {
     /// `ENVIRONMENT`
     pub environment: Environment,
     /// `LISTEN`, or `HOST` and `PORT`
-    pub listen: Vec<Address>,
+    pub listen: Vec<Listen>,
+    /// Whether systemd has handed sockets over, which come in place of `LISTEN`
+    pub activated: bool,
+    /// `SOCKET_MODE`
+    pub socket_mode: u32,
     /// `DATA_DIR`
     pub data_dir: PathBuf,
     /// `DATABASE_URL`; `None`: a private PostgreSQL under `DATA_DIR`
@@ -111,8 +116,12 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// `WORKERS`
     pub workers: usize,
-    /// `MAX_BODY_BYTES`
-    pub max_body: usize,
+    /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
+    pub limits: Limits,
+    /// `TLS_CERT_FILE` and `TLS_KEY_FILE`
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// `SELF_CHECK_SECONDS`; zero: never
+    pub self_check: Duration,
     /// `STARTUP_TIMEOUT`
     pub startup_timeout: Duration,
     /// `SHUTDOWN_TIMEOUT`
@@ -126,7 +135,8 @@ impl Config {
     /// The first setting that is wrong.
     pub fn load(source: &Source) -> Result<Config, ConfigError> {
         let listen = listen(source)?;
-        let environment = environment(source, &listen)?;
+        let activated = source.activated();
+        let environment = environment(source, &listen, activated)?;
         let database = target(source, "DATABASE_URL")?;
         let secret = secret(source, "BETTER_AUTH_SECRET")?;
         if environment == Environment::Production {
@@ -151,6 +161,8 @@ impl Config {
         Ok(Config {
             environment,
             listen,
+            activated,
+            socket_mode: socket_mode(source)?,
             data_dir: PathBuf::from(
                 source
                     .get("DATA_DIR")?
@@ -169,17 +181,20 @@ impl Config {
             previous_secret: self::secret(source, "BETTER_AUTH_SECRET_PREVIOUS")?,
             token_lifetime: Duration::from_secs_f64(hours * 3600.0),
             workers,
-            max_body: number(source, "MAX_BODY_BYTES", 1024, 64 * 1024 * 1024)?
-                .unwrap_or(1024 * 1024),
+            limits: limits(source)?,
+            tls: tls(source)?,
+            self_check: Duration::from_secs_f64(
+                decimal(source, "SELF_CHECK_SECONDS", 0.0, 3600.0)?.unwrap_or(10.0),
+            ),
             startup_timeout: seconds(source, "STARTUP_TIMEOUT", 60.0)?,
             shutdown_timeout: seconds(source, "SHUTDOWN_TIMEOUT", 10.0)?,
         })
     }
 }
 
-fn listen(source: &Source) -> Result<Vec<Address>, ConfigError> {
+fn listen(source: &Source) -> Result<Vec<Listen>, ConfigError> {
     if let Some(list) = source.get("LISTEN")? {
-        return listen::parse_list(&list).map_err(|problem| ConfigError::new("LISTEN", problem));
+        return address::parse_list(&list).map_err(|problem| ConfigError::new("LISTEN", problem));
     }
     let host = source
         .get("HOST")?
@@ -192,11 +207,15 @@ fn listen(source: &Source) -> Result<Vec<Address>, ConfigError> {
     } else {
         format!("{host}:{port}")
     };
-    listen::parse_list(&address)
+    address::parse_list(&address)
         .map_err(|_| ConfigError::new("HOST", "must be an IP address or localhost"))
 }
 
-fn environment(source: &Source, listen: &[Address]) -> Result<Environment, ConfigError> {
+fn environment(
+    source: &Source,
+    listen: &[Listen],
+    activated: bool,
+) -> Result<Environment, ConfigError> {
     match source.get("ENVIRONMENT")?.as_deref() {
         Some("development") => Ok(Environment::Development),
         Some("production") => Ok(Environment::Production),
@@ -204,11 +223,82 @@ fn environment(source: &Source, listen: &[Address]) -> Result<Environment, Confi
             "ENVIRONMENT",
             "must be development or production",
         )),
-        None if listen.iter().all(Address::is_local) => Ok(Environment::Development),
+        // Where a socket that was handed over listens is not for us to guess.
+        None if !activated && listen.iter().all(|listen| listen.address.is_local()) => {
+            Ok(Environment::Development)
+        }
         None => Err(ConfigError::new(
             "ENVIRONMENT",
             "must be set to production (or development) when listening on more than loopback",
         )),
+    }
+}
+
+fn limits(source: &Source) -> Result<Limits, ConfigError> {
+    let default = Limits::default();
+    let trusted_proxies = match source.get("TRUSTED_PROXIES")? {
+        Some(list) => TrustedProxies::parse(&list)
+            .map_err(|problem| ConfigError::new("TRUSTED_PROXIES", problem))?,
+        None => default.trusted_proxies,
+    };
+    let size = |variable, least, most, default| {
+        Ok::<_, ConfigError>(number(source, variable, least, most)?.unwrap_or(default))
+    };
+    Ok(Limits {
+        connections: size("MAX_CONNECTIONS", 1, 100_000, default.connections)?,
+        connections_per_address: size(
+            "MAX_CONNECTIONS_PER_IP",
+            1,
+            100_000,
+            default.connections_per_address,
+        )?,
+        head: HeadLimits {
+            bytes: size("MAX_HEAD_BYTES", 1024, 1024 * 1024, default.head.bytes)?,
+            fields: size("MAX_HEADERS", 8, 1_000, default.head.fields)?,
+            target: size("MAX_PATH_BYTES", 64, 1024 * 1024, default.head.target)?,
+        },
+        body: size("MAX_BODY_BYTES", 1024, 64 * 1024 * 1024, default.body)?,
+        bodies: size("MAX_BODIES_BYTES", 1024, usize::MAX, default.bodies)?,
+        answers: size("MAX_ANSWERS_BYTES", 1024, usize::MAX, default.answers)?,
+        head_time: seconds(source, "HEAD_TIMEOUT", default.head_time.as_secs_f64())?,
+        body_time: seconds(source, "BODY_TIMEOUT", default.body_time.as_secs_f64())?,
+        keep_alive: seconds(
+            source,
+            "KEEP_ALIVE_TIMEOUT",
+            default.keep_alive.as_secs_f64(),
+        )?,
+        send_time: seconds(source, "SEND_TIMEOUT", default.send_time.as_secs_f64())?,
+        queue_time: seconds(source, "QUEUE_TIMEOUT", default.queue_time.as_secs_f64())?,
+        trusted_proxies,
+    })
+}
+
+fn tls(source: &Source) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
+    match (source.get("TLS_CERT_FILE")?, source.get("TLS_KEY_FILE")?) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some((PathBuf::from(certificate), PathBuf::from(key))))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(ConfigError::new(
+            "TLS_KEY_FILE",
+            "must be set when TLS_CERT_FILE is",
+        )),
+        (None, Some(_)) => Err(ConfigError::new(
+            "TLS_CERT_FILE",
+            "must be set when TLS_KEY_FILE is",
+        )),
+    }
+}
+
+fn socket_mode(source: &Source) -> Result<u32, ConfigError> {
+    match source.get("SOCKET_MODE")? {
+        None => Ok(0o660),
+        Some(mode) => u32::from_str_radix(&mode, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777)
+            .ok_or_else(|| {
+                ConfigError::new("SOCKET_MODE", "must be a file mode in octal, such as 0660")
+            }),
     }
 }
 
@@ -315,7 +405,10 @@ mod tests {
     fn nothing_need_be_set() {
         let config = load(&[]).unwrap();
         assert_eq!(config.environment, Environment::Development);
-        assert_eq!(config.listen, listen::parse_list("127.0.0.1:8000").unwrap());
+        assert_eq!(
+            config.listen,
+            address::parse_list("127.0.0.1:8000").unwrap()
+        );
         assert!(config.database.is_none() && config.secret.is_none());
         assert!(config.workers >= 4);
         assert_eq!(config.pool_size as usize, config.workers + 2);
@@ -367,6 +460,10 @@ mod tests {
             ("JWT_EXPIRATION_HOURS", "-1"),
             ("STARTUP_TIMEOUT", "NaN"),
             ("MIGRATE", "hunter2"),
+            ("MAX_CONNECTIONS", "0"),
+            ("TRUSTED_PROXIES", "hunter2"),
+            ("SOCKET_MODE", "hunter2"),
+            ("HEAD_TIMEOUT", "0"),
         ] {
             let line = refused(&[(variable, value)]);
             assert!(
@@ -380,7 +477,7 @@ mod tests {
     #[test]
     fn host_and_port_do_for_listen() {
         let config = load(&[("HOST", "::1"), ("PORT", "9000")]).unwrap();
-        assert_eq!(config.listen, listen::parse_list("[::1]:9000").unwrap());
+        assert_eq!(config.listen, address::parse_list("[::1]:9000").unwrap());
     }
 
     #[test]

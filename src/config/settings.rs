@@ -51,7 +51,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "LISTEN",
         "127.0.0.1:8000",
-        "Where to listen: `addr:port`, `[v6]:port`, `unix:path`, comma-separated",
+        "Where to listen: `addr:port`, `[v6]:port`, `unix:path`, comma-separated; `direct:` before one has tiny_http itself listen there, without the edge's protection",
     ),
     plain(
         "HOST",
@@ -136,7 +136,80 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "MAX_BODY_BYTES",
         "1048576",
-        "Most bytes a request's body may have; more is answered 413",
+        "Most bytes of a request's body; more is answered 413",
+    ),
+    plain(
+        "MAX_HEAD_BYTES",
+        "16384",
+        "Most bytes of a request line and header fields together; more is answered 431",
+    ),
+    plain(
+        "MAX_HEADERS",
+        "64",
+        "Most header fields of a request; more is answered 431",
+    ),
+    plain(
+        "MAX_PATH_BYTES",
+        "4096",
+        "Most bytes of a request's target; more is answered 414",
+    ),
+    plain(
+        "MAX_CONNECTIONS",
+        "1000",
+        "Connections at once; idle ones make room for new ones, then new ones are answered 503",
+    ),
+    plain(
+        "MAX_CONNECTIONS_PER_IP",
+        "100",
+        "Connections at once of one address (IPv6: /64) that is neither loopback nor a trusted proxy",
+    ),
+    plain(
+        "MAX_BODIES_BYTES",
+        "67108864",
+        "Memory for all bodies in flight together; over it is answered 503",
+    ),
+    plain(
+        "MAX_ANSWERS_BYTES",
+        "67108864",
+        "Memory for all answers not yet sent together; over it is answered 503",
+    ),
+    plain(
+        "HEAD_TIMEOUT",
+        "10",
+        "Seconds for a request's head, from its first byte, or for a TLS handshake",
+    ),
+    plain("BODY_TIMEOUT", "30", "Seconds for a request's body"),
+    plain(
+        "KEEP_ALIVE_TIMEOUT",
+        "75",
+        "Seconds a connection may be idle between requests",
+    ),
+    plain(
+        "SEND_TIMEOUT",
+        "30",
+        "Seconds an answer may make no way before its connection is dropped",
+    ),
+    plain(
+        "QUEUE_TIMEOUT",
+        "2",
+        "Seconds a request waits for a worker before it is answered 503",
+    ),
+    plain(
+        "TRUSTED_PROXIES",
+        "loopback and Unix sockets",
+        "Whose `X-Forwarded-For` or `Forwarded` is believed: addresses and networks, comma-separated, or `none`",
+    ),
+    plain("SOCKET_MODE", "0660", "File mode of Unix sockets"),
+    plain(
+        "TLS_CERT_FILE",
+        "none",
+        "PEM certificate chain; with it, TCP addresses speak TLS. Read again when it changes, and on SIGHUP",
+    ),
+    plain("TLS_KEY_FILE", "none", "PEM key of the certificate"),
+    plain(
+        "SELF_CHECK_SECONDS",
+        "10",
+        "How often the server checks that it still answers; after three silences it exits. 0: never",
     ),
     plain(
         "STARTUP_TIMEOUT",

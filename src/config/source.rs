@@ -39,6 +39,14 @@ impl Source {
         }
     }
 
+    /// Whether systemd has handed sockets over to this process (sd_listen_fds(3)).
+    pub fn activated(&self) -> bool {
+        let is = |name: &str, value: &str| self.variables.get(name).is_some_and(|set| set == value);
+        self.variables.contains_key("LISTEN_FDS")
+            && !is("LISTEN_FDS", "0")
+            && is("LISTEN_PID", &std::process::id().to_string())
+    }
+
     /// The value of a setting under its name or another it goes by. An empty value counts as none.
     ///
     /// A secret `X` may also be in the file that `X_FILE` names, or in the systemd credential `X`.

@@ -24,18 +24,30 @@ pub enum Error {
     NotFound(&'static str),
     /// 405: the path is known, the method is not; the methods that are.
     MethodNotAllowed(String),
+    /// 408: it did not arrive whole in time.
+    RequestTimeout(&'static str),
     /// 409: it contradicts what is there.
     Conflict(&'static str),
     /// 413: the body has more bytes than the limit named.
     PayloadTooLarge(usize),
+    /// 414: the target has more bytes than the limit named.
+    UriTooLong(usize),
     /// 415: the body is in a format that is not read here.
     UnsupportedMediaType(&'static str),
+    /// 417: it expects what is not done here.
+    ExpectationFailed,
     /// 422: these fields are wrong.
     Validation(Vec<FieldError>),
+    /// 431: its head is too large; what is.
+    HeadersTooLarge(&'static str),
     /// 500: our fault; the cause.
     Internal(String),
+    /// 501: it needs what is not done here.
+    NotImplemented(&'static str),
     /// 503: not now; the cause.
     Unavailable(String),
+    /// 505: it is in a version of HTTP that is not spoken here.
+    VersionNotSupported,
 }
 
 /// Why a token is not accepted (RFC 6750, section 3.1).
@@ -87,12 +99,18 @@ impl Error {
             Error::Forbidden(_) => (403, "FORBIDDEN"),
             Error::NotFound(_) => (404, "NOT_FOUND"),
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
+            Error::RequestTimeout(_) => (408, "REQUEST_TIMEOUT"),
             Error::Conflict(_) => (409, "CONFLICT"),
             Error::PayloadTooLarge(_) => (413, "PAYLOAD_TOO_LARGE"),
+            Error::UriTooLong(_) => (414, "URI_TOO_LONG"),
             Error::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE"),
+            Error::ExpectationFailed => (417, "EXPECTATION_FAILED"),
             Error::Validation(_) => (422, "VALIDATION_ERROR"),
+            Error::HeadersTooLarge(_) => (431, "HEADERS_TOO_LARGE"),
             Error::Internal(_) => (500, "INTERNAL_SERVER_ERROR"),
+            Error::NotImplemented(_) => (501, "NOT_IMPLEMENTED"),
             Error::Unavailable(_) => (503, "SERVICE_UNAVAILABLE"),
+            Error::VersionNotSupported => (505, "HTTP_VERSION_NOT_SUPPORTED"),
         }
     }
 
@@ -104,12 +122,24 @@ impl Error {
             Error::Forbidden(text)
             | Error::NotFound(text)
             | Error::Conflict(text)
+            | Error::RequestTimeout(text)
+            | Error::HeadersTooLarge(text)
+            | Error::NotImplemented(text)
             | Error::UnsupportedMediaType(text) => Cow::Borrowed(text),
             Error::MethodNotAllowed(allow) => {
                 Cow::Owned(format!("Method not allowed; this path takes {allow}"))
             }
             Error::PayloadTooLarge(limit) => {
                 Cow::Owned(format!("the body has more than {limit} bytes"))
+            }
+            Error::UriTooLong(limit) => {
+                Cow::Owned(format!("the target has more than {limit} bytes"))
+            }
+            Error::ExpectationFailed => {
+                Cow::Borrowed("only the expectation 100-continue is met here")
+            }
+            Error::VersionNotSupported => {
+                Cow::Borrowed("only HTTP/1.1 and HTTP/1.0 are spoken here")
             }
             Error::Validation(errors) => {
                 let sentences: Vec<String> = errors

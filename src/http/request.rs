@@ -52,35 +52,48 @@ impl Method {
     }
 }
 
-/// Header fields in the order they came. One text holds them all, so that a request costs two allocations and not two a field.
+/// Header fields in the order they came. One piece of memory holds them all, so that a request costs two allocations and not
+/// two a field. Values may hold bytes that are no UTF-8 (RFC 9110, section 5.5: obs-text).
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
-    text: String,
+    text: Vec<u8>,
     fields: Vec<(Range<usize>, Range<usize>)>,
 }
 
 impl Headers {
+    /// Fields that lie in `text`: for each the place of its name and of its value.
+    pub fn in_place(text: Vec<u8>, fields: Vec<(Range<usize>, Range<usize>)>) -> Headers {
+        Headers { text, fields }
+    }
+
     /// Adds a field.
     pub fn push(&mut self, name: &str, value: &str) {
         let start = self.text.len();
-        self.text.push_str(name);
+        self.text.extend_from_slice(name.as_bytes());
         let middle = self.text.len();
-        self.text.push_str(value);
+        self.text.extend_from_slice(value.as_bytes());
         self.fields.push((start..middle, middle..self.text.len()));
     }
 
-    /// The value of the first field of that name, in any case, without white space around it.
+    /// The value of the first field of that name, in any case, without white space around it. A value that is no UTF-8
+    /// counts as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
-    /// The values of all fields of that name.
+    /// The values of all fields of that name, as [`Headers::get`] has them.
     pub fn all<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h str> {
+        self.raw(name)
+            .filter_map(|value| std::str::from_utf8(value).ok().map(str::trim))
+    }
+
+    /// The values of all fields of that name, byte for byte.
+    pub fn raw<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h [u8]> {
         self.fields.iter().filter_map(move |(field, value)| {
             let field = self.text.get(field.clone())?;
             field
-                .eq_ignore_ascii_case(name)
-                .then(|| self.text.get(value.clone()).map(str::trim))
+                .eq_ignore_ascii_case(name.as_bytes())
+                .then(|| self.text.get(value.clone()))
                 .flatten()
         })
     }

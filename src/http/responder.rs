@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::Level;
+
 use super::error::Error;
 use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
@@ -33,6 +35,8 @@ pub struct Responder {
     reply: Option<Box<dyn Reply>>,
     framing: Framing,
     reveal_causes: bool,
+    // At which the access line is written.
+    level: Level,
     exchange: Exchange,
 }
 
@@ -56,8 +60,15 @@ impl Responder {
             reply: Some(reply),
             framing,
             reveal_causes,
+            level: Level::Info,
             exchange,
         }
+    }
+
+    /// Keeps the request out of the access log, but for those who debug.
+    pub fn quiet(mut self) -> Responder {
+        self.level = Level::Debug;
+        self
     }
 
     /// Notes which route the request took.
@@ -84,7 +95,7 @@ impl Responder {
             error.into_response(&self.exchange.request_id, self.reveal_causes)
         });
         reply.send(response.encode(self.framing, self.exchange.request_id.as_str()));
-        self.exchange.log_access(&response);
+        self.exchange.log_access(&response, self.level);
     }
 }
 
@@ -119,10 +130,11 @@ impl Exchange {
         }
     }
 
-    fn log_access(&self, response: &Response) {
+    fn log_access(&self, response: &Response, level: Level) {
         // A user id is a stranger's text: quoted, so that none can pass for another field of the line.
-        log::info!(
+        log::log!(
             target: "access",
+            level,
             "method={} route={} status={} duration_ms={:.3} bytes={} user={:?} client={} request_id={}",
             self.method.as_str(),
             self.route.as_deref().unwrap_or("-"),

@@ -5,7 +5,6 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
-use super::Options;
 use crate::http::error::Error;
 use crate::http::request::{Client, Headers, Method, Request, RequestId};
 use crate::http::responder::{Reply, Responder};
@@ -14,7 +13,8 @@ use crate::http::response::Framing;
 /// Reads the request whole. `None` when it is answered already, or its client is gone.
 pub fn receive(
     mut received: tiny_http::Request,
-    options: &Options,
+    max_body: usize,
+    reveal_causes: bool,
     last: bool,
 ) -> Option<(Request, Responder)> {
     let mut headers = Headers::default();
@@ -28,7 +28,7 @@ pub fn receive(
         http_1_0,
         close: last || ends(&headers, http_1_0),
     };
-    let body = read_body(&mut received, &headers, options.max_body);
+    let body = read_body(&mut received, &headers, max_body);
     let request = Request {
         method,
         target: received.url().to_owned(),
@@ -44,11 +44,11 @@ pub fn receive(
     let reply = Box::new(DirectReply {
         writer: received.into_writer(),
     });
-    let responder = Responder::new(&request, reply, framing, options.reveal_causes);
+    let responder = Responder::new(&request, reply, framing, reveal_causes);
     match body {
         Body::Whole(body) => Some((Request { body, ..request }, responder)),
         Body::TooLarge => {
-            responder.answer(Err(Error::PayloadTooLarge(options.max_body)));
+            responder.answer(Err(Error::PayloadTooLarge(max_body)));
             None
         }
         Body::Broken => {

@@ -1,25 +1,30 @@
-//! Puts the rooms together: listeners, tiny_http, worker threads; start, drain, stop.
+//! Puts the rooms together: the edge, tiny_http, worker threads; start, drain, stop.
 //!
 //! - `direct`: tiny_http's own connection to a client
-//! - `listener`: listening sockets
 //!
-//! The way of a request: tiny_http queues it; a worker reads it whole, takes tiny_http's writer out of its hands, and lets the
-//! router find its handler; the answer leaves through the request's responder in one write.
+//! The way of a request: the edge reads it whole and hands it over as a ticket; tiny_http queues the ticket; a worker takes it
+//! and lets the router find its handler; the answer leaves through the request's responder in one write. Where an address is
+//! marked `direct:`, tiny_http reads the request itself and everything after that is the same.
 
 mod direct;
-mod listener;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::api::dispatch::dispatch;
+use crate::api::dispatch::{dispatch, dispatch_at_once};
 use crate::api::{App, Handler};
-use crate::config::listen::Address;
+use crate::edge::address::{Address, Listen};
+use crate::edge::limits::Limits;
+use crate::edge::tls::Tls;
+use crate::edge::{self, Bound, Edge, Immediate, OnFailure, TicketOffice};
+use crate::http::error::Error;
+use crate::http::request::Request;
+use crate::http::response::Response;
 use crate::http::router::Router;
 
 /// While it stops, a worker that hears nothing for this long takes it that nothing more will come.
@@ -28,12 +33,20 @@ const QUIET: Duration = Duration::from_millis(100);
 /// What a server needs to know.
 #[derive(Clone)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: Vec<Address>,
-    /// Threads that answer requests, for each address.
+    /// Where to listen; port 0 takes a free one. Sockets handed over by systemd come in its place.
+    pub listen: Vec<Listen>,
+    /// Whether to look for sockets handed over by systemd.
+    pub inherit: bool,
+    /// Mode of the files of Unix sockets.
+    pub socket_mode: u32,
+    /// Threads that answer requests.
     pub workers: usize,
-    /// Most bytes of a request's body.
-    pub max_body: usize,
+    /// What a stranger may take of us.
+    pub limits: Limits,
+    /// Certificates, where TCP speaks TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// How often the server checks itself; zero: never.
+    pub self_check: Duration,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
 }
@@ -41,58 +54,124 @@ pub struct Options {
 /// A server at work.
 pub struct Server {
     shared: Arc<Shared>,
-    listeners: Vec<listener::Bound>,
+    edge: Edge,
+    direct: Vec<Bound>,
+    queues: Vec<Arc<tiny_http::Server>>,
     // Ends when every worker has.
     finished: Receiver<()>,
 }
 
-/// What all workers of all addresses share.
+/// What all workers share.
 struct Shared {
-    options: Options,
+    max_body: usize,
+    reveal_causes: bool,
     app: Arc<App>,
-    router: Router<Handler>,
+    router: Arc<Router<Handler>>,
     stopping: AtomicBool,
 }
 
 impl Server {
-    /// Starts to listen and to answer.
+    /// Starts to listen and to answer. What makes it impossible to go on is told to `on_failure`.
     ///
     /// # Errors
     /// An address cannot be listened on, or a thread cannot be started; the text names the address.
-    pub fn start(options: Options, app: Arc<App>, router: Router<Handler>) -> io::Result<Server> {
-        let addresses = options.listen.clone();
+    pub fn start(
+        options: Options,
+        app: Arc<App>,
+        router: Router<Handler>,
+        on_failure: OnFailure,
+    ) -> io::Result<Server> {
+        let router = Arc::new(router);
+        let mut guarded = if options.inherit {
+            edge::inherited()?
+        } else {
+            Vec::new()
+        };
+        let mut direct = Vec::new();
+        if guarded.is_empty() {
+            for Listen {
+                address,
+                direct: trusted,
+            } in &options.listen
+            {
+                if *trusted {
+                    direct.push(edge::bind_for_tiny_http(address, options.socket_mode)?);
+                } else {
+                    guarded.push(edge::bind(address, options.socket_mode)?);
+                }
+            }
+        }
+        let (queue, lines) = edge::private_tiny_http()?;
         let shared = Arc::new(Shared {
-            options,
+            max_body: options.limits.body,
+            reveal_causes: options.reveal_causes,
             app,
-            router,
+            router: Arc::clone(&router),
             stopping: AtomicBool::new(false),
         });
+        let edge_options = edge::Options {
+            limits: options.limits,
+            tls: options.tls,
+            self_check: options.self_check,
+            reveal_causes: options.reveal_causes,
+        };
+        let edge = Edge::start(
+            edge_options,
+            guarded,
+            lines,
+            Box::new(AtOnce(router)),
+            on_failure,
+        )?;
+
         let (alive, finished) = mpsc::channel();
-        let mut listeners = Vec::new();
-        for address in &addresses {
-            let (bound, listener) = listener::bind(address)?;
-            listeners.push(bound);
-            let server =
-                tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-            let server = Arc::new(server);
-            for number in 0..shared.options.workers {
-                let (server, shared, alive) =
-                    (Arc::clone(&server), Arc::clone(&shared), alive.clone());
+        let mut queues = Vec::new();
+        let mut staff = |queue: tiny_http::Server, source: Source| -> io::Result<()> {
+            let queue = Arc::new(queue);
+            for number in 0..options.workers {
+                let (queue, shared, alive, source) = (
+                    Arc::clone(&queue),
+                    Arc::clone(&shared),
+                    alive.clone(),
+                    source.clone(),
+                );
                 thread::Builder::new()
                     .name(format!("worker-{number}"))
-                    .spawn(move || work(&server, &shared, &alive))?;
+                    .spawn(move || {
+                        let _alive = alive;
+                        work(&queue, &shared, &source);
+                    })?;
             }
+            queues.push(queue);
+            Ok(())
+        };
+        staff(queue, Source::Tickets(edge.tickets()))?;
+        let mut bounds = Vec::new();
+        for (bound, listener) in direct {
+            staff(
+                tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?,
+                Source::Direct,
+            )?;
+            bounds.push(bound);
         }
         Ok(Server {
             shared,
-            listeners,
+            edge,
+            direct: bounds,
+            queues,
             finished,
         })
     }
 
     /// Where it listens, with the ports it was given.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.listeners.iter().map(|bound| &bound.address)
+        self.edge
+            .addresses()
+            .chain(self.direct.iter().map(|bound| &bound.address))
+    }
+
+    /// Loads the TLS certificate again.
+    pub fn reload(&self) {
+        self.edge.reload();
     }
 
     /// Stops: accepts no more connections, answers the requests in flight with `Connection: close`, and ends.
@@ -100,10 +179,14 @@ impl Server {
     /// Answers whether everything was done within `timeout`.
     pub fn stop(self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
-        self.shared.stopping.store(true, Ordering::Relaxed);
-        for bound in &self.listeners {
-            // Ends tiny_http's accepting, which wakes one worker of that address, and each wakes the next.
+        for bound in &self.direct {
             bound.close();
+        }
+        let drained = self.edge.drain(until);
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        for queue in &self.queues {
+            // Wakes one worker, and each wakes the next.
+            queue.unblock();
         }
         loop {
             match self
@@ -111,34 +194,67 @@ impl Server {
                 .recv_timeout(until.saturating_duration_since(Instant::now()))
             {
                 Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Disconnected) => return drained,
                 Err(RecvTimeoutError::Timeout) => return false,
             }
         }
     }
 }
 
-fn work(server: &tiny_http::Server, shared: &Shared, _alive: &Sender<()>) {
+/// What tiny_http's requests are.
+#[derive(Clone)]
+enum Source {
+    /// Calls for tickets.
+    Tickets(TicketOffice),
+    /// What a client has sent.
+    Direct,
+}
+
+/// What needs no worker.
+struct AtOnce(Arc<Router<Handler>>);
+
+impl Immediate for AtOnce {
+    fn answer(&self, request: &Request) -> Option<Result<Response, Error>> {
+        dispatch_at_once(&self.0, request)
+    }
+}
+
+fn work(queue: &tiny_http::Server, shared: &Shared, source: &Source) {
     let stopping = || shared.stopping.load(Ordering::Relaxed);
     loop {
         let next = if stopping() {
-            server.recv_timeout(QUIET)
+            queue.recv_timeout(QUIET)
         } else {
-            server.recv().map(Some)
+            queue.recv().map(Some)
         };
         match next {
-            Ok(Some(request)) => answer(shared, request, stopping()),
+            Ok(Some(request)) => answer(shared, source, request, stopping()),
             Ok(None) => break,
-            Err(_) if stopping() => server.unblock(),
-            Err(error) => log::error!("accepting connections has ended: {error}"),
+            Err(_) if stopping() => queue.unblock(),
+            // The end of a direct listener, while the server drains.
+            Err(error) => log::debug!("tiny_http has stopped accepting: {error}"),
         }
     }
-    server.unblock();
+    queue.unblock();
 }
 
-fn answer(shared: &Shared, request: tiny_http::Request, last: bool) {
-    let Some((request, responder)) = direct::receive(request, &shared.options, last) else {
-        return;
+fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bool) {
+    let (request, responder, _body_share) = match source {
+        Source::Tickets(office) => {
+            let target = called.url().to_owned();
+            // Taken first thing and dropped unused: tiny_http has nothing to say on the private connection.
+            drop(called.into_writer());
+            let Some(ticket) = office.take(&target) else {
+                return;
+            };
+            (ticket.request, ticket.responder, Some(ticket.body_share))
+        }
+        Source::Direct => {
+            match direct::receive(called, shared.max_body, shared.reveal_causes, last) {
+                Some((request, responder)) => (request, responder, None),
+                None => return,
+            }
+        }
     };
     // A panic is a 500 for this request alone: unwinding drops the responder, and that answers.
     let outcome = catch_unwind(AssertUnwindSafe(|| {

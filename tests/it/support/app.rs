@@ -7,7 +7,8 @@ use std::time::Duration;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::token::Verifier;
-use todo_api::config::listen::Address;
+use todo_api::edge::address::{Address, parse_list};
+use todo_api::edge::limits::Limits;
 use todo_api::http::router::{Route, Router};
 use todo_api::server::{Options, Server};
 use todo_api::store::connector::{Session, Target};
@@ -60,13 +61,23 @@ impl TestApp {
             verifier: Verifier::new(SECRET, None),
         });
         let options = Options {
-            listen: vec![Address::Tcp("127.0.0.1:0".parse().unwrap())],
+            listen: parse_list("127.0.0.1:0").unwrap(),
+            inherit: false,
+            socket_mode: 0o660,
             workers: 4,
-            max_body: 1024 * 1024,
+            limits: Limits::default(),
+            tls: None,
+            self_check: Duration::ZERO,
             reveal_causes: false,
         };
         let table = routes().into_iter().chain(more).collect();
-        let server = Server::start(options, Arc::clone(&app), Router::new(table)).unwrap();
+        let server = Server::start(
+            options,
+            Arc::clone(&app),
+            Router::new(table),
+            Box::new(|reason| eprintln!("{reason}")),
+        )
+        .unwrap();
         let Some(Address::Tcp(address)) = server.addresses().next().cloned() else {
             panic!()
         };

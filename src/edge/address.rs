@@ -32,17 +32,49 @@ impl fmt::Display for Address {
     }
 }
 
+/// An address, and who accepts there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The address.
+    pub address: Address,
+    /// `direct:` before it: tiny_http itself, for measuring and for a proxy one trusts fully.
+    pub direct: bool,
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}{}",
+            if self.direct { "direct:" } else { "" },
+            self.address
+        )
+    }
+}
+
 /// Reads a comma-separated list of at least one address.
 ///
 /// # Errors
 /// Says what an address must be, as the end of a sentence.
-pub fn parse_list(list: &str) -> Result<Vec<Address>, &'static str> {
-    list.split(',')
-        .map(|address| {
-            parse(address.trim())
-                .ok_or("must be a list of addr:port, [v6]:port or unix:path, comma-separated")
+pub fn parse_list(list: &str) -> Result<Vec<Listen>, &'static str> {
+    let listens: Vec<Listen> = list
+        .split(',')
+        .map(|item| {
+            let item = item.trim();
+            let (item, direct) = item.strip_prefix("direct:").map_or((item, false), |item| (item, true));
+            parse(item).map(|address| Listen { address, direct })
         })
-        .collect()
+        .collect::<Option<_>>()
+        .ok_or("must be a list of addr:port, [v6]:port or unix:path, comma-separated, each also with direct: before it")?;
+    if listens
+        .iter()
+        .any(|listen| listen.direct && !listen.address.is_local())
+    {
+        return Err(
+            "must name loopback or a Unix socket after direct:, which is for clients that are trusted",
+        );
+    }
+    Ok(listens)
 }
 
 fn parse(address: &str) -> Option<Address> {
@@ -64,20 +96,26 @@ mod tests {
 
     #[test]
     fn addresses_have_three_forms() {
-        let list = parse_list("127.0.0.1:8000, [::]:80,unix:/run/todo.sock,localhost:1").unwrap();
+        let list = parse_list(
+            "127.0.0.1:8000, [::]:80,unix:/run/todo.sock,localhost:1,direct:[::1]:2,direct:unix:x",
+        )
+        .unwrap();
         assert_eq!(
-            list.iter().map(Address::to_string).collect::<Vec<_>>(),
+            list.iter().map(Listen::to_string).collect::<Vec<_>>(),
             [
                 "http://127.0.0.1:8000",
                 "http://[::]:80",
                 "unix:/run/todo.sock",
-                "http://127.0.0.1:1"
+                "http://127.0.0.1:1",
+                "direct:http://[::1]:2",
+                "direct:unix:x"
             ]
         );
-        assert_eq!(
-            list.iter().map(Address::is_local).collect::<Vec<_>>(),
-            [true, false, true, true]
-        );
+        let local: Vec<bool> = list
+            .iter()
+            .map(|listen| listen.address.is_local())
+            .collect();
+        assert_eq!(local, [true, false, true, true, true, true]);
     }
 
     #[test]
@@ -91,6 +129,9 @@ mod tests {
             "127.0.0.1",
             "127.0.0.1:99999",
             "127.0.0.1:1,,127.0.0.1:2",
+            "direct:0.0.0.0:80",
+            "direct:192.0.2.1:80",
+            "direct:direct:127.0.0.1:1",
         ] {
             assert!(parse_list(list).is_err(), "{list}");
         }

@@ -1,0 +1,202 @@
+//! Who a request comes from, when proxies stand between.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::http::request::{Client, Headers};
+
+/// The peers whose word on where a request came from is believed.
+#[derive(Clone, Debug)]
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    unix: bool,
+}
+
+impl Default for TrustedProxies {
+    /// Loopback and Unix sockets.
+    fn default() -> TrustedProxies {
+        TrustedProxies {
+            networks: ["127.0.0.0/8", "::1/128"]
+                .iter()
+                .filter_map(|network| network.parse().ok())
+                .collect(),
+            unix: true,
+        }
+    }
+}
+
+impl TrustedProxies {
+    /// Reads a comma-separated list of networks and addresses; `none` trusts nobody. Unix sockets are trusted otherwise.
+    ///
+    /// # Errors
+    /// Says what the list must be, as the end of a sentence.
+    pub fn parse(list: &str) -> Result<TrustedProxies, &'static str> {
+        if list == "none" {
+            return Ok(TrustedProxies {
+                networks: Vec::new(),
+                unix: false,
+            });
+        }
+        let networks = list
+            .split(',')
+            .map(str::trim)
+            .map(|network| network.parse().ok().or_else(|| network.parse::<IpAddr>().ok().map(IpNet::from)))
+            .collect::<Option<_>>()
+            .ok_or("must be none, or a list of addresses and networks such as 10.0.0.0/8, comma-separated")?;
+        Ok(TrustedProxies {
+            networks,
+            unix: true,
+        })
+    }
+
+    /// Whether this peer is believed.
+    pub fn trusts(&self, peer: Client) -> bool {
+        match peer {
+            Client::Address(address) => self
+                .networks
+                .iter()
+                .any(|network| network.contains(&address)),
+            Client::Local => self.unix,
+        }
+    }
+
+    /// Where a request came from: the peer, or, when the peer is trusted, the right-most address in `X-Forwarded-For` or
+    /// else `Forwarded` (RFC 7239) that is not a trusted proxy's. What stands left of it anybody may have written.
+    pub fn client(&self, peer: Client, headers: &Headers) -> Client {
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let named: Vec<Option<IpAddr>> = match headers.all("X-Forwarded-For").next() {
+            Some(_) => headers
+                .all("X-Forwarded-For")
+                .flat_map(|value| value.split(','))
+                .map(node)
+                .collect(),
+            None => headers
+                .all("Forwarded")
+                .flat_map(|value| value.split(','))
+                .map(forwarded_for)
+                .collect(),
+        };
+        let mut client = peer;
+        for address in named.into_iter().rev() {
+            // An entry that is no address says that its writer did not know; what is left of it counts for nothing.
+            let Some(address) = address else {
+                break;
+            };
+            client = Client::Address(address);
+            if !self.trusts(client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
+fn node(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let address = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        None => text
+            .split_once(':')
+            .filter(|(_, port)| !port.contains(':'))
+            .map_or(text, |(address, _)| address),
+    };
+    address
+        .parse()
+        .ok()
+        .map(|address: IpAddr| address.to_canonical())
+}
+
+/// The `for` of one element of `Forwarded`.
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("for")
+            .then(|| node(value))
+            .flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(trusted: &str, peer: &str, fields: &[(&str, &str)]) -> String {
+        let mut headers = Headers::default();
+        for (name, value) in fields {
+            headers.push(name, value);
+        }
+        let peer = peer.parse().map_or(Client::Local, Client::Address);
+        TrustedProxies::parse(trusted)
+            .unwrap()
+            .client(peer, &headers)
+            .to_string()
+    }
+
+    #[test]
+    fn the_right_most_untrusted_address_counts() {
+        let (proxy, net) = ("10.0.0.1", "10.0.0.0/8");
+        for (fields, expected) in [
+            (&[][..], "10.0.0.1"),
+            (&[("X-Forwarded-For", "192.0.2.1")][..], "192.0.2.1"),
+            (
+                &[("X-Forwarded-For", "1.1.1.1, 192.0.2.1, 10.0.0.2")],
+                "192.0.2.1",
+            ),
+            (
+                &[
+                    ("X-Forwarded-For", "1.1.1.1"),
+                    ("X-Forwarded-For", "192.0.2.1"),
+                ],
+                "192.0.2.1",
+            ),
+            (
+                &[("X-Forwarded-For", "1.1.1.1, unknown, 10.0.0.2")],
+                "10.0.0.2",
+            ),
+            (&[("X-Forwarded-For", "10.0.0.3, 10.0.0.2")], "10.0.0.3"),
+            (&[("X-Forwarded-For", "[2001:db8::1]:443")], "2001:db8::1"),
+            (&[("X-Forwarded-For", "2001:db8::1")], "2001:db8::1"),
+            (&[("X-Forwarded-For", "192.0.2.1:1234")], "192.0.2.1"),
+            (&[("X-Forwarded-For", "::ffff:192.0.2.1")], "192.0.2.1"),
+            (
+                &[
+                    ("X-Forwarded-For", "192.0.2.1"),
+                    ("Forwarded", "for=1.1.1.1"),
+                ],
+                "192.0.2.1",
+            ),
+            (
+                &[(
+                    "Forwarded",
+                    "for=1.1.1.1, For=\"[2001:db8::1]:1\";proto=https",
+                )],
+                "2001:db8::1",
+            ),
+            (&[("Forwarded", "for=_hidden")], "10.0.0.1"),
+            (&[("Forwarded", "proto=https")], "10.0.0.1"),
+        ] {
+            assert_eq!(client(net, proxy, fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_strangers_word_counts_for_nothing() {
+        let spoofed = [("X-Forwarded-For", "1.1.1.1"), ("Forwarded", "for=1.1.1.1")];
+        assert_eq!(client("10.0.0.0/8", "192.0.2.9", &spoofed), "192.0.2.9");
+        assert_eq!(client("none", "127.0.0.1", &spoofed), "127.0.0.1");
+        assert_eq!(client("none", "unix", &spoofed), "local");
+        assert_eq!(client("10.0.0.1", "unix", &spoofed), "1.1.1.1");
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
+        for list in ["", "10.0.0.0/33", "example.org", "10.0.0.1,,::1", "any"] {
+            assert!(TrustedProxies::parse(list).is_err(), "{list}");
+        }
+    }
+}

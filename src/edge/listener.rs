@@ -1,0 +1,198 @@
+//! Listening sockets, ours and those handed over by systemd.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use uuid::Uuid;
+
+use super::acceptor::Listener;
+use super::address::Address;
+
+/// Connections the kernel keeps waiting for us to accept them.
+const BACKLOG: i32 = 1024;
+
+/// A socket that is listened on.
+pub struct Bound {
+    /// Its address, with the port it was given.
+    pub address: Address,
+    socket: Socket,
+    /// The socket's file, where we made it.
+    file: Option<PathBuf>,
+}
+
+impl Bound {
+    /// Ends the listening. Connections that are open go on.
+    pub fn close(&self) {
+        // It fails only where the socket is closed already.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(file) = &self.file {
+            // It fails only where somebody else has removed it.
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+/// Starts to listen on an address; a Unix socket's file gets this mode.
+///
+/// # Errors
+/// The text names the address.
+pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Listener)> {
+    let named = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    };
+    let (bound, file) = match address {
+        Address::Tcp(address) => (bind_tcp(*address).map_err(named)?, None),
+        Address::Unix(path) => (bind_unix(path, mode).map_err(named)?, Some(path.clone())),
+    };
+    adopt(bound, address.clone(), file).map_err(named)
+}
+
+/// As [`bind`], for tiny_http to accept on.
+///
+/// # Errors
+/// The text names the address.
+pub fn bind_for_tiny_http(
+    address: &Address,
+    mode: u32,
+) -> io::Result<(Bound, tiny_http::Listener)> {
+    let (bound, listener) = bind(address, mode)?;
+    let listener = match listener {
+        Listener::Tcp(listener) => listener.into(),
+        Listener::Unix(listener) => listener.into(),
+    };
+    Ok((bound, listener))
+}
+
+/// The sockets that systemd has handed over (sd_listen_fds(3)), if any.
+///
+/// # Errors
+/// One of them is no listening TCP or Unix socket.
+pub fn inherited() -> io::Result<Vec<(Bound, Listener)>> {
+    let mut passed = listenfd::ListenFd::from_env();
+    (0..passed.len())
+        .map(|index| {
+            if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
+                let address = Address::Tcp(listener.local_addr()?);
+                listener.set_nonblocking(false)?;
+                let socket = Socket::from(listener);
+                socket.set_tcp_nodelay(true)?;
+                return adopt(socket, address, None);
+            }
+            match passed.take_unix_listener(index)? {
+                Some(listener) => {
+                    listener.set_nonblocking(false)?;
+                    let path = listener
+                        .local_addr()?
+                        .as_pathname()
+                        .map(Path::to_path_buf)
+                        .unwrap_or_default();
+                    adopt(Socket::from(listener), Address::Unix(path), None)
+                }
+                None => Err(io::Error::other(
+                    "a socket handed over by systemd is taken already",
+                )),
+            }
+        })
+        .collect()
+}
+
+fn adopt(socket: Socket, address: Address, file: Option<PathBuf>) -> io::Result<(Bound, Listener)> {
+    let copy = socket.try_clone()?;
+    let (address, listener) = match address {
+        Address::Tcp(address) => {
+            let listener = TcpListener::from(copy);
+            (
+                Address::Tcp(listener.local_addr().unwrap_or(address)),
+                Listener::Tcp(listener),
+            )
+        }
+        Address::Unix(path) => (
+            Address::Unix(path),
+            Listener::Unix(UnixListener::from(copy)),
+        ),
+    };
+    Ok((
+        Bound {
+            address,
+            socket,
+            file,
+        },
+        listener,
+    ))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it on Linux: an answer is one write and must not wait for an acknowledgement.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
+    if path.exists() {
+        // Left behind by a crash, unless somebody answers there.
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another program listens there",
+            ));
+        }
+        fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+/// A directory that only this user may enter, removed with all in it when it is dropped.
+pub struct PrivateDirectory(PathBuf);
+
+impl PrivateDirectory {
+    /// Makes one in the first place that can be written: where the system has its temporary files, in memory, or here.
+    pub fn make() -> io::Result<PrivateDirectory> {
+        let name = format!("todo-api-{}", Uuid::new_v4().simple());
+        let places = [
+            std::env::temp_dir(),
+            PathBuf::from("/dev/shm"),
+            PathBuf::from("."),
+        ];
+        let mut refusal = io::Error::from(io::ErrorKind::NotFound);
+        for place in places {
+            let path = place.join(&name);
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(PrivateDirectory(path)),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(io::Error::new(
+            refusal.kind(),
+            format!("no directory for temporary files can be written: {refusal}"),
+        ))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        // What cannot be removed is an empty directory that nobody else can enter.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

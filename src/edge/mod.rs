@@ -1,0 +1,289 @@
+//! What a stranger meets first.
+//!
+//! tiny_http is kept as the queue to the workers, but no stranger talks to it. The edge accepts connections, one thread each
+//! from a bounded number, reads each request whole under bounds and deadlines, checks its framing, and hands it to the workers
+//! as a ticket. The worker's answer goes straight to the client's socket.
+//!
+//! - [`limits`]: what a stranger may take of us
+//! - [`address`]: where to listen
+//! - `listener`, `acceptor`: listening sockets, and accepting whatever happens
+//! - `connections`: who is connected, and what each connection is doing
+//! - `reader`: a connection's thread
+//! - [`head`], [`body`]: framing (RFC 9112)
+//! - [`client`]: who a request comes from, when proxies stand between
+//! - `tickets`: whole requests that wait for a worker
+//! - `reply`, `flusher`: how answers leave
+//! - [`tls`], `transport`, `socket`: what lies between
+//! - `self_check`: whether all of it still works
+
+mod acceptor;
+pub mod address;
+pub mod body;
+pub mod client;
+mod connections;
+mod flusher;
+pub mod head;
+pub mod limits;
+mod listener;
+mod reader;
+mod reply;
+mod self_check;
+mod socket;
+mod tickets;
+pub mod tls;
+mod transport;
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use acceptor::{Listener, Peer};
+use address::Address;
+use connections::Connections;
+use flusher::Flusher;
+use limits::{Budget, Limits};
+pub use listener::{Bound, bind, bind_for_tiny_http, inherited};
+pub use tickets::Ticket;
+use tickets::Tickets;
+use tls::Tls;
+
+use crate::http::error::Error;
+use crate::http::request::Request;
+use crate::http::response::Response;
+
+/// Private connections to tiny_http. Two, so that the next ticket is called while the last is still being read.
+const LINES: usize = 2;
+/// How often tickets are looked at for their age.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the certificate's files are looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
+/// While draining, how long an idle connection may still send one more request.
+const LAST_REQUEST: Duration = Duration::from_secs(3);
+
+/// What is answered at once, by the connection's own thread, even when every worker is stuck.
+pub trait Immediate: Send + Sync {
+    /// The answer, or `None` when the request is for the workers.
+    fn answer(&self, request: &Request) -> Option<Result<Response, Error>>;
+}
+
+/// Is told why the process cannot go on.
+pub type OnFailure = Box<dyn Fn(String) + Send + Sync>;
+
+/// What the edge needs to know.
+pub struct Options {
+    /// The bounds.
+    pub limits: Limits,
+    /// Certificates, where TCP speaks TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// How often the server checks itself; zero: never.
+    pub self_check: Duration,
+    /// Whether answers of 500 and over say why; for development only.
+    pub reveal_causes: bool,
+}
+
+/// What all parts of the edge share.
+struct Shared {
+    limits: Limits,
+    reveal_causes: bool,
+    immediate: Box<dyn Immediate>,
+    connections: Connections,
+    tickets: Tickets,
+    flusher: Arc<Flusher>,
+    bodies: Arc<Budget>,
+    answers: Arc<Budget>,
+    draining: AtomicBool,
+    /// The self-check's own ends of connections that are being made.
+    own: Mutex<HashSet<Peer>>,
+    on_failure: OnFailure,
+}
+
+/// The edge at work.
+pub struct Edge {
+    shared: Arc<Shared>,
+    listeners: Vec<Bound>,
+    tls: Option<Arc<Tls>>,
+}
+
+/// Makes a tiny_http that only this process can reach, and the connections over which it is reached.
+///
+/// # Errors
+/// There is no place for its socket: no temporary directory can be written.
+pub fn private_tiny_http() -> io::Result<(tiny_http::Server, Vec<UnixStream>)> {
+    let directory = listener::PrivateDirectory::make()?;
+    let path = directory.path().join("tickets");
+    let server = tiny_http::Server::from_listener(UnixListener::bind(&path)?, None)
+        .map_err(io::Error::other)?;
+    let lines = (0..LINES)
+        .map(|_| UnixStream::connect(&path))
+        .collect::<io::Result<_>>()?;
+    // The directory goes with this scope: nobody else will ever connect.
+    Ok((server, lines))
+}
+
+impl Edge {
+    /// Starts to serve on these sockets. Requests come out of the far end of `lines`; what makes it impossible to go on is told
+    /// to `on_failure`.
+    ///
+    /// # Errors
+    /// No thread or descriptor is left.
+    pub fn start(
+        options: Options,
+        listeners: Vec<(Bound, Listener)>,
+        lines: Vec<UnixStream>,
+        immediate: Box<dyn Immediate>,
+        on_failure: OnFailure,
+    ) -> io::Result<Edge> {
+        let Options {
+            limits,
+            tls,
+            self_check,
+            reveal_causes,
+        } = options;
+        let shared = Arc::new(Shared {
+            connections: Connections::new(limits.connections, limits.connections_per_address),
+            tickets: Tickets::new(lines),
+            flusher: Flusher::start(limits.send_time)?,
+            bodies: Budget::new(limits.bodies),
+            answers: Budget::new(limits.answers),
+            draining: AtomicBool::new(false),
+            own: Mutex::default(),
+            limits,
+            reveal_causes,
+            immediate,
+            on_failure,
+        });
+        let mut bounds = Vec::new();
+        for (bound, listener) in listeners {
+            let tls = tls.clone().filter(|_| matches!(listener, Listener::Tcp(_)));
+            let accepting = Arc::clone(&shared);
+            spawn("acceptor", move || {
+                acceptor::accept(&accepting, &listener, tls.as_ref())
+            })?;
+            bounds.push(bound);
+        }
+        let (ticking, certificate) = (Arc::clone(&shared), tls.clone());
+        spawn("clock", move || tick(&ticking, certificate.as_deref()))?;
+        if let Some(bound) = bounds.first().filter(|_| !self_check.is_zero()) {
+            let (checking, address) = (Arc::clone(&shared), bound.address.clone());
+            spawn("self-check", move || {
+                self_check::run(&checking, &address, self_check)
+            })?;
+        }
+        Ok(Edge {
+            shared,
+            listeners: bounds,
+            tls,
+        })
+    }
+
+    /// Where it listens, with the ports it was given.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(|bound| &bound.address)
+    }
+
+    /// Takes the ticket that a private request names; `None` when it has expired.
+    pub fn tickets(&self) -> TicketOffice {
+        TicketOffice(Arc::clone(&self.shared))
+    }
+
+    /// Loads the certificate again.
+    pub fn reload(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reload();
+        }
+    }
+
+    /// Stops: accepts no more connections, lets idle ones send one more request for a moment, and waits until all have ended, by
+    /// `until` at the latest. Answers whether they have.
+    pub fn drain(&self, until: Instant) -> bool {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        for bound in &self.listeners {
+            bound.close();
+        }
+        let last_request = until.min(Instant::now() + LAST_REQUEST);
+        loop {
+            let now = Instant::now();
+            if now >= last_request {
+                self.shared.connections.close_idle();
+            }
+            if self.shared.connections.count() == 0 {
+                return true;
+            }
+            if now >= until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Where workers take their tickets.
+#[derive(Clone)]
+pub struct TicketOffice(Arc<Shared>);
+
+impl TicketOffice {
+    /// Takes the ticket that a private request names; `None` when it has expired.
+    pub fn take(&self, target: &str) -> Option<Ticket> {
+        self.0.tickets.take(target)
+    }
+}
+
+impl Shared {
+    /// Tells that the process cannot go on.
+    fn fail(&self, reason: String) {
+        (self.on_failure)(reason);
+    }
+
+    fn is_own(&self, peer: &Peer) -> bool {
+        self.own().contains(peer)
+    }
+
+    /// Makes the acceptor know this peer for ours, until what is returned is dropped.
+    fn announce_own(&self, peer: Peer) -> Announced<'_> {
+        self.own().insert(peer.clone());
+        Announced { shared: self, peer }
+    }
+
+    fn own(&self) -> std::sync::MutexGuard<'_, HashSet<Peer>> {
+        // Nothing that is done under this lock can leave it half done.
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Announced<'s> {
+    shared: &'s Shared,
+    peer: Peer,
+}
+
+impl Drop for Announced<'_> {
+    fn drop(&mut self) {
+        self.shared.own().remove(&self.peer);
+    }
+}
+
+/// Looks at what grows old, until the server stops.
+fn tick(shared: &Shared, tls: Option<&Tls>) {
+    let mut certificate_checked = Instant::now();
+    // Tickets grow old while draining, too.
+    while !(shared.draining.load(Ordering::Relaxed) && shared.connections.count() == 0) {
+        thread::sleep(TICK);
+        shared.tickets.expire(shared.limits.queue_time);
+        if certificate_checked.elapsed() >= CERTIFICATE_CHECK {
+            certificate_checked = Instant::now();
+            if let Some(tls) = tls {
+                tls.reload_if_changed();
+            }
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map(drop)
+}

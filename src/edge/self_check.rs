@@ -1,0 +1,100 @@
+//! The server's check on itself: a request over its own front door and through a worker.
+//!
+//! Any answer counts as alive, also a 503. After three silences the process is past helping and ends, so that its supervisor
+//! starts it again: it never stays alive and deaf. Its own requests wait for a worker as long as it takes, so a server that is
+//! busy, or whose database is away, is not taken for a dead one: its workers still take requests, one after another.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use uuid::Uuid;
+
+use super::Shared;
+use super::acceptor::Peer;
+use super::address::Address;
+
+/// Silences after which the process ends.
+const SILENCES: u32 = 3;
+
+/// Checks every `interval`, each time waiting as long for an answer, until the server stops.
+pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
+    let mut silences = 0;
+    loop {
+        thread::sleep(interval);
+        if shared.draining.load(Ordering::Relaxed) {
+            return;
+        }
+        match ask(shared, address, interval) {
+            Ok(()) => silences = 0,
+            Err(error) => {
+                silences += 1;
+                log::warn!(
+                    "the server does not answer itself at {address} ({silences} of {SILENCES}): {error}"
+                );
+            }
+        }
+        if silences >= SILENCES {
+            return shared.fail(format!(
+                "the server has not answered itself at {address} {SILENCES} times in a row"
+            ));
+        }
+    }
+}
+
+fn ask(shared: &Shared, address: &Address, timeout: Duration) -> io::Result<()> {
+    // Bound before it connects, so that the acceptor knows it for ours.
+    let (socket, own, to) = match address {
+        Address::Tcp(address) => tcp(*address)?,
+        Address::Unix(path) => unix(path)?,
+    };
+    let _announced = shared.announce_own(own);
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_write_timeout(Some(timeout))?;
+    socket.connect(&to)?;
+    let mut socket = &socket;
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut start = [0; 9];
+    socket.read_exact(&mut start)?;
+    if start.starts_with(b"HTTP/1.1 ") {
+        Ok(())
+    } else {
+        Err(io::Error::other("the answer is no HTTP"))
+    }
+}
+
+fn tcp(listening: SocketAddr) -> io::Result<(Socket, Peer, SockAddr)> {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    let socket = Socket::new(Domain::for_address(listening), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(ip, 0).into())?;
+    let own = socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+    Ok((
+        socket,
+        Peer::Tcp(own),
+        SocketAddr::new(ip, listening.port()).into(),
+    ))
+}
+
+fn unix(path: &Path) -> io::Result<(Socket, Peer, SockAddr)> {
+    let name = format!("todo-api-self-check-{}", Uuid::new_v4().simple());
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A name that starts with NUL is abstract: it is in no directory and goes away with the socket.
+    socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
+    Ok((
+        socket,
+        Peer::Unix(Some(name.into_bytes())),
+        SockAddr::unix(path)?,
+    ))
+}

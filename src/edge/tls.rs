@@ -1,0 +1,125 @@
+//! Certificates: loaded at start, and again when their files change.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
+
+/// Makes TLS connections with the certificate that is current (TLS 1.2 and 1.3, HTTP/1.1).
+pub struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    config: Arc<ServerConfig>,
+    /// When the files were last changed, as far as it can be told.
+    stamps: [Option<SystemTime>; 2],
+}
+
+impl Tls {
+    /// Loads a certificate chain and its key, both PEM.
+    ///
+    /// # Errors
+    /// One sentence that names the file.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Tls, String> {
+        Ok(Tls {
+            current: RwLock::new(load(certificate, key)?),
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+
+    /// Loads the files again. Connections that are open keep what they have; when the files are unfit, so do new ones.
+    pub fn reload(&self) {
+        match load(&self.certificate, &self.key) {
+            Ok(current) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                log::info!(
+                    "the TLS certificate in {} is loaded",
+                    self.certificate.display()
+                );
+            }
+            Err(error) => {
+                log::error!("the TLS certificate is not replaced: {error}");
+                // Not tried again until the files change once more.
+                self.current
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .stamps = self.stamps();
+            }
+        }
+    }
+
+    /// Loads the files again if they have changed.
+    pub fn reload_if_changed(&self) {
+        let known = self
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stamps;
+        if known != self.stamps() {
+            self.reload();
+        }
+    }
+
+    /// The server's side of a new connection.
+    ///
+    /// # Errors
+    /// The library's, when it has no memory left.
+    pub fn accept(&self) -> Result<ServerConnection, rustls::Error> {
+        let config = Arc::clone(
+            &self
+                .current
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .config,
+        );
+        ServerConnection::new(config)
+    }
+
+    fn stamps(&self) -> [Option<SystemTime>; 2] {
+        [stamp(&self.certificate), stamp(&self.key)]
+    }
+}
+
+fn load(certificate: &Path, key: &Path) -> Result<Current, String> {
+    // Before the files are read: a change in between is found next time.
+    let stamps = [stamp(certificate), stamp(key)];
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("{} is no PEM certificate: {error}", certificate.display()))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| format!("{} is no PEM key: {error}", key.display()))?;
+    let mut config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| {
+                builder
+                    .with_no_client_auth()
+                    .with_single_cert(chain, private)
+            })
+            .map_err(|error| {
+                format!(
+                    "{} and {} do not go together: {error}",
+                    certificate.display(),
+                    key.display()
+                )
+            })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Current {
+        config: Arc::new(config),
+        stamps,
+    })
+}
+
+fn stamp(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file)
+        .and_then(|metadata| metadata.modified())
+        .ok()
+}
