@@ -447,7 +447,7 @@ fn accepting_goes_on_when_descriptors_are_there_again() {
     let mut server = Process::serve(&fresh_database(), &[]);
     server.user("u1").task("before");
     for round in 0..2 {
-        limit_descriptors(&server, server.descriptors());
+        limit_descriptors(&server, server.settled_descriptors());
         // The kernel takes them; the program cannot.
         let waiting: Vec<Wire> = (0..20)
             .map(|_| {

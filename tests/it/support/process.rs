@@ -110,6 +110,19 @@ impl Process {
             .count()
     }
 
+    /// Descriptors it has open when it is at rest: what the start has left to close is closed.
+    pub fn settled_descriptors(&self) -> usize {
+        let mut last = (self.descriptors(), Instant::now());
+        while last.1.elapsed() < Duration::from_millis(300) {
+            thread::sleep(Duration::from_millis(10));
+            let now = self.descriptors();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+        }
+        last.0
+    }
+
     /// Threads it has.
     pub fn threads(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/task", self.pid()))
