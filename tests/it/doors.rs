@@ -139,6 +139,7 @@ fn sockets_handed_over_are_served() {
     Door::from(address)
         .ask(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n")
         .expect_error(413, "PAYLOAD_TOO_LARGE");
+    drop(early);
     server.signal("TERM");
     let (status, log) = server.wait_at_most(Duration::from_secs(15));
     assert_eq!(status.code(), Some(0), "{log}");
@@ -450,7 +451,7 @@ fn tls_serves_what_plain_http_serves() {
 #[test]
 fn who_speaks_no_tls_is_let_go() {
     let certificate = Certificate::make();
-    let server = serve_tls(&certificate, &fresh_database(), &[("HEAD_TIMEOUT", "1")]);
+    let server = serve_tls(&certificate, &fresh_database(), &[("HEAD_TIMEOUT", "0.6")]);
     let began = Instant::now();
     thread::scope(|scope| {
         for (start, more) in [
@@ -465,7 +466,7 @@ fn who_speaks_no_tls_is_let_go() {
                 let mut wire = door.open().unwrap();
                 wire.write(start).unwrap();
                 // A byte now and then is no handshake.
-                while !more.is_empty() && began.elapsed() < Duration::from_millis(1500) {
+                while !more.is_empty() && began.elapsed() < Duration::from_millis(900) {
                     if wire.write(more).is_err() {
                         break;
                     }
@@ -495,7 +496,7 @@ fn is_trusted(door: &Door) -> bool {
 }
 
 #[test]
-fn a_certificate_is_replaced_on_a_hang_up_and_when_its_file_changes() {
+fn a_certificate_is_replaced_on_a_hang_up() {
     let mut certificate = Certificate::make();
     let server = serve_tls(&certificate, &fresh_database(), &[]);
     let first = Door::Tls(server.address, certificate.client());
@@ -519,18 +520,10 @@ fn a_certificate_is_replaced_on_a_hang_up_and_when_its_file_changes() {
     open.answer().unwrap().unwrap().expect(200);
 
     // What is no certificate replaces none.
-    let good = fs::read(certificate.file()).unwrap();
     fs::write(certificate.file(), "-----BEGIN CERTIFICATE-----\nnonsense").unwrap();
     server.signal("HUP");
     thread::sleep(Duration::from_millis(500));
     assert!(is_trusted(&second));
-    fs::write(certificate.file(), good).unwrap();
-
-    // Nobody says a word, and it is noticed all the same.
-    certificate.replace();
-    let third = Door::Tls(server.address, certificate.client());
-    wait_until(|| is_trusted(&third));
-    assert!(!is_trusted(&second));
 }
 
 #[test]
