@@ -55,8 +55,6 @@ use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::response::Response;
 
-/// Private connections to tiny_http. Two, so that the next ticket is called while the last is still being read.
-const LINES: usize = 2;
 /// How often tickets are looked at for their age.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the certificate's files are looked at.
@@ -81,6 +79,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
     pub self_check: Duration,
+    /// How many workers take tickets.
+    pub workers: usize,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
 }
@@ -108,24 +108,22 @@ pub struct Edge {
     tls: Option<Arc<Tls>>,
 }
 
-/// Makes a tiny_http that only this process can reach, and the connections over which it is reached.
+/// Makes a tiny_http that only this process can reach, and the connection over which it is reached.
 ///
 /// # Errors
 /// There is no place for its socket: no temporary directory can be written.
-pub fn private_tiny_http() -> io::Result<(tiny_http::Server, Vec<UnixStream>)> {
+pub fn private_tiny_http() -> io::Result<(tiny_http::Server, UnixStream)> {
     let directory = listener::PrivateDirectory::make()?;
     let path = directory.path().join("tickets");
     let server = tiny_http::Server::from_listener(UnixListener::bind(&path)?, None)
         .map_err(io::Error::other)?;
-    let lines = (0..LINES)
-        .map(|_| UnixStream::connect(&path))
-        .collect::<io::Result<_>>()?;
+    let line = UnixStream::connect(&path)?;
     // The directory goes with this scope: nobody else will ever connect.
-    Ok((server, lines))
+    Ok((server, line))
 }
 
 impl Edge {
-    /// Starts to serve on these sockets. Requests come out of the far end of `lines`; what makes it impossible to go on is told
+    /// Starts to serve on these sockets. Requests come out of the far end of `line`; what makes it impossible to go on is told
     /// to `on_failure`.
     ///
     /// # Errors
@@ -133,7 +131,7 @@ impl Edge {
     pub fn start(
         options: Options,
         listeners: Vec<(Bound, Listener)>,
-        lines: Vec<UnixStream>,
+        line: UnixStream,
         immediate: Box<dyn Immediate>,
         on_failure: OnFailure,
     ) -> io::Result<Edge> {
@@ -141,11 +139,12 @@ impl Edge {
             limits,
             tls,
             self_check,
+            workers,
             reveal_causes,
         } = options;
         let shared = Arc::new(Shared {
             connections: Connections::new(limits.connections, limits.connections_per_address),
-            tickets: Tickets::new(lines),
+            tickets: Tickets::new(line, workers),
             flusher: Flusher::start(limits.send_time)?,
             bodies: Budget::new(limits.bodies),
             answers: Budget::new(limits.answers),
@@ -185,7 +184,7 @@ impl Edge {
         self.listeners.iter().map(|bound| &bound.address)
     }
 
-    /// Takes the ticket that a private request names; `None` when it has expired.
+    /// Where workers take their tickets.
     pub fn tickets(&self) -> TicketOffice {
         TicketOffice(Arc::clone(&self.shared))
     }
@@ -228,7 +227,10 @@ pub struct TicketOffice(Arc<Shared>);
 impl TicketOffice {
     /// Takes the ticket that a private request names; `None` when it has expired.
     pub fn take(&self, target: &str) -> Option<Ticket> {
-        self.0.tickets.take(target)
+        self.0.tickets.take(target).unwrap_or_else(|error| {
+            self.0.broken(&error);
+            None
+        })
     }
 }
 
@@ -236,6 +238,11 @@ impl Shared {
     /// Tells that the process cannot go on.
     fn fail(&self, reason: String) {
         (self.on_failure)(reason);
+    }
+
+    /// Tells that tickets cannot be called any more.
+    fn broken(&self, error: &io::Error) {
+        self.fail(format!("the way to the workers is broken: {error}"));
     }
 
     fn is_own(&self, peer: &Peer) -> bool {

@@ -301,8 +301,7 @@ impl Reader<'_> {
                     patient: self.connection.own,
                 };
                 if let Err(error) = self.shared.tickets.hand_over(ticket) {
-                    self.shared
-                        .fail(format!("the way to the workers is broken: {error}"));
+                    self.shared.broken(&error);
                 }
             }
         }

@@ -101,7 +101,7 @@ impl Server {
                 }
             }
         }
-        let (queue, lines) = edge::private_tiny_http()?;
+        let (queue, line) = edge::private_tiny_http()?;
         let shared = Arc::new(Shared {
             max_body: options.limits.body,
             reveal_causes: options.reveal_causes,
@@ -113,12 +113,13 @@ impl Server {
             limits: options.limits,
             tls: options.tls,
             self_check: options.self_check,
+            workers: options.workers,
             reveal_causes: options.reveal_causes,
         };
         let edge = Edge::start(
             edge_options,
             guarded,
-            lines,
+            line,
             Box::new(AtOnce(router)),
             on_failure,
         )?;
