@@ -14,6 +14,7 @@
 //! - `tickets`: whole requests that wait for a worker
 //! - `reply`, `flusher`: how answers leave
 //! - [`tls`], `transport`, `socket`: what lies between
+//! - [`tls_client`]: the other side of it, for a server that asks itself whether it is alive
 //! - `self_check`: whether all of it still works
 
 mod acceptor;
@@ -31,15 +32,19 @@ mod self_check;
 mod socket;
 mod tickets;
 pub mod tls;
+pub mod tls_client;
 mod transport;
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use acceptor::{Listener, Peer};
 use address::Address;
@@ -96,6 +101,8 @@ struct Shared {
     bodies: Arc<Budget>,
     answers: Arc<Budget>,
     draining: AtomicBool,
+    /// Readable once the acceptors are to end.
+    stop: OwnedFd,
     /// The self-check's own ends of connections that are being made.
     own: Mutex<HashSet<Peer>>,
     on_failure: OnFailure,
@@ -149,6 +156,7 @@ impl Edge {
             bodies: Budget::new(limits.bodies),
             answers: Budget::new(limits.answers),
             draining: AtomicBool::new(false),
+            stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             own: Mutex::default(),
             limits,
             reveal_causes,
@@ -159,6 +167,7 @@ impl Edge {
         for (bound, listener) in listeners {
             let tls = tls.clone().filter(|_| matches!(listener, Listener::Tcp(_)));
             let accepting = Arc::clone(&shared);
+            listener.never_block()?;
             spawn("acceptor", move || {
                 acceptor::accept(&accepting, &listener, tls.as_ref())
             })?;
@@ -200,6 +209,8 @@ impl Edge {
     /// `until` at the latest. Answers whether they have.
     pub fn drain(&self, until: Instant) -> bool {
         self.shared.draining.store(true, Ordering::Relaxed);
+        // It fails only where it has been written to already.
+        let _ = rustix::io::write(&self.shared.stop, &1_u64.to_ne_bytes());
         for bound in &self.listeners {
             bound.close();
         }
