@@ -4,12 +4,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod authentication;
+mod bounds;
 mod command_line;
 mod contract;
+mod deadlines;
 mod documents;
+mod doors;
+mod drain;
 mod errors;
+mod framing;
 mod isolation;
 mod outages;
+mod pipelining;
 mod serving;
 mod support;
 mod tasks;

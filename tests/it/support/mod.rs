@@ -3,16 +3,24 @@
 //! - `postgres`: one PostgreSQL for all tests, and a database for each
 //! - `app`: a server of one's own
 //! - `actors`: who talks to it: anonymous, a user, another user
+//! - `hold`: holds a server up, and waits for what must come
 //! - `http`: a client that sends exactly what it is told
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
+//! - `requests`: tables of requests, malformed and merely odd
+//! - `wire`: connections of every kind, for clients that do not behave
+//! - `tls`: certificates and clients that trust them
 
 pub mod actors;
 pub mod app;
+pub mod hold;
 pub mod http;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod requests;
+pub mod tls;
+pub mod wire;
 
 pub use actors::Actor;
 pub use app::TestApp;

@@ -56,17 +56,101 @@ impl Process {
             ("LISTEN", &listen),
         ];
         all.extend_from_slice(environment);
-        let mut child = command(&all)
-            .stderr(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = command(&all);
+        command.stdout(Stdio::null());
+        Process::spawn(command, address)
+    }
+
+    /// Starts a server by this command, which has it listen on this address.
+    pub fn spawn(mut command: Command, address: SocketAddr) -> Process {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        // Closes what was handed over to the child and is still open here.
+        drop(command);
         let log = lines(child.stderr.take().unwrap());
         Process {
             address,
             child,
             log,
         }
+    }
+
+    /// A shell that does this and then becomes the program, with this environment and nothing else of ours.
+    pub fn under_shell(script: &str, environment: &[(&str, &str)]) -> Command {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("{script}\nexec \"$0\"")])
+            .arg(env!("CARGO_BIN_EXE_todo-api"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        shell
+    }
+
+    /// Bytes of memory it has right now.
+    pub fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most bytes of memory it has had since [`Process::forget_peak`], or since its start.
+    pub fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Starts the search for the peak anew.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
+    /// Descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    /// Descriptors it has open when it is at rest: what the start has left to close is closed.
+    pub fn settled_descriptors(&self) -> usize {
+        let mut last = (self.descriptors(), Instant::now());
+        while last.1.elapsed() < Duration::from_millis(300) {
+            thread::sleep(Duration::from_millis(10));
+            let now = self.descriptors();
+            if now != last.0 {
+                last = (now, Instant::now());
+            }
+        }
+        last.0
+    }
+
+    /// Threads it has.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid()))
+            .unwrap()
+            .count()
+    }
+
+    fn status(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the end, this long at most; gives the exit status and the rest of the log.
+    #[track_caller]
+    pub fn wait_at_most(mut self, time: Duration) -> (ExitStatus, String) {
+        let until = Instant::now() + time;
+        while self.is_alive() {
+            assert!(Instant::now() < until, "it did not end within {time:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        self.wait()
     }
 
     pub fn pid(&self) -> i32 {

@@ -1,0 +1,524 @@
+//! Bounds on size and number: each holds at the exact byte, and what is over it harms nobody else.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::Answer;
+use crate::support::hold::{Lock, PATIENT, large_list, wait_until};
+use crate::support::postgres::fresh_database;
+use crate::support::process::{Process, free_address};
+use crate::support::requests::code;
+use crate::support::wire::{Door, Wire, bearer, request};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A GET whose head, with its last empty line, has this many bytes.
+fn head_of(bytes: usize) -> Vec<u8> {
+    let start = "GET /health HTTP/1.1\r\nHost: x\r\nX-Padding: ";
+    let padding = "p".repeat(bytes - start.len() - 4);
+    format!("{start}{padding}\r\n\r\n").into_bytes()
+}
+
+/// A GET with this many header fields.
+fn fields(number: usize) -> Vec<u8> {
+    let more = "X: y\r\n".repeat(number - 1);
+    format!("GET /health HTTP/1.1\r\nHost: x\r\n{more}\r\n").into_bytes()
+}
+
+/// A GET whose target has this many bytes.
+fn target_of(bytes: usize) -> Vec<u8> {
+    request("GET", &format!("/{}", "t".repeat(bytes - 1)), &[], b"")
+}
+
+/// JSON of this many bytes that makes a task.
+fn body_of(bytes: usize) -> Vec<u8> {
+    let start = r#"{"title":"large","padding":""#;
+    format!("{start}{}\"}}", "p".repeat(bytes - start.len() - 2)).into_bytes()
+}
+
+fn post(authorization: &str, framing: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n{framing}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn with_length(authorization: &str, body: &[u8]) -> Vec<u8> {
+    let framing = format!("Content-Length: {}", body.len());
+    post(authorization, &framing, body)
+}
+
+fn in_chunks(authorization: &str, body: &[u8]) -> Vec<u8> {
+    let mut chunks = Vec::new();
+    for piece in body.chunks(60_000) {
+        chunks.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
+        chunks.extend_from_slice(piece);
+        chunks.extend_from_slice(b"\r\n");
+    }
+    chunks.extend_from_slice(b"0\r\n\r\n");
+    post(authorization, "Transfer-Encoding: chunked", &chunks)
+}
+
+/// Sends on a connection of its own, where the server may refuse before it has read all.
+#[track_caller]
+fn ask(server: &Process, bytes: &[u8]) -> Answer {
+    let mut wire = Door::from(server.address).open().unwrap();
+    let _ = wire.write(bytes);
+    let answer = wire.answer().unwrap().unwrap();
+    if answer.status >= 400 && answer.header("Connection") == Some("close") {
+        wire.expect_silent_end();
+    }
+    answer
+}
+
+#[track_caller]
+fn expect_refusal(answer: &Answer, status: u16) {
+    answer.expect_error(status, code(status));
+    assert_eq!(answer.header("Connection"), Some("close"), "{answer:?}");
+    if status == 503 {
+        let after: u64 = answer.header("Retry-After").unwrap().parse().unwrap();
+        assert!(after >= 1);
+    }
+}
+
+#[test]
+fn sizes_are_refused_from_the_first_byte_too_many() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let token = bearer("u1");
+    for (most, more, served, refused) in [
+        (head_of(16_384), head_of(16_385), 200, 431),
+        (fields(64), fields(65), 200, 431),
+        (target_of(4_096), target_of(4_097), 404, 414),
+        (
+            with_length(&token, &body_of(1_048_576)),
+            with_length(&token, &body_of(1_048_577)),
+            201,
+            413,
+        ),
+        (
+            in_chunks(&token, &body_of(1_048_576)),
+            in_chunks(&token, &body_of(1_048_577)),
+            201,
+            413,
+        ),
+    ] {
+        let answer = ask(&server, &most).expect(served);
+        assert_eq!(answer.header("Connection"), None, "{answer:?}");
+        expect_refusal(&ask(&server, &more), refused);
+    }
+}
+
+#[test]
+fn sizes_are_settings() {
+    let settings = [
+        ("MAX_HEAD_BYTES", "2048"),
+        ("MAX_HEADERS", "10"),
+        ("MAX_PATH_BYTES", "256"),
+        ("MAX_BODY_BYTES", "2000"),
+    ];
+    let server = Process::serve(&fresh_database(), &settings);
+    let token = bearer("u1");
+    for (most, more, served, refused) in [
+        (head_of(2_048), head_of(2_049), 200, 431),
+        (fields(10), fields(11), 200, 431),
+        (target_of(256), target_of(257), 404, 414),
+        (
+            with_length(&token, &body_of(2_000)),
+            with_length(&token, &body_of(2_001)),
+            201,
+            413,
+        ),
+        (
+            in_chunks(&token, &body_of(2_000)),
+            in_chunks(&token, &body_of(2_001)),
+            201,
+            413,
+        ),
+    ] {
+        ask(&server, &most).expect(served);
+        expect_refusal(&ask(&server, &more), refused);
+    }
+}
+
+#[test]
+fn what_never_ends_is_refused_without_waiting_for_its_end() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let endless = [
+        (
+            431,
+            format!(
+                "GET / HTTP/1.1\r\nHost: x\r\nX-Endless: {}",
+                "e".repeat(17_000)
+            ),
+        ),
+        (
+            431,
+            format!("GET / HTTP/1.1\r\nHost: x\r\n{}", "X: y\r\n".repeat(3_000)),
+        ),
+        (
+            431,
+            format!("GET / HTTP/1.1\r\nHost: x\r\n{}", "x".repeat(17_000)),
+        ),
+        (414, format!("GET /{}", "t".repeat(17_000))),
+    ];
+    for (status, bytes) in endless {
+        let began = Instant::now();
+        expect_refusal(&ask(&server, bytes.as_bytes()), status);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+    // No limit names these; that they are limited is what counts.
+    let token = bearer("u1");
+    for (framing, bytes) in [
+        ("Transfer-Encoding: chunked", "0".repeat(100_000)),
+        (
+            "Transfer-Encoding: chunked",
+            format!("1;{}", "x".repeat(1_200_000)),
+        ),
+        (
+            "Transfer-Encoding: chunked",
+            format!("0\r\n{}", "X: y\r\n".repeat(200_000)),
+        ),
+        (
+            "Transfer-Encoding: chunked",
+            format!("0\r\nX: {}", "y".repeat(1_200_000)),
+        ),
+    ] {
+        let began = Instant::now();
+        let answer = ask(&server, &post(&token, framing, bytes.as_bytes()));
+        assert!(matches!(answer.status, 400 | 413 | 431), "{answer:?}");
+        expect_refusal(&answer, answer.status);
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[test]
+fn a_huge_content_length_takes_no_memory() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let token = bearer("u1");
+    ask(&server, &with_length(&token, &body_of(100)));
+    server.forget_peak();
+    let before = server.memory();
+    for length in [
+        1_000_000_000_000,
+        1_000_000_000_000_000,
+        1 << 63,
+        u128::from(u64::MAX),
+        u128::from(u64::MAX) + 1,
+        u128::MAX,
+    ] {
+        let framing = format!("Content-Length: {length}");
+        for (expect, body) in [
+            ("", &b""[..]),
+            ("", b"x"),
+            ("\r\nExpect: 100-continue", b""),
+        ] {
+            let bytes = post(&token, &format!("{framing}{expect}"), body);
+            for _ in 0..4 {
+                expect_refusal(&ask(&server, &bytes), 413);
+            }
+        }
+    }
+    let grown = server.peak_memory().saturating_sub(before);
+    assert!(grown < 10 * MIB, "{grown} bytes");
+    server.anonymous().get("/health").expect(200);
+}
+
+/// A connection that has asked once and is kept.
+fn idle(server: &Process) -> Wire {
+    let mut wire = Door::from(server.address).open().unwrap();
+    wire.write(&request("GET", "/health", &[], b"")).unwrap();
+    wire.answer().unwrap().unwrap().expect(200);
+    wire
+}
+
+#[test]
+fn idle_connections_make_room_for_new_ones() {
+    let server = Process::serve(&fresh_database(), &[("MAX_CONNECTIONS", "8")]);
+    let mut kept: Vec<Wire> = (0..8).map(|_| idle(&server)).collect();
+    // Three times over: every newcomer is served, and every one that goes, goes without a word.
+    kept.extend((0..24).map(|_| idle(&server)));
+    let open: Vec<bool> = kept
+        .iter_mut()
+        .map(|wire| !wire.ends_within(Duration::from_millis(50)))
+        .collect();
+    let number = open.iter().filter(|open| **open).count();
+    assert!((1..=8).contains(&number), "{open:?}");
+    // The latest are the last to go.
+    assert!(open[31], "{open:?}");
+}
+
+#[test]
+fn too_many_busy_connections_are_told_to_come_back() {
+    let database = fresh_database();
+    let mut settings = vec![
+        ("MAX_CONNECTIONS", "8"),
+        ("WORKERS", "2"),
+        ("QUEUE_TIMEOUT", "60"),
+    ];
+    settings.extend(PATIENT);
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let mut lock = Lock::tasks(&database);
+    let mut busy: Vec<Wire> = (0..2)
+        .map(|_| {
+            let mut wire = Door::from(server.address).open().unwrap();
+            wire.write(&list).unwrap();
+            wire
+        })
+        .collect();
+    lock.wait_for_waiting(2);
+    // These are in the middle of a request, and know it.
+    let body = body_of(100);
+    let framing = "Content-Length: 100\r\nExpect: 100-continue";
+    let mut senders: Vec<Wire> = (0..6)
+        .map(|_| {
+            let mut wire = Door::from(server.address).open().unwrap();
+            wire.write(&post(&token, framing, b"")).unwrap();
+            wire.answer().unwrap().unwrap().expect(100);
+            wire
+        })
+        .collect();
+    let descriptors = server.descriptors();
+    for _ in 0..20 {
+        expect_refusal(&ask(&server, &list), 503);
+    }
+    // Also somebody who asks for nothing, and somebody who sends a great deal.
+    let mut silent = Door::from(server.address).open().unwrap();
+    expect_refusal(&silent.answer().unwrap().unwrap(), 503);
+    silent.expect_silent_end();
+    expect_refusal(
+        &ask(&server, &with_length(&token, &body_of(1_000_000))),
+        503,
+    );
+    wait_until(|| server.descriptors() <= descriptors);
+    lock.release();
+    for wire in &mut busy {
+        wire.answer().unwrap().unwrap().expect(200);
+    }
+    for wire in &mut senders {
+        wire.write(&body).unwrap();
+        wire.answer().unwrap().unwrap().expect(201);
+    }
+    ask(&server, &list).expect(200);
+}
+
+#[test]
+fn one_address_takes_no_more_than_its_share() {
+    // Whoever comes over loopback is not counted: this needs another address of this machine, and talks to itself there.
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = probe
+        .connect("198.51.100.1:9")
+        .and_then(|()| probe.local_addr());
+    let Some(own) = own
+        .ok()
+        .map(|address| address.ip())
+        .filter(|ip| !ip.is_loopback())
+    else {
+        eprintln!("skipped: this machine has loopback only");
+        return;
+    };
+    let port = free_address().port();
+    let address = std::net::SocketAddr::new(own, port);
+    let (listen, local) = (address.to_string(), free_address());
+    let listen = format!("{listen},{local}");
+    let settings = [
+        ("LISTEN", listen.as_str()),
+        ("ENVIRONMENT", "development"),
+        ("MAX_CONNECTIONS_PER_IP", "4"),
+    ];
+    let server = Process::serve(&fresh_database(), &settings);
+    let connect = |door: &Door| {
+        let mut wire = door.open().unwrap();
+        // Half a head: a connection in the middle of a request is nothing that makes room.
+        wire.write(b"GET /health HTTP/1.1\r\n").unwrap();
+        wire
+    };
+    let mut held: Vec<Wire> = (0..4).map(|_| connect(&address.into())).collect();
+    for _ in 0..3 {
+        let mut refused = Door::from(address).open().unwrap();
+        let _ = refused.write(&request("GET", "/health", &[], b""));
+        expect_refusal(&refused.answer().unwrap().unwrap(), 503);
+    }
+    // Others are not concerned.
+    let _local: Vec<Wire> = (0..8).map(|_| connect(&local.into())).collect();
+    Door::from(local)
+        .ask(&request("GET", "/health", &[], b""))
+        .expect(200);
+    // One that goes makes room.
+    drop(held.pop());
+    let again = || {
+        let mut wire = Door::from(address).open().unwrap();
+        let _ = wire.write(&request("GET", "/health", &[("Connection", "close")], b""));
+        wire.answer().unwrap().unwrap().status
+    };
+    wait_until(|| again() == 200);
+    drop(server);
+}
+
+#[test]
+fn bodies_in_flight_share_a_bound() {
+    let settings = [("MAX_BODIES_BYTES", "3145728"), ("BODY_TIMEOUT", "60")];
+    let server = Process::serve(&fresh_database(), &settings);
+    let token = bearer("u1");
+    let whole = with_length(&token, &body_of(1_000_000));
+    let (most, last) = whole.split_at(whole.len() - 1);
+    let mut senders: Vec<Wire> = (0..8)
+        .map(|_| {
+            let mut wire = Door::from(server.address).open().unwrap();
+            let _ = wire.write(most);
+            wire
+        })
+        .collect();
+    // Small ones find their way.
+    server.user("u2").task("small");
+    let mut statuses = Vec::new();
+    for wire in &mut senders {
+        let _ = wire.write(last);
+        let answer = wire.answer().unwrap().unwrap();
+        if answer.status == 503 {
+            expect_refusal(&answer, 503);
+        }
+        statuses.push(answer.status);
+    }
+    let served = statuses.iter().filter(|status| **status == 201).count();
+    let refused = statuses.iter().filter(|status| **status == 503).count();
+    assert_eq!(served + refused, 8, "{statuses:?}");
+    assert!((2..=3).contains(&served), "{statuses:?}");
+    // And all of it is given back.
+    for _ in 0..4 {
+        ask(&server, &whole).expect(201);
+    }
+}
+
+#[test]
+fn answers_not_yet_sent_share_a_bound() {
+    let database = fresh_database();
+    large_list(&database, "u1");
+    let server = Process::serve(&database, &[("MAX_ANSWERS_BYTES", "12582912")]);
+    let token = bearer("u1");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let mut readers: Vec<Wire> = (0..5)
+        .map(|_| {
+            let mut wire = Door::from(server.address).open_narrow().unwrap();
+            wire.write(&list).unwrap();
+            wire
+        })
+        .collect();
+    // By the time all have an answer on its way, one after another must have been refused; small answers go on.
+    let mut statuses = Vec::new();
+    server.user("u2").task("small");
+    thread::sleep(Duration::from_millis(1500));
+    server.user("u2").get("/api/tasks").expect(200);
+    for wire in &mut readers {
+        wire.widen();
+        let answer = wire.answer().unwrap().unwrap();
+        match answer.status {
+            200 => assert_eq!(answer.json()["count"], 1000),
+            _ => drop(answer.expect_error(503, "SERVICE_UNAVAILABLE")),
+        }
+        statuses.push(answer.status);
+    }
+    assert!(
+        statuses.contains(&200) && statuses.contains(&503),
+        "{statuses:?}"
+    );
+    let mut again = Door::from(server.address).open().unwrap();
+    again.write(&list).unwrap();
+    again.answer().unwrap().unwrap().expect(200);
+}
+
+/// Sets the limit of descriptors of a running process, below the hard limit that it has.
+fn limit_descriptors(server: &Process, most: usize) {
+    let status = std::process::Command::new("prlimit")
+        .args([
+            "--pid",
+            &server.pid().to_string(),
+            &format!("--nofile={most}:"),
+        ])
+        .status()
+        .expect("prlimit, which is part of util-linux");
+    assert!(status.success());
+}
+
+#[test]
+fn accepting_goes_on_when_descriptors_are_there_again() {
+    let mut server = Process::serve(&fresh_database(), &[]);
+    server.user("u1").task("before");
+    for round in 0..2 {
+        limit_descriptors(&server, server.settled_descriptors());
+        // The kernel takes them; the program cannot.
+        let waiting: Vec<Wire> = (0..20)
+            .map(|_| {
+                let mut wire = Door::from(server.address).open().unwrap();
+                wire.write(&request("GET", "/health", &[], b"")).unwrap();
+                wire
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(500));
+        assert!(server.is_alive());
+        limit_descriptors(&server, 1000);
+        if round == 0 {
+            // Those who have waited are served.
+            for mut wire in waiting {
+                wire.answer().unwrap().unwrap().expect(200);
+            }
+        } else {
+            // Those who have gone meanwhile are in nobody's way.
+            drop(waiting);
+        }
+        server.user("u1").task("after");
+    }
+    let log = {
+        server.signal("TERM");
+        server.wait_at_most(Duration::from_secs(15)).1
+    };
+    let complaints = log
+        .lines()
+        .filter(|line| line.contains("Too many open files"));
+    assert!(
+        (1..200).contains(&complaints.count()),
+        "told, but not once a try:\n{log}"
+    );
+}
+
+#[test]
+fn few_descriptors_are_lived_with() {
+    let address = free_address();
+    let (listen, database) = (address.to_string(), fresh_database());
+    let settings = [
+        ("DATABASE_URL", database.as_str()),
+        ("BETTER_AUTH_SECRET", crate::support::app::SECRET),
+        ("LISTEN", &listen),
+        ("WORKERS", "2"),
+        ("DB_POOL_SIZE", "2"),
+    ];
+    let command = Process::under_shell("ulimit -n 64", &settings);
+    let mut server = Process::spawn(command, address);
+    server.wait_for("ready: ");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    assert!(
+        limits
+            .lines()
+            .any(|line| line.starts_with("Max open files") && line.contains(" 64 ")),
+        "{limits}"
+    );
+    let mut crowd = Vec::new();
+    for _ in 0..150 {
+        let mut wire = Door::from(address).open().unwrap();
+        let _ = wire.write(&request("GET", "/health", &[], b""));
+        crowd.push(wire);
+    }
+    thread::sleep(Duration::from_millis(300));
+    assert!(server.is_alive());
+    drop(crowd);
+    let healthy = || {
+        server
+            .anonymous()
+            .try_send("GET", "/health", &[], None)
+            .is_ok_and(|answer| answer.status == 200)
+    };
+    wait_until(healthy);
+    server.user("u1").task("after");
+}

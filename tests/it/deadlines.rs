@@ -1,0 +1,415 @@
+//! Deadlines: who is slow is let go, and nobody else waits for him.
+
+use std::io::{ErrorKind, Read};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::hold::{Lock, PATIENT, large_list, wait_until};
+use crate::support::postgres::fresh_database;
+use crate::support::process::Process;
+use crate::support::proxy::Proxy;
+use crate::support::wire::{Door, Wire, bearer, new_task, request};
+
+/// Later than a deadline by this much is late also on a busy machine.
+const SLACK: Duration = Duration::from_secs(4);
+
+const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn open(server: &Process) -> Wire {
+    Door::from(server.address).open().unwrap()
+}
+
+/// Asserts that the connection is answered 408 and closed, this long after `began`.
+#[track_caller]
+fn expect_timeout(mut wire: Wire, began: Instant, deadline: Duration) {
+    let answer = wire.answer().unwrap().unwrap();
+    let took = began.elapsed();
+    answer.expect_error(408, "REQUEST_TIMEOUT");
+    assert_eq!(answer.header("Connection"), Some("close"));
+    wire.expect_silent_end();
+    assert!(took >= deadline && took < deadline + SLACK, "{took:?}");
+}
+
+/// Writes one byte after the other, with a pause before each, until the server has had enough.
+fn drip(wire: &mut Wire, bytes: &[u8], pause: Duration, until: Instant) {
+    for byte in bytes {
+        if Instant::now() > until || wire.write(&[*byte]).is_err() {
+            break;
+        }
+        thread::sleep(pause);
+    }
+}
+
+#[test]
+fn a_head_or_body_that_is_not_whole_in_time_is_408() {
+    let settings = [("HEAD_TIMEOUT", "1"), ("BODY_TIMEOUT", "1")];
+    let server = Process::serve(&fresh_database(), &settings);
+    let door = Door::from(server.address);
+    let deadline = Duration::from_secs(1);
+    let token = bearer("u1");
+    let whole = new_task(&token, "slow");
+    let head = whole.len() - r#"{"title":"slow"}"#.len();
+    // Where the client stops, for good: in the request line, in a field, before the last line, in the body. The time starts no
+    // earlier than the first byte is written.
+    let mut stops = vec![1, 3, 30, head - 2, head - 1, head, whole.len() - 1];
+    stops.sort_unstable();
+    thread::scope(|scope| {
+        for stop in stops {
+            let (door, whole) = (&door, &whole);
+            scope.spawn(move || {
+                let mut wire = door.open().unwrap();
+                let began = Instant::now();
+                wire.write(&whole[..stop]).unwrap();
+                expect_timeout(wire, began, deadline);
+            });
+        }
+        // A byte now and then is no progress: head, body, chunks.
+        let chunked = format!(
+            "POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        for (at_once, dripping) in [
+            (
+                Vec::new(),
+                format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "y".repeat(1000)).into_bytes(),
+            ),
+            (whole[..head].to_vec(), b"{\"title\":\"slow\"}".to_vec()),
+            (chunked.into_bytes(), b"1\r\n{\r\n".repeat(1000)),
+        ] {
+            let door = &door;
+            scope.spawn(move || {
+                let mut wire = door.open().unwrap();
+                let began = Instant::now();
+                wire.write(&at_once).unwrap();
+                drip(
+                    &mut wire,
+                    &dripping,
+                    Duration::from_millis(100),
+                    began + Duration::from_millis(1300),
+                );
+                expect_timeout(wire, began, Duration::ZERO);
+            });
+        }
+        // On a connection that has been in use, too.
+        scope.spawn(|| {
+            let mut wire = door.open().unwrap();
+            wire.write(HEALTH).unwrap();
+            wire.answer().unwrap().unwrap().expect(200);
+            let began = Instant::now();
+            wire.write(b"GET /hea").unwrap();
+            expect_timeout(wire, began, deadline);
+        });
+        // Slow, but in time: the body has a time of its own.
+        scope.spawn(|| {
+            let mut wire = door.open().unwrap();
+            for piece in whole.chunks(whole.len() / 6 + 1) {
+                wire.write(piece).unwrap();
+                thread::sleep(Duration::from_millis(100));
+            }
+            wire.answer().unwrap().unwrap().expect(201);
+        });
+    });
+    let list = server.user("u1").get("/api/tasks").expect(200).json();
+    assert_eq!(list["count"], 1);
+}
+
+#[test]
+fn an_idle_connection_is_closed_without_a_word_and_a_used_one_is_not() {
+    let server = Process::serve(&fresh_database(), &[("KEEP_ALIVE_TIMEOUT", "1.5")]);
+    let door = Door::from(server.address);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut wire = door.open().unwrap();
+            wire.write(HEALTH).unwrap();
+            wire.answer().unwrap().unwrap().expect(200);
+            let began = Instant::now();
+            wire.expect_silent_end();
+            let took = began.elapsed();
+            assert!(
+                took > Duration::from_millis(1400) && took < SLACK,
+                "{took:?}"
+            );
+        });
+        // One that never says a word is an idle one from the start.
+        scope.spawn(|| {
+            let began = Instant::now();
+            door.open().unwrap().expect_silent_end();
+            assert!(began.elapsed() < Duration::from_secs(12));
+        });
+        // The time counts from the end of an answer.
+        scope.spawn(|| {
+            let mut wire = door.open().unwrap();
+            for _ in 0..6 {
+                wire.write(HEALTH).unwrap();
+                wire.answer().unwrap().unwrap().expect(200);
+                thread::sleep(Duration::from_millis(400));
+            }
+        });
+    });
+}
+
+#[test]
+fn slow_clients_many_times_the_workers_stop_nobody() {
+    let database = fresh_database();
+    large_list(&database, "u1");
+    let server = Process::serve(&database, &[("WORKERS", "2")]);
+    let token = bearer("u1");
+    let authorization = [("Authorization", token.as_str())];
+    let list = request("GET", "/api/tasks", &authorization, b"");
+    let mut held: Vec<Wire> = Vec::new();
+    for number in 0..60 {
+        let mut wire = match number % 6 {
+            5 => Door::from(server.address).open_narrow().unwrap(),
+            _ => open(&server),
+        };
+        let start: &[u8] = match number % 6 {
+            0 => b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{\"t",
+            1 => b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1388\r\n{\"t",
+            2 => b"GET / HTTP/1.1\r\nHo",
+            3 => b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nContent-Length: 5000\r\n\r\n{\"t",
+            4 => b"",
+            // Readers that do not read. A few of them, since each list is 8 MB.
+            _ if number < 24 => &list,
+            _ => HEALTH,
+        };
+        wire.write(start).unwrap();
+        held.push(wire);
+    }
+    let healthy = server.user("u2");
+    let began = Instant::now();
+    for _ in 0..20 {
+        let one = Instant::now();
+        let task = healthy.task("healthy");
+        healthy
+            .get(&format!("/api/tasks/{}", task["id"].as_str().unwrap()))
+            .expect(200);
+        assert!(
+            one.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            one.elapsed()
+        );
+    }
+    assert!(began.elapsed() < Duration::from_secs(10));
+    drop(held);
+}
+
+#[test]
+fn who_does_not_read_his_answer_is_dropped() {
+    let database = fresh_database();
+    large_list(&database, "u1");
+    let server = Process::serve(&database, &[("SEND_TIMEOUT", "1"), ("WORKERS", "1")]);
+    let token = bearer("u1");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let descriptors = server.settled_descriptors();
+    let mut stalled = Door::from(server.address).open_narrow().unwrap();
+    stalled.write(&list).unwrap();
+    // The only worker has long gone on.
+    wait_until(|| server.descriptors() > descriptors);
+    server.user("u2").task("meanwhile");
+    thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    wait_until(|| server.descriptors() <= descriptors);
+    assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
+    // What the kernel had taken may still be read; the whole answer it is not.
+    stalled.widen();
+    let mut read = 0;
+    let mut buffer = vec![0; 1024 * 1024];
+    loop {
+        match stalled.stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(some) => read += some,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(read < 8_000_000, "{read} bytes");
+}
+
+#[test]
+fn who_reads_slowly_but_steadily_gets_all() {
+    let database = fresh_database();
+    large_list(&database, "u1");
+    let server = Process::serve(&database, &[("SEND_TIMEOUT", "1")]);
+    let token = bearer("u1");
+    let mut wire = Door::from(server.address).open_narrow().unwrap();
+    wire.write(&request(
+        "GET",
+        "/api/tasks",
+        &[("Authorization", &token), ("Connection", "close")],
+        b"",
+    ))
+    .unwrap();
+    // Longer than the deadline in all, and never that long without a byte.
+    let mut received = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    let began = Instant::now();
+    loop {
+        if began.elapsed() < Duration::from_millis(2500) {
+            thread::sleep(Duration::from_millis(50));
+        } else {
+            wire.widen();
+        }
+        match wire.stream.read(&mut buffer).unwrap() {
+            0 => break,
+            read => received.extend_from_slice(&buffer[..read]),
+        }
+    }
+    assert!(received.len() > 8_000_000, "{} bytes", received.len());
+    assert!(received.ends_with(b"}"));
+}
+
+#[test]
+fn what_no_worker_takes_in_time_is_503_while_health_is_answered() {
+    let database = fresh_database();
+    let mut settings = vec![
+        ("WORKERS", "2"),
+        ("QUEUE_TIMEOUT", "0.5"),
+        ("SELF_CHECK_SECONDS", "0"),
+    ];
+    settings.extend(PATIENT);
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let mut lock = Lock::tasks(&database);
+    let mut stuck: Vec<Wire> = (0..2)
+        .map(|_| {
+            let mut wire = open(&server);
+            wire.write(&list).unwrap();
+            wire
+        })
+        .collect();
+    lock.wait_for_waiting(2);
+    let mut wires: Vec<Wire> = (0..8).map(|_| open(&server)).collect();
+    let began = Instant::now();
+    for wire in &mut wires {
+        wire.write(&list).unwrap();
+    }
+    // Health asks nobody.
+    let mut health = open(&server);
+    for method in ["GET", "HEAD"] {
+        let asked = Instant::now();
+        health.write(&request(method, "/health", &[], b"")).unwrap();
+        let answer = match method {
+            "GET" => health.answer(),
+            _ => health.answer_to_head(),
+        };
+        let answer = answer.unwrap().unwrap().expect(200);
+        assert_eq!(answer.header("Server"), Some("todo-api"));
+        assert!(
+            asked.elapsed() < Duration::from_millis(400),
+            "{:?}",
+            asked.elapsed()
+        );
+    }
+    for wire in &mut wires {
+        let answer = wire.answer().unwrap().unwrap();
+        answer.expect_error(503, "SERVICE_UNAVAILABLE");
+        assert!(answer.header("Retry-After").is_some());
+    }
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(450) && took < SLACK,
+        "{took:?}"
+    );
+    lock.release();
+    for wire in &mut stuck {
+        wire.answer().unwrap().unwrap().expect(200);
+    }
+    // What was given up was never done, and the workers are free.
+    let list = server.user("u1").get("/api/tasks").expect(200);
+    assert_eq!(list.json()["count"], 0);
+}
+
+#[test]
+fn a_request_given_up_in_the_queue_is_not_done_later() {
+    let database = fresh_database();
+    let mut settings = vec![("WORKERS", "1"), ("QUEUE_TIMEOUT", "0.3")];
+    settings.extend(PATIENT);
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let mut lock = Lock::tasks(&database);
+    let mut stuck = open(&server);
+    stuck.write(&new_task(&token, "stuck")).unwrap();
+    lock.wait_for_waiting(1);
+    let mut wire = open(&server);
+    wire.write(&new_task(&token, "given up")).unwrap();
+    let answer = wire.answer().unwrap().unwrap();
+    answer.expect_error(503, "SERVICE_UNAVAILABLE");
+    lock.release();
+    stuck.answer().unwrap().unwrap().expect(201);
+    let list = server.user("u1").get("/api/tasks").expect(200).json();
+    assert_eq!(list["count"], 1, "{list}");
+    assert_eq!(list["tasks"][0]["title"], "stuck");
+}
+
+#[test]
+fn a_server_whose_workers_are_stuck_ends_to_be_started_again() {
+    let database = fresh_database();
+    let mut settings = vec![("WORKERS", "2"), ("SELF_CHECK_SECONDS", "0.3")];
+    settings.extend(PATIENT);
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let mut lock = Lock::tasks(&database);
+    let _stuck: Vec<Wire> = (0..2)
+        .map(|_| {
+            let mut wire = open(&server);
+            wire.write(&new_task(&token, "stuck")).unwrap();
+            wire
+        })
+        .collect();
+    lock.wait_for_waiting(2);
+    let (status, log) = server.wait_at_most(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("has not answered itself"), "{log}");
+}
+
+#[test]
+fn a_busy_server_and_one_without_its_database_live_on() {
+    let proxy = Proxy::to(&crate::support::postgres::socket_file());
+    let database = proxy.url(&fresh_database());
+    let settings = [
+        ("WORKERS", "2"),
+        ("SELF_CHECK_SECONDS", "0.5"),
+        ("MAX_CONNECTIONS", "6"),
+        ("HEAD_TIMEOUT", "30"),
+        ("DB_STATEMENT_TIMEOUT", "0.4"),
+        ("DB_POOL_TIMEOUT", "0.2"),
+        ("DB_CONNECT_TIMEOUT", "0.3"),
+    ];
+    let mut server = Process::serve(&database, &settings);
+    // Its connections are all taken by people in the middle of a request. The check has one of its own.
+    let held: Vec<Wire> = (0..6)
+        .map(|_| {
+            let mut wire = open(&server);
+            wire.write(b"GET /health HTTP/1.1\r\n").unwrap();
+            wire
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(2500));
+    assert!(server.is_alive());
+    drop(held);
+    wait_until(|| {
+        server
+            .anonymous()
+            .try_send("GET", "/health", &[], None)
+            .is_ok_and(|answer| answer.status == 200)
+    });
+    // Every worker busy with a database that says nothing.
+    proxy.fall_silent();
+    let until = Instant::now() + Duration::from_millis(3000);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let user = server.user("u1");
+            scope.spawn(move || {
+                while Instant::now() < until {
+                    let _ = user.try_send("GET", "/api/tasks", &[], None);
+                }
+            });
+        }
+    });
+    assert!(server.is_alive());
+    proxy.speak();
+    wait_until(|| server.user("u1").get("/api/tasks").status == 200);
+    server.signal("TERM");
+    let (status, log) = server.wait_at_most(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(0), "{log}");
+}

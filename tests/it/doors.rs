@@ -1,0 +1,619 @@
+//! The doors: Unix sockets, sockets handed over, tiny_http's own, TLS; and who it is that comes in.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::Actor;
+use crate::support::app::SECRET;
+use crate::support::hold::{large_list, wait_until};
+use crate::support::http;
+use crate::support::postgres::fresh_database;
+use crate::support::process::{Process, free_address, run};
+use crate::support::tls::Certificate;
+use crate::support::wire::{Door, Stream, bearer, new_task, request};
+
+const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn a_unix_sockets_mode_is_a_setting() {
+    let directory = tempfile::tempdir().unwrap();
+    for (mode, wanted) in [(None, 0o660), (Some("0600"), 0o600), (Some("0666"), 0o666)] {
+        let socket = directory.path().join(format!("{wanted:o}.sock"));
+        let listen = format!("unix:{}", socket.display());
+        let mut settings = vec![("LISTEN", listen.as_str())];
+        settings.extend(mode.map(|mode| ("SOCKET_MODE", mode)));
+        let _server = Process::serve(&fresh_database(), &settings);
+        let made = fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
+        assert_eq!(made, wanted, "{made:o}");
+        Door::Unix(socket).ask(HEALTH).expect(200);
+    }
+    for mode in ["0999", "rw", "", "-1", "10000"] {
+        let output = run(
+            &["serve"],
+            &[
+                ("SOCKET_MODE", mode),
+                ("DATABASE_URL", "postgresql://u@127.0.0.1:1/x"),
+            ],
+        );
+        // An empty value is as good as none.
+        if !mode.is_empty() {
+            let line = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{mode}: {line}");
+            assert!(line.contains("SOCKET_MODE"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn tiny_http_itself_is_for_loopback_and_unix_sockets_alone() {
+    for listen in [
+        "direct:0.0.0.0:0",
+        "direct:[::]:0",
+        "direct:192.0.2.1:8000",
+        "127.0.0.1:0,direct:0.0.0.0:0",
+        "direct:[::ffff:192.0.2.1]:8000",
+        "direct:",
+        "direct:direct:127.0.0.1:0",
+    ] {
+        let settings = [
+            ("LISTEN", listen),
+            ("ENVIRONMENT", "development"),
+            ("DATABASE_URL", "postgresql://u@127.0.0.1:1/x"),
+        ];
+        let output = run(&["serve"], &settings);
+        let line = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{listen}: {line}");
+        assert!(line.contains("LISTEN"), "{line}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("direct.sock");
+    let (direct, edge) = (free_address(), free_address());
+    let listen = format!("direct:{direct},direct:unix:{},{edge}", socket.display());
+    let server = Process::serve(&fresh_database(), &[("LISTEN", &listen)]);
+    let token = bearer("u1");
+    for door in [Door::from(direct), Door::Unix(socket), Door::from(edge)] {
+        door.ask(&new_task(&token, "by any door")).expect(201);
+        // Whatever the edge and tiny_http say to each other, nobody else can say it.
+        let mut wire = door.open().unwrap();
+        for number in 0..30 {
+            for target in [
+                format!("/{number}"),
+                format!("/ticket/{number}"),
+                format!("/{number:x}"),
+            ] {
+                wire.write(&request(
+                    "GET",
+                    &target,
+                    &[("X-Ticket", &number.to_string())],
+                    b"",
+                ))
+                .unwrap();
+                wire.answer()
+                    .unwrap()
+                    .unwrap()
+                    .expect_error(404, "NOT_FOUND");
+            }
+        }
+    }
+    let list = Actor::user(edge, "u1").get("/api/tasks").expect(200).json();
+    assert_eq!(list["count"], 3);
+    server.signal("TERM");
+    let (status, log) = server.wait_at_most(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn sockets_handed_over_are_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("handed.sock");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    // As systemd does, and as a listener in Rust is.
+    tcp.set_nonblocking(true).unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
+    let database = fresh_database();
+    let settings = [
+        ("DATABASE_URL", database.as_str()),
+        ("BETTER_AUTH_SECRET", SECRET),
+        ("LISTEN_FDS", "2"),
+    ];
+    let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_PID=$$; export LISTEN_PID";
+    let mut command = Process::under_shell(script, &settings);
+    command
+        .stdin(Stdio::from(OwnedFd::from(tcp)))
+        .stdout(Stdio::from(OwnedFd::from(unix)));
+    // Somebody is there before the program is.
+    let mut early = Door::from(address).open().unwrap();
+    early.write(HEALTH).unwrap();
+    let server = Process::spawn(command, address);
+    early.answer().unwrap().unwrap().expect(200);
+    server.wait_for("ready: ");
+    server
+        .user("u1")
+        .task("over the socket that was handed over");
+    Door::Unix(path.clone()).ask(HEALTH).expect(200);
+    // The same bounds hold there.
+    Door::from(address)
+        .ask(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n")
+        .expect_error(413, "PAYLOAD_TOO_LARGE");
+    server.signal("TERM");
+    let (status, log) = server.wait_at_most(Duration::from_secs(15));
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(path.exists(), "what systemd made is systemd's to remove");
+}
+
+#[test]
+fn sockets_handed_to_somebody_else_are_left_alone() {
+    let handed = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free_address();
+    let (listen, database) = (address.to_string(), fresh_database());
+    let settings = [
+        ("DATABASE_URL", database.as_str()),
+        ("BETTER_AUTH_SECRET", SECRET),
+        ("LISTEN", &listen),
+        ("LISTEN_FDS", "1"),
+        ("LISTEN_PID", "1"),
+    ];
+    let mut command = Process::under_shell("exec 3<&0 0</dev/null", &settings);
+    command.stdin(Stdio::from(OwnedFd::from(handed.try_clone().unwrap())));
+    let server = Process::spawn(command, address);
+    server.wait_for("ready: ");
+    Door::from(address).ask(HEALTH).expect(200);
+    let mut stranger = Door::from(handed.local_addr().unwrap()).open().unwrap();
+    stranger.write(HEALTH).unwrap();
+    assert!(!stranger.ends_within(Duration::from_millis(200)));
+}
+
+/// Whom the log names as the client of a request with these fields.
+fn client_of(server: &Process, door: &Door, fields: &[(&str, &str)]) -> String {
+    let mut headers = vec![("X-Request-ID", "who-is-it")];
+    headers.extend_from_slice(fields);
+    door.ask(&request("GET", "/nowhere", &headers, b""))
+        .expect(404);
+    let log = server.wait_for("request_id=who-is-it");
+    let line = log.lines().last().unwrap();
+    line.split(" client=")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("todo.sock");
+    let tcp = free_address();
+    let listen = format!("{tcp},unix:{}", socket.display());
+    let doors = [Door::from(tcp), Door::Unix(socket)];
+    type Fields = &'static [(&'static str, &'static str)];
+    let forwarded: [(&str, Fields); 16] = [
+        ("203.0.113.7", &[("X-Forwarded-For", "203.0.113.7")]),
+        ("203.0.113.7", &[("x-forwarded-for", "  203.0.113.7  ")]),
+        // The left end is whatever the client wrote.
+        (
+            "203.0.113.7",
+            &[("X-Forwarded-For", "1.1.1.1, 203.0.113.7")],
+        ),
+        (
+            "203.0.113.7",
+            &[("X-Forwarded-For", "evil\"; DROP, 127.0.0.1,203.0.113.7")],
+        ),
+        (
+            "203.0.113.7",
+            &[("X-Forwarded-For", "203.0.113.7, 127.0.0.1")],
+        ),
+        (
+            "203.0.113.7",
+            &[(
+                "X-Forwarded-For",
+                "1.1.1.1, 203.0.113.7, 127.0.0.9,127.0.0.1",
+            )],
+        ),
+        // Fields of one name are one list.
+        (
+            "203.0.113.7",
+            &[
+                ("X-Forwarded-For", "1.1.1.1"),
+                ("X-Forwarded-For", "203.0.113.7"),
+            ],
+        ),
+        (
+            "203.0.113.7",
+            &[
+                ("X-Forwarded-For", "203.0.113.7"),
+                ("X-Forwarded-For", "127.0.0.1"),
+            ],
+        ),
+        (
+            "2001:db8::7",
+            &[("X-Forwarded-For", "1.1.1.1, 2001:db8::7")],
+        ),
+        (
+            "203.0.113.7",
+            &[("Forwarded", "for=203.0.113.7;proto=https;by=127.0.0.1")],
+        ),
+        (
+            "203.0.113.7",
+            &[("Forwarded", "for=1.1.1.1, proto=http;For=203.0.113.7")],
+        ),
+        (
+            "203.0.113.7",
+            &[("Forwarded", "for=203.0.113.7, for=127.0.0.1")],
+        ),
+        (
+            "2001:db8::7",
+            &[("Forwarded", "for=\"[2001:db8::7]:4711\"")],
+        ),
+        ("203.0.113.7", &[("Forwarded", "for=\"203.0.113.7:4711\"")]),
+        (
+            "203.0.113.7",
+            &[
+                ("Forwarded", "for=1.1.1.1"),
+                ("Forwarded", "for=203.0.113.7"),
+            ],
+        ),
+        (
+            "203.0.113.7",
+            &[("Forwarded", "for=203.0.113.7;host=\"a, b; for=1.1.1.1\"")],
+        ),
+    ];
+    let mut wrong = Vec::new();
+    let mut check = |server: &Process, door: &Door, fields: &[(&str, &str)], wanted: &str| {
+        let named = client_of(server, door, fields);
+        if named != wanted {
+            wrong.push(format!("{fields:?}: {named} and not {wanted}"));
+        }
+    };
+    {
+        let server = Process::serve(&fresh_database(), &[("LISTEN", &listen)]);
+        for (door, own) in doors.iter().zip(["127.0.0.1", "local"]) {
+            for (wanted, fields) in forwarded {
+                check(&server, door, fields, wanted);
+            }
+            // What says nothing changes nothing.
+            for (name, value) in [
+                ("X-Forwarded-For", ""),
+                ("X-Forwarded-For", "unknown"),
+                ("X-Forwarded-For", "203.0.113.7, unknown"),
+                ("X-Forwarded-For", "203.0.113.7, 999.1.1.1"),
+                ("X-Forwarded-For", "203.0.113.7,"),
+                ("X-Forwarded-For", "203.0.113.7 1.1.1.1"),
+                ("Forwarded", "for=unknown"),
+                ("Forwarded", "for=_hidden"),
+                ("Forwarded", "by=203.0.113.7"),
+                ("Forwarded", "xfor=203.0.113.7"),
+                // Nobody has said that these count.
+                ("X-Real-IP", "203.0.113.7"),
+                ("X-Client-IP", "203.0.113.7"),
+                ("True-Client-IP", "203.0.113.7"),
+                ("CF-Connecting-IP", "203.0.113.7"),
+                ("X_Forwarded_For", "203.0.113.7"),
+                ("X-Client", "203.0.113.7"),
+                ("X-Todo-Client", "203.0.113.7"),
+            ] {
+                check(&server, door, &[(name, value)], own);
+            }
+        }
+    }
+    {
+        // The proxies of a network, and loopback among them.
+        let settings = [
+            ("LISTEN", listen.as_str()),
+            (
+                "TRUSTED_PROXIES",
+                "127.0.0.0/8, 198.51.100.0/24,2001:db8:1::/48",
+            ),
+        ];
+        let server = Process::serve(&fresh_database(), &settings);
+        for (fields, wanted) in [
+            ("1.1.1.1, 203.0.113.7, 198.51.100.9", "203.0.113.7"),
+            ("203.0.113.7, 2001:db8:1::5, 198.51.100.9", "203.0.113.7"),
+            ("203.0.113.7, 2001:db8:2::5, 198.51.100.9", "2001:db8:2::5"),
+            ("203.0.113.7, 198.51.101.9", "198.51.101.9"),
+            ("198.51.100.1, 198.51.100.9", "198.51.100.1"),
+        ] {
+            check(&server, &doors[0], &[("X-Forwarded-For", fields)], wanted);
+        }
+    }
+    // A peer that is no proxy is believed nothing.
+    for (trusted, own) in [
+        ("none", ["127.0.0.1", "local"]),
+        ("198.51.100.0/24", ["127.0.0.1", "203.0.113.7"]),
+    ] {
+        let settings = [("LISTEN", listen.as_str()), ("TRUSTED_PROXIES", trusted)];
+        let server = Process::serve(&fresh_database(), &settings);
+        for (door, own) in doors.iter().zip(own) {
+            for (_, fields) in [forwarded[0], forwarded[9]] {
+                check(&server, door, fields, own);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for list in [
+        "everybody",
+        "10.0.0.0/33",
+        "10.0.0.1,,10.0.0.2",
+        "proxy.example.org",
+    ] {
+        let settings = [
+            ("TRUSTED_PROXIES", list),
+            ("DATABASE_URL", "postgresql://u@127.0.0.1:1/x"),
+        ];
+        let output = run(&["serve"], &settings);
+        let line = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{list}: {line}");
+        assert!(line.contains("TRUSTED_PROXIES"), "{line}");
+    }
+}
+
+#[test]
+fn a_hang_up_is_no_end() {
+    let mut server = Process::serve(&fresh_database(), &[]);
+    server.signal("HUP");
+    thread::sleep(Duration::from_millis(200));
+    server.user("u1").task("after");
+    assert!(server.is_alive());
+}
+
+/// A server that speaks TLS with this certificate.
+fn serve_tls(certificate: &Certificate, database: &str, more: &[(&str, &str)]) -> Process {
+    let settings = certificate.settings();
+    let mut all: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    all.extend_from_slice(more);
+    Process::serve(database, &all)
+}
+
+#[test]
+fn tls_serves_what_plain_http_serves() {
+    let certificate = Certificate::make();
+    let database = fresh_database();
+    large_list(&database, "large");
+    let server = serve_tls(&certificate, &database, &[]);
+    let (token, large) = (bearer("u1"), bearer("large"));
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let door = Door::Tls(server.address, certificate.client_of(&[version]));
+        let mut wire = door.open().unwrap();
+        // Kept, pipelined, in pieces, with a body that is waited for.
+        for _ in 0..3 {
+            wire.write(&new_task(&token, "over TLS")).unwrap();
+            wire.answer().unwrap().unwrap().expect(201);
+        }
+        wire.write(&HEALTH.repeat(20)).unwrap();
+        for _ in 0..20 {
+            wire.answer().unwrap().unwrap().expect(200);
+        }
+        for byte in HEALTH {
+            wire.write(&[*byte]).unwrap();
+        }
+        wire.answer().unwrap().unwrap().expect(200);
+        let head = format!(
+            "POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nExpect: 100-continue\r\nContent-Length: 20\r\n\r\n"
+        );
+        wire.write(head.as_bytes()).unwrap();
+        wire.answer().unwrap().unwrap().expect(100);
+        wire.write(b"{\"title\":\"expected\"}").unwrap();
+        wire.answer().unwrap().unwrap().expect(201);
+        // Large both ways.
+        let body = format!(
+            "{{\"title\":\"large\",\"padding\":\"{}\"}}",
+            "p".repeat(1_000_000)
+        );
+        let headers = [("Authorization", token.as_str())];
+        wire.write(&request("POST", "/api/tasks", &headers, body.as_bytes()))
+            .unwrap();
+        wire.answer().unwrap().unwrap().expect(201);
+        let headers = [("Authorization", large.as_str()), ("Connection", "close")];
+        wire.write(&request("GET", "/api/tasks", &headers, b""))
+            .unwrap();
+        let list = wire.answer().unwrap().unwrap().expect(200);
+        assert!(list.body.len() > 8_000_000);
+        // The end is TLS's own, so that nobody can feign one.
+        wire.expect_silent_end();
+        // A half-closed connection gets its answer.
+        let mut wire = door.open().unwrap();
+        wire.write(&new_task(&token, "half-closed")).unwrap();
+        wire.end_writing().unwrap();
+        wire.answer().unwrap().unwrap().expect(201);
+        wire.expect_silent_end();
+        // A refusal is read to its end, too.
+        let mut wire = door.open().unwrap();
+        let behind = new_task(&token, "smuggled");
+        wire.write(&[&b"GET / HTTP/1.1\r\n\r\n"[..], &behind].concat())
+            .unwrap();
+        wire.answer()
+            .unwrap()
+            .unwrap()
+            .expect_error(400, "BAD_REQUEST");
+        wire.expect_silent_end();
+    }
+    let list = Door::Tls(server.address, certificate.client())
+        .ask(&request(
+            "GET",
+            "/api/tasks",
+            &[("Authorization", &token)],
+            b"",
+        ))
+        .expect(200)
+        .json();
+    assert_eq!(list["count"], 2 * (3 + 1 + 1 + 1), "{}", list["tasks"][0]);
+}
+
+#[test]
+fn who_speaks_no_tls_is_let_go() {
+    let certificate = Certificate::make();
+    let server = serve_tls(&certificate, &fresh_database(), &[("HEAD_TIMEOUT", "1")]);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for (start, more) in [
+            (HEALTH, &b""[..]),
+            (b"\x16\x03\x01", b""),
+            (b"\x16\x03\x01\xff\xff", b"\0"),
+            (b"", b""),
+            (&[0xff; 3000], b""),
+        ] {
+            let door = Door::from(server.address);
+            scope.spawn(move || {
+                let mut wire = door.open().unwrap();
+                wire.write(start).unwrap();
+                // A byte now and then is no handshake.
+                while !more.is_empty() && began.elapsed() < Duration::from_millis(1500) {
+                    if wire.write(more).is_err() {
+                        break;
+                    }
+                    thread::sleep(Duration::from_millis(50));
+                }
+                // An alert is a word of TLS's; HTTP is none.
+                if let Ok(rest) = wire.rest() {
+                    assert!(!rest.starts_with(b"HTTP"), "{}", rest.escape_ascii());
+                }
+            });
+        }
+    });
+    assert!(
+        began.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        began.elapsed()
+    );
+    Door::Tls(server.address, certificate.client())
+        .ask(HEALTH)
+        .expect(200);
+}
+
+/// Whether the server shows the certificate that this door's client trusts.
+fn is_trusted(door: &Door) -> bool {
+    let mut wire = door.open().unwrap();
+    wire.write(HEALTH).is_ok() && wire.answer().is_ok_and(|answer| answer.is_some())
+}
+
+#[test]
+fn a_certificate_is_replaced_on_a_hang_up_and_when_its_file_changes() {
+    let mut certificate = Certificate::make();
+    let server = serve_tls(&certificate, &fresh_database(), &[]);
+    let first = Door::Tls(server.address, certificate.client());
+    let mut open = first.open().unwrap();
+    open.write(HEALTH).unwrap();
+    open.answer().unwrap().unwrap().expect(200);
+
+    certificate.replace();
+    server.signal("HUP");
+    let second = Door::Tls(server.address, certificate.client());
+    let began = Instant::now();
+    wait_until(|| is_trusted(&second));
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    assert!(!is_trusted(&first));
+    // Who is in, is in.
+    open.write(HEALTH).unwrap();
+    open.answer().unwrap().unwrap().expect(200);
+
+    // What is no certificate replaces none.
+    let good = fs::read(certificate.file()).unwrap();
+    fs::write(certificate.file(), "-----BEGIN CERTIFICATE-----\nnonsense").unwrap();
+    server.signal("HUP");
+    thread::sleep(Duration::from_millis(500));
+    assert!(is_trusted(&second));
+    fs::write(certificate.file(), good).unwrap();
+
+    // Nobody says a word, and it is noticed all the same.
+    certificate.replace();
+    let third = Door::Tls(server.address, certificate.client());
+    wait_until(|| is_trusted(&third));
+    assert!(!is_trusted(&second));
+}
+
+#[test]
+fn tls_settings_that_do_not_go_together_stop_the_start() {
+    let (one, other) = (Certificate::make(), Certificate::make());
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let (certificate, key, wrong_key) = (
+        path(one.file()),
+        path(one.key_file()),
+        path(other.key_file()),
+    );
+    for (settings, named) in [
+        (
+            vec![("TLS_CERT_FILE", certificate.as_str())],
+            "TLS_KEY_FILE",
+        ),
+        (vec![("TLS_KEY_FILE", key.as_str())], "TLS_CERT_FILE"),
+        (
+            vec![
+                ("TLS_CERT_FILE", certificate.as_str()),
+                ("TLS_KEY_FILE", "/nowhere/key.pem"),
+            ],
+            "/nowhere/key.pem",
+        ),
+        (
+            vec![
+                ("TLS_CERT_FILE", key.as_str()),
+                ("TLS_KEY_FILE", key.as_str()),
+            ],
+            "key.pem",
+        ),
+        (
+            vec![
+                ("TLS_CERT_FILE", certificate.as_str()),
+                ("TLS_KEY_FILE", wrong_key.as_str()),
+            ],
+            "key.pem",
+        ),
+    ] {
+        let mut all = vec![
+            ("DATABASE_URL", "postgresql://u@127.0.0.1:1/x"),
+            ("BETTER_AUTH_SECRET", SECRET),
+        ];
+        all.extend(settings);
+        let listen = free_address().to_string();
+        all.push(("LISTEN", &listen));
+        let output = run(&["serve"], &all);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{named}: {text}");
+        assert!(text.contains(named), "{named}: {text}");
+        assert!(!text.contains("PRIVATE KEY"), "{text}");
+    }
+}
+
+#[test]
+fn direct_and_unix_addresses_stay_plain_where_tls_is_set() {
+    let certificate = Certificate::make();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("todo.sock");
+    let (tls, direct) = (free_address(), free_address());
+    let listen = format!("{tls},direct:{direct},unix:{}", socket.display());
+    let _server = serve_tls(&certificate, &fresh_database(), &[("LISTEN", &listen)]);
+    for door in [
+        Door::Tls(tls, certificate.client()),
+        Door::from(direct),
+        Door::Unix(socket),
+    ] {
+        door.ask(HEALTH).expect(200);
+    }
+    let mut wire = Door::from(tls).open().unwrap();
+    wire.write(HEALTH).unwrap();
+    assert!(
+        !matches!(wire.answer(), Ok(Some(_))),
+        "no plain HTTP where TLS is"
+    );
+    assert!(matches!(wire.stream, Stream::Tcp(_)));
+    // What keeps an eye on the server can do so over TLS, too.
+    drop(
+        http::try_send(direct, "GET", "/health", &[], None)
+            .unwrap()
+            .expect(200),
+    );
+}

@@ -1,0 +1,205 @@
+//! Stopping under load: every request is answered, or its connection was closed before it.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::hold::{Lock, PATIENT, wait_until};
+use crate::support::http;
+use crate::support::postgres::fresh_database;
+use crate::support::process::Process;
+use crate::support::tls::Certificate;
+use crate::support::wire::{Door, Wire, bearer, new_task, request};
+
+const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// Makes tasks on one connection, as fast as answers come, until the server says it is the last. Gives how many were made.
+fn keep_busy(door: &Door, name: usize, begun: &AtomicUsize) -> usize {
+    let token = bearer("busy");
+    let mut wire = door.open().unwrap();
+    for number in 0.. {
+        let title = format!("{name}-{number}");
+        wire.write(&new_task(&token, &title)).unwrap();
+        let answer = wire
+            .answer()
+            .unwrap()
+            .unwrap_or_else(|| panic!("{title} was not answered"));
+        assert_eq!(answer.status, 201, "{answer:?}");
+        if number == 0 {
+            begun.fetch_add(1, Ordering::SeqCst);
+        }
+        if answer.header("Connection") == Some("close") {
+            wire.expect_silent_end();
+            return number + 1;
+        }
+    }
+    unreachable!()
+}
+
+/// Has busy connections end by SIGTERM, and asserts that nothing was lost.
+fn drain_under_load(server: Process, door: &Door, database: &str) {
+    let begun = AtomicUsize::new(0);
+    let made: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..16)
+            .map(|name| {
+                let begun = &begun;
+                scope.spawn(move || keep_busy(door, name, begun))
+            })
+            .collect();
+        wait_until(|| begun.load(Ordering::SeqCst) == 16);
+        thread::sleep(Duration::from_millis(200));
+        server.signal("TERM");
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .sum()
+    });
+    let (status, log) = server.wait_at_most(Duration::from_secs(12));
+    assert_eq!(status.code(), Some(0), "{log}");
+    let mut sql = postgres::Client::connect(database, postgres::NoTls).unwrap();
+    let rows: i64 = sql
+        .query_one("SELECT count(*) FROM todo.tasks", &[])
+        .unwrap()
+        .get(0);
+    assert_eq!(usize::try_from(rows).unwrap(), made);
+}
+
+#[test]
+fn a_busy_connection_sees_every_request_answered() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let door = Door::from(server.address);
+    drain_under_load(server, &door, &database);
+}
+
+#[test]
+fn a_busy_connection_over_tls_or_a_unix_socket_does_so_too() {
+    let certificate = Certificate::make();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("todo.sock");
+    let listen = format!("unix:{}", socket.display());
+    let database = fresh_database();
+    let server = Process::serve(&database, &[("LISTEN", &listen)]);
+    drain_under_load(server, &Door::Unix(socket), &database);
+
+    let database = fresh_database();
+    let settings = certificate.settings();
+    let settings = settings
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let server = Process::serve(&database, &settings);
+    let door = Door::Tls(server.address, certificate.client());
+    drain_under_load(server, &door, &database);
+}
+
+#[test]
+fn an_idle_connection_may_ask_once_more_and_is_then_closed_without_a_word() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let door = Door::from(server.address);
+    let idle = || {
+        let mut wire = door.open().unwrap();
+        wire.write(HEALTH).unwrap();
+        wire.answer().unwrap().unwrap().expect(200);
+        wire
+    };
+    let mut silent: Vec<Wire> = (0..5).map(|_| idle()).collect();
+    let mut late: Vec<Wire> = (0..5).map(|_| idle()).collect();
+    let mut fresh = door.open().unwrap();
+    // Known to be accepted before the signal comes.
+    idle();
+    let began = Instant::now();
+    server.signal("TERM");
+    server.wait_for("finishing what is in flight");
+    wait_until(|| http::try_send(server.address, "GET", "/health", &[], None).is_err());
+    thread::sleep(Duration::from_millis(800));
+    for wire in late.iter_mut().chain([&mut fresh]) {
+        wire.write(HEALTH).unwrap();
+        let answer = wire.answer().unwrap().unwrap().expect(200);
+        assert_eq!(answer.header("Connection"), Some("close"));
+        wire.expect_silent_end();
+    }
+    for wire in &mut silent {
+        wire.expect_silent_end();
+    }
+    let (status, log) = server.wait_at_most(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0), "{log}");
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(1500) && took < Duration::from_secs(9),
+        "{took:?}"
+    );
+}
+
+#[test]
+fn what_is_in_the_queue_and_in_the_pipe_is_answered_before_the_end() {
+    let database = fresh_database();
+    let mut settings = vec![
+        ("WORKERS", "1"),
+        ("QUEUE_TIMEOUT", "30"),
+        ("SHUTDOWN_TIMEOUT", "20"),
+    ];
+    settings.extend(PATIENT);
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let mut lock = Lock::tasks(&database);
+    let mut wires: Vec<Wire> = (0..6)
+        .map(|_| {
+            let mut wire = Door::from(server.address).open().unwrap();
+            wire.write(&new_task(&token, "in the queue")).unwrap();
+            wire
+        })
+        .collect();
+    // And somebody in the middle of sending.
+    let whole = new_task(&token, "in the pipe");
+    let mut sender = Door::from(server.address).open().unwrap();
+    sender.write(&whole[..whole.len() - 5]).unwrap();
+    lock.wait_for_waiting(1);
+    thread::sleep(Duration::from_millis(300));
+    server.signal("TERM");
+    server.wait_for("finishing what is in flight");
+    thread::sleep(Duration::from_millis(300));
+    sender.write(&whole[whole.len() - 5..]).unwrap();
+    lock.release();
+    for wire in wires.iter_mut().chain([&mut sender]) {
+        let answer = wire.answer().unwrap().unwrap().expect(201);
+        // What was handed over before the signal may not have known of it; the connection ends all the same.
+        drop(answer);
+        wire.expect_silent_end();
+    }
+    let (status, log) = server.wait_at_most(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn slow_and_stalled_clients_do_not_hold_up_the_end() {
+    let database = fresh_database();
+    crate::support::hold::large_list(&database, "large");
+    let server = Process::serve(&database, &[("SHUTDOWN_TIMEOUT", "4")]);
+    let door = Door::from(server.address);
+    let token = bearer("large");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let mut held = Vec::new();
+    for start in [
+        &b"GET / HTT"[..],
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
+        b"",
+    ] {
+        let mut wire = door.open().unwrap();
+        wire.write(start).unwrap();
+        held.push(wire);
+    }
+    let mut stalled = door.open_narrow().unwrap();
+    stalled.write(&list).unwrap();
+    thread::sleep(Duration::from_millis(500));
+    let stop = AtomicBool::new(false);
+    server.signal("TERM");
+    let began = Instant::now();
+    let (status, log) = server.wait_at_most(Duration::from_secs(12));
+    stop.store(true, Ordering::Relaxed);
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+}

@@ -1,0 +1,323 @@
+//! Connections of every kind for clients that do not behave: over TCP, a Unix socket or TLS; whole or in pieces.
+
+use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use todo_api::auth::token::Minter;
+use todo_api::domain::user::UserId;
+
+use super::app::SECRET;
+use super::http::Answer;
+
+/// Longer than any answer may take, shorter than anybody's patience.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where a server can be met.
+#[derive(Clone)]
+pub enum Door {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+    Tls(SocketAddr, Arc<ClientConfig>),
+}
+
+impl From<SocketAddr> for Door {
+    fn from(address: SocketAddr) -> Door {
+        Door::Tcp(address)
+    }
+}
+
+impl Door {
+    /// Opens a connection. Over TLS the handshake is still to come, with the first byte read or written.
+    pub fn open(&self) -> Result<Wire> {
+        self.open_with(None)
+    }
+
+    /// As [`Door::open`], with a receive buffer so small that the server can get rid of almost nothing unless this side reads.
+    pub fn open_narrow(&self) -> Result<Wire> {
+        self.open_with(Some(4096))
+    }
+
+    fn open_with(&self, receive_buffer: Option<usize>) -> Result<Wire> {
+        let stream = match self {
+            Door::Tcp(address) => Stream::Tcp(tcp(*address, receive_buffer)?),
+            Door::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+            Door::Tls(address, config) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                let client =
+                    ClientConnection::new(Arc::clone(config), name).map_err(Error::other)?;
+                let stream = tcp(*address, receive_buffer)?;
+                Stream::Tls(Box::new(StreamOwned::new(client, stream)))
+            }
+        };
+        let wire = Wire {
+            stream,
+            read: Vec::new(),
+        };
+        wire.patience(PATIENCE)?;
+        Ok(wire)
+    }
+
+    /// Sends these bytes on a connection of their own and gives the answer to them.
+    #[track_caller]
+    pub fn ask(&self, request: &[u8]) -> Answer {
+        let mut wire = self.open().unwrap();
+        wire.write(request).unwrap();
+        wire.answer().unwrap().expect("an answer")
+    }
+}
+
+fn tcp(address: SocketAddr, receive_buffer: Option<usize>) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if let Some(size) = receive_buffer {
+        // Before it connects, or the window that is offered first is a large one.
+        socket.set_recv_buffer_size(size)?;
+    }
+    socket.connect_timeout(&SockAddr::from(address), Duration::from_secs(5))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// What bytes travel on.
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.flush(),
+            Stream::Unix(stream) => stream.flush(),
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// One connection, and what was read from it and not yet taken.
+pub struct Wire {
+    pub stream: Stream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    /// Takes back a narrow receive buffer.
+    pub fn widen(&self) {
+        if let Stream::Tcp(stream) = &self.stream {
+            SockRef::from(stream)
+                .set_recv_buffer_size(1024 * 1024)
+                .unwrap();
+        }
+    }
+
+    /// How long a read or a write may take.
+    pub fn patience(&self, time: Duration) -> Result<()> {
+        match &self.stream {
+            Stream::Tcp(stream) => set_timeouts(stream, time),
+            Stream::Tls(stream) => set_timeouts(&stream.sock, time),
+            Stream::Unix(stream) => {
+                stream.set_write_timeout(Some(time))?;
+                stream.set_read_timeout(Some(time))
+            }
+        }
+    }
+
+    /// Writes bytes as they are.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
+    }
+
+    /// Says that nothing more will be written.
+    pub fn end_writing(&mut self) -> Result<()> {
+        match &mut self.stream {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
+        }
+    }
+
+    /// The next answer to anything but HEAD; `None` where the server has closed the connection before it.
+    pub fn answer(&mut self) -> Result<Option<Answer>> {
+        self.next(false)
+    }
+
+    /// The next answer, to a HEAD.
+    pub fn answer_to_head(&mut self) -> Result<Option<Answer>> {
+        self.next(true)
+    }
+
+    fn next(&mut self, head_only: bool) -> Result<Option<Answer>> {
+        let mut searched = 0;
+        let head_end = loop {
+            let from = searched.min(self.read.len());
+            if let Some(at) = find(&self.read[from..], b"\r\n\r\n") {
+                break from + at;
+            }
+            searched = self.read.len().saturating_sub(3);
+            if !self.read_more()? {
+                return if self.read.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(ErrorKind::UnexpectedEof.into())
+                };
+            }
+        };
+        let invalid = |what: &str| Error::new(ErrorKind::InvalidData, what.to_owned());
+        let head = std::str::from_utf8(&self.read[..head_end])
+            .map_err(|_| invalid("the head is no text"))?;
+        let mut lines = head.split("\r\n");
+        let status_line = lines.next().unwrap_or_default();
+        let status = status_line
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok())
+            .ok_or_else(|| invalid(&format!("no status line: {status_line:?}")))?;
+        let headers = lines
+            .map(|line| {
+                line.split_once(": ")
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .ok_or_else(|| invalid(&format!("no header line: {line:?}")))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut answer = Answer {
+            status,
+            headers,
+            body: String::new(),
+        };
+        let length: usize = match answer.header("Content-Length") {
+            Some(length) if !head_only => length.parse().map_err(|_| invalid("bad length"))?,
+            _ => 0,
+        };
+        let end = head_end + 4 + length;
+        while self.read.len() < end {
+            if !self.read_more()? {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        answer.body = String::from_utf8(self.read[head_end + 4..end].to_vec())
+            .map_err(|_| invalid("the body is no text"))?;
+        self.read.drain(..end);
+        Ok(Some(answer))
+    }
+
+    /// What comes until the server closes the connection.
+    pub fn rest(&mut self) -> Result<Vec<u8>> {
+        while self.read_more()? {}
+        Ok(std::mem::take(&mut self.read))
+    }
+
+    /// Asserts that the server closes the connection and says nothing before.
+    #[track_caller]
+    pub fn expect_silent_end(&mut self) {
+        let rest = self.rest().unwrap();
+        assert!(rest.is_empty(), "{}", rest.escape_ascii());
+    }
+
+    /// Whether the server has closed the connection, or closes it within this time, without a word.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        self.patience(time).unwrap();
+        let ended = self.read.is_empty() && matches!(self.read_more(), Ok(false));
+        self.patience(PATIENCE).unwrap();
+        ended
+    }
+
+    fn read_more(&mut self) -> Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        let read = self.stream.read(&mut buffer)?;
+        self.read.extend_from_slice(&buffer[..read]);
+        Ok(read > 0)
+    }
+}
+
+fn set_timeouts(stream: &TcpStream, time: Duration) -> Result<()> {
+    stream.set_write_timeout(Some(time))?;
+    stream.set_read_timeout(Some(time))
+}
+
+/// Where `needle` first begins.
+pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}
+
+/// A good `Authorization` value for a user.
+pub fn bearer(user: &str) -> String {
+    let user = UserId::parse(user).unwrap();
+    let token = Minter::new(SECRET).mint(&user, None, Duration::from_secs(3600));
+    format!("Bearer {}", token.unwrap())
+}
+
+/// A request as a good client writes it.
+pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
+    for (name, value) in headers {
+        bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+    if !body.is_empty() {
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// A request that makes a task.
+pub fn new_task(authorization: &str, title: &str) -> Vec<u8> {
+    let body = serde_json::json!({ "title": title }).to_string();
+    let headers = [
+        ("Authorization", authorization),
+        ("Content-Type", "application/json"),
+    ];
+    request("POST", "/api/tasks", &headers, body.as_bytes())
+}
+
+/// Bytes with `$NAME` replaced, so that tables of requests can be read.
+pub fn fill(template: &[u8], values: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut filled = Vec::with_capacity(template.len() + 256);
+    let mut rest = template;
+    while let Some((first, tail)) = rest.split_first() {
+        let found = values
+            .iter()
+            .find(|(name, _)| *first == b'$' && tail.starts_with(name.as_bytes()));
+        match found {
+            Some((name, value)) => {
+                filled.extend_from_slice(value);
+                rest = &tail[name.len()..];
+            }
+            None => {
+                filled.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    filled
+}
