@@ -56,8 +56,8 @@ pub use tickets::Ticket;
 use tickets::Tickets;
 use tls::Tls;
 
-use crate::http::error::Error;
 use crate::http::request::Request;
+use crate::http::responder::Responder;
 use crate::http::response::Response;
 
 /// How often tickets are looked at for their age.
@@ -69,8 +69,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(3);
 
 /// What is answered at once, by the connection's own thread, even when every worker is stuck.
 pub trait Immediate: Send + Sync {
-    /// The answer, or `None` when the request is for the workers.
-    fn answer(&self, request: &Request) -> Option<Result<Response, Error>>;
+    /// The answer, or `None` when the request is for the workers. What is to be known of the request in the log is told to the
+    /// responder.
+    fn answer(&self, request: &Request, responder: &mut Responder) -> Option<Response>;
 }
 
 /// Is told why the process cannot go on.

@@ -288,11 +288,11 @@ impl Reader<'_> {
             framing,
             body_share,
         } = arrived;
-        let responder = self.responder(&request, framing);
+        let mut responder = self.responder(&request, framing);
         self.connection.wait_answered();
         self.connection.hand_over();
-        match self.shared.immediate.answer(&request) {
-            Some(result) => responder.answer(result),
+        match self.shared.immediate.answer(&request, &mut responder) {
+            Some(response) => responder.answer(Ok(response)),
             None => {
                 let ticket = Ticket {
                     request,
