@@ -19,14 +19,18 @@ pub fn dispatch(app: &App, router: &Router<Handler>, request: &Request, mut resp
 pub fn dispatch_at_once(
     router: &Router<Handler>,
     request: &Request,
-) -> Option<Result<Response, Error>> {
+    responder: &mut Responder,
+) -> Option<Response> {
     // Few requests are such, and the others should not be routed twice.
     if !request.target.starts_with("/health") {
         return None;
     }
     let (segments, _) = target::split(&request.target).ok()?;
     match router.find(request.method, segments) {
-        Found::Handler(Handler::AtOnce(handler), _) => Some(Ok(handler())),
+        Found::Handler(Handler::AtOnce(handler), path) => {
+            responder.set_route(path.pattern);
+            Some(handler())
+        }
         _ => None,
     }
 }
@@ -37,6 +41,12 @@ fn answer(
     request: &Request,
     responder: &mut Responder,
 ) -> Result<Response, Error> {
+    if request.method == Method::Options && request.target == "*" {
+        // RFC 9110, section 9.3.7: the server as a whole.
+        return Ok(
+            Response::empty(204).header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+        );
+    }
     let (segments, query) =
         target::split(&request.target).map_err(|text| Error::BadRequest(text.into()))?;
     let (handler, path) = match router.find(request.method, segments) {

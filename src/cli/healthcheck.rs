@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use super::{Failure, print};
 use crate::config::Config;
-use crate::edge::address::Address;
+use crate::edge::address::{Address, Listen};
+use crate::edge::tls_client;
 
 /// Longest wait for each step.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks the first address of the configuration.
 pub fn run(config: &Config, ready: bool) -> Result<(), Failure> {
-    let address = config
+    let Listen { address, direct } = config
         .listen
         .first()
-        .map(|listen| &listen.address)
         .ok_or_else(|| Failure::Failed("LISTEN names no address".to_owned()))?;
+    let tls = config.tls.is_some() && !direct;
     let path = if ready { "/health/ready" } else { "/health" };
-    let answer = ask(address, path)
+    let answer = ask(address, tls, path)
         .map_err(|error| Failure::Failed(format!("{address} does not answer: {error}")))?;
     let status = answer.split(' ').nth(1).unwrap_or_default();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
@@ -33,12 +34,16 @@ pub fn run(config: &Config, ready: bool) -> Result<(), Failure> {
     }
 }
 
-fn ask(address: &Address, path: &str) -> io::Result<String> {
+fn ask(address: &Address, tls: bool, path: &str) -> io::Result<String> {
     match address {
         Address::Tcp(address) => {
             let stream = TcpStream::connect_timeout(&reachable(*address), TIMEOUT)?;
             stream.set_read_timeout(Some(TIMEOUT))?;
-            exchange(stream, path)
+            if tls {
+                exchange(tls_client::connect(stream).map_err(io::Error::other)?, path)
+            } else {
+                exchange(stream, path)
+            }
         }
         Address::Unix(socket) => {
             let stream = UnixStream::connect(socket)?;

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Shared;
 use super::connections::{Connection, Full};
@@ -36,6 +39,17 @@ pub enum Listener {
 }
 
 impl Listener {
+    /// Makes accepting return at once where nobody waits.
+    ///
+    /// # Errors
+    /// Not known to happen.
+    pub fn never_block(&self) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => listener.set_nonblocking(true),
+            Listener::Unix(listener) => listener.set_nonblocking(true),
+        }
+    }
+
     fn accept(&self) -> io::Result<(Socket, Peer)> {
         match self {
             Listener::Tcp(listener) => {
@@ -61,21 +75,38 @@ pub enum Peer {
     Unix(Option<Vec<u8>>),
 }
 
-/// Accepts until the server stops.
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// Accepts until the server stops. The socket must not block: one that systemd has handed over may be shared with the process
+/// that comes after this one, which may be quicker.
 pub fn accept(shared: &Arc<Shared>, listener: &Listener, tls: Option<&Arc<Tls>>) {
     let mut mentioned: Option<Instant> = None;
     loop {
-        let accepted = listener.accept();
+        let mut ready = [
+            PollFd::new(listener, PollFlags::IN),
+            PollFd::new(&shared.stop, PollFlags::IN),
+        ];
+        // When it is interrupted, accepting says whether there is anybody.
+        let _ = poll(&mut ready, None);
         if shared.draining.load(Ordering::Relaxed) {
             return;
         }
-        match accepted {
+        match listener.accept() {
             Ok((socket, peer)) => welcome(shared, socket, &peer, tls),
-            // The connection was gone before it was taken, or a signal came in between.
+            // The connection was gone before it was taken, somebody else took it, or a signal came in between.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    io::ErrorKind::ConnectionAborted
+                        | io::ErrorKind::WouldBlock
+                        | io::ErrorKind::Interrupted
                 ) => {}
             Err(error) => {
                 if mentioned.is_none_or(|when| when.elapsed() >= REMINDER) {

@@ -42,8 +42,10 @@ enum State {
     /// Before the CR, then the LF, after a chunk's data.
     DataCr,
     DataLf,
-    /// At the start of a trailer line, inside one, before its LF, and before the LF of the empty one that ends the body.
+    /// At the start of a trailer line, in its name, in its value, before its LF, and before the LF of the empty one that ends
+    /// the body.
     TrailerStart,
+    TrailerName,
     Trailer,
     TrailerLf,
     EndLf,
@@ -131,7 +133,15 @@ impl ChunkedDecoder {
             }
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerStart | State::Trailer, _) => {
+            (State::TrailerName, b':') => State::Trailer,
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
+                self.extra(byte)?;
+                State::TrailerName
+            }
+            (State::TrailerStart | State::TrailerName, _) => {
+                return Err(malformed("a trailer field's name is malformed"));
+            }
+            (State::Trailer, _) => {
                 self.extra(byte)?;
                 State::Trailer
             }
@@ -158,6 +168,11 @@ impl ChunkedDecoder {
         }
         Ok(())
     }
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 fn malformed(text: &'static str) -> Error {
@@ -208,6 +223,10 @@ mod tests {
             b"0\r\nX: 1\n\r\n",
             b"3;x\ny\r\nabc\r\n",
             b"0\r\n\rX",
+            b"0\r\n X: 1\r\n\r\n",
+            b"0\r\nX : 1\r\n\r\n",
+            b"0\r\nX\r\n\r\n",
+            b"0\r\nX: 1\r\n 2\r\n\r\n",
         ] {
             assert_eq!(
                 decode(input, 99),

@@ -75,7 +75,7 @@ impl TrustedProxies {
                 .collect(),
             None => headers
                 .all("Forwarded")
-                .flat_map(|value| value.split(','))
+                .flat_map(|value| split_unquoted(value, ','))
                 .map(forwarded_for)
                 .collect(),
         };
@@ -110,9 +110,25 @@ fn node(text: &str) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
+/// Splits at a separator, but not inside quotes (RFC 9110, section 5.6.4).
+fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        let splits = c == separator && !quoted;
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        splits
+    })
+    .collect()
+}
+
 /// The `for` of one element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    element.split(';').find_map(|pair| {
+    split_unquoted(element, ';').into_iter().find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim()
             .eq_ignore_ascii_case("for")
@@ -179,6 +195,14 @@ mod tests {
             ),
             (&[("Forwarded", "for=_hidden")], "10.0.0.1"),
             (&[("Forwarded", "proto=https")], "10.0.0.1"),
+            (
+                &[("Forwarded", "for=192.0.2.1;host=\"a, b; for=1.1.1.1\"")],
+                "192.0.2.1",
+            ),
+            (
+                &[("Forwarded", "host=\"\\\", for=1.1.1.1\";for=192.0.2.1")],
+                "192.0.2.1",
+            ),
         ] {
             assert_eq!(client(net, proxy, fields), expected, "{fields:?}");
         }

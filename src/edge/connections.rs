@@ -121,10 +121,11 @@ impl Connection {
     /// Gives the connection up if it is idle; its thread notices and ends.
     pub fn close_if_idle(&self) -> bool {
         let mut state = self.lock();
-        let idle = state.is_idle();
+        // A request that has arrived and that its thread has not come to read yet is a request all the same.
+        let idle = state.is_idle() && !self.socket.has_input();
         if idle {
             state.closed = true;
-            // The thread's read ends; what the client may have sent in this moment was not begun to be served.
+            // The thread's read ends.
             self.socket.shutdown(Shutdown::Both);
         }
         idle
@@ -261,24 +262,22 @@ impl Connections {
 
 impl Inner {
     fn close_one_idle(&mut self) -> bool {
-        loop {
-            let idle = self
-                .open
-                .iter()
-                .filter_map(|(id, entry)| Some((entry.connection.idle_since()?, *id)));
-            let Some((_, id)) = idle.min() else {
-                return false;
-            };
-            // It may have begun a request since; then another one has to go.
-            if self
-                .open
-                .get(&id)
+        let mut idle: Vec<(Instant, u64)> = self
+            .open
+            .iter()
+            .filter_map(|(id, entry)| Some((entry.connection.idle_since()?, *id)))
+            .collect();
+        // The longest idle first. It may have begun a request since; then the next one has to go.
+        idle.sort_unstable();
+        let closed = idle.into_iter().find(|(_, id)| {
+            self.open
+                .get(id)
                 .is_some_and(|entry| entry.connection.close_if_idle())
-            {
-                self.forget(id);
-                return true;
-            }
+        });
+        if let Some((_, id)) = closed {
+            self.forget(id);
         }
+        closed.is_some()
     }
 
     fn forget(&mut self, id: u64) {

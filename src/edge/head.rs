@@ -203,10 +203,35 @@ fn check_host(headers: &Headers, http_1_0: bool) -> Result<(), Error> {
     }
 }
 
-/// Whether this may be a host with or without a port (RFC 3986, section 3.2, without user information).
+/// Whether this may be a host with or without a port (RFC 3986, section 3.2, without user information). `Host` may be empty.
 fn is_authority(text: &[u8]) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte);
-    text.iter().all(allowed)
+    let (host, port) = match text.strip_prefix(b"[") {
+        // An IPv6 address; what is in the brackets is looked up by nobody here.
+        Some(rest) => match rest.iter().position(|byte| *byte == b']') {
+            Some(end) => (
+                rest.get(..end).unwrap_or_default(),
+                rest.get(end + 1..).unwrap_or_default(),
+            ),
+            None => return false,
+        },
+        None => text.split_at(
+            text.iter()
+                .position(|byte| *byte == b':')
+                .unwrap_or(text.len()),
+        ),
+    };
+    let bracketed = text.starts_with(b"[");
+    let in_host = |byte: &u8| {
+        byte.is_ascii_alphanumeric()
+            || b"-._~!$&'()*+,;=%".contains(byte)
+            || (bracketed && *byte == b':')
+    };
+    let port_fits = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    host.iter().all(in_host) && port_fits && !(bracketed && host.is_empty())
 }
 
 /// The target as a server at home has it (RFC 9112, section 3.2).

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use uuid::Uuid;
 
 use super::acceptor::Listener;
@@ -20,7 +20,8 @@ const BACKLOG: i32 = 1024;
 pub struct Bound {
     /// Its address, with the port it was given.
     pub address: Address,
-    socket: Socket,
+    /// `None` for a socket that systemd has handed over: it is not ours to close, and whoever comes after us goes on with it.
+    socket: Option<Socket>,
     /// The socket's file, where we made it.
     file: Option<PathBuf>,
 }
@@ -28,8 +29,10 @@ pub struct Bound {
 impl Bound {
     /// Ends the listening. Connections that are open go on.
     pub fn close(&self) {
-        // It fails only where the socket is closed already.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(socket) = &self.socket {
+            // It fails only where the socket is closed already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
         if let Some(file) = &self.file {
             // It fails only where somebody else has removed it.
             let _ = fs::remove_file(file);
@@ -45,11 +48,32 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Listener)> {
     let named = |error: io::Error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     };
-    let (bound, file) = match address {
+    let (socket, file) = match address {
         Address::Tcp(address) => (bind_tcp(*address).map_err(named)?, None),
         Address::Unix(path) => (bind_unix(path, mode).map_err(named)?, Some(path.clone())),
     };
-    adopt(bound, address.clone(), file).map_err(named)
+    let copy = socket.try_clone().map_err(named)?;
+    let (address, listener) = match address {
+        Address::Tcp(_) => {
+            let listener = TcpListener::from(copy);
+            (
+                Address::Tcp(listener.local_addr().map_err(named)?),
+                Listener::Tcp(listener),
+            )
+        }
+        Address::Unix(path) => (
+            Address::Unix(path.clone()),
+            Listener::Unix(UnixListener::from(copy)),
+        ),
+    };
+    Ok((
+        Bound {
+            address,
+            socket: Some(socket),
+            file,
+        },
+        listener,
+    ))
 }
 
 /// As [`bind`], for tiny_http to accept on.
@@ -76,54 +100,36 @@ pub fn inherited() -> io::Result<Vec<(Bound, Listener)>> {
     let mut passed = listenfd::ListenFd::from_env();
     (0..passed.len())
         .map(|index| {
-            if let Ok(Some(listener)) = passed.take_tcp_listener(index) {
-                let address = Address::Tcp(listener.local_addr()?);
-                listener.set_nonblocking(false)?;
-                let socket = Socket::from(listener);
-                socket.set_tcp_nodelay(true)?;
-                return adopt(socket, address, None);
-            }
-            match passed.take_unix_listener(index)? {
-                Some(listener) => {
-                    listener.set_nonblocking(false)?;
+            let (address, listener) = match passed.take_tcp_listener(index) {
+                Ok(Some(listener)) => {
+                    SockRef::from(&listener).set_tcp_nodelay(true)?;
+                    (
+                        Address::Tcp(listener.local_addr()?),
+                        Listener::Tcp(listener),
+                    )
+                }
+                _ => {
+                    let taken =
+                        || io::Error::other("a socket handed over by systemd cannot be used");
+                    let listener = passed.take_unix_listener(index)?.ok_or_else(taken)?;
                     let path = listener
                         .local_addr()?
                         .as_pathname()
                         .map(Path::to_path_buf)
                         .unwrap_or_default();
-                    adopt(Socket::from(listener), Address::Unix(path), None)
+                    (Address::Unix(path), Listener::Unix(listener))
                 }
-                None => Err(io::Error::other(
-                    "a socket handed over by systemd is taken already",
-                )),
-            }
+            };
+            Ok((
+                Bound {
+                    address,
+                    socket: None,
+                    file: None,
+                },
+                listener,
+            ))
         })
         .collect()
-}
-
-fn adopt(socket: Socket, address: Address, file: Option<PathBuf>) -> io::Result<(Bound, Listener)> {
-    let copy = socket.try_clone()?;
-    let (address, listener) = match address {
-        Address::Tcp(address) => {
-            let listener = TcpListener::from(copy);
-            (
-                Address::Tcp(listener.local_addr().unwrap_or(address)),
-                Listener::Tcp(listener),
-            )
-        }
-        Address::Unix(path) => (
-            Address::Unix(path),
-            Listener::Unix(UnixListener::from(copy)),
-        ),
-    };
-    Ok((
-        Bound {
-            address,
-            socket,
-            file,
-        },
-        listener,
-    ))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {

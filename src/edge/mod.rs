@@ -14,6 +14,7 @@
 //! - `tickets`: whole requests that wait for a worker
 //! - `reply`, `flusher`: how answers leave
 //! - [`tls`], `transport`, `socket`: what lies between
+//! - [`tls_client`]: the other side of it, for a server that asks itself whether it is alive
 //! - `self_check`: whether all of it still works
 
 mod acceptor;
@@ -31,15 +32,19 @@ mod self_check;
 mod socket;
 mod tickets;
 pub mod tls;
+pub mod tls_client;
 mod transport;
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use acceptor::{Listener, Peer};
 use address::Address;
@@ -51,12 +56,10 @@ pub use tickets::Ticket;
 use tickets::Tickets;
 use tls::Tls;
 
-use crate::http::error::Error;
 use crate::http::request::Request;
+use crate::http::responder::Responder;
 use crate::http::response::Response;
 
-/// Private connections to tiny_http. Two, so that the next ticket is called while the last is still being read.
-const LINES: usize = 2;
 /// How often tickets are looked at for their age.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the certificate's files are looked at.
@@ -66,8 +69,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(3);
 
 /// What is answered at once, by the connection's own thread, even when every worker is stuck.
 pub trait Immediate: Send + Sync {
-    /// The answer, or `None` when the request is for the workers.
-    fn answer(&self, request: &Request) -> Option<Result<Response, Error>>;
+    /// The answer, or `None` when the request is for the workers. What is to be known of the request in the log is told to the
+    /// responder.
+    fn answer(&self, request: &Request, responder: &mut Responder) -> Option<Response>;
 }
 
 /// Is told why the process cannot go on.
@@ -81,6 +85,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
     pub self_check: Duration,
+    /// How many workers take tickets.
+    pub workers: usize,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
 }
@@ -96,6 +102,8 @@ struct Shared {
     bodies: Arc<Budget>,
     answers: Arc<Budget>,
     draining: AtomicBool,
+    /// Readable once the acceptors are to end.
+    stop: OwnedFd,
     /// The self-check's own ends of connections that are being made.
     own: Mutex<HashSet<Peer>>,
     on_failure: OnFailure,
@@ -108,24 +116,22 @@ pub struct Edge {
     tls: Option<Arc<Tls>>,
 }
 
-/// Makes a tiny_http that only this process can reach, and the connections over which it is reached.
+/// Makes a tiny_http that only this process can reach, and the connection over which it is reached.
 ///
 /// # Errors
 /// There is no place for its socket: no temporary directory can be written.
-pub fn private_tiny_http() -> io::Result<(tiny_http::Server, Vec<UnixStream>)> {
+pub fn private_tiny_http() -> io::Result<(tiny_http::Server, UnixStream)> {
     let directory = listener::PrivateDirectory::make()?;
     let path = directory.path().join("tickets");
     let server = tiny_http::Server::from_listener(UnixListener::bind(&path)?, None)
         .map_err(io::Error::other)?;
-    let lines = (0..LINES)
-        .map(|_| UnixStream::connect(&path))
-        .collect::<io::Result<_>>()?;
+    let line = UnixStream::connect(&path)?;
     // The directory goes with this scope: nobody else will ever connect.
-    Ok((server, lines))
+    Ok((server, line))
 }
 
 impl Edge {
-    /// Starts to serve on these sockets. Requests come out of the far end of `lines`; what makes it impossible to go on is told
+    /// Starts to serve on these sockets. Requests come out of the far end of `line`; what makes it impossible to go on is told
     /// to `on_failure`.
     ///
     /// # Errors
@@ -133,7 +139,7 @@ impl Edge {
     pub fn start(
         options: Options,
         listeners: Vec<(Bound, Listener)>,
-        lines: Vec<UnixStream>,
+        line: UnixStream,
         immediate: Box<dyn Immediate>,
         on_failure: OnFailure,
     ) -> io::Result<Edge> {
@@ -141,15 +147,17 @@ impl Edge {
             limits,
             tls,
             self_check,
+            workers,
             reveal_causes,
         } = options;
         let shared = Arc::new(Shared {
             connections: Connections::new(limits.connections, limits.connections_per_address),
-            tickets: Tickets::new(lines),
+            tickets: Tickets::new(line, workers),
             flusher: Flusher::start(limits.send_time)?,
             bodies: Budget::new(limits.bodies),
             answers: Budget::new(limits.answers),
             draining: AtomicBool::new(false),
+            stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             own: Mutex::default(),
             limits,
             reveal_causes,
@@ -160,6 +168,7 @@ impl Edge {
         for (bound, listener) in listeners {
             let tls = tls.clone().filter(|_| matches!(listener, Listener::Tcp(_)));
             let accepting = Arc::clone(&shared);
+            listener.never_block()?;
             spawn("acceptor", move || {
                 acceptor::accept(&accepting, &listener, tls.as_ref())
             })?;
@@ -185,7 +194,7 @@ impl Edge {
         self.listeners.iter().map(|bound| &bound.address)
     }
 
-    /// Takes the ticket that a private request names; `None` when it has expired.
+    /// Where workers take their tickets.
     pub fn tickets(&self) -> TicketOffice {
         TicketOffice(Arc::clone(&self.shared))
     }
@@ -201,6 +210,8 @@ impl Edge {
     /// `until` at the latest. Answers whether they have.
     pub fn drain(&self, until: Instant) -> bool {
         self.shared.draining.store(true, Ordering::Relaxed);
+        // It fails only where it has been written to already.
+        let _ = rustix::io::write(&self.shared.stop, &1_u64.to_ne_bytes());
         for bound in &self.listeners {
             bound.close();
         }
@@ -228,7 +239,10 @@ pub struct TicketOffice(Arc<Shared>);
 impl TicketOffice {
     /// Takes the ticket that a private request names; `None` when it has expired.
     pub fn take(&self, target: &str) -> Option<Ticket> {
-        self.0.tickets.take(target)
+        self.0.tickets.take(target).unwrap_or_else(|error| {
+            self.0.broken(&error);
+            None
+        })
     }
 }
 
@@ -236,6 +250,11 @@ impl Shared {
     /// Tells that the process cannot go on.
     fn fail(&self, reason: String) {
         (self.on_failure)(reason);
+    }
+
+    /// Tells that tickets cannot be called any more.
+    fn broken(&self, error: &io::Error) {
+        self.fail(format!("the way to the workers is broken: {error}"));
     }
 
     fn is_own(&self, peer: &Peer) -> bool {

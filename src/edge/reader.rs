@@ -288,11 +288,11 @@ impl Reader<'_> {
             framing,
             body_share,
         } = arrived;
-        let responder = self.responder(&request, framing);
+        let mut responder = self.responder(&request, framing);
         self.connection.wait_answered();
         self.connection.hand_over();
-        match self.shared.immediate.answer(&request) {
-            Some(result) => responder.answer(result),
+        match self.shared.immediate.answer(&request, &mut responder) {
+            Some(response) => responder.answer(Ok(response)),
             None => {
                 let ticket = Ticket {
                     request,
@@ -301,8 +301,7 @@ impl Reader<'_> {
                     patient: self.connection.own,
                 };
                 if let Err(error) = self.shared.tickets.hand_over(ticket) {
-                    self.shared
-                        .fail(format!("the way to the workers is broken: {error}"));
+                    self.shared.broken(&error);
                 }
             }
         }

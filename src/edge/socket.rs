@@ -39,6 +39,15 @@ impl Socket {
         )
     }
 
+    /// Whether something has arrived that has not been read.
+    pub fn has_input(&self) -> bool {
+        let mut byte = [0; 1];
+        matches!(
+            recv(self, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK),
+            Ok((1.., _))
+        )
+    }
+
     /// Ends one or both directions. It fails only where the other side has done so already.
     pub fn shutdown(&self, how: Shutdown) {
         let _ = match self {

@@ -22,8 +22,8 @@ use crate::edge::address::{Address, Listen};
 use crate::edge::limits::Limits;
 use crate::edge::tls::Tls;
 use crate::edge::{self, Bound, Edge, Immediate, OnFailure, TicketOffice};
-use crate::http::error::Error;
 use crate::http::request::Request;
+use crate::http::responder::Responder;
 use crate::http::response::Response;
 use crate::http::router::Router;
 
@@ -101,7 +101,7 @@ impl Server {
                 }
             }
         }
-        let (queue, lines) = edge::private_tiny_http()?;
+        let (queue, line) = edge::private_tiny_http()?;
         let shared = Arc::new(Shared {
             max_body: options.limits.body,
             reveal_causes: options.reveal_causes,
@@ -113,12 +113,13 @@ impl Server {
             limits: options.limits,
             tls: options.tls,
             self_check: options.self_check,
+            workers: options.workers,
             reveal_causes: options.reveal_causes,
         };
         let edge = Edge::start(
             edge_options,
             guarded,
-            lines,
+            line,
             Box::new(AtOnce(router)),
             on_failure,
         )?;
@@ -214,8 +215,8 @@ enum Source {
 struct AtOnce(Arc<Router<Handler>>);
 
 impl Immediate for AtOnce {
-    fn answer(&self, request: &Request) -> Option<Result<Response, Error>> {
-        dispatch_at_once(&self.0, request)
+    fn answer(&self, request: &Request, responder: &mut Responder) -> Option<Response> {
+        dispatch_at_once(&self.0, request, responder)
     }
 }
 

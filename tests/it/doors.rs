@@ -117,7 +117,7 @@ fn sockets_handed_over_are_served() {
         ("DATABASE_URL", database.as_str()),
         ("BETTER_AUTH_SECRET", SECRET),
         ("LISTEN_FDS", "2"),
-        // Whom the sockets are for is not known before they are taken.
+        // Where such a socket listens is not for the program to guess.
         ("ENVIRONMENT", "development"),
     ];
     let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_PID=$$; export LISTEN_PID";
