@@ -519,5 +519,11 @@ fn few_descriptors_are_lived_with() {
             .is_ok_and(|answer| answer.status == 200)
     };
     wait_until(healthy);
-    server.user("u1").task("after");
+    // The database's connections, too, may have been made in vain meanwhile.
+    let user = server.user("u1");
+    wait_until(|| {
+        user.post("/api/tasks", serde_json::json!({ "title": "after" }))
+            .status
+            == 201
+    });
 }
