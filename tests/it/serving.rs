@@ -107,6 +107,19 @@ fn a_unix_socket_serves_like_a_port() {
 }
 
 #[test]
+fn a_file_that_is_no_socket_is_not_removed_to_listen_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("notes.txt");
+    std::fs::write(&file, "dear to somebody").unwrap();
+    let listen = format!("unix:{}", file.display());
+    let environment = [("LISTEN", listen.as_str()), ("STARTUP_TIMEOUT", "0.1")];
+    let (status, log) = Process::start("postgresql://u@127.0.0.1:1/x", &environment).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("no socket") && log.contains(&listen), "{log}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear to somebody");
+}
+
+#[test]
 fn several_addresses_are_served_at_once() {
     let (one, two) = (free_address(), free_address());
     let listen = format!("{one},{two}");
