@@ -128,12 +128,13 @@ impl Store {
         }
     }
 
-    /// Connects once, checks the server, brings the schema up to date, and opens the pool.
+    /// Connects once, checks the server, brings the schema up to date, and opens the pool. Waits until `until` for another
+    /// instance's migrations.
     ///
     /// # Errors
     /// See [`migrations::OpenError`]; only some of them are worth another try.
-    pub fn open(&self) -> Result<migrations::Opened, migrations::OpenError> {
-        let opened = migrations::prepare(&self.settings)?;
+    pub fn open(&self, until: Instant) -> Result<migrations::Opened, migrations::OpenError> {
+        let opened = migrations::prepare(&self.settings, until)?;
         self.pool.get_or_init(|| Pool::open(&self.settings));
         Ok(opened)
     }

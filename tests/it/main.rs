@@ -11,5 +11,6 @@ mod errors;
 mod isolation;
 mod outages;
 mod serving;
+mod starting;
 mod support;
 mod tasks;

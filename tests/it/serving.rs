@@ -413,14 +413,15 @@ fn what_a_killed_server_acknowledged_is_there_exactly_once() {
     crate::outages::assert_exactly_once(&database, &acknowledged);
 }
 
-fn waiting_statements(database: &str) -> i64 {
+/// How many statements wait for a lock.
+pub fn waiting_statements(database: &str) -> i64 {
     let mut client = postgres::Client::connect(database, postgres::NoTls).unwrap();
     let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     client.query_one(count, &[]).unwrap().get(0)
 }
 
 #[track_caller]
-fn wait_until(mut holds: impl FnMut() -> bool) {
+pub fn wait_until(mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < until, "waited too long");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use todo_api::local_postgres::{LocalPostgres, Options};
 use todo_api::store::Store;
@@ -20,7 +21,11 @@ static SHARED: LazyLock<Cluster> = LazyLock::new(|| {
         &format!("CREATE DATABASE {TEMPLATE} ENCODING 'UTF8' TEMPLATE template0"),
     );
     let store = Store::new(settings(&cluster.url(TEMPLATE)));
-    store.open().map_err(|error| error.to_string()).unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    store
+        .open(until)
+        .map_err(|error| error.to_string())
+        .unwrap();
     drop(store);
     cluster
 });
