@@ -90,6 +90,23 @@ impl Cluster {
         file.lines().next().unwrap().parse().unwrap()
     }
 
+    /// Sends a signal to every process of it.
+    pub fn signal_all(&self, name: &str) {
+        let postmaster = self.pid();
+        // The postmaster first, so that no child is made meanwhile.
+        super::process::signal(postmaster, name);
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        for child in std::fs::read_to_string(children)
+            .unwrap()
+            .split_whitespace()
+        {
+            // One that has ended meanwhile needs none.
+            let _ = Command::new("kill")
+                .args([&format!("-{name}"), child])
+                .status();
+        }
+    }
+
     /// Stops it, orderly.
     pub fn stop(&mut self) {
         self.postgres.stop().unwrap();
