@@ -1,6 +1,6 @@
 //! `todo-api serve`: the server, from start to stop.
 
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -36,9 +36,9 @@ type Prepared = (Store, Option<LocalPostgres>);
 
 /// What the main thread waits for, from the start on.
 enum Event {
-    /// SIGTERM or SIGINT, by name.
+    /// SIGTERM, SIGINT or the end of the terminal, by the signal's name.
     Stop(&'static str),
-    /// SIGHUP.
+    /// SIGHUP where no terminal is.
     Reload,
     /// A private PostgreSQL runs, where one is needed, or does not start.
     Prepared(Box<Result<Prepared, Failure>>),
@@ -181,13 +181,19 @@ fn deaf() -> Failure {
 /// Turns signals into events. Whoever asks twice to stop is not kept waiting.
 fn take_signals(events: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // Whose terminal is closed is to end, and a private PostgreSQL with it. Asked now: later the terminal is gone.
+    let in_terminal = io::stdin().is_terminal();
     let forward = move || {
         let mut asked: Option<Instant> = None;
         for signal in signals.forever() {
             let name = match signal {
                 SIGHUP => {
                     // Nobody listens only when the process is about to end.
-                    let _ = events.send(Event::Reload);
+                    let _ = events.send(if in_terminal {
+                        Event::Stop("SIGHUP")
+                    } else {
+                        Event::Reload
+                    });
                     continue;
                 }
                 SIGINT => "SIGINT",
@@ -301,25 +307,64 @@ fn announce(config: &Config, opened: &Opened, addresses: &[String], private: boo
         private,
         addresses.iter().find(|address| address.starts_with("http")),
     ) {
-        println!(
-            "\ntodo-api is at {address}; its data lies in {data}. To try it, paste in another terminal:\n\n  \
-             export TOKEN=$({token} token --user me)\n  \
-             curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
-             curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n",
-            data = config.data_dir.display(),
-            token = this_program(config),
-        );
+        // Whoever has closed standard output does not want to read this.
+        let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
     }
+}
+
+/// Lines to paste into a shell.
+fn first_steps(config: &Config, address: &str) -> String {
+    let secret = match config.secret {
+        Some(_) => " (after setting BETTER_AUTH_SECRET there as it is set here)",
+        None => "",
+    };
+    format!(
+        "\ntodo-api is at {address}; its data lies in {data}. To try it, paste in another terminal{secret}:\n\n  \
+         export TOKEN=$({token} token --user me)\n  \
+         curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
+         curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n",
+        data = config.data_dir.display(),
+        token = this_program(config),
+    )
 }
 
 /// How this program is called from a shell in the same directory, with what a token depends on.
 fn this_program(config: &Config) -> String {
-    let program = std::env::args()
+    let program = std::env::args_os()
         .next()
-        .unwrap_or_else(|| "todo-api".to_owned());
+        .unwrap_or_else(|| "todo-api".into());
+    let program = shell_word(&program.to_string_lossy());
     if std::env::var_os("DATA_DIR").is_some() {
-        format!("DATA_DIR={} {program}", config.data_dir.display())
+        let data_dir = shell_word(&config.data_dir.to_string_lossy());
+        format!("DATA_DIR={data_dir} {program}")
     } else {
         program
+    }
+}
+
+/// A text as a shell reads it back, in quotes where it needs them.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_the_shell_where_they_need_it() {
+        for (text, word) in [
+            ("./data", "./data"),
+            ("my data", "'my data'"),
+            ("it's $HOME", r"'it'\''s $HOME'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 }

@@ -1,11 +1,17 @@
-//! A start that has to wait, and what ends it.
+//! A start: what it waits for, what it says, what ends it.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::support::Actor;
+use crate::support::app::SECRET;
 use crate::support::postgres::{empty_database, fresh_database, socket_file};
-use crate::support::process::Process;
+use crate::support::process::{Process, command, free_address, run, signal};
 use crate::support::proxy::Proxy;
 
 /// A server that starts while somebody else holds the lock on the migrations.
@@ -53,11 +59,16 @@ fn sigterm_and_sigint_end_a_start_that_waits_for_another_instances_migration() {
     }
 }
 
+/// A directory that goes away with the test, which PostgreSQL can enter as another user where the tests run as root.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    directory
+}
+
 #[test]
 fn sigterm_ends_a_start_that_makes_a_private_postgresql_and_leaves_none_behind() {
-    let directory = tempfile::tempdir().unwrap();
-    // PostgreSQL runs as another user where the tests run as root, and must get in.
-    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let directory = directory();
     let data = directory.path().join("data");
     let server = Process::with_private_postgres(&data, &[]);
     server.wait_for("making a private PostgreSQL");
@@ -126,4 +137,115 @@ fn a_second_sigterm_ends_the_server_at_once() {
     );
     assert!(began.elapsed() < Duration::from_secs(3));
     assert!(stuck.join().unwrap().is_err());
+}
+
+#[test]
+fn the_lines_it_prints_work_when_pasted_into_a_shell() {
+    let directory = directory();
+    let data = directory.path().join("it's my data");
+    let address = free_address();
+    let listen = address.to_string();
+    let mut child = command(&[("DATA_DIR", data.to_str().unwrap()), ("LISTEN", &listen)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut printed = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    while printed.matches("curl ").count() < 2 {
+        assert!(stdout.read_line(&mut printed).unwrap() > 0, "{printed}");
+    }
+    assert!(printed.contains(&format!("todo-api is at http://{listen}")));
+    assert!(!printed.contains("BETTER_AUTH_SECRET"), "{printed}");
+    let export = printed
+        .lines()
+        .find(|line| line.contains("export TOKEN="))
+        .unwrap();
+    let shell = Command::new("sh")
+        .args(["-c", &format!("{export}; echo \"$TOKEN\"")])
+        .output()
+        .unwrap();
+    let token = String::from_utf8(shell.stdout).unwrap();
+    let user = Actor::with_authorization(address, &format!("Bearer {}", token.trim_end()));
+    user.post("/api/tasks", json!({ "title": "Buy milk" }))
+        .expect(201);
+    signal(i32::try_from(child.id()).unwrap(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!data.join("postgres/postmaster.pid").exists());
+}
+
+#[test]
+fn the_lines_it_prints_say_which_secret_they_need() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let listen = free_address().to_string();
+    let environment = [
+        ("DATA_DIR", data.to_str().unwrap()),
+        ("LISTEN", &listen),
+        ("BETTER_AUTH_SECRET", SECRET),
+    ];
+    let mut child = command(&environment)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut printed = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    while !printed.contains("curl ") {
+        assert!(stdout.read_line(&mut printed).unwrap() > 0, "{printed}");
+    }
+    signal(i32::try_from(child.id()).unwrap(), "TERM");
+    child.wait().unwrap();
+    assert!(
+        printed.contains("after setting BETTER_AUTH_SECRET there") && !printed.contains(SECRET),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_closed_standard_output_does_not_end_the_server() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let listen = free_address().to_string();
+    let environment = [("DATA_DIR", data.to_str().unwrap()), ("LISTEN", &listen)];
+    let mut child = command(&environment)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
+    crate::serving::wait_until(|| ready().success());
+    // It writes its lines at that very moment.
+    thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it is gone");
+    signal(i32::try_from(child.id()).unwrap(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sighup_stops_a_server_in_a_terminal_and_no_other() {
+    let database = fresh_database();
+    let service = Process::serve(&database, &[]);
+    service.signal("HUP");
+    let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
+    rustix::pty::unlockpt(&terminal).unwrap();
+    let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap();
+    let stdin = std::fs::File::open(name.to_str().unwrap()).unwrap();
+    let listen = free_address().to_string();
+    let environment = [
+        ("DATABASE_URL", database.as_str()),
+        ("BETTER_AUTH_SECRET", SECRET),
+        ("LISTEN", &listen),
+    ];
+    let mut child = command(&environment)
+        .stdin(stdin)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
+    crate::serving::wait_until(|| ready().success());
+    signal(i32::try_from(child.id()).unwrap(), "HUP");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    service.anonymous().get("/health").expect(200);
 }
