@@ -4,7 +4,13 @@
 //! where `CI` is set.
 
 // Clippy spares tests these, but not the functions they share.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 use std::error::Error as _;
 use std::fs;

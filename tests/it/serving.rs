@@ -107,6 +107,19 @@ fn a_unix_socket_serves_like_a_port() {
 }
 
 #[test]
+fn a_file_that_is_no_socket_is_not_removed_to_listen_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("notes.txt");
+    std::fs::write(&file, "dear to somebody").unwrap();
+    let listen = format!("unix:{}", file.display());
+    let environment = [("LISTEN", listen.as_str()), ("STARTUP_TIMEOUT", "0.1")];
+    let (status, log) = Process::start("postgresql://u@127.0.0.1:1/x", &environment).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("no socket") && log.contains(&listen), "{log}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear to somebody");
+}
+
+#[test]
 fn several_addresses_are_served_at_once() {
     let (one, two) = (free_address(), free_address());
     let listen = format!("{one},{two}");
@@ -400,14 +413,15 @@ fn what_a_killed_server_acknowledged_is_there_exactly_once() {
     crate::outages::assert_exactly_once(&database, &acknowledged);
 }
 
-fn waiting_statements(database: &str) -> i64 {
+/// How many statements wait for a lock.
+pub fn waiting_statements(database: &str) -> i64 {
     let mut client = postgres::Client::connect(database, postgres::NoTls).unwrap();
     let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     client.query_one(count, &[]).unwrap().get(0)
 }
 
 #[track_caller]
-fn wait_until(mut holds: impl FnMut() -> bool) {
+pub fn wait_until(mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < until, "waited too long");
