@@ -209,8 +209,11 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
         Some(b"{\"title\":\"a private matter\"}"),
     )
     .expect(201);
+    // A line is written after its answer has left: another request's may come first unless it is waited for.
+    let mut log = server.wait_for("route=/api/tasks status=201");
     user.send("GET", "/api/other/tasks", &[("X-Request-ID", "r-2")], None)
         .expect(403);
+    log.push_str(&server.wait_for("route=/api/{user_id}/tasks status=403"));
     let forged = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
     let stranger =
         crate::support::Actor::with_authorization(server.address, &format!("Bearer {forged}"));
@@ -222,7 +225,7 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
             None,
         )
         .expect(401);
-    let log = server.wait_for("route=/api/tasks status=401");
+    log.push_str(&server.wait_for("route=/api/tasks status=401"));
     let line = |id: &str, what: &str| {
         let lines: Vec<&str> = log
             .lines()

@@ -51,17 +51,18 @@ impl Process {
     pub fn start(database: &str, environment: &[(&str, &str)]) -> Process {
         let mut all = vec![("DATABASE_URL", database), ("BETTER_AUTH_SECRET", SECRET)];
         all.extend_from_slice(environment);
-        Process::spawn(&all)
+        Process::listening(&all)
     }
 
     /// Starts a server that makes what it needs under this directory.
     pub fn with_private_postgres(data: &Path, environment: &[(&str, &str)]) -> Process {
         let mut all = vec![("DATA_DIR", data.to_str().unwrap())];
         all.extend_from_slice(environment);
-        Process::spawn(&all)
+        Process::listening(&all)
     }
 
-    fn spawn(environment: &[(&str, &str)]) -> Process {
+    /// Starts a server with this environment on a free address.
+    fn listening(environment: &[(&str, &str)]) -> Process {
         let address = free_address();
         let listen = address.to_string();
         let mut all = vec![("LISTEN", listen.as_str())];
@@ -131,13 +132,6 @@ impl Process {
             }
         }
         last.0
-    }
-
-    /// Threads it has.
-    pub fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.pid()))
-            .unwrap()
-            .count()
     }
 
     fn status(&self, field: &str) -> u64 {
