@@ -4,7 +4,13 @@
 //! where `CI` is set.
 
 // Clippy spares tests these, but not the functions they share.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 use std::error::Error as _;
 use std::fs;
@@ -840,45 +846,5 @@ fn a_frozen_postmaster_does_not_hold_the_attempt_to_connect() {
     for (took, error) in outcomes {
         assert!(error.contains("did not answer in time"), "{error}");
         assert!(took < Duration::from_millis(800), "{took:?}");
-    }
-}
-
-/// What the deadline costs, against a client of `postgres` as it comes:
-/// `cargo test --release --test database_link -- --ignored --nocapture cost`.
-#[test]
-#[ignore = "a measurement"]
-fn the_cost_of_deadlines() {
-    let Some(server) = server() else { return };
-    let bare = format!(
-        "postgresql://{USER}:{PASSWORD}@127.0.0.1:{}/postgres?sslmode=disable",
-        server.port
-    );
-    let mut ours = connect_to(&bare).unwrap();
-    let mut theirs = postgres::Client::connect(&bare, postgres::NoTls).unwrap();
-    let (theirs_one, ours_one) = (
-        theirs.prepare("SELECT 1").unwrap(),
-        ours.client.prepare("SELECT 1").unwrap(),
-    );
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    // Taken in turns, and the median, because machines have other things to do.
-    for _ in 0..30_000 {
-        let start = Instant::now();
-        theirs.query(&theirs_one, &[]).unwrap();
-        without.push(start.elapsed());
-        let start = Instant::now();
-        ours.deadline.set(start + Duration::from_secs(10));
-        ours.client.query(&ours_one, &[]).unwrap();
-        ours.deadline.clear();
-        with.push(start.elapsed());
-    }
-    for times in [&mut without, &mut with] {
-        times.sort();
-    }
-    for (name, part) in [("first decile", 10), ("median", 2)] {
-        println!(
-            "{name}: {:?} as it comes, {:?} with a deadline",
-            without[without.len() / part],
-            with[with.len() / part]
-        );
     }
 }

@@ -1,6 +1,7 @@
 //! The private PostgreSQL: what is left behind by crashes of all kinds, and who may come near it.
 
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::panic,
     reason = "clippy.toml allows them in tests, but not in the functions that tests share"

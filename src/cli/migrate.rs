@@ -1,5 +1,7 @@
 //! `todo-api migrate`: brings the database's schema up to date, and ends.
 
+use std::time::Instant;
+
 use super::{Failure, print, setup};
 use crate::config::Config;
 
@@ -11,7 +13,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     };
     let (store, private) = setup::store(&config)?;
     let opened = store
-        .open()
+        .open(Instant::now() + config.startup_timeout)
         .map_err(|error| Failure::Failed(error.to_string()))?;
     drop(store);
     drop(private);

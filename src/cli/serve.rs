@@ -1,8 +1,8 @@
 //! `todo-api serve`: the server, from start to stop.
 
-use std::io;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
 use crate::http::router::Router;
+use crate::local_postgres::LocalPostgres;
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
@@ -27,13 +28,23 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Descriptors beside connections: the pool's, listening sockets, log, event loops.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// What the server waits for while it serves.
+/// Signals that come closer together than this are one: timeout(1) sends its own to the process and then to its group.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
+
+/// A store that is not open yet, and the private PostgreSQL behind it where there is one.
+type Prepared = (Store, Option<LocalPostgres>);
+
+/// What the main thread waits for, from the start on.
 enum Event {
-    /// SIGTERM or SIGINT, by name.
+    /// SIGTERM, SIGINT or the end of the terminal, by the signal's name.
     Stop(&'static str),
-    /// SIGHUP.
+    /// SIGHUP where no terminal is.
     Reload,
-    /// It cannot go on.
+    /// A private PostgreSQL runs, where one is needed, or does not start.
+    Prepared(Box<Result<Prepared, Failure>>),
+    /// The database is there and has our tables, or never will.
+    Opened(Result<Opened, String>),
+    /// The server cannot go on.
     Failed(String),
 }
 
@@ -66,7 +77,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             .as_ref()
             .map(|secret| secret.expose()),
     );
-    let (store, private) = setup::store(config)?;
+    let Some((store, private)) = prepare(config, &events, &inbox)? else {
+        log::info!("stopped");
+        return Ok(());
+    };
     let app = Arc::new(App { store, verifier });
     let options = Options {
         listen: config.listen.clone(),
@@ -78,7 +92,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         self_check: config.self_check,
         reveal_causes: config.environment == Environment::Development,
     };
-    let on_failure = Box::new(move |reason| drop(events.send(Event::Failed(reason))));
+    let failures = events.clone();
+    let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));
     let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses: Vec<String> = server.addresses().map(ToString::to_string).collect();
@@ -88,14 +103,15 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         addresses.join(", ")
     );
 
-    let outcome =
-        open_store(&app.store, config.startup_timeout, &inbox).and_then(|opened| match opened {
-            Some(opened) => {
-                announce(config, &opened, &addresses, private.is_some());
-                wait_for_stop(&server, &inbox)
-            }
-            None => Ok(()),
-        });
+    let (opening, timeout) = (Arc::clone(&app), config.startup_timeout);
+    let outcome = in_background(events, move || {
+        Event::Opened(open_store(&opening.store, timeout))
+    })
+    .and_then(|()| {
+        wait_for_stop(&server, &inbox, |opened| {
+            announce(config, opened, &addresses, private.is_some());
+        })
+    });
     if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
         log::warn!(
             "some requests did not finish within {} s",
@@ -109,18 +125,90 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     outcome
 }
 
-/// Turns signals into events.
+/// Does what may take long on a thread of its own, so that signals are heard meanwhile, and tells what came of it.
+fn in_background(
+    events: Sender<Event>,
+    work: impl FnOnce() -> Event + Send + 'static,
+) -> Result<(), Failure> {
+    thread::Builder::new()
+        .name("start".to_owned())
+        // Where nobody listens any more, the process is about to end.
+        .spawn(move || drop(events.send(work())))
+        .map(drop)
+        .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))
+}
+
+/// Makes the store and starts the private PostgreSQL where one is needed, which takes seconds, or minutes where it has to recover.
+/// `None` when a signal asked to stop meanwhile.
+fn prepare(
+    config: &Config,
+    events: &Sender<Event>,
+    inbox: &Receiver<Event>,
+) -> Result<Option<Prepared>, Failure> {
+    let settings = config.clone();
+    in_background(events.clone(), move || {
+        Event::Prepared(Box::new(setup::store(&settings)))
+    })?;
+    let mut stop_by = None;
+    loop {
+        let event = match stop_by {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(by) => inbox.recv_timeout(Instant::saturating_duration_since(&by, Instant::now())),
+        };
+        match event {
+            Ok(Event::Prepared(prepared)) if stop_by.is_none() => return prepared.map(Some),
+            // What has started is dropped, and with it stopped.
+            Ok(Event::Prepared(_)) => return Ok(None),
+            Ok(Event::Stop(signal)) => {
+                log::info!("{signal} received: stopping PostgreSQL as soon as it has started");
+                stop_by = Some(Instant::now() + config.shutdown_timeout);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                log::warn!("the private PostgreSQL is left behind; the next start finds it");
+                return Ok(None);
+            }
+            Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),
+            Ok(Event::Reload | Event::Opened(_)) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(deaf()),
+        }
+    }
+}
+
+fn deaf() -> Failure {
+    Failure::Failed("signals are taken no more".to_owned())
+}
+
+/// Turns signals into events. Whoever asks twice to stop is not kept waiting.
 fn take_signals(events: Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // Whose terminal is closed is to end, and a private PostgreSQL with it. Asked now: later the terminal is gone.
+    let in_terminal = io::stdin().is_terminal();
     let forward = move || {
+        let mut asked: Option<Instant> = None;
         for signal in signals.forever() {
-            let event = match signal {
-                SIGHUP => Event::Reload,
-                SIGINT => Event::Stop("SIGINT"),
-                _ => Event::Stop("SIGTERM"),
+            let name = match signal {
+                SIGHUP => {
+                    // Nobody listens only when the process is about to end.
+                    let _ = events.send(if in_terminal {
+                        Event::Stop("SIGHUP")
+                    } else {
+                        Event::Reload
+                    });
+                    continue;
+                }
+                SIGINT => "SIGINT",
+                _ => "SIGTERM",
             };
-            if events.send(event).is_err() {
-                return;
+            match asked {
+                None => {
+                    asked = Some(Instant::now());
+                    let _ = events.send(Event::Stop(name));
+                }
+                Some(first) if first.elapsed() < ONE_SIGNAL => {}
+                Some(_) => {
+                    log::warn!("{name} received again: ending at once");
+                    std::process::exit(1);
+                }
             }
         }
     };
@@ -152,7 +240,12 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
-fn wait_for_stop(server: &Server, inbox: &Receiver<Event>) -> Result<(), Failure> {
+/// Waits for the end; tells of the database when it is there.
+fn wait_for_stop(
+    server: &Server,
+    inbox: &Receiver<Event>,
+    ready: impl Fn(&Opened),
+) -> Result<(), Failure> {
     loop {
         match inbox.recv() {
             Ok(Event::Stop(signal)) => {
@@ -160,41 +253,37 @@ fn wait_for_stop(server: &Server, inbox: &Receiver<Event>) -> Result<(), Failure
                 return Ok(());
             }
             Ok(Event::Reload) => server.reload(),
-            Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),
-            Err(_) => return Err(Failure::Failed("signals are taken no more".to_owned())),
+            Ok(Event::Opened(Ok(opened))) => ready(&opened),
+            Ok(Event::Opened(Err(reason)) | Event::Failed(reason)) => {
+                return Err(Failure::Failed(reason));
+            }
+            Ok(Event::Prepared(_)) => {}
+            Err(_) => return Err(deaf()),
         }
     }
 }
 
-/// Opens the store, trying again while the database is late. `None` when a signal asked to stop meanwhile.
-fn open_store(
-    store: &Store,
-    timeout: Duration,
-    inbox: &Receiver<Event>,
-) -> Result<Option<Opened>, Failure> {
+/// Opens the store, trying again while the database is late.
+fn open_store(store: &Store, timeout: Duration) -> Result<Opened, String> {
     let until = Instant::now() + timeout;
     loop {
-        let problem = match store.open() {
-            Ok(opened) => return Ok(Some(opened)),
-            Err(OpenError::Refused(problem)) => return Err(Failure::Failed(problem)),
+        let problem = match store.open(until) {
+            Ok(opened) => return Ok(opened),
+            Err(OpenError::Refused(problem)) => return Err(problem),
             Err(OpenError::Unreachable(problem)) => problem,
         };
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Failure::Failed(format!(
+            return Err(format!(
                 "the database could not be reached within {} s: {problem}; check DATABASE_URL, and that PostgreSQL runs and lets this machine in",
                 timeout.as_secs_f64()
-            )));
+            ));
         }
         log::warn!(
             "waiting for the database, {:.0} s more: {problem}",
             left.as_secs_f64()
         );
-        match inbox.recv_timeout(RETRY.min(left)) {
-            Ok(Event::Stop(_)) => return Ok(None),
-            Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),
-            Ok(Event::Reload) | Err(_) => {}
-        }
+        thread::sleep(RETRY.min(left));
     }
 }
 
@@ -218,25 +307,64 @@ fn announce(config: &Config, opened: &Opened, addresses: &[String], private: boo
         private,
         addresses.iter().find(|address| address.starts_with("http")),
     ) {
-        println!(
-            "\ntodo-api is at {address}; its data lies in {data}. To try it, paste in another terminal:\n\n  \
-             export TOKEN=$({token} token --user me)\n  \
-             curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
-             curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n",
-            data = config.data_dir.display(),
-            token = this_program(config),
-        );
+        // Whoever has closed standard output does not want to read this.
+        let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
     }
+}
+
+/// Lines to paste into a shell.
+fn first_steps(config: &Config, address: &str) -> String {
+    let secret = match config.secret {
+        Some(_) => " (after setting BETTER_AUTH_SECRET there as it is set here)",
+        None => "",
+    };
+    format!(
+        "\ntodo-api is at {address}; its data lies in {data}. To try it, paste in another terminal{secret}:\n\n  \
+         export TOKEN=$({token} token --user me)\n  \
+         curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
+         curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n",
+        data = config.data_dir.display(),
+        token = this_program(config),
+    )
 }
 
 /// How this program is called from a shell in the same directory, with what a token depends on.
 fn this_program(config: &Config) -> String {
-    let program = std::env::args()
+    let program = std::env::args_os()
         .next()
-        .unwrap_or_else(|| "todo-api".to_owned());
+        .unwrap_or_else(|| "todo-api".into());
+    let program = shell_word(&program.to_string_lossy());
     if std::env::var_os("DATA_DIR").is_some() {
-        format!("DATA_DIR={} {program}", config.data_dir.display())
+        let data_dir = shell_word(&config.data_dir.to_string_lossy());
+        format!("DATA_DIR={data_dir} {program}")
     } else {
         program
+    }
+}
+
+/// A text as a shell reads it back, in quotes where it needs them.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_the_shell_where_they_need_it() {
+        for (text, word) in [
+            ("./data", "./data"),
+            ("my data", "'my data'"),
+            ("it's $HOME", r"'it'\''s $HOME'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
     }
 }

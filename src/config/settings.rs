@@ -131,7 +131,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "WORKERS",
         "database on this machine: twice the cores, at least 4; else 10",
-        "Threads that answer requests",
+        "Threads that answer requests: so many for the edge, and as many again for each `direct:` address",
     ),
     plain(
         "MAX_BODY_BYTES",
@@ -203,7 +203,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "TLS_CERT_FILE",
         "none",
-        "PEM certificate chain; with it, TCP addresses speak TLS. Read again when it changes, and on SIGHUP",
+        "PEM certificate chain; with it, TCP addresses speak TLS. Read again when it changes, and on SIGHUP (which stops a server that runs in a terminal)",
     ),
     plain("TLS_KEY_FILE", "none", "PEM key of the certificate"),
     plain(

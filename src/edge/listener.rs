@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -147,21 +147,33 @@ fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
-    if path.exists() {
-        // Left behind by a crash, unless somebody answers there.
-        if UnixStream::connect(path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another program listens there",
-            ));
-        }
-        fs::remove_file(path)?;
-    }
+    remove_left_behind(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     fs::set_permissions(path, Permissions::from_mode(mode))?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// Removes the socket that a crash has left at `path`: one that nobody listens on any more. All else that may be there is
+/// somebody's.
+fn remove_left_behind(path: &Path) -> io::Result<()> {
+    let in_use = |problem| Err(io::Error::new(io::ErrorKind::AddrInUse, problem));
+    match fs::symlink_metadata(path) {
+        Ok(file) if !file.file_type().is_socket() => {
+            return in_use(
+                "there is something that is no socket; move it away, or name another path",
+            );
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => in_use("another program listens there"),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
 }
 
 /// A directory that only this user may enter, removed with all in it when it is dropped.

@@ -4,9 +4,11 @@
 //! several instances may start at once. A database that is newer than this program is refused.
 
 use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::connector::{self, Connection};
-use super::{Schema, Settings, describe};
+use super::{SILENCE, Schema, Settings, describe};
 
 mod embedded {
     refinery::embed_migrations!("sql");
@@ -14,6 +16,9 @@ mod embedded {
 
 /// Oldest PostgreSQL that serves us, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 130_000;
+
+/// Between two looks whether another instance has finished its migrations.
+const LOCK_RETRY: Duration = Duration::from_millis(200);
 
 /// Reads the schema's version; no row, or null, where no migration has been applied.
 pub(super) const CURRENT_VERSION: &str =
@@ -57,13 +62,18 @@ pub fn latest() -> i32 {
         .unwrap_or(0)
 }
 
-/// Checks the server and, where the settings say so, applies what is missing.
-pub(super) fn prepare(settings: &Settings) -> Result<Opened, OpenError> {
+/// Checks the server and, where the settings say so, applies what is missing. Until `until` it waits for other instances that
+/// are at it; its own migrations take as long as they take.
+pub(super) fn prepare(settings: &Settings, until: Instant) -> Result<Opened, OpenError> {
     let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
-    let mut connection = connector::connect(target, &settings.session)
+    let connection = connector::connect(target, &settings.session)
         .map_err(|error| OpenError::Unreachable(error.to_string()))?;
-    let server_version = check_server(&mut connection)?;
-    let version = current_version(&mut connection, &settings.schema)?;
+    let mut link = Link {
+        connection,
+        patience: settings.session.statement_timeout + SILENCE,
+    };
+    let server_version = check_server(&mut link)?;
+    let version = current_version(&mut link, &settings.schema)?;
     let latest = latest();
     let applied = match version {
         version if version > latest => {
@@ -72,7 +82,7 @@ pub(super) fn prepare(settings: &Settings) -> Result<Opened, OpenError> {
             )));
         }
         version if version == latest => Vec::new(),
-        _ if settings.migrate => migrate(&mut connection, &settings.schema)?,
+        _ if settings.migrate => migrate(&mut link, &settings.schema, until)?,
         version => {
             return Err(OpenError::Refused(format!(
                 "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
@@ -86,13 +96,32 @@ pub(super) fn prepare(settings: &Settings) -> Result<Opened, OpenError> {
     })
 }
 
-fn check_server(connection: &mut Connection) -> Result<String, OpenError> {
-    let row = connection
-        .client
-        .query_one(
-            "SELECT current_setting('server_version_num')::int, current_setting('server_version'), current_setting('server_encoding')",
-            &[],
-        )
+/// The connection that all of this goes over.
+struct Link {
+    connection: Connection,
+    /// How long an answer may take that needs no work.
+    patience: Duration,
+}
+
+impl Link {
+    /// Asks for what needs no work: a server that does not answer it in time has fallen silent.
+    fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut postgres::Client) -> Result<T, postgres::Error>,
+    ) -> Result<T, postgres::Error> {
+        self.connection.deadline.set(Instant::now() + self.patience);
+        let answer = question(&mut self.connection.client);
+        self.connection.deadline.clear();
+        answer
+    }
+}
+
+fn check_server(link: &mut Link) -> Result<String, OpenError> {
+    let question =
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                           current_setting('server_encoding')";
+    let row = link
+        .ask(|client| client.query_one(question, &[]))
         .map_err(unreachable)?;
     let number: i32 = row.try_get(0).map_err(unreachable)?;
     let version: String = row.try_get(1).map_err(unreachable)?;
@@ -111,33 +140,60 @@ fn check_server(connection: &mut Connection) -> Result<String, OpenError> {
 }
 
 /// The schema's version; 0 where nothing has been applied.
-fn current_version(connection: &mut Connection, schema: &Schema) -> Result<i32, OpenError> {
+fn current_version(link: &mut Link, schema: &Schema) -> Result<i32, OpenError> {
     let history = format!("{}.refinery_schema_history", schema.as_str());
-    let known: bool = connection
-        .client
-        .query_one("SELECT to_regclass($1) IS NOT NULL", &[&history])
+    let known: bool = link
+        .ask(|client| client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&history]))
         .and_then(|row| row.try_get(0))
         .map_err(unreachable)?;
     if !known {
         return Ok(0);
     }
-    let version: Option<i32> = connection
-        .client
-        .query_one(&CURRENT_VERSION.replace("{schema}", schema.as_str()), &[])
+    let question = CURRENT_VERSION.replace("{schema}", schema.as_str());
+    let version: Option<i32> = link
+        .ask(|client| client.query_one(&question, &[]))
         .and_then(|row| row.try_get(0))
-        .map_err(|error| OpenError::Refused(describe(&error)))?;
+        .map_err(unreachable)?;
     Ok(version.unwrap_or(0))
 }
 
-fn migrate(connection: &mut Connection, schema: &Schema) -> Result<Vec<String>, OpenError> {
+/// Waits for the lock on the schema's migrations, which goes with the connection. It is asked for again and again: who waits for
+/// it inside PostgreSQL cannot tell a long migration from a link that has fallen silent.
+fn take_lock(link: &mut Link, schema: &Schema, until: Instant) -> Result<(), OpenError> {
     let name = schema.as_str();
-    let client = &mut connection.client;
-    // A migration takes as long as it takes, and so does the instance that came first. The lock goes with the connection.
+    let question =
+        format!("SELECT pg_try_advisory_lock(hashtext('todo-api migrations'), hashtext('{name}'))");
+    let mut said = false;
+    loop {
+        let taken: bool = link
+            .ask(|client| client.query_one(&question, &[]))
+            .and_then(|row| row.try_get(0))
+            .map_err(unreachable)?;
+        if taken {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(OpenError::Refused(format!(
+                "another instance holds the lock on the migrations of schema {name}: let it finish, or give it more time with STARTUP_TIMEOUT"
+            )));
+        }
+        if !said {
+            log::info!("waiting for another instance to finish its migrations of schema {name}");
+            said = true;
+        }
+        thread::sleep(LOCK_RETRY);
+    }
+}
+
+fn migrate(link: &mut Link, schema: &Schema, until: Instant) -> Result<Vec<String>, OpenError> {
+    take_lock(link, schema, until)?;
+    let name = schema.as_str();
+    // No deadline from here on: a migration takes as long as it takes.
+    let client = &mut link.connection.client;
     client
-        .batch_execute(&format!(
-            "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
-             SELECT pg_advisory_lock(hashtext('todo-api migrations'), hashtext('{name}'))"
-        ))
+        .batch_execute(
+            "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0",
+        )
         .map_err(unreachable)?;
     // To be allowed to create a schema is more than is needed where it is there already.
     let exists: bool = client

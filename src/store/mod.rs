@@ -7,8 +7,8 @@
 //!
 //! Statements write `{schema}` for the schema the tables live in; it is put in when a statement is prepared.
 //! A statement runs once, in one round trip. A read whose connection turns out dead is sent again on a fresh one; a write
-//! only when PostgreSQL itself says that it ended the connection before the statement (SQLSTATE 57P01), else it is answered
-//! as unavailable, because it may have happened.
+//! only when PostgreSQL itself says that it ended the connection before the statement (SQLSTATE 57P01), or that it cannot run
+//! the statement on this connection, else it is answered as unavailable, because it may have happened.
 
 pub mod connector;
 pub mod migrations;
@@ -105,6 +105,9 @@ pub enum Readiness {
 /// How much longer than the server's own `statement_timeout` we wait before a link counts as silent.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// A connection younger than this that turns out read-only is not replaced: the next one would be, too.
+const READ_ONLY_AGE: Duration = Duration::from_secs(1);
+
 /// The tables, behind a pool of connections.
 pub struct Store {
     settings: Settings,
@@ -128,12 +131,13 @@ impl Store {
         }
     }
 
-    /// Connects once, checks the server, brings the schema up to date, and opens the pool.
+    /// Connects once, checks the server, brings the schema up to date, and opens the pool. Waits until `until` for another
+    /// instance's migrations.
     ///
     /// # Errors
     /// See [`migrations::OpenError`]; only some of them are worth another try.
-    pub fn open(&self) -> Result<migrations::Opened, migrations::OpenError> {
-        let opened = migrations::prepare(&self.settings)?;
+    pub fn open(&self, until: Instant) -> Result<migrations::Opened, migrations::OpenError> {
+        let opened = migrations::prepare(&self.settings, until)?;
         self.pool.get_or_init(|| Pool::open(&self.settings));
         Ok(opened)
     }
@@ -169,7 +173,8 @@ impl Store {
             let mut client = pool
                 .get(self.settings.pool_timeout)
                 .map_err(Error::Unavailable)?;
-            client.set_deadline(Instant::now() + self.settings.session.statement_timeout + SILENCE);
+            let sent = Instant::now();
+            client.set_deadline(sent + self.settings.session.statement_timeout + SILENCE);
             let result = operation(&mut client);
             client.clear_deadline();
             let error = match result {
@@ -177,12 +182,15 @@ impl Store {
                 Err(error) => error,
             };
             let lost = is_lost(&error, &client);
-            if lost {
-                pool.suspect_all();
-                if !sent_before && may_send_again(effect, &error) {
-                    sent_before = true;
-                    continue;
-                }
+            let outdated = is_outdated(&error, &client);
+            if is_silence(&error) {
+                pool.note_silence(&client, sent, &describe(&error));
+            } else if lost || outdated {
+                pool.suspect_all_like(&client);
+            }
+            if !sent_before && (outdated || (lost && may_send_again(effect, &error))) {
+                sent_before = true;
+                continue;
             }
             return Err(classify(&error, lost));
         }
@@ -197,6 +205,28 @@ fn is_lost(error: &postgres::Error, client: &Client) -> bool {
         || error.code().is_some_and(|code| code.code().starts_with("57P") || code.code().starts_with("08"))
 }
 
+/// Whether PostgreSQL refused to run the statement for something that a new connection may not have.
+fn is_outdated(error: &postgres::Error, client: &Client) -> bool {
+    let Some(db) = error.as_db_error() else {
+        return false;
+    };
+    match *db.code() {
+        // "cached plan must not change result type": a migration, run by a newer instance, has changed a table under us. The
+        // text may be translated; the name of the function that says it is not.
+        SqlState::FEATURE_NOT_SUPPORTED => db.routine() == Some("RevalidateCachedQuery"),
+        // The prepared statement is gone: somebody between us and PostgreSQL has tidied up.
+        SqlState::INVALID_SQL_STATEMENT_NAME => true,
+        // After a failover behind a proxy the connection leads to what is now a replica. Where a new connection leads there as
+        // well, it is not for every write to have all of them made anew.
+        SqlState::READ_ONLY_SQL_TRANSACTION => client.age() >= READ_ONLY_AGE,
+        _ => false,
+    }
+}
+
+fn is_silence(error: &postgres::Error) -> bool {
+    io_kind(error) == Some(std::io::ErrorKind::TimedOut)
+}
+
 fn io_kind(error: &postgres::Error) -> Option<std::io::ErrorKind> {
     std::error::Error::source(error)?
         .downcast_ref::<std::io::Error>()
@@ -204,10 +234,9 @@ fn io_kind(error: &postgres::Error) -> Option<std::io::ErrorKind> {
 }
 
 fn may_send_again(effect: Effect, error: &postgres::Error) -> bool {
-    let silent = io_kind(error) == Some(std::io::ErrorKind::TimedOut);
     match effect {
         // After a silence there is no time left for a second try.
-        Effect::Read => !silent,
+        Effect::Read => !is_silence(error),
         Effect::Write => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
     }
 }
@@ -221,7 +250,7 @@ fn classify(error: &postgres::Error, lost: bool) -> Error {
                 | SqlState::LOCK_NOT_AVAILABLE
                 | SqlState::T_R_SERIALIZATION_FAILURE
                 | SqlState::T_R_DEADLOCK_DETECTED
-                // After a failover we may still talk to what is now a replica.
+                // See `is_outdated`.
                 | SqlState::READ_ONLY_SQL_TRANSACTION
         ) || code.code().starts_with("53") // insufficient resources
     });

@@ -5,10 +5,12 @@
 //! ping before use: it would cost a round trip on every request.
 //!
 //! When a connection cannot be made, the next attempt is a second away, and until one succeeds whoever finds the pool
-//! empty is told so at once.
+//! empty is told so at once. When PostgreSQL falls silent, nobody waits for one of the connections that are in use, either: they
+//! are not coming back.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +38,7 @@ pub struct Client {
     schema: Schema,
     statements: HashMap<&'static str, Statement>,
     generation: u64,
+    made: Instant,
     used: Instant,
 }
 
@@ -59,6 +62,11 @@ impl Client {
     /// Sets the moment by which the server must have answered.
     pub fn set_deadline(&self, at: Instant) {
         self.connection.deadline.set(at);
+    }
+
+    /// How long ago it was opened.
+    pub fn age(&self) -> Duration {
+        self.made.elapsed()
     }
 
     /// Takes the deadline away again.
@@ -112,19 +120,17 @@ impl Pool {
         Pool { pool, link }
     }
 
-    /// A connection, waiting up to `timeout` for one; not at all when there is none and none can be made.
+    /// A connection, waiting up to `timeout` for one; not at all when none is there and none can be expected.
     ///
     /// # Errors
     /// A sentence for the log.
     pub fn get(&self, timeout: Duration) -> Result<PooledConnection<Manager>, String> {
-        if let Some(client) = self.pool.try_get() {
-            return Ok(client);
-        }
         let until = Instant::now() + timeout;
         loop {
-            if self.pool.state().connections == 0
-                && let Some(cause) = self.link.outage()
-            {
+            if let Some(client) = self.pool.try_get() {
+                return Ok(client);
+            }
+            if let Some(cause) = self.link.outage(self.pool.state().connections) {
                 return Err(cause);
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -140,9 +146,21 @@ impl Pool {
         }
     }
 
-    /// Has every connection that is open now replaced before it is used again.
-    pub fn suspect_all(&self) {
-        self.link.generation.fetch_add(1, Ordering::Relaxed);
+    /// Has this connection and all of its age replaced before they are used again.
+    pub fn suspect_all_like(&self, client: &Client) {
+        // Once for all who find out at the same time, so that the connections made since are not suspect, too.
+        let _ = self.link.generation.compare_exchange(
+            client.generation,
+            client.generation + 1,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Notes that PostgreSQL did not answer in time what was sent on this connection at `sent`.
+    pub fn note_silence(&self, client: &Client, sent: Instant, cause: &str) {
+        self.suspect_all_like(client);
+        self.link.note_silence(sent, cause);
     }
 }
 
@@ -161,20 +179,24 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Client, LinkError> {
         let generation = self.link.generation.load(Ordering::Relaxed);
         let connection = self.link.attempt(|| {
-            connector::connect(&self.target, &self.session).map_err(|error| error.to_string())
+            connector::connect(&self.target, &self.session).map_err(|error| Refusal {
+                answered: error.code().is_some(),
+                cause: error.to_string(),
+            })
         })?;
         Ok(Client {
             connection,
             schema: self.schema.clone(),
             statements: HashMap::new(),
             generation,
+            made: Instant::now(),
             used: Instant::now(),
         })
     }
 
     /// Whether nothing speaks against a connection. Asks the server nothing.
     fn is_valid(&self, client: &mut Client) -> Result<(), LinkError> {
-        if client.generation != self.link.generation.load(Ordering::Relaxed) {
+        if self.link.suspects(client) {
             return Err(LinkError(
                 "another connection of its age was lost".to_owned(),
             ));
@@ -191,7 +213,7 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, client: &mut Client) -> bool {
-        client.is_closed()
+        client.is_closed() || self.link.suspects(client)
     }
 }
 
@@ -220,69 +242,128 @@ impl HandleError<LinkError> for Quiet {
 struct Link {
     /// Goes up when a connection turns out dead; connections of an older generation are suspect.
     generation: AtomicU64,
-    outage: Mutex<Option<Outage>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    outage: Option<Outage>,
+    /// When a connection was made last.
+    connected: Option<Instant>,
 }
 
 struct Outage {
     began: Instant,
     cause: String,
-    /// When the last attempt ended; `None` while one is under way.
-    tried: Option<Instant>,
+    /// PostgreSQL answers, but lets nobody else in. The connections that are open may serve on.
+    answered: bool,
+    /// No attempt is made before that.
+    next_attempt: Instant,
+    /// Whether an attempt is under way.
+    trying: bool,
     mentioned: Instant,
 }
 
+/// Why an attempt to connect failed.
+struct Refusal {
+    cause: String,
+    /// Whether it was PostgreSQL that refused.
+    answered: bool,
+}
+
 impl Link {
-    /// Why connections cannot be made at present, if they cannot.
-    fn outage(&self) -> Option<String> {
-        self.lock().as_ref().map(|outage| outage.cause.clone())
+    fn suspects(&self, client: &Client) -> bool {
+        client.generation != self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Why there is no point in waiting for a connection, if there is none; `open` of them are open, all in use.
+    fn outage(&self, open: u32) -> Option<String> {
+        self.lock()
+            .outage
+            .as_ref()
+            .filter(|outage| open == 0 || !outage.answered)
+            .map(|outage| outage.cause.clone())
+    }
+
+    /// An outage begins: what was sent at `sent` was not answered. Unless a connection could be made since.
+    fn note_silence(&self, sent: Instant, cause: &str) {
+        let mut state = self.lock();
+        if state.outage.is_none() && state.connected.is_none_or(|connected| connected <= sent) {
+            log::warn!("the database has fallen silent: {cause}; trying to connect anew");
+            state.outage = Some(Outage::new(cause.to_owned(), false, Instant::now()));
+        }
     }
 
     /// Tries to connect, but during an outage only once a second and on one thread at a time.
-    fn attempt<T>(&self, connect: impl FnOnce() -> Result<T, String>) -> Result<T, LinkError> {
-        if let Some(outage) = self.lock().as_mut() {
-            match outage.tried {
-                Some(tried) if tried.elapsed() >= RETRY => outage.tried = None,
-                _ => return Err(LinkError(outage.cause.clone())),
+    fn attempt<T>(&self, connect: impl FnOnce() -> Result<T, Refusal>) -> Result<T, LinkError> {
+        let probing = match self.lock().outage.as_mut() {
+            Some(outage) if outage.trying || Instant::now() < outage.next_attempt => {
+                return Err(LinkError(outage.cause.clone()));
             }
-        }
-        let result = connect();
+            Some(outage) => {
+                outage.trying = true;
+                true
+            }
+            None => false,
+        };
+        // The pool would count a connection whose making panicked for ever, and nobody would try again.
+        let result = catch_unwind(AssertUnwindSafe(connect)).unwrap_or_else(|_| {
+            Err(Refusal {
+                cause: "connecting panicked".to_owned(),
+                answered: false,
+            })
+        });
         let now = Instant::now();
         let mut state = self.lock();
-        match (result, state.as_mut()) {
-            (Ok(made), None) => Ok(made),
-            (Ok(made), Some(outage)) => {
-                log::info!(
-                    "the database is back after {:.1} s",
-                    outage.began.elapsed().as_secs_f64()
-                );
-                *state = None;
-                Ok(made)
+        let refusal = match result {
+            Ok(made) => {
+                state.connected = Some(now);
+                if let Some(outage) = state.outage.take() {
+                    log::info!(
+                        "the database is back after {:.1} s",
+                        outage.began.elapsed().as_secs_f64()
+                    );
+                }
+                return Ok(made);
             }
-            (Err(cause), None) => {
+            Err(refusal) => refusal,
+        };
+        let Refusal { cause, answered } = refusal;
+        match &mut state.outage {
+            None => {
                 log::warn!("the database cannot be reached: {cause}; trying again every second");
-                *state = Some(Outage {
-                    began: now,
-                    cause: cause.clone(),
-                    tried: Some(now),
-                    mentioned: now,
-                });
-                Err(LinkError(cause))
+                state.outage = Some(Outage::new(cause.clone(), answered, now + RETRY));
             }
-            (Err(cause), Some(outage)) => {
+            Some(outage) => {
                 if outage.mentioned.elapsed() >= REMINDER {
                     log::warn!("the database still cannot be reached: {cause}");
                     outage.mentioned = now;
                 }
-                outage.tried = Some(now);
                 outage.cause.clone_from(&cause);
-                Err(LinkError(cause))
+                outage.answered = answered;
+                outage.next_attempt = now + RETRY;
+                outage.trying &= !probing;
             }
         }
+        Err(LinkError(cause))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Outage>> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that is done under this lock can leave it half done.
-        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outage {
+    fn new(cause: String, answered: bool, next_attempt: Instant) -> Outage {
+        Outage {
+            began: Instant::now(),
+            cause,
+            answered,
+            next_attempt,
+            trying: false,
+            mentioned: Instant::now(),
+        }
     }
 }
 
@@ -290,16 +371,52 @@ impl Link {
 mod tests {
     use super::*;
 
+    fn refuse(answered: bool) -> Result<(), Refusal> {
+        Err(Refusal {
+            cause: "refused".to_owned(),
+            answered,
+        })
+    }
+
     #[test]
     fn an_outage_is_probed_once_a_second() {
         let link = Link::default();
-        let refuse = || Err::<(), _>("refused".to_owned());
-        assert!(link.outage().is_none());
-        assert!(link.attempt(refuse).is_err());
-        assert_eq!(link.outage().as_deref(), Some("refused"));
+        assert!(link.outage(0).is_none());
+        assert!(link.attempt(|| refuse(false)).is_err());
+        assert_eq!(link.outage(1).as_deref(), Some("refused"));
         assert!(link.attempt(|| Ok(())).is_err(), "too early to try again");
         std::thread::sleep(RETRY);
         assert!(link.attempt(|| Ok(())).is_ok());
-        assert!(link.outage().is_none());
+        assert!(link.outage(0).is_none());
+    }
+
+    #[test]
+    fn a_server_that_lets_nobody_else_in_may_serve_those_it_has() {
+        let link = Link::default();
+        assert!(link.attempt(|| refuse(true)).is_err());
+        assert!(link.outage(1).is_none() && link.outage(0).is_some());
+    }
+
+    #[test]
+    fn a_silence_is_an_outage_until_the_next_connection() {
+        let link = Link::default();
+        let sent = Instant::now();
+        link.note_silence(sent, "silent");
+        assert!(link.outage(1).is_some());
+        assert!(link.attempt(|| Ok(())).is_ok(), "it is tried at once");
+        assert!(link.outage(1).is_none());
+        link.note_silence(sent, "silent");
+        assert!(link.outage(1).is_none(), "that is older news");
+    }
+
+    #[test]
+    fn an_attempt_that_panics_is_one_that_failed() {
+        let link = Link::default();
+        let panics = || -> Result<(), Refusal> { panic!("in connect") };
+        assert!(link.attempt(panics).is_err());
+        std::thread::sleep(RETRY);
+        assert!(link.attempt(panics).is_err());
+        std::thread::sleep(RETRY);
+        assert!(link.attempt(|| Ok(())).is_ok(), "none is under way");
     }
 }

@@ -1,7 +1,13 @@
 //! Tests through the front door: real HTTP to a real PostgreSQL. Each has a server and a database of its own.
 
 // The lints against panics are for the program; a test says what it expects by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod authentication;
 mod bounds;
@@ -17,5 +23,6 @@ mod isolation;
 mod outages;
 mod pipelining;
 mod serving;
+mod starting;
 mod support;
 mod tasks;

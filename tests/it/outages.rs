@@ -47,6 +47,15 @@ fn write_while(user: &Actor, writers: usize, action: impl FnOnce()) -> HashSet<S
     acknowledged.into_inner().unwrap()
 }
 
+/// Says that it is done when it is dropped.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// As [`write_while`], for a server that `kill` ends.
 pub fn write_until_dead(server: &Process, writers: usize, kill: impl FnOnce()) -> HashSet<String> {
     write_while(&server.user("writer"), writers, kill)
@@ -257,6 +266,134 @@ fn a_link_that_falls_silent_is_answered_in_time_and_heals() {
         .unwrap()
         .get(0);
     assert!(never <= 1);
+}
+
+#[test]
+fn a_postgresql_that_hangs_under_load_is_answered_in_time_and_heals() {
+    let cluster = Cluster::start(true);
+    let database = cluster.url("todo");
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    let (began, refusals) = (Instant::now(), Mutex::new(Vec::new()));
+    let done = AtomicBool::new(false);
+    let acknowledged = Mutex::new(HashSet::new());
+    let stopped = thread::scope(|scope| {
+        for writer in 0..16 {
+            let (user, refusals, done, acknowledged) =
+                (app.user("u1"), &refusals, &done, &acknowledged);
+            scope.spawn(move || {
+                for number in 0.. {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let (sent, title) = (Instant::now(), format!("{writer}-{number}"));
+                    let answer = user.post("/api/tasks", json!({ "title": title }));
+                    if answer.status == 201 {
+                        acknowledged.lock().unwrap().insert(title);
+                    } else {
+                        answer.expect_error(503, "SERVICE_UNAVAILABLE");
+                        refusals
+                            .lock()
+                            .unwrap()
+                            .push((sent - began, sent.elapsed()));
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                }
+            });
+        }
+        // However this ends, the writers end with it.
+        let _done = Done(&done);
+        thread::sleep(Duration::from_millis(500));
+        cluster.signal_all("STOP");
+        let stopped = began.elapsed();
+        thread::sleep(Duration::from_secs(9));
+        cluster.signal_all("CONT");
+        let user = app.user("u1");
+        let until = Instant::now() + Duration::from_secs(8);
+        while user.get("/api/tasks").status != 200 {
+            assert!(Instant::now() < until, "it never healed");
+            thread::sleep(Duration::from_millis(50));
+        }
+        thread::sleep(Duration::from_millis(1500));
+        for number in 0..20 {
+            user.task(&format!("after {number}"));
+        }
+        stopped
+    });
+    let refusals = refusals.into_inner().unwrap();
+    assert!(refusals.len() > 100, "{}", refusals.len());
+    let slowest = refusals.iter().map(|(_, took)| took).max().unwrap();
+    assert!(*slowest < Duration::from_secs(5), "{slowest:?}");
+    // What comes once the silence is known does not wait for it again.
+    let known = stopped + Duration::from_secs(4);
+    let late = refusals.iter().filter(|(sent, _)| *sent > known);
+    let slowest = late.map(|(_, took)| took).max().unwrap();
+    assert!(*slowest < Duration::from_millis(500), "{slowest:?}");
+    assert_exactly_once(&database, &acknowledged.into_inner().unwrap());
+}
+
+#[test]
+fn connections_that_turned_read_only_are_replaced() {
+    let database = fresh_database();
+    let (head, rest) = database.rsplit_once('/').unwrap();
+    let name = rest.split('?').next().unwrap();
+    let other = format!("{head}/todo{}", &rest[name.len()..]);
+    let read_only = |on| {
+        let setting = format!("ALTER DATABASE {name} SET default_transaction_read_only = {on}");
+        postgres::sql(&other, &setting);
+    };
+    // As after a failover behind a proxy: connections that are open lead to what is now a replica, new ones do not.
+    read_only("on");
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    let user = app.user("u1");
+    user.post("/api/tasks", json!({ "title": "t" }))
+        .expect_error(503, "SERVICE_UNAVAILABLE");
+    user.get("/api/tasks").expect(200);
+    read_only("off");
+    thread::sleep(Duration::from_millis(1100));
+    for _ in 0..12 {
+        user.task("the first one after that finds it out and is sent again");
+    }
+}
+
+#[test]
+fn a_statement_whose_result_changed_its_type_is_prepared_anew() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let path = format!("/api/tasks/{}", user.task("t")["id"].as_str().unwrap());
+    for _ in 0..8 {
+        user.get(&path).expect(200);
+    }
+    // What a later migration, run by a newer instance, may do under this one.
+    app.sql()
+        .batch_execute("ALTER TABLE todo.tasks ALTER COLUMN title TYPE varchar(200)")
+        .unwrap();
+    for _ in 0..8 {
+        user.get(&path).expect(200);
+        user.put(&path, json!({ "title": "u" })).expect(200);
+    }
+}
+
+#[test]
+fn a_statement_that_is_no_longer_prepared_is_prepared_anew() {
+    // Each write makes its connection forget what was prepared on it, as a pooler does that tidies up.
+    let app = TestApp::on(
+        &fresh_database(),
+        |settings| settings.pool_size = 1,
+        Vec::new(),
+    );
+    let user = app.user("u1");
+    user.task("t");
+    app.sql()
+        .batch_execute(
+            "CREATE FUNCTION todo.forget() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN EXECUTE 'DEALLOCATE ALL'; RETURN NULL; END $$;
+             CREATE TRIGGER forget AFTER INSERT ON todo.tasks EXECUTE FUNCTION todo.forget()",
+        )
+        .unwrap();
+    for _ in 0..5 {
+        user.task("t");
+        user.get("/api/tasks").expect(200);
+    }
 }
 
 #[test]

@@ -107,6 +107,19 @@ fn a_unix_socket_serves_like_a_port() {
 }
 
 #[test]
+fn a_file_that_is_no_socket_is_not_removed_to_listen_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("notes.txt");
+    std::fs::write(&file, "dear to somebody").unwrap();
+    let listen = format!("unix:{}", file.display());
+    let environment = [("LISTEN", listen.as_str()), ("STARTUP_TIMEOUT", "0.1")];
+    let (status, log) = Process::start("postgresql://u@127.0.0.1:1/x", &environment).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("no socket") && log.contains(&listen), "{log}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear to somebody");
+}
+
+#[test]
 fn several_addresses_are_served_at_once() {
     let (one, two) = (free_address(), free_address());
     let listen = format!("{one},{two}");
@@ -196,8 +209,11 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
         Some(b"{\"title\":\"a private matter\"}"),
     )
     .expect(201);
+    // A line is written after its answer has left: another request's may come first unless it is waited for.
+    let mut log = server.wait_for("route=/api/tasks status=201");
     user.send("GET", "/api/other/tasks", &[("X-Request-ID", "r-2")], None)
         .expect(403);
+    log.push_str(&server.wait_for("route=/api/{user_id}/tasks status=403"));
     let forged = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
     let stranger =
         crate::support::Actor::with_authorization(server.address, &format!("Bearer {forged}"));
@@ -209,7 +225,7 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
             None,
         )
         .expect(401);
-    let log = server.wait_for("route=/api/tasks status=401");
+    log.push_str(&server.wait_for("route=/api/tasks status=401"));
     let line = |id: &str, what: &str| {
         let lines: Vec<&str> = log
             .lines()
@@ -400,14 +416,15 @@ fn what_a_killed_server_acknowledged_is_there_exactly_once() {
     crate::outages::assert_exactly_once(&database, &acknowledged);
 }
 
-fn waiting_statements(database: &str) -> i64 {
+/// How many statements wait for a lock.
+pub fn waiting_statements(database: &str) -> i64 {
     let mut client = postgres::Client::connect(database, postgres::NoTls).unwrap();
     let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     client.query_one(count, &[]).unwrap().get(0)
 }
 
 #[track_caller]
-fn wait_until(mut holds: impl FnMut() -> bool) {
+pub fn wait_until(mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < until, "waited too long");

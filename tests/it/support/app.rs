@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
@@ -42,7 +42,7 @@ impl TestApp {
         let app = TestApp::not_open(database, adjust, more);
         app.1
             .store
-            .open()
+            .open(Instant::now() + Duration::from_secs(20))
             .map_err(|error| error.to_string())
             .unwrap();
         app.0

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use todo_api::local_postgres::{LocalPostgres, Options};
 use todo_api::store::Store;
@@ -20,7 +21,11 @@ static SHARED: LazyLock<Cluster> = LazyLock::new(|| {
         &format!("CREATE DATABASE {TEMPLATE} ENCODING 'UTF8' TEMPLATE template0"),
     );
     let store = Store::new(settings(&cluster.url(TEMPLATE)));
-    store.open().map_err(|error| error.to_string()).unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    store
+        .open(until)
+        .map_err(|error| error.to_string())
+        .unwrap();
     drop(store);
     cluster
 });
@@ -83,6 +88,23 @@ impl Cluster {
     pub fn pid(&self) -> i32 {
         let file = std::fs::read_to_string(self.directory.join("postgres/postmaster.pid")).unwrap();
         file.lines().next().unwrap().parse().unwrap()
+    }
+
+    /// Sends a signal to every process of it.
+    pub fn signal_all(&self, name: &str) {
+        let postmaster = self.pid();
+        // The postmaster first, so that no child is made meanwhile.
+        super::process::signal(postmaster, name);
+        let children = format!("/proc/{postmaster}/task/{postmaster}/children");
+        for child in std::fs::read_to_string(children)
+            .unwrap()
+            .split_whitespace()
+        {
+            // One that has ended meanwhile needs none.
+            let _ = Command::new("kill")
+                .args([&format!("-{name}"), child])
+                .status();
+        }
     }
 
     /// Stops it, orderly.

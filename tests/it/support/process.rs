@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -48,13 +49,23 @@ impl Process {
 
     /// Starts a server on this database.
     pub fn start(database: &str, environment: &[(&str, &str)]) -> Process {
+        let mut all = vec![("DATABASE_URL", database), ("BETTER_AUTH_SECRET", SECRET)];
+        all.extend_from_slice(environment);
+        Process::listening(&all)
+    }
+
+    /// Starts a server that makes what it needs under this directory.
+    pub fn with_private_postgres(data: &Path, environment: &[(&str, &str)]) -> Process {
+        let mut all = vec![("DATA_DIR", data.to_str().unwrap())];
+        all.extend_from_slice(environment);
+        Process::listening(&all)
+    }
+
+    /// Starts a server with this environment on a free address.
+    fn listening(environment: &[(&str, &str)]) -> Process {
         let address = free_address();
         let listen = address.to_string();
-        let mut all = vec![
-            ("DATABASE_URL", database),
-            ("BETTER_AUTH_SECRET", SECRET),
-            ("LISTEN", &listen),
-        ];
+        let mut all = vec![("LISTEN", listen.as_str())];
         all.extend_from_slice(environment);
         let mut command = command(&all);
         command.stdout(Stdio::null());
@@ -121,13 +132,6 @@ impl Process {
             }
         }
         last.0
-    }
-
-    /// Threads it has.
-    pub fn threads(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/task", self.pid()))
-            .unwrap()
-            .count()
     }
 
     fn status(&self, field: &str) -> u64 {

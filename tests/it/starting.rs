@@ -1,0 +1,251 @@
+//! A start: what it waits for, what it says, what ends it.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::Actor;
+use crate::support::app::SECRET;
+use crate::support::postgres::{empty_database, fresh_database, socket_file};
+use crate::support::process::{Process, command, free_address, run, signal};
+use crate::support::proxy::Proxy;
+
+/// A server that starts while somebody else holds the lock on the migrations.
+fn behind_a_migration(startup_timeout: &str) -> (postgres::Client, Process) {
+    let database = empty_database();
+    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    other
+        .batch_execute("SELECT pg_advisory_lock(hashtext('todo-api migrations'), hashtext('todo'))")
+        .unwrap();
+    let server = Process::start(&database, &[("STARTUP_TIMEOUT", startup_timeout)]);
+    server.wait_for("waiting for another instance to finish its migrations");
+    (other, server)
+}
+
+#[test]
+fn a_start_waits_for_another_instances_migration() {
+    let (other, server) = behind_a_migration("60");
+    server.anonymous().get("/health").expect(200);
+    drop(other);
+    server.wait_for("ready: ");
+    server.user("u1").task("t");
+}
+
+#[test]
+fn a_start_does_not_wait_for_another_instances_migration_for_ever() {
+    let (_other, server) = behind_a_migration("1");
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("another instance holds the lock") && log.contains("STARTUP_TIMEOUT"),
+        "{log}"
+    );
+}
+
+#[test]
+fn sigterm_and_sigint_end_a_start_that_waits_for_another_instances_migration() {
+    for name in ["TERM", "INT"] {
+        let (_other, server) = behind_a_migration("60");
+        let began = Instant::now();
+        server.signal(name);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.ends_with("stopped"), "{log}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{log}");
+    }
+}
+
+/// A directory that goes away with the test, which PostgreSQL can enter as another user where the tests run as root.
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    directory
+}
+
+#[test]
+fn sigterm_ends_a_start_that_makes_a_private_postgresql_and_leaves_none_behind() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Process::with_private_postgres(&data, &[]);
+    server.wait_for("making a private PostgreSQL");
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(
+        log.contains("as soon as it has started") && log.ends_with("stopped"),
+        "{log}"
+    );
+    assert!(!data.join("postgres/postmaster.pid").exists());
+}
+
+#[test]
+fn a_link_that_falls_silent_during_the_start_is_tried_again() {
+    let database = fresh_database();
+    let proxy = Proxy::to(&socket_file());
+    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    let mut lock = other.transaction().unwrap();
+    // Behind this lock the question for the schema's version is under way for as long as we like.
+    lock.batch_execute("LOCK TABLE todo.refinery_schema_history IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let settings = [
+        ("DB_STATEMENT_TIMEOUT", "1"),
+        ("DB_LOCK_TIMEOUT", "1"),
+        ("STARTUP_TIMEOUT", "60"),
+    ];
+    let server = Process::start(&proxy.url(&database), &settings);
+    crate::serving::wait_until(|| crate::serving::waiting_statements(&database) > 0);
+    proxy.fall_silent();
+    let log = server.wait_for("waiting for the database");
+    assert!(log.contains("did not answer in time"), "{log}");
+    lock.rollback().unwrap();
+    proxy.cut();
+    proxy.speak();
+    server.wait_for("ready: ");
+}
+
+#[test]
+fn a_second_sigterm_ends_the_server_at_once() {
+    let database = fresh_database();
+    let settings = [
+        ("SHUTDOWN_TIMEOUT", "60"),
+        ("DB_LOCK_TIMEOUT", "60"),
+        ("DB_STATEMENT_TIMEOUT", "60"),
+    ];
+    let server = Process::serve(&database, &settings);
+    let user = server.user("u1");
+    user.task("t");
+    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    let mut lock = other.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let stuck = thread::spawn(move || user.try_send("GET", "/api/tasks", &[], None));
+    crate::serving::wait_until(|| crate::serving::waiting_statements(&database) > 0);
+    server.signal("TERM");
+    server.wait_for("finishing what is in flight");
+    thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    server.signal("INT");
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.ends_with("SIGINT received again: ending at once"),
+        "{log}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(stuck.join().unwrap().is_err());
+}
+
+#[test]
+fn the_lines_it_prints_work_when_pasted_into_a_shell() {
+    let directory = directory();
+    let data = directory.path().join("it's my data");
+    let address = free_address();
+    let listen = address.to_string();
+    let mut child = command(&[("DATA_DIR", data.to_str().unwrap()), ("LISTEN", &listen)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut printed = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    while printed.matches("curl ").count() < 2 {
+        assert!(stdout.read_line(&mut printed).unwrap() > 0, "{printed}");
+    }
+    assert!(printed.contains(&format!("todo-api is at http://{listen}")));
+    assert!(!printed.contains("BETTER_AUTH_SECRET"), "{printed}");
+    let export = printed
+        .lines()
+        .find(|line| line.contains("export TOKEN="))
+        .unwrap();
+    let shell = Command::new("sh")
+        .args(["-c", &format!("{export}; echo \"$TOKEN\"")])
+        .output()
+        .unwrap();
+    let token = String::from_utf8(shell.stdout).unwrap();
+    let user = Actor::with_authorization(address, &format!("Bearer {}", token.trim_end()));
+    user.post("/api/tasks", json!({ "title": "Buy milk" }))
+        .expect(201);
+    signal(i32::try_from(child.id()).unwrap(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!data.join("postgres/postmaster.pid").exists());
+}
+
+#[test]
+fn the_lines_it_prints_say_which_secret_they_need() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let listen = free_address().to_string();
+    let environment = [
+        ("DATA_DIR", data.to_str().unwrap()),
+        ("LISTEN", &listen),
+        ("BETTER_AUTH_SECRET", SECRET),
+    ];
+    let mut child = command(&environment)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut printed = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    while !printed.contains("curl ") {
+        assert!(stdout.read_line(&mut printed).unwrap() > 0, "{printed}");
+    }
+    signal(i32::try_from(child.id()).unwrap(), "TERM");
+    child.wait().unwrap();
+    assert!(
+        printed.contains("after setting BETTER_AUTH_SECRET there") && !printed.contains(SECRET),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_closed_standard_output_does_not_end_the_server() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let listen = free_address().to_string();
+    let environment = [("DATA_DIR", data.to_str().unwrap()), ("LISTEN", &listen)];
+    let mut child = command(&environment)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
+    crate::serving::wait_until(|| ready().success());
+    // It writes its lines at that very moment.
+    thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none(), "it is gone");
+    signal(i32::try_from(child.id()).unwrap(), "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn sighup_stops_a_server_in_a_terminal_and_no_other() {
+    let database = fresh_database();
+    let service = Process::serve(&database, &[]);
+    service.signal("HUP");
+    let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR).unwrap();
+    rustix::pty::unlockpt(&terminal).unwrap();
+    let name = rustix::pty::ptsname(&terminal, Vec::new()).unwrap();
+    let stdin = std::fs::File::open(name.to_str().unwrap()).unwrap();
+    let listen = free_address().to_string();
+    let environment = [
+        ("DATABASE_URL", database.as_str()),
+        ("BETTER_AUTH_SECRET", SECRET),
+        ("LISTEN", &listen),
+    ];
+    let mut child = command(&environment)
+        .stdin(stdin)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
+    crate::serving::wait_until(|| ready().success());
+    signal(i32::try_from(child.id()).unwrap(), "HUP");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    service.anonymous().get("/health").expect(200);
+}
