@@ -11,7 +11,13 @@
 //! Each prints one line. All are bounded in number and time, and stop what they start.
 
 // The lints against panics are for the program; a test says what it expects by panicking.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 mod fuzz;
 mod parser;

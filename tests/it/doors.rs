@@ -354,6 +354,32 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
 }
 
 #[test]
+fn no_byte_of_the_clients_hides_what_the_proxy_wrote() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let door = Door::from(server.address);
+    for (number, field) in [
+        &b"X-Forwarded-For: \xff, 203.0.113.7"[..],
+        b"X-Forwarded-For: caf\xe9\r\nX-Forwarded-For: 203.0.113.7",
+        b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-For: 127.0.0.1",
+        b"Forwarded: for=\xff, for=203.0.113.7",
+        b"Forwarded: for=203.0.113.7;host=\"caf\xe9\"",
+        b"Forwarded: for=203.0.113.7;host=\"a\\\", for=1.1.1.1\"",
+        b"Forwarded: for=\"unbalanced, for=203.0.113.7\r\nForwarded: for=203.0.113.7",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let start = format!("GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-ID: raw-{number}\r\n");
+        door.ask(&[start.as_bytes(), field, b"\r\n\r\n"].concat())
+            .expect(404);
+        let log = server.wait_for(&format!("request_id=raw-{number}"));
+        let line = log.lines().last().unwrap();
+        let shown = field.escape_ascii();
+        assert!(line.contains(" client=203.0.113.7 "), "{shown}: {line}");
+    }
+}
+
+#[test]
 fn a_hang_up_is_no_end() {
     let mut server = Process::serve(&fresh_database(), &[]);
     server.signal("HUP");
