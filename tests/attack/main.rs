@@ -19,8 +19,13 @@
     clippy::print_stderr
 )]
 
+mod floods;
+mod fortress;
 mod fuzz;
+mod healthy;
+mod load;
 mod parser;
+mod slowness;
 // Shared with tests/it, where all of it is used.
 #[allow(dead_code, unused_imports)]
 #[path = "../it/support/mod.rs"]
