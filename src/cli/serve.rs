@@ -282,7 +282,7 @@ fn open_store(store: &Store, timeout: Duration) -> Result<Opened, String> {
         }
         log::warn!(
             "waiting for the database, {:.0} s more: {problem}",
-            left.as_secs_f64()
+            left.as_secs_f64().ceil()
         );
         thread::sleep(RETRY.min(left));
     }
