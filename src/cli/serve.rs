@@ -50,12 +50,13 @@ enum Event {
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     logging::init(
-        environment("RUST_LOG").as_deref(),
-        environment("LOG_LEVEL").as_deref(),
-    )
-    .map_err(Failure::Failed)?;
+        std::env::var("RUST_LOG")
+            .ok()
+            .filter(|filters| !filters.is_empty())
+            .as_deref(),
+        config.log_level,
+    );
     logging::log_panics();
     // Before anything is started, so that no signal finds us half made.
     let (events, inbox) = mpsc::channel();
@@ -281,7 +282,7 @@ fn open_store(store: &Store, timeout: Duration) -> Result<Opened, String> {
         }
         log::warn!(
             "waiting for the database, {:.0} s more: {problem}",
-            left.as_secs_f64()
+            left.as_secs_f64().ceil()
         );
         thread::sleep(RETRY.min(left));
     }
