@@ -114,7 +114,7 @@ fn a_head_or_body_that_is_not_whole_in_time_is_408() {
 
 #[test]
 fn an_idle_connection_is_closed_without_a_word_and_a_used_one_is_not() {
-    let server = Process::serve(&fresh_database(), &[("KEEP_ALIVE_TIMEOUT", "1.5")]);
+    let server = Process::serve(&fresh_database(), &[("KEEP_ALIVE_TIMEOUT", "1")]);
     let door = Door::from(server.address);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -125,7 +125,7 @@ fn an_idle_connection_is_closed_without_a_word_and_a_used_one_is_not() {
             wire.expect_silent_end();
             let took = began.elapsed();
             assert!(
-                took > Duration::from_millis(1400) && took < SLACK,
+                took > Duration::from_millis(900) && took < SLACK,
                 "{took:?}"
             );
         });
@@ -138,10 +138,10 @@ fn an_idle_connection_is_closed_without_a_word_and_a_used_one_is_not() {
         // The time counts from the end of an answer.
         scope.spawn(|| {
             let mut wire = door.open().unwrap();
-            for _ in 0..6 {
+            for _ in 0..5 {
                 wire.write(HEALTH).unwrap();
                 wire.answer().unwrap().unwrap().expect(200);
-                thread::sleep(Duration::from_millis(400));
+                thread::sleep(Duration::from_millis(300));
             }
         });
     });
@@ -228,7 +228,7 @@ fn who_does_not_read_his_answer_is_dropped() {
 fn who_reads_slowly_but_steadily_gets_all() {
     let database = fresh_database();
     large_list(&database, "u1");
-    let server = Process::serve(&database, &[("SEND_TIMEOUT", "1")]);
+    let server = Process::serve(&database, &[("SEND_TIMEOUT", "0.6")]);
     let token = bearer("u1");
     let mut wire = Door::from(server.address).open_narrow().unwrap();
     wire.write(&request(
@@ -243,7 +243,7 @@ fn who_reads_slowly_but_steadily_gets_all() {
     let mut buffer = vec![0; 64 * 1024];
     let began = Instant::now();
     loop {
-        if began.elapsed() < Duration::from_millis(2500) {
+        if began.elapsed() < Duration::from_millis(1300) {
             thread::sleep(Duration::from_millis(50));
         } else {
             wire.widen();
@@ -368,12 +368,12 @@ fn a_busy_server_and_one_without_its_database_live_on() {
     let database = proxy.url(&fresh_database());
     let settings = [
         ("WORKERS", "2"),
-        ("SELF_CHECK_SECONDS", "0.5"),
+        ("SELF_CHECK_SECONDS", "0.4"),
         ("MAX_CONNECTIONS", "6"),
         ("HEAD_TIMEOUT", "30"),
-        ("DB_STATEMENT_TIMEOUT", "0.4"),
-        ("DB_POOL_TIMEOUT", "0.2"),
-        ("DB_CONNECT_TIMEOUT", "0.3"),
+        ("DB_STATEMENT_TIMEOUT", "0.2"),
+        ("DB_POOL_TIMEOUT", "0.1"),
+        ("DB_CONNECT_TIMEOUT", "0.2"),
     ];
     let mut server = Process::serve(&database, &settings);
     // Its connections are all taken by people in the middle of a request. The check has one of its own.
@@ -384,7 +384,7 @@ fn a_busy_server_and_one_without_its_database_live_on() {
             wire
         })
         .collect();
-    thread::sleep(Duration::from_millis(2500));
+    thread::sleep(Duration::from_millis(1700));
     assert!(server.is_alive());
     drop(held);
     wait_until(|| {
@@ -395,7 +395,7 @@ fn a_busy_server_and_one_without_its_database_live_on() {
     });
     // Every worker busy with a database that says nothing.
     proxy.fall_silent();
-    let until = Instant::now() + Duration::from_millis(3000);
+    let until = Instant::now() + Duration::from_millis(2200);
     thread::scope(|scope| {
         for _ in 0..4 {
             let user = server.user("u1");

@@ -326,6 +326,8 @@ pub const LAST: &[(u16, &[u8])] = &[
     (200, b"$GETconnection: keep-alive, CLOSE\r\n\r\n"),
     (200, b"$GETConnection: foo\r\nConnection: bar,close\r\n\r\n"),
     (200, b"$GETConnection:\tclose\t\r\n\r\n"),
+    (200, b"$GETConnection: caf\xe9, close\r\n\r\n"),
+    (200, b"$GETConnection: \xff\r\nConnection: close\r\n\r\n"),
     (201, b"$POSTConnection: close\r\nContent-Length: 15\r\n\r\n$BODY"),
     (201, b"$POSTConnection: close\r\n$CHUNKED\r\nf\r\n$BODY\r\n0\r\n\r\n"),
     (201, b"$POSTConnection: close, upgrade\r\nUpgrade: x\r\nContent-Length: 15\r\n\r\n$BODY"),

@@ -1,0 +1,27 @@
+//! What a stranger with time and resources does to the server, all of it over loopback. Run by `scripts/check attack`.
+//!
+//! - `parser`: a strict reader of HTTP/1.1, to compare the server's reading with
+//! - `fuzz`: random and mutated requests
+//! - `fortress`: the program under attack, behind each of its doors
+//! - `healthy`: a client that measures meanwhile
+//! - `floods`: heads without end, pipelines without end, connections without number
+//! - `slowness`: slow heads, slow bodies, slow readers
+//! - `load`: honest work, and a great deal of it, while things change
+//!
+//! Each prints one line. All are bounded in number and time, and stop what they start.
+
+// The lints against panics are for the program; a test says what it expects by panicking.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod fuzz;
+mod parser;
+// Shared with tests/it, where all of it is used.
+#[allow(dead_code, unused_imports)]
+#[path = "../it/support/mod.rs"]
+mod support;
