@@ -97,7 +97,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));
     let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    let addresses: Vec<String> = server.addresses().map(ToString::to_string).collect();
+    let addresses = server.urls();
     log::info!(
         "todo-api {} listens on {}",
         env!("CARGO_PKG_VERSION"),

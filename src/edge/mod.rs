@@ -223,6 +223,12 @@ impl Edge {
         self.listeners.iter().map(|bound| &bound.address)
     }
 
+    /// Where it listens, as clients write it.
+    pub fn urls(&self) -> impl Iterator<Item = String> {
+        self.addresses()
+            .map(|address| address.url(self.tls.is_some()))
+    }
+
     /// Where workers take their tickets.
     pub fn tickets(&self) -> TicketOffice {
         TicketOffice(Arc::clone(&self.shared))
