@@ -50,13 +50,7 @@ enum Event {
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    logging::init(
-        std::env::var("RUST_LOG")
-            .ok()
-            .filter(|filters| !filters.is_empty())
-            .as_deref(),
-        config.log_level,
-    );
+    setup::logging(config);
     logging::log_panics();
     // Before anything is started, so that no signal finds us half made.
     let (events, inbox) = mpsc::channel();

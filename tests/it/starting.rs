@@ -47,6 +47,26 @@ fn a_start_does_not_wait_for_another_instances_migration_for_ever() {
 }
 
 #[test]
+fn todo_api_migrate_waits_as_long_and_says_so() {
+    let database = empty_database();
+    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    other
+        .batch_execute("SELECT pg_advisory_lock(hashtext('todo-api migrations'), hashtext('todo'))")
+        .unwrap();
+    let environment = [
+        ("DATABASE_URL", database.as_str()),
+        ("STARTUP_TIMEOUT", "1"),
+    ];
+    let output = run(&["migrate"], &environment);
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("waiting for another instance") && log.contains("holds the lock"),
+        "{log}"
+    );
+}
+
+#[test]
 fn sigterm_and_sigint_end_a_start_that_waits_for_another_instances_migration() {
     for name in ["TERM", "INT"] {
         let (_other, server) = behind_a_migration("60");
