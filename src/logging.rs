@@ -4,47 +4,41 @@ use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 
 use env_logger::{Builder, Target};
-use time::OffsetDateTime;
+use log::{Level, LevelFilter, Record};
 
-/// Says nothing of other crates below a warning: what they tell is not for the people who run this.
-const DEFAULT_LEVEL: &str = "info";
+use crate::domain::timestamp::Timestamp;
+use crate::http::responder::ACCESS_LOG;
 
-/// Starts logging. `RUST_LOG` says what is logged, per module; where it is not set, `LOG_LEVEL` says how much of ours.
-///
-/// # Errors
-/// A sentence when `LOG_LEVEL` is no level.
-pub fn init(rust_log: Option<&str>, level: Option<&str>) -> Result<(), String> {
-    let level = level.unwrap_or(DEFAULT_LEVEL);
-    if level.parse::<log::LevelFilter>().is_err() {
-        return Err("LOG_LEVEL must be error, warn, info, debug or trace".to_owned());
-    }
-    let default = format!("warn,tiny_http=off,todo_api={level},access={level}");
+/// Starts logging. `rust_log` (`RUST_LOG`) says what is logged, per module; where it is not set, `level` says how much of ours.
+/// Of other crates nothing below a warning: what they tell is not for the people who run this.
+pub fn init(rust_log: Option<&str>, level: LevelFilter) {
+    let default = format!("warn,tiny_http=off,todo_api={level}");
     let mut builder = Builder::new();
     builder
         .parse_filters(rust_log.unwrap_or(&default))
         .target(Target::Stderr)
         .format(|out, record| {
-            let now = OffsetDateTime::now_utc();
-            write!(
-                out,
-                "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z {:<5} {}: ",
-                now.year(),
-                u8::from(now.month()),
-                now.day(),
-                now.hour(),
-                now.minute(),
-                now.second(),
-                now.millisecond(),
-                record.level(),
-                record.target().split("::").next().unwrap_or_default(),
-            )?;
+            if tells_contents(record) {
+                return Ok(());
+            }
+            let name = match record.target() {
+                ACCESS_LOG => "access",
+                target => target.split("::").next().unwrap_or_default(),
+            };
+            write!(out, "{} {:<5} {name}: ", Timestamp::now(), record.level())?;
             // Failing to write is told by the end of the line, too.
             let _ = write!(OneLine(&mut *out), "{}", record.args());
             out.write_all(b"\n")
         });
     // A second start (in tests) keeps the first.
     let _ = builder.try_init();
-    Ok(())
+}
+
+/// Whether a line may hold what people have written: below `info` the PostgreSQL crates print statements with their parameters.
+/// No level shows that.
+fn tells_contents(record: &Record) -> bool {
+    let name = record.target().split("::").next().unwrap_or_default();
+    record.level() > Level::Info && matches!(name, "postgres" | "tokio_postgres")
 }
 
 /// Whatever a line quotes, it stays one line.

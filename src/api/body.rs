@@ -15,7 +15,7 @@ pub fn json<T>(request: &Request, parse: fn(&[u8]) -> Result<T, BodyError>) -> R
         .unwrap_or("application/json");
     if !request.body.is_empty() && !is_json(content_type) {
         return Err(Error::UnsupportedMediaType(
-            "The body must be JSON; send the header Content-Type: application/json",
+            "the body must be JSON; send the header Content-Type: application/json",
         ));
     }
     Ok(parse(&request.body)?)

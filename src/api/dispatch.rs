@@ -62,7 +62,7 @@ fn answer(
         }
         Found::Nothing => {
             return Err(Error::NotFound(
-                "Nothing is here; GET / says where to start",
+                "nothing is here; GET / says where to start",
             ));
         }
     };

@@ -49,7 +49,7 @@ pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
             let location = format!("/api/tasks/{}", task.id);
             Ok(Response::json(201, &task).header("Location", location))
         }
-        Created::IdTaken => Err(Error::Conflict("A task with this id exists already")),
+        Created::IdTaken => Err(Error::Conflict("a task with this id exists already")),
     }
 }
 

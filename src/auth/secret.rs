@@ -1,8 +1,8 @@
 //! The key that tokens are signed with, when none was given: made once and kept, so that tokens outlive a restart.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The file below the data directory that holds the key, readable by its owner alone.
@@ -15,7 +15,7 @@ const FILE: &str = "secret";
 pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
     let path = data_dir.join(FILE);
     let fail = |what: &str, error: io::Error| format!("cannot {what} {}: {error}", path.display());
-    fs::create_dir_all(data_dir).map_err(|error| fail("make the directory of", error))?;
+    make_private(data_dir).map_err(|error| fail("make the directory of", error))?;
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes)
         .map_err(|error| format!("no random bytes for a secret: {error}"))?;
@@ -43,7 +43,13 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
             _ => {}
         }
     }
-    let kept = fs::read_to_string(&path).map_err(|error| fail("read", error))?;
+    let kept = fs::read_to_string(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "{}; only its owner may: run as the user who made it, or change its owner (ls -l shows it)",
+            fail("read", error)
+        ),
+        _ => fail("read", error),
+    })?;
     let kept = kept.trim();
     if kept.len() < 32 {
         return Err(format!(
@@ -52,6 +58,18 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
         ));
     }
     Ok(kept.to_owned())
+}
+
+/// Makes the directory, for its owner alone, if it is missing. A private PostgreSQL that another user runs is let in by
+/// [`crate::local_postgres`].
+fn make_private(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 #[cfg(test)]
@@ -66,11 +84,9 @@ mod tests {
         let made = load_or_create(&data_dir).unwrap();
         assert_eq!(made.len(), 64);
         assert_eq!(load_or_create(&data_dir).unwrap(), made);
-        let mode = fs::metadata(data_dir.join(FILE))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&data_dir.join(FILE)), 0o600);
+        assert_eq!(mode(&data_dir), 0o700);
         assert_eq!(
             fs::read_dir(&data_dir).unwrap().count(),
             1,

@@ -70,6 +70,12 @@ impl Verifier {
         let mut refusal = Unauthorized::Invalid("it is not a JWT");
         for key in &self.keys {
             match jsonwebtoken::decode::<Claims>(token, key, &self.validation) {
+                // RFC 7515, section 4.1.11: what `crit` names must be understood, and we understand none of it.
+                Ok(data) if data.header.crit.is_some() => {
+                    return Err(Unauthorized::Invalid(
+                        "its header names an extension that is not understood here",
+                    ));
+                }
                 Ok(data) => return Ok(data.claims),
                 Err(error) => {
                     refusal = Unauthorized::Invalid(match error.kind() {

@@ -7,6 +7,8 @@ use crate::config::Config;
 
 /// Applies what is missing, whatever `MIGRATE` says.
 pub fn run(config: &Config) -> Result<(), Failure> {
+    // It may have to wait, and should say for what.
+    setup::logging(config);
     let config = Config {
         migrate: true,
         ..config.clone()

@@ -4,7 +4,7 @@
 //! - `migrate`: brings the database's schema up to date
 //! - `token`: prints a bearer token
 //! - `healthcheck`: answers by exit code
-//! - `setup`: what several of them need: the database, the secret
+//! - `setup`: what several of them need: the log, the database, the secret
 
 mod healthcheck;
 mod migrate;

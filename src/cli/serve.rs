@@ -50,12 +50,7 @@ enum Event {
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), Failure> {
-    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    logging::init(
-        environment("RUST_LOG").as_deref(),
-        environment("LOG_LEVEL").as_deref(),
-    )
-    .map_err(Failure::Failed)?;
+    setup::logging(config);
     logging::log_panics();
     // Before anything is started, so that no signal finds us half made.
     let (events, inbox) = mpsc::channel();
@@ -96,7 +91,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));
     let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
         .map_err(|error| Failure::Failed(error.to_string()))?;
-    let addresses: Vec<String> = server.addresses().map(ToString::to_string).collect();
+    let addresses = server.urls();
     log::info!(
         "todo-api {} listens on {}",
         env!("CARGO_PKG_VERSION"),
@@ -281,7 +276,7 @@ fn open_store(store: &Store, timeout: Duration) -> Result<Opened, String> {
         }
         log::warn!(
             "waiting for the database, {:.0} s more: {problem}",
-            left.as_secs_f64()
+            left.as_secs_f64().ceil()
         );
         thread::sleep(RETRY.min(left));
     }

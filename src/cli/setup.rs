@@ -1,11 +1,19 @@
-//! What several commands need: the database, the secret.
+//! What several commands need: the log, the database, the secret.
 
 use super::Failure;
 use crate::auth::secret;
 use crate::config::Config;
 use crate::local_postgres::{self, LocalPostgres};
+use crate::logging;
 use crate::store::connector::{Session, Target};
 use crate::store::{Settings, Store};
+
+/// Starts logging as `RUST_LOG` says, else as `LOG_LEVEL` does.
+pub fn logging(config: &Config) {
+    let filters = std::env::var("RUST_LOG").ok();
+    let filters = filters.as_deref().filter(|filters| !filters.is_empty());
+    logging::init(filters, config.log_level);
+}
 
 /// A store that is not open yet and, where none was named, the private PostgreSQL behind it, running.
 pub fn store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure> {

@@ -34,7 +34,10 @@ pub fn run(config: &Config, options: &Options) -> Result<(), Failure> {
             .filter(|hours| (1.0 / 3600.0..=24.0 * 366.0 * 10.0).contains(hours))
             .map(|hours: f64| Duration::from_secs_f64(hours * 3600.0))
             .ok_or_else(|| {
-                Failure::Usage("--hours must be a number of hours, at most ten years".to_owned())
+                Failure::Usage(
+                    "--hours must be a number from 0.0003 (a second) to 87840 (ten years)"
+                        .to_owned(),
+                )
             })?,
     };
     let secret = setup::signing_secret(config)?;

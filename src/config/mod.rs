@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use log::LevelFilter;
 use source::Source;
 
 use crate::edge::address::{self, Listen};
@@ -126,14 +127,27 @@ pub struct Config {
     pub startup_timeout: Duration,
     /// `SHUTDOWN_TIMEOUT`
     pub shutdown_timeout: Duration,
+    /// `LOG_LEVEL`
+    pub log_level: LevelFilter,
 }
 
 impl Config {
     /// Reads and checks every setting.
     ///
     /// # Errors
-    /// The first setting that is wrong.
+    /// The first setting that is wrong, by the name under which it was given.
     pub fn load(source: &Source) -> Result<Config, ConfigError> {
+        Config::read(source).map_err(|error| ConfigError {
+            variable: if settings::setting(&error.variable).is_some() {
+                source.origin(&error.variable)
+            } else {
+                error.variable
+            },
+            problem: error.problem,
+        })
+    }
+
+    fn read(source: &Source) -> Result<Config, ConfigError> {
         let listen = listen(source)?;
         let activated = source.activated();
         let environment = environment(source, &listen, activated)?;
@@ -188,6 +202,7 @@ impl Config {
             ),
             startup_timeout: seconds(source, "STARTUP_TIMEOUT", 60.0)?,
             shutdown_timeout: seconds(source, "SHUTDOWN_TIMEOUT", 10.0)?,
+            log_level: log_level(source)?,
         })
     }
 }
@@ -201,7 +216,10 @@ fn listen(source: &Source) -> Result<Vec<Listen>, ConfigError> {
         .unwrap_or_else(|| "127.0.0.1".to_owned());
     let port = source.get("PORT")?.unwrap_or_else(|| "8000".to_owned());
     port.parse::<u16>()
-        .map_err(|_| ConfigError::new("PORT", "must be a port number from 0 to 65535"))?;
+        .ok()
+        // Rust reads a sign as well.
+        .filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| ConfigError::new("PORT", "must be a port number from 0 to 65535"))?;
     let address = if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]:{port}")
     } else {
@@ -290,6 +308,15 @@ fn tls(source: &Source) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
     }
 }
 
+fn log_level(source: &Source) -> Result<LevelFilter, ConfigError> {
+    match source.get("LOG_LEVEL")? {
+        None => Ok(LevelFilter::Info),
+        Some(level) => level.parse().map_err(|_| {
+            ConfigError::new("LOG_LEVEL", "must be error, warn, info, debug or trace")
+        }),
+    }
+}
+
 fn socket_mode(source: &Source) -> Result<u32, ConfigError> {
     match source.get("SOCKET_MODE")? {
         None => Ok(0o660),
@@ -311,7 +338,8 @@ fn target(source: &Source, variable: &'static str) -> Result<Option<Target>, Con
 
 fn secret(source: &Source, variable: &'static str) -> Result<Option<Secret>, ConfigError> {
     match source.get(variable)? {
-        Some(value) if value.len() < 32 => Err(ConfigError::new(
+        // Blanks at the ends are part of it, but are nothing that is hard to guess.
+        Some(value) if value.trim().len() < 32 => Err(ConfigError::new(
             variable,
             "must have at least 32 bytes; `openssl rand -hex 32` makes a good one",
         )),
@@ -456,6 +484,7 @@ mod tests {
             ("DB_SCHEMA", "hunter2; drop"),
             ("WORKERS", "hunter2"),
             ("PORT", "hunter2"),
+            ("PORT", "+8123"),
             ("LISTEN", "hunter2"),
             ("JWT_EXPIRATION_HOURS", "-1"),
             ("STARTUP_TIMEOUT", "NaN"),
@@ -463,6 +492,7 @@ mod tests {
             ("MAX_CONNECTIONS", "0"),
             ("TRUSTED_PROXIES", "hunter2"),
             ("SOCKET_MODE", "hunter2"),
+            ("LOG_LEVEL", "hunter2"),
             ("HEAD_TIMEOUT", "0"),
         ] {
             let line = refused(&[(variable, value)]);
@@ -472,6 +502,26 @@ mod tests {
             );
             assert!(!line.contains("hunter2") && !line.contains('\n'), "{line}");
         }
+    }
+
+    #[test]
+    fn a_bad_value_is_named_as_it_was_given() {
+        let blank = " ".repeat(40);
+        for (variable, value) in [
+            ("JWT_SECRET", "hunter2"),
+            ("BETTER_AUTH_SECRET", &blank),
+            ("NEON_DB_URL", "mysql://root:hunter2@localhost/x"),
+        ] {
+            let line = refused(&[(variable, value)]);
+            assert!(line.starts_with(&format!("{variable} ")), "{line}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "hunter2").unwrap();
+        let line = refused(&[("JWT_SECRET_FILE", file.path().to_str().unwrap())]);
+        assert!(
+            line.starts_with("what JWT_SECRET_FILE names must have"),
+            "{line}"
+        );
     }
 
     #[test]

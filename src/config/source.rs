@@ -1,23 +1,34 @@
 //! Where a setting's value comes from.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ConfigError;
-use super::settings::{Setting, setting};
+use super::settings::setting;
 
 /// The environment the program was started in.
 pub struct Source {
-    variables: HashMap<String, String>,
+    variables: HashMap<String, OsString>,
     credentials: Option<PathBuf>,
 }
 
+/// The place where a setting's value is.
+enum Place {
+    /// The environment variable of this name.
+    Variable(&'static str),
+    /// A file that is named by the environment variable `X_FILE`.
+    File(String, PathBuf),
+    /// A credential of systemd.
+    Credential(&'static str, PathBuf),
+}
+
 impl Source {
-    /// The environment of this process. Variables that are not UTF-8 are left out.
+    /// The environment of this process.
     pub fn of_process() -> Source {
-        let variables: HashMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        let variables: HashMap<String, OsString> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
         // systemd puts the credentials of a unit here: see systemd.exec(5), LoadCredential.
         let credentials = variables.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
@@ -31,7 +42,7 @@ impl Source {
     pub fn of_pairs(pairs: &[(&str, &str)]) -> Source {
         let variables = pairs
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
             .collect();
         Source {
             variables,
@@ -47,52 +58,83 @@ impl Source {
             && is("LISTEN_PID", &std::process::id().to_string())
     }
 
-    /// The value of a setting under its name or another it goes by. An empty value counts as none.
+    /// The value of a setting under its name or another it goes by. An empty variable counts as none.
     ///
     /// A secret `X` may also be in the file that `X_FILE` names, or in the systemd credential `X`.
     ///
     /// # Errors
-    /// When a file that was named cannot be read.
+    /// When what holds the value cannot be read, is not UTF-8, or is an empty file.
     pub fn get(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
-        let (names, secret) = match setting(name) {
-            Some(Setting {
-                aliases, secret, ..
-            }) => (std::iter::once(&name).chain(aliases.iter()), *secret),
-            None => return Ok(None),
-        };
-        for name in names {
-            if let Some(value) = self.variables.get(*name).filter(|value| !value.is_empty()) {
-                return Ok(Some(value.clone()));
+        match self.place(name) {
+            None => Ok(None),
+            Some(Place::Variable(variable)) => {
+                let value = self.set(variable).and_then(|value| value.to_str());
+                value
+                    .map(|value| Some(value.to_owned()))
+                    .ok_or_else(|| ConfigError::new(variable, "must be UTF-8"))
             }
-            if secret && let Some(value) = self.read_file(name)? {
-                return Ok(Some(value));
+            Some(Place::File(variable, path)) => read_secret(&path).map(Some).map_err(|problem| {
+                ConfigError::new(&variable, format!("names a file that {problem}"))
+            }),
+            Some(Place::Credential(name, path)) => {
+                read_secret(&path).map(Some).map_err(|problem| {
+                    ConfigError::new(name, format!("is a systemd credential that {problem}"))
+                })
             }
         }
-        Ok(None)
     }
 
-    fn read_file(&self, name: &str) -> Result<Option<String>, ConfigError> {
-        let named = format!("{name}_FILE");
-        let path = match self.variables.get(&named).filter(|path| !path.is_empty()) {
-            Some(path) => PathBuf::from(path),
-            None => match self
-                .credentials
-                .as_ref()
-                .map(|directory| directory.join(name))
-                .filter(|path| path.exists())
-            {
-                Some(path) => path,
-                None => return Ok(None),
-            },
-        };
-        let text = fs::read_to_string(&path).map_err(|error| ConfigError {
-            variable: named,
-            problem: format!("names a file that cannot be read: {error}"),
-        })?;
-        // Editors and `echo` end a file with a newline that is no part of the secret.
-        let text = text.trim_end_matches(['\r', '\n']);
-        Ok((!text.is_empty()).then(|| text.to_owned()))
+    /// Where the value of a setting comes from, as its user named it; the setting's name where it comes from nowhere.
+    pub fn origin(&self, name: &str) -> String {
+        match setting(name).and_then(|setting| self.place(setting.name)) {
+            None => name.to_owned(),
+            Some(Place::Variable(variable)) => variable.to_owned(),
+            Some(Place::File(variable, _)) => format!("what {variable} names"),
+            Some(Place::Credential(name, _)) => format!("the systemd credential {name}"),
+        }
     }
+
+    fn set(&self, variable: &str) -> Option<&OsString> {
+        self.variables
+            .get(variable)
+            .filter(|value| !value.is_empty())
+    }
+
+    fn place(&self, name: &str) -> Option<Place> {
+        let setting = setting(name);
+        debug_assert!(setting.is_some(), "{name} is not in the table of settings");
+        let setting = setting?;
+        let names = std::iter::once(&setting.name).chain(setting.aliases);
+        names.copied().find_map(|name| {
+            if self.set(name).is_some() {
+                return Some(Place::Variable(name));
+            }
+            if !setting.secret {
+                return None;
+            }
+            let file = format!("{name}_FILE");
+            if let Some(path) = self.set(&file) {
+                let path = PathBuf::from(path);
+                return Some(Place::File(file, path));
+            }
+            let path = self.credentials.as_ref()?.join(name);
+            // One that cannot be looked at is there, and reading it says why not.
+            path.try_exists()
+                .unwrap_or(true)
+                .then_some(Place::Credential(name, path))
+        })
+    }
+}
+
+/// Reads a file that holds a secret, or the end of a sentence about the file.
+fn read_secret(path: &Path) -> Result<String, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    // Editors and `echo` end a file with a newline that is no part of the secret.
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -138,6 +180,39 @@ mod tests {
             source.get("DATABASE_URL").unwrap_err().variable,
             "DATABASE_URL_FILE"
         );
+    }
+
+    #[test]
+    fn what_is_named_and_cannot_be_used_is_not_taken_for_none() {
+        use std::os::unix::ffi::OsStringExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("JWT_SECRET");
+        fs::write(&file, "\n").unwrap();
+        let refused = |source: &Source, name| source.get(name).unwrap_err().to_string();
+
+        let source = Source::of_pairs(&[("JWT_SECRET_FILE", file.to_str().unwrap())]);
+        assert_eq!(
+            refused(&source, "BETTER_AUTH_SECRET"),
+            "JWT_SECRET_FILE names a file that is empty"
+        );
+        let source = Source {
+            variables: HashMap::new(),
+            credentials: Some(directory.path().to_owned()),
+        };
+        assert_eq!(
+            refused(&source, "BETTER_AUTH_SECRET"),
+            "JWT_SECRET is a systemd credential that is empty"
+        );
+        fs::write(&file, b"\xff").unwrap();
+        assert!(
+            refused(&source, "BETTER_AUTH_SECRET")
+                .starts_with("JWT_SECRET is a systemd credential that cannot be read")
+        );
+        let source = Source {
+            variables: HashMap::from([("WORKERS".to_owned(), OsString::from_vec(vec![0xff]))]),
+            credentials: None,
+        };
+        assert_eq!(refused(&source, "WORKERS"), "WORKERS must be UTF-8");
     }
 
     #[test]

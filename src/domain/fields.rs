@@ -82,7 +82,12 @@ impl<'a> Fields<'a> {
                 message: Cow::Borrowed("must be a JSON object"),
             }]));
         }
-        let sent = serde_json::from_str(value.get()).map_err(|error| malformed(&error))?;
+        // It is JSON; what can still be wrong is that a name is no Unicode (RFC 8259, section 8.2).
+        let sent = serde_json::from_str(value.get()).map_err(|_| {
+            BodyError::Malformed(
+                "the name of a field must be valid Unicode; one holds a lone surrogate".to_owned(),
+            )
+        })?;
         Ok(Fields {
             sent,
             errors: Vec::new(),
@@ -235,6 +240,14 @@ mod tests {
             "]".repeat(50_000)
         );
         assert!(Fields::of(deep.as_bytes()).unwrap().finish().is_ok());
+    }
+
+    #[test]
+    fn a_name_that_is_no_unicode_is_said_to_be_none() {
+        match Fields::of(br#"{"title":"t","\ud800":1}"#).err() {
+            Some(BodyError::Malformed(text)) => assert!(text.contains("name of a field"), "{text}"),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

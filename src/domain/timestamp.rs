@@ -1,5 +1,7 @@
 //! Moments and calendar dates as JSON shows them (RFC 3339).
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 use time::{Date, Month, OffsetDateTime, Time, UtcOffset};
 
@@ -48,10 +50,11 @@ impl From<OffsetDateTime> for Timestamp {
     }
 }
 
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (date, time) = (self.0.date(), self.0.time());
-        serializer.collect_str(&format_args!(
+        write!(
+            f,
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
             date.year(),
             u8::from(date.month()),
@@ -60,7 +63,13 @@ impl Serialize for Timestamp {
             time.minute(),
             time.second(),
             time.microsecond()
-        ))
+        )
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -23,6 +23,16 @@ impl Address {
     }
 }
 
+impl Address {
+    /// The address as clients write it; `tls`: whether TCP speaks TLS there.
+    pub fn url(&self, tls: bool) -> String {
+        match self {
+            Address::Tcp(address) if tls => format!("https://{address}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -10,7 +10,8 @@ use crate::domain::fields::{BodyError, FieldError};
 
 /// Why a request is not answered with what it asked for.
 ///
-/// Texts are sentences for people, without a full stop. What is marked as a cause goes to the log and to nobody else
+/// Texts are sentences for people, without a full stop and, but for those that the contract fixes ("Task not found"), without a
+/// capital at the start. What is marked as a cause goes to the log and to nobody else
 /// (outside development).
 #[derive(Clone, Debug)]
 pub enum Error {
@@ -126,15 +127,15 @@ impl Error {
             | Error::HeadersTooLarge(text)
             | Error::NotImplemented(text)
             | Error::UnsupportedMediaType(text) => Cow::Borrowed(text),
-            Error::MethodNotAllowed(allow) => {
-                Cow::Owned(format!("Method not allowed; this path takes {allow}"))
-            }
-            Error::PayloadTooLarge(limit) => {
-                Cow::Owned(format!("the body has more than {limit} bytes"))
-            }
-            Error::UriTooLong(limit) => {
-                Cow::Owned(format!("the target has more than {limit} bytes"))
-            }
+            Error::MethodNotAllowed(allow) => Cow::Owned(format!(
+                "the method is not allowed; this path takes {allow}"
+            )),
+            Error::PayloadTooLarge(limit) => Cow::Owned(format!(
+                "the body has more than {limit} bytes; send less, or raise the server's MAX_BODY_BYTES"
+            )),
+            Error::UriTooLong(limit) => Cow::Owned(format!(
+                "the target has more than {limit} bytes; send less, or raise the server's MAX_PATH_BYTES"
+            )),
             Error::ExpectationFailed => {
                 Cow::Borrowed("only the expectation 100-continue is met here")
             }
@@ -149,10 +150,10 @@ impl Error {
                 Cow::Owned(sentences.join("; "))
             }
             Error::Internal(_) => Cow::Borrowed(
-                "Something went wrong here; the request id finds it in the server's log",
+                "something went wrong here; the request id finds it in the server's log",
             ),
             Error::Unavailable(_) => {
-                Cow::Borrowed("The service cannot answer right now; try again in a moment")
+                Cow::Borrowed("the service cannot answer right now; try again in a moment")
             }
         }
     }

@@ -13,6 +13,9 @@ use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
 use crate::domain::user::UserId;
 
+/// The target of the access log's lines. Below `todo_api`, so that a filter for the program does not leave it out.
+pub const ACCESS_LOG: &str = "todo_api::access";
+
 /// The way back to a client, implemented by whoever owns the connection.
 pub trait Reply: Send {
     /// Sends a whole answer. A client that is gone is no error: there is nobody left to tell.
@@ -133,7 +136,7 @@ impl Exchange {
     fn log_access(&self, response: &Response, level: Level) {
         // A user id is a stranger's text: quoted, so that none can pass for another field of the line.
         log::log!(
-            target: "access",
+            target: ACCESS_LOG,
             level,
             "method={} route={} status={} duration_ms={:.3} bytes={} user={:?} client={} request_id={}",
             self.method.as_str(),

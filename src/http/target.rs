@@ -22,7 +22,7 @@ pub fn split(target: &str) -> Result<(Segments<'_>, &str), &'static str> {
     }
     let segments = path
         .split('/')
-        .map(|segment| decode(segment, false).ok_or("the path is not percent-encoded UTF-8"))
+        .map(|segment| decode(segment, false).ok_or("the path is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte"))
         .collect::<Result<_, _>>()?;
     Ok((segments, query))
 }
@@ -43,7 +43,7 @@ pub fn parameters(query: &str) -> Result<Vec<(String, String)>, &'static str> {
             ))
         })
         .collect::<Option<_>>()
-        .ok_or("the query is not percent-encoded UTF-8")
+        .ok_or("the query is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte")
 }
 
 /// Decodes `%XX` once. `None` where two hexadecimal digits are missing or the bytes are no UTF-8.

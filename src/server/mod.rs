@@ -170,6 +170,12 @@ impl Server {
             .chain(self.direct.iter().map(|bound| &bound.address))
     }
 
+    /// Where it listens, as clients write it.
+    pub fn urls(&self) -> Vec<String> {
+        let direct = self.direct.iter().map(|bound| bound.address.to_string());
+        self.edge.urls().chain(direct).collect()
+    }
+
     /// Loads the TLS certificate again.
     pub fn reload(&self) {
         self.edge.reload();

@@ -7,6 +7,8 @@ use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
+
 use super::connector::{self, Connection};
 use super::{SILENCE, Schema, Settings, describe};
 
@@ -122,10 +124,10 @@ fn check_server(link: &mut Link) -> Result<String, OpenError> {
                            current_setting('server_encoding')";
     let row = link
         .ask(|client| client.query_one(question, &[]))
-        .map_err(unreachable)?;
-    let number: i32 = row.try_get(0).map_err(unreachable)?;
-    let version: String = row.try_get(1).map_err(unreachable)?;
-    let encoding: String = row.try_get(2).map_err(unreachable)?;
+        .map_err(failed)?;
+    let number: i32 = row.try_get(0).map_err(failed)?;
+    let version: String = row.try_get(1).map_err(failed)?;
+    let encoding: String = row.try_get(2).map_err(failed)?;
     if number < OLDEST_SERVER {
         return Err(OpenError::Refused(format!(
             "this is PostgreSQL {version}; todo-api needs 13 or newer"
@@ -141,19 +143,19 @@ fn check_server(link: &mut Link) -> Result<String, OpenError> {
 
 /// The schema's version; 0 where nothing has been applied.
 fn current_version(link: &mut Link, schema: &Schema) -> Result<i32, OpenError> {
-    let history = format!("{}.refinery_schema_history", schema.as_str());
+    let history = format!("{}.refinery_schema_history", schema.quoted());
     let known: bool = link
         .ask(|client| client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&history]))
         .and_then(|row| row.try_get(0))
-        .map_err(unreachable)?;
+        .map_err(failed)?;
     if !known {
         return Ok(0);
     }
-    let question = CURRENT_VERSION.replace("{schema}", schema.as_str());
+    let question = CURRENT_VERSION.replace("{schema}", &schema.quoted());
     let version: Option<i32> = link
         .ask(|client| client.query_one(&question, &[]))
         .and_then(|row| row.try_get(0))
-        .map_err(unreachable)?;
+        .map_err(failed)?;
     Ok(version.unwrap_or(0))
 }
 
@@ -168,7 +170,7 @@ fn take_lock(link: &mut Link, schema: &Schema, until: Instant) -> Result<(), Ope
         let taken: bool = link
             .ask(|client| client.query_one(&question, &[]))
             .and_then(|row| row.try_get(0))
-            .map_err(unreachable)?;
+            .map_err(failed)?;
         if taken {
             return Ok(());
         }
@@ -187,19 +189,19 @@ fn take_lock(link: &mut Link, schema: &Schema, until: Instant) -> Result<(), Ope
 
 fn migrate(link: &mut Link, schema: &Schema, until: Instant) -> Result<Vec<String>, OpenError> {
     take_lock(link, schema, until)?;
-    let name = schema.as_str();
+    let name = schema.quoted();
     // No deadline from here on: a migration takes as long as it takes.
     let client = &mut link.connection.client;
     client
         .batch_execute(
             "SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0",
         )
-        .map_err(unreachable)?;
+        .map_err(failed)?;
     // To be allowed to create a schema is more than is needed where it is there already.
     let exists: bool = client
         .query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&name])
         .and_then(|row| row.try_get(0))
-        .map_err(unreachable)?;
+        .map_err(failed)?;
     if !exists {
         client
             .batch_execute(&format!("CREATE SCHEMA {name}"))
@@ -223,8 +225,22 @@ fn migrate(link: &mut Link, schema: &Schema, until: Instant) -> Result<Vec<Strin
         .collect())
 }
 
-fn unreachable(error: postgres::Error) -> OpenError {
-    OpenError::Unreachable(describe(&error))
+/// What a failed question means: mostly that the link is gone or PostgreSQL is busy, and another try is worth it.
+fn failed(error: postgres::Error) -> OpenError {
+    let text = describe(&error);
+    let Some(code) = error.code() else {
+        return OpenError::Unreachable(text);
+    };
+    // Class 57: an operator or a time limit intervened; 53: resources are short; 08: the connection failed; 55: a lock is held.
+    if ["57", "53", "08", "55"].contains(&code.code().get(..2).unwrap_or_default()) {
+        return OpenError::Unreachable(text);
+    }
+    let advice = if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        "GRANT the user of the database address USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all tables in it"
+    } else {
+        "see what PostgreSQL's log says of it, and that this is PostgreSQL 13 or newer"
+    };
+    OpenError::Refused(format!("the database cannot be used: {text}; {advice}"))
 }
 
 fn refused(what: &str, error: &postgres::Error) -> OpenError {

@@ -5,7 +5,7 @@
 //! - [`migrations`]: brings the schema to the version this program needs
 //! - `tasks`: the statements on tasks
 //!
-//! Statements write `{schema}` for the schema the tables live in; it is put in when a statement is prepared.
+//! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
 //! A statement runs once, in one round trip. A read whose connection turns out dead is sent again on a fresh one; a write
 //! only when PostgreSQL itself says that it ended the connection before the statement (SQLSTATE 57P01), or that it cannot run
 //! the statement on this connection, else it is answered as unavailable, because it may have happened.
@@ -45,9 +45,10 @@ pub struct Settings {
     pub migrate: bool,
 }
 
-/// The name of a PostgreSQL schema: a letter or `_`, then letters, digits and `_`, in lower case, at most 63.
+/// The name of a PostgreSQL schema: a letter or `_`, then letters, digits and `_`, in lower case, at most 63, and none of
+/// PostgreSQL's own, which start with `pg_`.
 ///
-/// So it needs no quoting, whatever statement it is put into.
+/// It may be a word that SQL reserves (`user`), so it goes into statements quoted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema(String);
 
@@ -61,16 +62,24 @@ impl Schema {
         if (1..=63).contains(&name.len())
             && name.bytes().all(fit)
             && !name.starts_with(|c: char| c.is_ascii_digit())
+            && !name.starts_with("pg_")
         {
             Ok(Schema(name.to_owned()))
         } else {
-            Err("must be 1 to 63 lower-case letters, digits and _, and not start with a digit")
+            Err(
+                "must be 1 to 63 lower-case letters, digits and _, and not start with a digit or pg_",
+            )
         }
     }
 
-    /// The name.
+    /// The name, for people.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name, for a statement.
+    pub fn quoted(&self) -> String {
+        format!("\"{}\"", self.0)
     }
 }
 
@@ -289,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schema_names_need_no_quoting() {
+    fn schema_names_are_plain() {
         for name in ["todo", "_a1", &"x".repeat(63)] {
             assert_eq!(Schema::parse(name).unwrap().as_str(), name);
         }
@@ -300,6 +309,7 @@ mod tests {
             "to-do",
             "a;drop",
             "a\"b",
+            "pg_todo",
             "schémà",
             &"x".repeat(64),
         ] {

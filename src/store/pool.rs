@@ -54,7 +54,7 @@ impl Client {
         let statement = self
             .connection
             .client
-            .prepare(&sql.replace("{schema}", self.schema.as_str()))?;
+            .prepare(&sql.replace("{schema}", &self.schema.quoted()))?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
     }

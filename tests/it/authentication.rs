@@ -124,6 +124,14 @@ fn bad_tokens_are_refused_and_never_an_error_of_ours() {
         ("no JWT", "opaque-session-token".into()),
         ("dots alone", "..".into()),
         ("two parts", message.into()),
+        (
+            "a critical extension",
+            injected(r#""crit":["b64"],"b64":true"#),
+        ),
+        (
+            "an empty list of critical extensions",
+            injected(r#""crit":[]"#),
+        ),
         ("four parts", format!("{valid}.{signature}")),
         ("no signature", format!("{message}.")),
         ("a signature cut short", valid[..valid.len() - 4].into()),

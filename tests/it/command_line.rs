@@ -147,6 +147,24 @@ fn a_secret_is_made_and_kept_where_none_was_given() {
 }
 
 #[test]
+fn an_empty_secret_file_is_not_taken_for_none_given() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (empty, data) = (path("empty"), path("data"));
+    std::fs::write(&empty, "\n").unwrap();
+    let environment = [
+        ("BETTER_AUTH_SECRET_FILE", empty.as_str()),
+        ("DATA_DIR", &data),
+    ];
+    let line = complaint(&run(&["token", "--user", "me"], &environment), 1);
+    assert!(
+        line.contains("BETTER_AUTH_SECRET_FILE names a file that is empty"),
+        "{line}"
+    );
+    assert!(!std::path::Path::new(&data).exists(), "nothing is made up");
+}
+
+#[test]
 fn the_healthcheck_answers_by_exit_code() {
     let server = Process::serve(&fresh_database(), &[]);
     let listen = server.address.to_string();

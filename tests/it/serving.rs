@@ -266,6 +266,29 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
 }
 
 #[test]
+fn no_log_level_shows_what_a_task_says() {
+    for filters in [
+        "debug",
+        "trace,tokio_postgres::query=trace",
+        "tokio_postgres=trace,todo_api=info",
+    ] {
+        let server = Process::serve(&fresh_database(), &[("RUST_LOG", filters)]);
+        server.user("u1").task("a private matter");
+        let log = server.wait_for("status=201");
+        assert!(!log.contains("a private matter"), "{log}");
+    }
+}
+
+#[test]
+fn a_filter_for_the_program_does_not_silence_the_access_log() {
+    for setting in [("RUST_LOG", "todo_api=debug"), ("LOG_LEVEL", "info")] {
+        let server = Process::serve(&fresh_database(), &[setting]);
+        server.anonymous().get("/").expect(200);
+        server.wait_for(" INFO  access: method=GET route=/ status=200");
+    }
+}
+
+#[test]
 fn the_database_may_be_late() {
     let (late, listen) = (free_address(), free_address());
     let url = format!("postgresql://todo:hunter2hunter2@{late}/nothing");

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::Actor;
 use crate::support::app::SECRET;
-use crate::support::postgres::{empty_database, fresh_database, socket_file};
+use crate::support::postgres::{empty_database, fresh_database, socket_file, sql};
 use crate::support::process::{Process, command, free_address, run, signal};
 use crate::support::proxy::Proxy;
 
@@ -42,6 +42,26 @@ fn a_start_does_not_wait_for_another_instances_migration_for_ever() {
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(
         log.contains("another instance holds the lock") && log.contains("STARTUP_TIMEOUT"),
+        "{log}"
+    );
+}
+
+#[test]
+fn todo_api_migrate_waits_as_long_and_says_so() {
+    let database = empty_database();
+    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    other
+        .batch_execute("SELECT pg_advisory_lock(hashtext('todo-api migrations'), hashtext('todo'))")
+        .unwrap();
+    let environment = [
+        ("DATABASE_URL", database.as_str()),
+        ("STARTUP_TIMEOUT", "1"),
+    ];
+    let output = run(&["migrate"], &environment);
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        log.contains("waiting for another instance") && log.contains("holds the lock"),
         "{log}"
     );
 }
@@ -105,6 +125,27 @@ fn a_link_that_falls_silent_during_the_start_is_tried_again() {
     proxy.cut();
     proxy.speak();
     server.wait_for("ready: ");
+}
+
+#[test]
+fn rights_that_are_missing_are_named_at_once() {
+    let database = fresh_database();
+    sql(&database, "CREATE ROLE stranger LOGIN");
+    let stranger = database.replacen("todo@", "stranger@", 1);
+    let (status, log) = Process::start(&stranger, &[]).wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("permission denied") && log.contains("GRANT"),
+        "{log}"
+    );
+    assert!(!log.contains("waiting for the database"), "{log}");
+}
+
+#[test]
+fn a_schema_may_be_called_by_a_reserved_word() {
+    let server = Process::serve(&empty_database(), &[("DB_SCHEMA", "user")]);
+    server.user("u1").task("t");
+    server.anonymous().get("/health/ready").expect(200);
 }
 
 #[test]
