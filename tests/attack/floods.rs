@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fortress::{Fortress, KINDS, Kind};
+use crate::fortress::{Fortress, KINDS, Kind, QUIET};
 use crate::healthy::watch;
 use crate::support::app::SECRET;
 use crate::support::hold::wait_until;
@@ -100,7 +100,7 @@ fn two_thousand_idle_connections_are_borne_or_make_room() {
             let mut idle = idlers(&fortress.door, 2_000);
             thread::sleep(Duration::from_secs(1));
             let seen = healthy.finish();
-            let threads = fortress.server.threads();
+            let threads = fortress.threads();
             let open = idle
                 .iter_mut()
                 .filter_map(|wire| is_open(wire).then_some(()))
@@ -187,7 +187,7 @@ fn a_hundred_thousand_requests_in_one_pipe_are_answered_in_order() {
         assert_eq!(answer.status, [200, 404, 405][number % 3]);
     };
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[("LOG_LEVEL", "warn")]);
+        let mut fortress = Fortress::behind(kind, &[QUIET]);
         let healthy = watch(&fortress);
         let began = Instant::now();
         let mut wire = fortress.door.open().unwrap();
@@ -272,7 +272,7 @@ fn descriptors_run_out_and_come_back() {
 #[test]
 fn connections_that_come_and_go_leave_nothing_behind() {
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[("LOG_LEVEL", "warn")]);
+        let mut fortress = Fortress::behind(kind, &[QUIET]);
         // The first of anything takes memory for good.
         idlers(&fortress.door, 200);
         let descriptors = fortress.server.settled_descriptors();

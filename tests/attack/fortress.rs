@@ -27,6 +27,9 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Without a line for every request, where there are hundreds of thousands.
+pub const QUIET: (&str, &str) = ("RUST_LOG", "warn,tiny_http=off,todo_api=info,access=warn");
+
 /// Every way in.
 pub const KINDS: [Kind; 3] = [Kind::Tcp, Kind::Tls, Kind::Unix];
 
@@ -35,7 +38,6 @@ pub struct Fortress {
     pub server: Process,
     pub door: Door,
     pub database: String,
-    pub kind: Kind,
     pub certificate: Option<Certificate>,
     _directory: TempDir,
 }
@@ -70,10 +72,15 @@ impl Fortress {
             server,
             door,
             database,
-            kind,
             certificate,
             _directory: directory,
         }
+    }
+
+    /// Threads it has.
+    pub fn threads(&self) -> usize {
+        let tasks = format!("/proc/{}/task", self.server.pid());
+        std::fs::read_dir(tasks).unwrap().count()
     }
 
     /// Asserts that it lives and has at no moment had more than so much memory; gives the most it had.

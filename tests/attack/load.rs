@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 use serde_json::Value;
 
-use crate::fortress::{Fortress, KINDS, Kind};
+use crate::fortress::{Fortress, KINDS, Kind, QUIET};
 use crate::support::hold::wait_until;
 use crate::support::wire::{Door, Wire, bearer, new_task, request};
 
@@ -104,7 +104,7 @@ fn seconds() -> u64 {
 #[test]
 fn a_thousand_clients_lose_nothing() {
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[("LOG_LEVEL", "warn")]);
+        let mut fortress = Fortress::behind(kind, &[QUIET]);
         let done = AtomicUsize::new(0);
         let (began, until) = (
             Instant::now(),
@@ -176,7 +176,7 @@ fn make_until_told(door: &Door, name: usize, begun: &AtomicUsize) -> Result<usiz
 fn sigterm_under_load_loses_nothing() {
     const BUSY: usize = 300;
     for kind in KINDS {
-        let fortress = Fortress::behind(kind, &[("LOG_LEVEL", "warn")]);
+        let fortress = Fortress::behind(kind, &[QUIET]);
         let begun = AtomicUsize::new(0);
         let (made, took) = thread::scope(|scope| {
             let clients: Vec<_> = (0..BUSY)
@@ -260,7 +260,7 @@ fn connect_again_and_again(doors: &Mutex<[Door; 2]>, stop: &AtomicBool) -> Resul
 
 #[test]
 fn certificates_are_swapped_under_load() {
-    let mut fortress = Fortress::behind(Kind::Tls, &[("LOG_LEVEL", "warn")]);
+    let mut fortress = Fortress::behind(Kind::Tls, &[QUIET]);
     let mut certificate = fortress.certificate.take().unwrap();
     let address = fortress.server.address;
     let door =

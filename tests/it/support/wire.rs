@@ -244,7 +244,12 @@ impl Wire {
     /// Whether the server has closed the connection, or closes it within this time, without a word.
     pub fn ends_within(&mut self, time: Duration) -> bool {
         self.patience(time).unwrap();
-        let ended = self.read.is_empty() && matches!(self.read_more(), Ok(false));
+        let ended = self.read.is_empty()
+            && match self.read_more() {
+                Ok(more) => !more,
+                // In the middle of a handshake an end is an error, too.
+                Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            };
         self.patience(PATIENCE).unwrap();
         ended
     }
