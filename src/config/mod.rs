@@ -1,12 +1,14 @@
 //! Every setting: variable, default, check, secret or not.
 //!
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
+//! - `values`: readers of the kinds of value that several settings have
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
 //!
 //! A bad value stops the start with one line that names the variable and never the value.
 
 pub mod settings;
 pub mod source;
+mod values;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use source::Source;
+use values::{decimal, number, seconds, switch};
 
 use crate::edge::address::{self, Listen};
 use crate::edge::client::TrustedProxies;
@@ -162,16 +165,15 @@ impl Config {
                 .ok_or_else(|| missing("BETTER_AUTH_SECRET"))?;
         }
         let database_is_here = database.as_ref().is_none_or(Target::is_on_this_machine);
-        let workers = match number(source, "WORKERS", 1, 1_000)? {
+        let workers = match number(source, "WORKERS", 1..=1_000)? {
             Some(workers) => workers,
             // Measured: with PostgreSQL on the same cores few workers are faster and their tail far shorter; with a
             // database some way off, throughput is workers divided by latency.
             None if database_is_here => 4.max(2 * cores()),
             None => 10,
         };
-        let pool_size = number(source, "DB_POOL_SIZE", 1, 1_000)?.unwrap_or(workers + 2);
-        let hours =
-            decimal(source, "JWT_EXPIRATION_HOURS", 1.0 / 60.0, 24.0 * 366.0)?.unwrap_or(24.0);
+        let pool_size = number(source, "DB_POOL_SIZE", 1..=1_000)?.unwrap_or(workers + 2);
+        let hours = decimal(source, "JWT_EXPIRATION_HOURS", 0.01..=8784.0)?.unwrap_or(24.0);
         Ok(Config {
             environment,
             listen,
@@ -186,10 +188,10 @@ impl Config {
             database_unpooled: target(source, "DATABASE_URL_UNPOOLED")?,
             schema: schema(source)?,
             pool_size: u32::try_from(pool_size).unwrap_or(u32::MAX),
-            pool_timeout: seconds(source, "DB_POOL_TIMEOUT", 1.0)?,
-            connect_timeout: seconds(source, "DB_CONNECT_TIMEOUT", 2.0)?,
-            statement_timeout: seconds(source, "DB_STATEMENT_TIMEOUT", 3.0)?,
-            lock_timeout: seconds(source, "DB_LOCK_TIMEOUT", 2.0)?,
+            pool_timeout: seconds(source, "DB_POOL_TIMEOUT", Duration::from_secs(1))?,
+            connect_timeout: seconds(source, "DB_CONNECT_TIMEOUT", Duration::from_secs(2))?,
+            statement_timeout: seconds(source, "DB_STATEMENT_TIMEOUT", Duration::from_secs(3))?,
+            lock_timeout: seconds(source, "DB_LOCK_TIMEOUT", Duration::from_secs(2))?,
             migrate: switch(source, "MIGRATE", true)?,
             secret,
             previous_secret: self::secret(source, "BETTER_AUTH_SECRET_PREVIOUS")?,
@@ -198,10 +200,10 @@ impl Config {
             limits: limits(source)?,
             tls: tls(source)?,
             self_check: Duration::from_secs_f64(
-                decimal(source, "SELF_CHECK_SECONDS", 0.0, 3600.0)?.unwrap_or(10.0),
+                decimal(source, "SELF_CHECK_SECONDS", 0.0..=3600.0)?.unwrap_or(10.0),
             ),
-            startup_timeout: seconds(source, "STARTUP_TIMEOUT", 60.0)?,
-            shutdown_timeout: seconds(source, "SHUTDOWN_TIMEOUT", 10.0)?,
+            startup_timeout: seconds(source, "STARTUP_TIMEOUT", Duration::from_secs(60))?,
+            shutdown_timeout: seconds(source, "SHUTDOWN_TIMEOUT", Duration::from_secs(10))?,
             log_level: log_level(source)?,
         })
     }
@@ -259,34 +261,29 @@ fn limits(source: &Source) -> Result<Limits, ConfigError> {
             .map_err(|problem| ConfigError::new("TRUSTED_PROXIES", problem))?,
         None => default.trusted_proxies,
     };
-    let size = |variable, least, most, default| {
-        Ok::<_, ConfigError>(number(source, variable, least, most)?.unwrap_or(default))
+    let size = |variable, range, default| {
+        Ok::<_, ConfigError>(number(source, variable, range)?.unwrap_or(default))
     };
     Ok(Limits {
-        connections: size("MAX_CONNECTIONS", 1, 100_000, default.connections)?,
+        connections: size("MAX_CONNECTIONS", 1..=100_000, default.connections)?,
         connections_per_address: size(
             "MAX_CONNECTIONS_PER_IP",
-            1,
-            100_000,
+            1..=100_000,
             default.connections_per_address,
         )?,
         head: HeadLimits {
-            bytes: size("MAX_HEAD_BYTES", 1024, 1024 * 1024, default.head.bytes)?,
-            fields: size("MAX_HEADERS", 8, 1_000, default.head.fields)?,
-            target: size("MAX_PATH_BYTES", 64, 1024 * 1024, default.head.target)?,
+            bytes: size("MAX_HEAD_BYTES", 1024..=1024 * 1024, default.head.bytes)?,
+            fields: size("MAX_HEADERS", 8..=1_000, default.head.fields)?,
+            target: size("MAX_PATH_BYTES", 64..=1024 * 1024, default.head.target)?,
         },
-        body: size("MAX_BODY_BYTES", 1024, 64 * 1024 * 1024, default.body)?,
-        bodies: size("MAX_BODIES_BYTES", 1024, usize::MAX, default.bodies)?,
-        answers: size("MAX_ANSWERS_BYTES", 1024, usize::MAX, default.answers)?,
-        head_time: seconds(source, "HEAD_TIMEOUT", default.head_time.as_secs_f64())?,
-        body_time: seconds(source, "BODY_TIMEOUT", default.body_time.as_secs_f64())?,
-        keep_alive: seconds(
-            source,
-            "KEEP_ALIVE_TIMEOUT",
-            default.keep_alive.as_secs_f64(),
-        )?,
-        send_time: seconds(source, "SEND_TIMEOUT", default.send_time.as_secs_f64())?,
-        queue_time: seconds(source, "QUEUE_TIMEOUT", default.queue_time.as_secs_f64())?,
+        body: size("MAX_BODY_BYTES", 1024..=64 * 1024 * 1024, default.body)?,
+        bodies: size("MAX_BODIES_BYTES", 1024..=usize::MAX, default.bodies)?,
+        answers: size("MAX_ANSWERS_BYTES", 1024..=usize::MAX, default.answers)?,
+        head_time: seconds(source, "HEAD_TIMEOUT", default.head_time)?,
+        body_time: seconds(source, "BODY_TIMEOUT", default.body_time)?,
+        keep_alive: seconds(source, "KEEP_ALIVE_TIMEOUT", default.keep_alive)?,
+        send_time: seconds(source, "SEND_TIMEOUT", default.send_time)?,
+        queue_time: seconds(source, "QUEUE_TIMEOUT", default.queue_time)?,
         trusted_proxies,
     })
 }
@@ -352,62 +349,6 @@ fn schema(source: &Source) -> Result<Schema, ConfigError> {
         .get("DB_SCHEMA")?
         .unwrap_or_else(|| "todo".to_owned());
     Schema::parse(&name).map_err(|problem| ConfigError::new("DB_SCHEMA", problem))
-}
-
-fn number(
-    source: &Source,
-    variable: &'static str,
-    least: usize,
-    most: usize,
-) -> Result<Option<usize>, ConfigError> {
-    let read = |text: String| {
-        text.parse()
-            .ok()
-            .filter(|value| (least..=most).contains(value))
-            .ok_or_else(|| {
-                ConfigError::new(
-                    variable,
-                    format!("must be a whole number from {least} to {most}"),
-                )
-            })
-    };
-    source.get(variable)?.map(read).transpose()
-}
-
-fn decimal(
-    source: &Source,
-    variable: &'static str,
-    least: f64,
-    most: f64,
-) -> Result<Option<f64>, ConfigError> {
-    let read = |text: String| {
-        text.parse()
-            .ok()
-            .filter(|value| (least..=most).contains(value))
-            .ok_or_else(|| {
-                ConfigError::new(
-                    variable,
-                    format!("must be a number from {least:.3} to {most}"),
-                )
-            })
-    };
-    source.get(variable)?.map(read).transpose()
-}
-
-/// A time in seconds, from a tenth of one to a day.
-fn seconds(source: &Source, variable: &'static str, default: f64) -> Result<Duration, ConfigError> {
-    Ok(Duration::from_secs_f64(
-        decimal(source, variable, 0.1, 86_400.0)?.unwrap_or(default),
-    ))
-}
-
-fn switch(source: &Source, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
-    match source.get(variable)?.as_deref() {
-        None => Ok(default),
-        Some("on" | "true" | "1" | "yes") => Ok(true),
-        Some("off" | "false" | "0" | "no") => Ok(false),
-        Some(_) => Err(ConfigError::new(variable, "must be on or off")),
-    }
 }
 
 fn cores() -> usize {

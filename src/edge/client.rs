@@ -67,17 +67,26 @@ impl TrustedProxies {
         if !self.trusts(peer) {
             return peer;
         }
-        let named: Vec<Option<IpAddr>> = match headers.all("X-Forwarded-For").next() {
-            Some(_) => headers
-                .all("X-Forwarded-For")
-                .flat_map(|value| value.split(','))
-                .map(node)
-                .collect(),
-            None => headers
-                .all("Forwarded")
-                .flat_map(|value| split_unquoted(value, ','))
+        // Byte for byte: what a stranger wrote in front must not hide what the proxy added behind it.
+        let lines = |name: &str| -> Vec<String> {
+            headers
+                .raw(name)
+                .map(|value| String::from_utf8_lossy(value).into_owned())
+                .collect()
+        };
+        let (added, standard) = (lines("X-Forwarded-For"), lines("Forwarded"));
+        let named: Vec<Option<IpAddr>> = if added.is_empty() {
+            standard
+                .iter()
+                .flat_map(|line| split_unquoted(line, ','))
                 .map(forwarded_for)
-                .collect(),
+                .collect()
+        } else {
+            added
+                .iter()
+                .flat_map(|line| line.split(','))
+                .map(node)
+                .collect()
         };
         let mut client = peer;
         for address in named.into_iter().rev() {

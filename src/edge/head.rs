@@ -328,13 +328,13 @@ fn is_chunked(headers: &Headers) -> Result<bool, Error> {
 
 /// RFC 9112, section 9.3.
 fn wants_close(headers: &Headers, http_1_0: bool) -> bool {
-    let has = |wanted: &str| {
+    let has = |wanted: &[u8]| {
         headers
-            .all("Connection")
-            .flat_map(|value| value.split(','))
-            .any(|option| option.trim().eq_ignore_ascii_case(wanted))
+            .raw("Connection")
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(wanted))
     };
-    has("close") || (http_1_0 && !has("keep-alive"))
+    has(b"close") || (http_1_0 && !has(b"keep-alive"))
 }
 
 /// RFC 9110, section 10.1.1. HTTP/1.0 has no expectations.

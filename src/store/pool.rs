@@ -201,11 +201,15 @@ impl ManageConnection for Manager {
                 "another connection of its age was lost".to_owned(),
             ));
         }
-        if client.used.elapsed() > FRESH {
-            // Reads what has arrived meanwhile, which may be the end of the connection.
-            let _ = client.notifications().timeout_iter(Duration::ZERO).next();
-        }
-        if client.is_closed() {
+        // Reads what has arrived meanwhile, which may be the end of the connection: as PostgreSQL's last words, after which the
+        // client takes itself for open until it is used once more, or as the end of the stream.
+        let ended = client.used.elapsed() > FRESH
+            && client
+                .notifications()
+                .timeout_iter(Duration::ZERO)
+                .next()
+                .is_err();
+        if ended || client.is_closed() || client.connection.deadline.has_ended() {
             Err(LinkError("PostgreSQL has closed it".to_owned()))
         } else {
             Ok(())

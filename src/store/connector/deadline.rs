@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ struct Shared {
     origin: Instant,
     /// Nanoseconds after `origin`; 0 is no deadline. 64 bits last for 584 years.
     at: AtomicU64,
+    /// Set when the stream has come to its end.
+    ended: AtomicBool,
 }
 
 impl Deadline {
@@ -37,6 +39,7 @@ impl Deadline {
         Deadline(Arc::new(Shared {
             origin: Instant::now(),
             at: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         }))
     }
 
@@ -51,6 +54,11 @@ impl Deadline {
     /// Waits may take for ever again.
     pub fn clear(&self) {
         self.0.at.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the other side has ended the connection, as far as it has been read.
+    pub fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
     }
 
     fn get(&self) -> Option<Instant> {
@@ -72,6 +80,8 @@ pub(super) struct DeadlineStream<S> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Stays, because an answer that comes later would be taken for the answer to the next statement.
     timed_out: bool,
+    /// The end has been seen, and is told by the next read.
+    ending: bool,
 }
 
 impl<S> DeadlineStream<S> {
@@ -81,7 +91,27 @@ impl<S> DeadlineStream<S> {
             deadline,
             timer: None,
             timed_out: false,
+            ending: false,
         }
+    }
+
+    /// Holds the end of the stream back for one poll, so that what was read before it gets to whoever waits for it.
+    ///
+    /// `tokio-postgres` reads PostgreSQL's last words, puts them where the statement under way will find them, reads on, finds
+    /// the end, and answers "connection closed" before the statement has looked. Then nobody could tell a statement that
+    /// PostgreSQL did not run (57P01) from one that it may have run.
+    fn hold_end_back<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.deadline.0.ended.store(true, Ordering::Relaxed);
+        if self.ending {
+            return outcome;
+        }
+        self.ending = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// What a poll of the inner stream came to, once the deadline has had its say.
@@ -140,7 +170,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineStream<S> {
         if this.timed_out {
             return Poll::Ready(Err(timed_out()));
         }
+        let before = buf.filled().len();
         let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let ended = match &outcome {
+            Poll::Ready(Ok(())) => buf.filled().len() == before && buf.remaining() > 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        };
+        if ended {
+            return this.hold_end_back(cx, outcome);
+        }
         this.judge(cx, outcome)
     }
 }
