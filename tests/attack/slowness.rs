@@ -173,30 +173,32 @@ fn a_body_must_come_faster_than_a_trickle() {
         let body = format!("{{\"title\":\"t\",\"padding\":\"{}\"}}", "p".repeat(10_000));
         let whole = request("POST", "/api/tasks", &authorization, body.as_bytes());
         let head = whole.len() - body.len();
-        // So many bytes, ten times a second.
-        let send = |bytes: usize| {
+        // So many bytes, ten times a second, and no more after so long.
+        let send = |bytes: usize, most: Duration| {
             let mut wire = fortress.door.open().unwrap();
             let began = Instant::now();
             wire.write(&whole[..head]).unwrap();
             for piece in whole[head..].chunks(bytes) {
                 thread::sleep(Duration::from_millis(100));
-                if wire.write(piece).is_err() || began.elapsed() > Duration::from_secs(12) {
+                if began.elapsed() > most {
                     break;
                 }
+                wire.write(piece).unwrap();
             }
             (wire.answer().unwrap().unwrap(), began.elapsed())
         };
         let (slow, fast) = thread::scope(|scope| {
-            let slow = scope.spawn(|| send(5));
-            let fast = scope.spawn(|| send(140));
+            let slow = scope.spawn(|| send(5, Duration::from_millis(4500)));
+            let fast = scope.spawn(|| send(140, Duration::from_secs(20)));
             (slow.join().unwrap(), fast.join().unwrap())
         });
         slow.0.expect_error(408, "REQUEST_TIMEOUT");
         println!(
-            "a body of 50 bytes a second, {kind}: 408 known after {:.1} s; one of 1,400 bytes a second was taken in {:.1} s",
+            "a body of 50 bytes a second, {kind}: 408 after {:.1} s; one of 1,400 bytes a second was taken in {:.1} s",
             slow.1.as_secs_f64(),
             fast.1.as_secs_f64()
         );
         fast.0.expect(201);
+        assert!(slow.1 > Duration::from_secs(4) && slow.1 < Duration::from_secs(8));
     }
 }

@@ -254,6 +254,23 @@ impl Wire {
         ended
     }
 
+    /// Whether the server has closed the connection by now, without a word.
+    pub fn has_ended(&mut self) -> bool {
+        self.set_nonblocking(true);
+        let ended = self.ends_within(PATIENCE);
+        self.set_nonblocking(false);
+        ended
+    }
+
+    fn set_nonblocking(&self, on: bool) {
+        let set = match &self.stream {
+            Stream::Tcp(stream) => stream.set_nonblocking(on),
+            Stream::Tls(stream) => stream.sock.set_nonblocking(on),
+            Stream::Unix(stream) => stream.set_nonblocking(on),
+        };
+        set.unwrap();
+    }
+
     fn read_more(&mut self) -> Result<bool> {
         let mut buffer = [0; 16 * 1024];
         let read = self.stream.read(&mut buffer)?;
