@@ -426,6 +426,28 @@ fn answers_not_yet_sent_share_a_bound() {
     again.answer().unwrap().unwrap().expect(200);
 }
 
+#[test]
+fn as_many_descriptors_are_taken_as_are_allowed() {
+    let address = free_address();
+    let (listen, database) = (address.to_string(), fresh_database());
+    let settings = [
+        ("DATABASE_URL", database.as_str()),
+        ("BETTER_AUTH_SECRET", crate::support::app::SECRET),
+        ("LISTEN", &listen),
+    ];
+    // The soft limit alone is low, as it is on most systems.
+    let command = Process::under_shell("ulimit -S -n 128", &settings);
+    let server = Process::spawn(command, address);
+    server.wait_for("ready: ");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))
+        .unwrap();
+    let numbers: Vec<&str> = line.split_whitespace().collect();
+    assert_ne!(numbers[3], "128", "{line}");
+}
+
 /// Sets the limit of descriptors of a running process, below the hard limit that it has.
 fn limit_descriptors(server: &Process, most: usize) {
     let status = std::process::Command::new("prlimit")

@@ -264,6 +264,7 @@ fn what_no_worker_takes_in_time_is_503_while_health_is_answered() {
         ("WORKERS", "2"),
         ("QUEUE_TIMEOUT", "0.5"),
         ("SELF_CHECK_SECONDS", "0"),
+        ("ENVIRONMENT", "production"),
     ];
     settings.extend(PATIENT);
     let server = Process::serve(&database, &settings);
@@ -304,6 +305,8 @@ fn what_no_worker_takes_in_time_is_503_while_health_is_answered() {
         let answer = wire.answer().unwrap().unwrap();
         answer.expect_error(503, "SERVICE_UNAVAILABLE");
         assert!(answer.header("Retry-After").is_some());
+        // Why is the log's business.
+        assert_eq!(answer.json()["error"]["details"], serde_json::json!([]));
     }
     let took = began.elapsed();
     assert!(
@@ -317,6 +320,26 @@ fn what_no_worker_takes_in_time_is_503_while_health_is_answered() {
     // What was given up was never done, and the workers are free.
     let list = server.user("u1").get("/api/tasks").expect(200);
     assert_eq!(list.json()["count"], 0);
+}
+
+#[test]
+fn a_deadline_missed_by_the_next_request_waits_for_the_answer_before_it() {
+    let database = fresh_database();
+    let mut settings = Vec::from(PATIENT);
+    settings.push(("HEAD_TIMEOUT", "0.3"));
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let mut lock = Lock::tasks(&database);
+    let mut wire = open(&server);
+    let first = new_task(&token, "slow to be answered");
+    wire.write(&[&first, &b"GET / HTT"[..]].concat()).unwrap();
+    lock.wait_for_waiting(1);
+    thread::sleep(Duration::from_millis(800));
+    lock.release();
+    wire.answer().unwrap().unwrap().expect(201);
+    let late = wire.answer().unwrap().unwrap();
+    late.expect_error(408, "REQUEST_TIMEOUT");
+    wire.expect_silent_end();
 }
 
 #[test]

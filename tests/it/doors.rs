@@ -168,6 +168,29 @@ fn sockets_handed_to_somebody_else_are_left_alone() {
     assert!(!stranger.ends_within(Duration::from_millis(200)));
 }
 
+#[test]
+fn ipv6_is_an_address_like_any_other() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    }
+    let ports: Vec<u16> = (0..2).map(|_| free_address().port()).collect();
+    // The second is how an IPv4 client looks to a socket that takes both.
+    let listen = format!("[::1]:{},[::ffff:127.0.0.1]:{}", ports[0], ports[1]);
+    let settings = [("LISTEN", listen.as_str()), ("ENVIRONMENT", "development")];
+    let server = Process::serve(&fresh_database(), &settings);
+    for (door, own) in [
+        (format!("[::1]:{}", ports[0]), "::1"),
+        (format!("127.0.0.1:{}", ports[1]), "127.0.0.1"),
+    ] {
+        let door = Door::from(door.parse::<std::net::SocketAddr>().unwrap());
+        assert_eq!(client_of(&server, &door, &[]), own);
+        // Loopback is loopback: what it says of others is believed.
+        let fields = [("X-Forwarded-For", "1.1.1.1, 203.0.113.7, ::1")];
+        assert_eq!(client_of(&server, &door, &fields), "203.0.113.7");
+    }
+}
+
 /// Whom the log names as the client of a request with these fields.
 fn client_of(server: &Process, door: &Door, fields: &[(&str, &str)]) -> String {
     let mut headers = vec![("X-Request-ID", "who-is-it")];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::Answer;
+use crate::support::hold::{Lock, PATIENT};
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
 use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
@@ -293,6 +294,27 @@ fn a_client_that_waits_for_100_continue_gets_it_before_its_body() {
 }
 
 #[test]
+fn a_100_continue_does_not_overtake_the_answer_before_it() {
+    let database = fresh_database();
+    let mut settings = Vec::from(PATIENT);
+    settings.push(("QUEUE_TIMEOUT", "30"));
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let mut lock = Lock::tasks(&database);
+    let mut wire = Door::from(server.address).open().unwrap();
+    let head = b"$POSTExpect: 100-continue\r\nContent-Length: 15\r\n\r\n";
+    let both = [new_task(&token, "first"), bytes(head, &token)].concat();
+    wire.write(&both).unwrap();
+    lock.wait_for_waiting(1);
+    thread::sleep(Duration::from_millis(100));
+    lock.release();
+    wire.answer().unwrap().unwrap().expect(201);
+    wire.answer().unwrap().unwrap().expect(100);
+    wire.write(&bytes(b"$BODY", &token)).unwrap();
+    wire.answer().unwrap().unwrap().expect(201);
+}
+
+#[test]
 fn twenty_requests_in_one_write_are_answered_in_order() {
     let server = Process::serve(&fresh_database(), &[]);
     let token = bearer("u1");
@@ -348,16 +370,14 @@ fn a_half_closed_connection_still_gets_its_answers() {
         wire.expect_silent_end();
     }
     // Also when the answer takes its time.
-    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
-    let mut lock = other.transaction().unwrap();
-    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut lock = Lock::tasks(&database);
     let mut wire = Door::from(server.address).open().unwrap();
     wire.write(&new_task(&token, "half-closed and slow"))
         .unwrap();
     wire.end_writing().unwrap();
-    thread::sleep(Duration::from_millis(300));
-    lock.commit().unwrap();
+    lock.wait_for_waiting(1);
+    thread::sleep(Duration::from_millis(100));
+    lock.release();
     wire.answer().unwrap().unwrap().expect(201);
     wire.expect_silent_end();
 }

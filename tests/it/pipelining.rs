@@ -7,7 +7,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::hold::large_list;
 use crate::support::postgres::fresh_database;
-use crate::support::process::Process;
+use crate::support::process::{Process, free_address};
+use crate::support::tls::Certificate;
 use crate::support::wire::{Door, Wire, bearer, request};
 
 /// What is asked.
@@ -118,27 +119,25 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
     proptest::collection::vec(ask, 1..8)
 }
 
-#[test]
-fn two_pipelining_clients_one_of_them_stalled_never_see_each_others_answers() {
-    let server = Process::serve(&fresh_database(), &[]);
-    let door = Door::from(server.address);
+/// Has two clients pipeline through a door, in as many random ways.
+fn interleave(door: &Door, cases: u32) {
     // Who writes next, and how many bytes.
     let turns = proptest::collection::vec((any::<bool>(), 1_usize..400), 0..24);
-    let cases = AtomicUsize::new(0);
+    let numbers = AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
-        cases: 300,
+        cases,
         failure_persistence: None,
         ..Config::default()
     });
     let outcome = runner.run(&(asks(), asks(), turns), |(first, second, turns)| {
-        let number = cases.fetch_add(1, Ordering::Relaxed);
-        let mut stalled = Client::new(&door, format!("stalled-{number}"), &first);
-        let mut other = Client::new(&door, format!("other-{number}"), &second);
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let mut stalled = Client::new(door, format!("stalled-{number}"), &first);
+        let mut other = Client::new(door, format!("other-{number}"), &second);
         for (first, most) in turns {
             if first {
-                stalled.write(most)
+                stalled.write(most);
             } else {
-                other.write(most)
+                other.write(most);
             }
         }
         // The stalled one reads nothing and may have stopped anywhere in a request; the other gets all of its answers.
@@ -146,6 +145,34 @@ fn two_pipelining_clients_one_of_them_stalled_never_see_each_others_answers() {
         stalled.finish()
     });
     outcome.unwrap_or_else(|error| panic!("{error}\n{runner}"));
+}
+
+#[test]
+fn two_pipelining_clients_one_of_them_stalled_never_see_each_others_answers() {
+    let server = Process::serve(&fresh_database(), &[]);
+    interleave(&Door::from(server.address), 300);
+}
+
+#[test]
+fn nor_do_they_over_tls_or_a_unix_socket() {
+    let certificate = Certificate::make();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("todo.sock");
+    let address = free_address();
+    let listen = format!("{address},unix:{}", socket.display());
+    let settings = certificate.settings();
+    let mut settings: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    settings.push(("LISTEN", &listen));
+    for door in [
+        Door::Tls(address, certificate.client()),
+        Door::Unix(socket.clone()),
+    ] {
+        let _server = Process::serve(&fresh_database(), &settings);
+        interleave(&door, 60);
+    }
 }
 
 #[test]

@@ -201,6 +201,8 @@ pub const MALFORMED: &[(u16, &[u8])] = &[
     (400, b"SSH-2.0-OpenSSH_9.2\r\n\r\n"),
     (400, b"{\"title\":\"json\"}\r\n\r\n"),
     (400, b"\x05\x01\x00\r\n\r\n"),
+    (400, b"PROXY TCP4 203.0.113.7 127.0.0.1 1 2\r\n$GET\r\n"),
+    (400, b"\r\n\r\n\0\r\nQUIT\n$GET\r\n"),
 ];
 
 /// What no rule names one status for; refused it must be, in one of these ways.
