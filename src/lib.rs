@@ -4,7 +4,7 @@
 //!
 //! - [`cli`]: one file per subcommand; `serve` is the usual one
 //! - [`config`]: every setting: variable, default, check, secret or not
-//! - [`logging`]: log lines
+//! - [`logging`], [`log_writer`]: log lines, and how they are written
 //! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
 //! - [`edge`]: what a stranger meets first: connections, bounds, deadlines, framing, TLS
 //! - [`api`]: the routing table, the way of a request, and the handlers, one file per resource
@@ -22,6 +22,7 @@ pub mod domain;
 pub mod edge;
 pub mod http;
 pub mod local_postgres;
+pub mod log_writer;
 pub mod logging;
 pub mod server;
 pub mod store;

@@ -8,6 +8,7 @@ use log::{Level, LevelFilter, Record};
 
 use crate::domain::timestamp::Timestamp;
 use crate::http::responder::ACCESS_LOG;
+use crate::log_writer::LogWriter;
 
 /// Starts logging. `rust_log` (`RUST_LOG`) says what is logged, per module; where it is not set, `level` says how much of ours.
 /// Of other crates nothing below a warning: what they tell is not for the people who run this.
@@ -16,7 +17,11 @@ pub fn init(rust_log: Option<&str>, level: LevelFilter) {
     let mut builder = Builder::new();
     builder
         .parse_filters(rust_log.unwrap_or(&default))
-        .target(Target::Stderr)
+        .target(match LogWriter::start() {
+            Ok(writer) => Target::Pipe(Box::new(writer)),
+            // Without a thread for it, each line is written by whoever says it.
+            Err(_) => Target::Stderr,
+        })
         .format(|out, record| {
             if tells_contents(record) {
                 return Ok(());

@@ -20,6 +20,7 @@ use lexopt::Arg::{Long, Short, Value};
 
 use crate::config::source::Source;
 use crate::config::{Config, ConfigError};
+use crate::log_writer;
 
 const HELP: &str = "\
 todo-api: a task server on PostgreSQL
@@ -77,6 +78,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let outcome = parse(std::env::args_os().skip(1)).and_then(execute);
+    log_writer::finish();
     let (code, line) = match outcome {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(problem)) => (

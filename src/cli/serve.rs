@@ -18,6 +18,7 @@ use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
 use crate::http::router::Router;
 use crate::local_postgres::LocalPostgres;
+use crate::log_writer;
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
@@ -202,6 +203,7 @@ fn take_signals(events: Sender<Event>) -> io::Result<()> {
                 Some(first) if first.elapsed() < ONE_SIGNAL => {}
                 Some(_) => {
                     log::warn!("{name} received again: ending at once");
+                    log_writer::finish();
                     std::process::exit(1);
                 }
             }
