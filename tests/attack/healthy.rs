@@ -97,8 +97,8 @@ impl Seen {
     /// Asserts that it has noticed nothing.
     #[track_caller]
     pub fn expect_undisturbed(&self) {
-        assert_eq!(self.refusals, 0, "{self}");
         self.expect_clean();
+        assert_eq!(self.refusals, 0, "{self}");
         assert!(self.latencies.len() >= 50, "{self}");
         assert!(self.percentile(99) < P99, "{self}");
     }

@@ -4,8 +4,10 @@
 //! - `fuzz`: random and mutated requests
 //! - `fortress`: the program under attack, behind each of its doors
 //! - `healthy`: a client that measures meanwhile
+//! - `doors`: every fault and every oddity, through every door
 //! - `floods`: heads without end, pipelines without end, connections without number
 //! - `slowness`: slow heads, slow bodies, slow readers
+//! - `rudeness`: clients that go away in the middle, or send what is costly to read
 //! - `load`: honest work, and a great deal of it, while things change
 //!
 //! Each prints one line. All are bounded in number and time, and stop what they start.
@@ -19,12 +21,14 @@
     clippy::print_stderr
 )]
 
+mod doors;
 mod floods;
 mod fortress;
 mod fuzz;
 mod healthy;
 mod load;
 mod parser;
+mod rudeness;
 mod slowness;
 // Shared with tests/it, where all of it is used.
 #[allow(dead_code, unused_imports)]

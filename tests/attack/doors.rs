@@ -1,0 +1,138 @@
+//! What the quick tests do over TCP, through every door: each malformed request, each odd one, each impossible length, and the
+//! server's check on itself.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::fortress::{Fortress, KINDS};
+use crate::support::hold::{Lock, PATIENT};
+use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
+use crate::support::wire::{Door, bearer, new_task, request};
+
+/// Sends what must be refused with a good request behind it; gives the status, after which there must be nothing.
+fn refusal(door: &Door, malformed: &[u8], behind: &[u8]) -> Result<u16, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut wire = door.open().map_err(failed)?;
+    wire.write(&[malformed, behind].concat()).map_err(failed)?;
+    let answer = wire.answer().map_err(failed)?.ok_or("no answer")?;
+    answer.expect_error(answer.status, code(answer.status));
+    match wire.rest() {
+        Ok(rest) if rest.is_empty() => Ok(answer.status),
+        other => Err(format!("{answer:?} and then {other:?}")),
+    }
+}
+
+#[test]
+fn every_fault_and_every_oddity_is_the_same_through_every_door() {
+    for kind in KINDS {
+        let mut fortress = Fortress::behind(kind, &[]);
+        let door = &fortress.door;
+        let token = bearer("smuggler");
+        let mut refused = 0;
+        let malformed = MALFORMED
+            .iter()
+            .map(|(status, template)| (std::slice::from_ref(status), *template));
+        for (statuses, template) in malformed.chain(REFUSED_SOMEHOW.iter().copied()) {
+            let behind = new_task(&token, "smuggled");
+            match refusal(door, &bytes(template, &token), &behind) {
+                Ok(status) if statuses.contains(&status) => refused += 1,
+                other => panic!(
+                    "{}: {statuses:?} wanted: {other:?}",
+                    template.escape_ascii()
+                ),
+            }
+        }
+        let mut served = 0;
+        let mut made = 0;
+        let last = LAST
+            .iter()
+            .map(|(status, template)| (std::slice::from_ref(status), *template));
+        for (statuses, template) in UNUSUAL.iter().copied().chain(last) {
+            let mut wire = door.open().unwrap();
+            wire.write(&bytes(template, &token)).unwrap();
+            wire.end_writing().unwrap();
+            for status in statuses {
+                let answer = wire.answer().unwrap().unwrap();
+                assert_eq!(answer.status, *status, "{}", template.escape_ascii());
+                made += u64::from(*status == 201);
+                served += 1;
+            }
+            wire.expect_silent_end();
+        }
+        let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+        let list = door.ask(&list).expect(200).json();
+        assert_eq!(list["count"], made, "nothing was smuggled");
+        println!(
+            "malformed requests with a good one behind, {kind}: {refused} refused as they should be, nothing behind them read; {served} odd \
+             ones served; {}",
+            fortress.expect_alive_within(64)
+        );
+    }
+}
+
+#[test]
+fn impossible_lengths_take_no_memory() {
+    for kind in KINDS {
+        let mut fortress = Fortress::behind(kind, &[]);
+        let token = bearer("u1");
+        let post = |framing: &str| {
+            let head = format!(
+                "POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n"
+            );
+            [head.as_bytes(), b"x"].concat()
+        };
+        refusal(&fortress.door, &post("Content-Length: 9999999"), b"").unwrap();
+        fortress.server.forget_peak();
+        let before = fortress.server.memory();
+        for _ in 0..50 {
+            for framing in [
+                "Content-Length: 1000000000000",
+                "Content-Length: 1000000000000000",
+                "Content-Length: 9223372036854775808",
+                "Content-Length: 18446744073709551615",
+                "Content-Length: 18446744073709551616",
+                "Transfer-Encoding: chunked\r\n\r\nfffffffffffffff",
+            ] {
+                assert_eq!(
+                    refusal(&fortress.door, &post(framing), b""),
+                    Ok(413),
+                    "{framing}"
+                );
+            }
+        }
+        let grown = fortress.server.peak_memory().saturating_sub(before) / 1024;
+        println!(
+            "Content-Length of 10^12, 10^15, 2^63, 2^64-1, 2^64 and a chunk of 2^60, 50 times, {kind}: 413 each, {grown} KiB more memory, {}",
+            fortress.expect_alive_within(64)
+        );
+        assert!(grown < 10 * 1024, "{grown} KiB");
+    }
+}
+
+#[test]
+fn the_server_checks_itself_through_every_door() {
+    for kind in KINDS {
+        let mut settings = Vec::from(PATIENT);
+        settings.extend([("SELF_CHECK_SECONDS", "0.5"), ("WORKERS", "2")]);
+        let mut fortress = Fortress::behind(kind, &settings);
+        // In peace nothing happens.
+        thread::sleep(Duration::from_secs(3));
+        assert!(fortress.server.is_alive());
+        let token = bearer("u1");
+        let mut lock = Lock::tasks(&fortress.database);
+        let _stuck = [(); 2].map(|()| {
+            let mut wire = fortress.door.open().unwrap();
+            wire.write(&new_task(&token, "stuck")).unwrap();
+            wire
+        });
+        lock.wait_for_waiting(2);
+        let began = Instant::now();
+        let Fortress { server, .. } = fortress;
+        let (status, log) = server.wait_at_most(Duration::from_secs(15));
+        assert_eq!(status.code(), Some(1), "{log}");
+        println!(
+            "every worker stuck, {kind}: noticed by the self-check after {:.1} s, exit code 1",
+            began.elapsed().as_secs_f64()
+        );
+    }
+}
