@@ -19,7 +19,7 @@ const SLOWEST: usize = 4 * 1024;
 
 /// How long a refused connection is read past, and how many of them at once.
 const FAREWELL: Duration = Duration::from_secs(1);
-const FAREWELLS: usize = 256;
+const FAREWELLS: usize = 1024;
 
 /// How long a client may take to read an answer of this size.
 pub fn longest_sending(send_time: Duration, size: usize) -> Duration {
@@ -102,10 +102,14 @@ impl Flusher {
         let mut refused = lock(&self.refused);
         if refused.len() < FAREWELLS {
             refused.push(Farewell {
-                connection,
+                connection: Arc::clone(&connection),
                 until: Instant::now() + FAREWELL,
             });
             self.wake();
+        } else {
+            drop(refused);
+            // The least that can be done: what has arrived by now does not destroy the answer.
+            connection.socket.discard_now();
         }
     }
 
