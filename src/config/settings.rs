@@ -156,7 +156,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "MAX_CONNECTIONS",
         "1000",
-        "Connections at once; idle ones make room for new ones, then new ones are answered 503",
+        "Connections at once; those idle for a second make room for new ones, then new ones are answered 503",
     ),
     plain(
         "MAX_CONNECTIONS_PER_IP",

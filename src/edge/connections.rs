@@ -1,15 +1,21 @@
 //! Who is connected: how many, from where, and what each connection is doing.
 //!
 //! A connection is in one of three states: idle between requests, reading one, or waiting for an answer. An idle one may be
-//! closed at any moment, to make room or because the server stops; the other two may not, or a request would be lost.
+//! closed, to make room or because the server stops; the other two may not, or a request would be lost. To make room it must
+//! have been idle for [`SETTLED`].
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, Shutdown};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::socket::Socket;
 use crate::http::request::Client;
+
+/// How long a connection must have been idle before it may have to make room: one that has just come, or has just had its
+/// answer, is about to ask. So who comes to a full server is served or told that it is full, and never let in only to be shut
+/// out unheard.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// A connection, shared by its thread, the worker that answers on it, and whoever may close it.
 pub struct Connection {
@@ -159,6 +165,7 @@ pub struct Connections {
     inner: Mutex<Inner>,
     most: usize,
     most_per_address: usize,
+    settled: Duration,
 }
 
 #[derive(Default)]
@@ -177,7 +184,7 @@ struct Entry {
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// There are as many as there may be, and none is idle.
+    /// There are as many as there may be, and none has been idle for long enough.
     Server,
     /// The address has as many as it may have.
     Address,
@@ -190,6 +197,7 @@ impl Connections {
             inner: Mutex::default(),
             most,
             most_per_address,
+            settled: SETTLED,
         }
     }
 
@@ -214,7 +222,7 @@ impl Connections {
             return Err(Full::Address);
         }
         // The server's own check comes in whatever happens; there is one at a time.
-        if inner.open.len() >= self.most && !connection.own && !inner.close_one_idle() {
+        if inner.open.len() >= self.most && !connection.own && !inner.close_one_idle(self.settled) {
             return Err(Full::Server);
         }
         if let Some(address) = counted {
@@ -237,9 +245,9 @@ impl Connections {
         self.lock().forget(id);
     }
 
-    /// Closes the connection that has been idle longest; false when none is idle.
+    /// Closes the connection that has been idle longest; false when none has been idle for long enough.
     pub fn close_one_idle(&self) -> bool {
-        self.lock().close_one_idle()
+        self.lock().close_one_idle(self.settled)
     }
 
     /// Closes every idle connection.
@@ -261,11 +269,13 @@ impl Connections {
 }
 
 impl Inner {
-    fn close_one_idle(&mut self) -> bool {
+    fn close_one_idle(&mut self, settled: Duration) -> bool {
+        let now = Instant::now();
         let mut idle: Vec<(Instant, u64)> = self
             .open
             .iter()
             .filter_map(|(id, entry)| Some((entry.connection.idle_since()?, *id)))
+            .filter(|(since, _)| now.saturating_duration_since(*since) >= settled)
             .collect();
         // The longest idle first. It may have begun a request since; then the next one has to go.
         idle.sort_unstable();
@@ -321,8 +331,23 @@ mod tests {
     }
 
     #[test]
+    fn one_that_has_just_come_is_heard_first() {
+        let connections = Connections::new(1, 9);
+        let newcomer = connection("192.0.2.1");
+        connections.admit(&newcomer, true).unwrap();
+        assert_eq!(
+            connections.admit(&connection("192.0.2.2"), true),
+            Err(Full::Server)
+        );
+        assert!(newcomer.begin());
+    }
+
+    #[test]
     fn the_longest_idle_makes_room() {
-        let connections = Connections::new(2, 9);
+        let connections = Connections {
+            settled: Duration::ZERO,
+            ..Connections::new(2, 9)
+        };
         let (first, second) = (connection("192.0.2.1"), connection("192.0.2.1"));
         connections.admit(&first, true).unwrap();
         connections.admit(&second, true).unwrap();

@@ -94,8 +94,12 @@ fn two_thousand_idle_connections_are_borne_or_make_room() {
             let most_text = most.to_string();
             let mut fortress = Fortress::behind(kind, &[("MAX_CONNECTIONS", &most_text)]);
             let healthy = watch(&fortress);
-            let mut idle = idlers(&fortress.door, 2_000);
-            thread::sleep(Duration::from_secs(1));
+            let mut idle = Vec::new();
+            for _ in 0..4 {
+                idle.extend(idlers(&fortress.door, 500));
+                // They have to be idle for a moment before they may be made to go.
+                thread::sleep(Duration::from_millis(1_100));
+            }
             let seen = healthy.finish();
             let threads = fortress.threads();
             let open = idle

@@ -236,8 +236,16 @@ fn idle(server: &Process) -> Wire {
 fn idle_connections_make_room_for_new_ones() {
     let server = Process::serve(&fresh_database(), &[("MAX_CONNECTIONS", "8")]);
     let mut kept: Vec<Wire> = (0..8).map(|_| idle(&server)).collect();
+    // Those that have just been served stay, and a newcomer is told so.
+    let mut early = Door::from(server.address).open().unwrap();
+    early.write(&request("GET", "/health", &[], b"")).unwrap();
+    early.answer().unwrap().unwrap().expect(503);
+    assert!(kept.iter_mut().all(|wire| !wire.has_ended()));
     // Three times over: every newcomer is served, and every one that goes, goes without a word.
-    kept.extend((0..24).map(|_| idle(&server)));
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(1_100));
+        kept.extend((0..8).map(|_| idle(&server)));
+    }
     thread::sleep(Duration::from_millis(100));
     let open: Vec<bool> = kept.iter_mut().map(|wire| !wire.has_ended()).collect();
     let number = open.iter().filter(|open| **open).count();
@@ -299,6 +307,7 @@ fn too_many_busy_connections_are_told_to_come_back() {
         wire.write(&body).unwrap();
         wire.answer().unwrap().unwrap().expect(201);
     }
+    thread::sleep(Duration::from_millis(1_100));
     ask(&server, &list).expect(200);
 }
 
