@@ -98,6 +98,20 @@ impl LocalPostgres {
         Ok(local)
     }
 
+    /// The address of the database of a cluster that another process has in its hands; `None` where none has.
+    ///
+    /// # Errors
+    /// The directory cannot be reached.
+    pub fn url_of_running(directory: &Path) -> Result<Option<String>, Error> {
+        let directory = directory::make_directory(directory)?;
+        if !directory::is_locked(&directory)? {
+            return Ok(None);
+        }
+        let account = Account::choose(&directory.join("postgres"))?;
+        let socket = SocketDirectory::make(&directory, &account)?;
+        Ok(Some(socket.url(cluster::NAME)))
+    }
+
     /// The address of the database, as the `postgres` crate and libpq read it:
     /// `postgresql://todo@/todo?host=<percent-encoded directory of the socket>`. It holds no secret.
     pub fn url(&self) -> String {

@@ -1,8 +1,9 @@
-//! Reads a request's JSON.
+//! Reads a request's body: JSON, and where clients send them forms.
 
 use crate::domain::fields::BodyError;
 use crate::http::error::Error;
 use crate::http::request::Request;
+use crate::http::target;
 
 /// Reads the body with `parse`. A missing Content-Type is taken for JSON, and where there is no body its type says nothing.
 ///
@@ -19,6 +20,32 @@ pub fn json<T>(request: &Request, parse: fn(&[u8]) -> Result<T, BodyError>) -> R
         ));
     }
     Ok(parse(&request.body)?)
+}
+
+/// Whether the body says it is a form.
+pub fn is_form(request: &Request) -> bool {
+    request
+        .headers
+        .get("Content-Type")
+        .and_then(|content_type| content_type.split(';').next())
+        .is_some_and(|media_type| {
+            media_type
+                .trim()
+                .eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        })
+}
+
+/// Reads the body as a form: names and values.
+///
+/// # Errors
+/// 400 for what is no percent-encoded UTF-8.
+pub fn form(request: &Request) -> Result<Vec<(String, String)>, Error> {
+    std::str::from_utf8(&request.body)
+        .ok()
+        .and_then(|body| target::parameters(body).ok())
+        .ok_or(Error::BadRequest(
+            "the body is not a form in percent-encoded UTF-8".into(),
+        ))
 }
 
 /// `application/json`, or a type built on it (RFC 6839, section 3.1), in UTF-8.

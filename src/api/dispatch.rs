@@ -1,18 +1,49 @@
 //! The way of a request: route, token, user in the path, handler. The order is the contract's.
 
-use super::{App, Call, Handler};
+use std::sync::Arc;
+
+use super::{App, Call, Handler, Job};
+use crate::auth::caller::{Caller, Credential};
+use crate::auth::hashing::Turn;
+use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
-use crate::http::error::Error;
+use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
 use crate::http::responder::Responder;
 use crate::http::response::Response;
 use crate::http::router::{Found, Path, Router};
 use crate::http::target;
 
-/// Answers a request.
-pub fn dispatch(app: &App, router: &Router<Handler>, request: &Request, mut responder: Responder) {
-    let result = answer(app, router, request, &mut responder);
-    responder.answer(result);
+/// What has become of a request on its worker.
+enum Outcome {
+    /// It is answered.
+    Answered(Response),
+    /// What is left to do takes a while.
+    Job(Job),
+}
+
+/// Answers a request, or has it answered.
+pub fn dispatch(
+    app: &Arc<App>,
+    router: &Router<Handler>,
+    request: &Request,
+    mut responder: Responder,
+) {
+    match answer(app, router, request, &mut responder) {
+        Ok(Outcome::Answered(response)) => responder.answer(Ok(response)),
+        Ok(Outcome::Job(job)) => {
+            let job_app = Arc::clone(app);
+            app.hashing.submit(move |turn| {
+                responder.answer(match turn {
+                    Turn::InTime => job(&job_app),
+                    Turn::TooLate => Err(Error::Unavailable(
+                        "too many passwords are to be hashed at once".to_owned(),
+                    )),
+                });
+            });
+        }
+        Err(error) => responder.answer(Err(error)),
+    }
 }
 
 /// Answers a request that needs no worker; `None` for all others.
@@ -40,12 +71,12 @@ fn answer(
     router: &Router<Handler>,
     request: &Request,
     responder: &mut Responder,
-) -> Result<Response, Error> {
+) -> Result<Outcome, Error> {
     if request.method == Method::Options && request.target == "*" {
         // RFC 9110, section 9.3.7: the server as a whole.
-        return Ok(
-            Response::empty(204).header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-        );
+        return Ok(Outcome::Answered(
+            Response::empty(204).header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        ));
     }
     let (segments, query) =
         target::split(&request.target).map_err(|text| Error::BadRequest(text.into()))?;
@@ -55,7 +86,9 @@ fn answer(
             responder.set_route(pattern);
             // RFC 9110, section 9.3.7: what may be done with this path. It tells nothing that the API description does not.
             return if request.method == Method::Options {
-                Ok(Response::empty(204).header("Allow", allow))
+                Ok(Outcome::Answered(
+                    Response::empty(204).header("Allow", allow),
+                ))
             } else {
                 Err(Error::MethodNotAllowed(allow.to_owned()))
             };
@@ -72,18 +105,56 @@ fn answer(
         path,
         query,
     };
-    match handler {
-        Handler::AtOnce(handler) => Ok(handler()),
-        Handler::Public(handler) => handler(app, &call),
+    let identify = |responder: &mut Responder| {
+        let caller = app
+            .guard
+            .identify(&app.store, request.headers.get("Authorization"))?;
+        responder.set_user(&caller.user);
+        Ok::<Caller, Error>(caller)
+    };
+    Ok(match handler {
+        Handler::AtOnce(handler) => Outcome::Answered(handler()),
+        Handler::Public(handler) => Outcome::Answered(handler(app, &call)?),
+        Handler::PublicHashing(handler) => Outcome::Job(handler(app, &call)?),
         Handler::User(handler) => {
-            let user = app
-                .verifier
-                .authenticate(request.headers.get("Authorization"))?
-                .user;
-            responder.set_user(&user);
-            check_path(&call.path, &user)?;
-            handler(app, &call, &user)
+            let caller = identify(responder)?;
+            check_path(&call.path, &caller.user)?;
+            check_scope(request.method, &caller)?;
+            Outcome::Answered(handler(app, &call, &caller.user)?)
         }
+        Handler::Account(handler) => {
+            let caller = identify(responder)?;
+            check_logged_in(&caller)?;
+            Outcome::Answered(handler(app, &call, &caller)?)
+        }
+        Handler::AccountHashing(handler) => {
+            let caller = identify(responder)?;
+            check_logged_in(&caller)?;
+            Outcome::Job(handler(app, &call, &caller)?)
+        }
+    })
+}
+
+/// What an API token may do depends on what it was made for.
+fn check_scope(method: Method, caller: &Caller) -> Result<(), Error> {
+    let scope = match method {
+        Method::Get | Method::Head => Scope::TasksRead,
+        _ => Scope::TasksWrite,
+    };
+    if caller.may(scope) {
+        Ok(())
+    } else {
+        Err(Error::MissingScope(scope))
+    }
+}
+
+/// An API token is for tasks: with one that was found somewhere nobody takes the account.
+fn check_logged_in(caller: &Caller) -> Result<(), Error> {
+    match caller.credential {
+        Credential::ApiToken(_) => Err(Error::Unauthorized(Unauthorized::Invalid(
+            "an API token is for tasks alone; log in for this",
+        ))),
+        Credential::Session(_) | Credential::Token => Ok(()),
     }
 }
 

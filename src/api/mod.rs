@@ -2,32 +2,76 @@
 //!
 //! - [`routes`]: every route, in one table
 //! - [`dispatch`]: the way of a request: route, token, user in the path, handler
-//! - `body`: reads a request's JSON
+//! - `body`: reads a request's body
 //! - [`health`]: is it alive, is it ready
 //! - [`root`]: what this is
 //! - [`tasks`]: the tasks
+//! - [`auth`]: register, log in, go on, log out
+//! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
 
+pub mod account;
+pub mod api_tokens;
+pub mod auth;
 mod body;
 pub mod dispatch;
 pub mod health;
 pub mod root;
 pub mod routes;
+pub mod sessions;
 pub mod tasks;
 
+use std::sync::Arc;
+
+use crate::auth::caller::Caller;
+use crate::auth::guard::Guard;
+use crate::auth::guessing::{Guessing, GuessingLimits};
+use crate::auth::hashing::Hashing;
+use crate::auth::issuer::Issuer;
 use crate::auth::token::Verifier;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::http::router::Path;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// What handlers work with.
 pub struct App {
     /// The tables.
     pub store: Store,
-    /// Checks bearer tokens.
-    pub verifier: Verifier,
+    /// Tells who is calling.
+    pub guard: Guard,
+    /// Issues tokens.
+    pub issuer: Issuer,
+    /// Hashes passwords.
+    pub hashing: Hashing,
+    /// Counts tries at passwords.
+    pub guessing: Arc<Guessing>,
+    /// Whether anybody may make an account.
+    pub registration_is_open: bool,
+}
+
+impl App {
+    /// What handlers work with, and threads for the passwords.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(
+        store: Store,
+        verifier: Verifier,
+        issuer: Issuer,
+        limits: &GuessingLimits,
+        registration_is_open: bool,
+    ) -> std::io::Result<App> {
+        Ok(App {
+            store,
+            guard: Guard::new(verifier),
+            issuer,
+            hashing: Hashing::start()?,
+            guessing: Arc::new(Guessing::new(limits)),
+            registration_is_open,
+        })
+    }
 }
 
 /// A request on its way, with what the routing has found out about it.
@@ -40,10 +84,15 @@ pub struct Call<'c> {
     pub query: &'c str,
 }
 
+/// The rest of an answer that takes a while, for another thread than a worker's.
+pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
+
 /// Answers a request that anybody may make.
 pub type PublicHandler = fn(&App, &Call) -> Result<Response, Error>;
 /// Answers a request of the user whose token it carries.
 pub type UserHandler = fn(&App, &Call, &UserId) -> Result<Response, Error>;
+/// Answers a request about the caller's own account.
+pub type AccountHandler = fn(&App, &Call, &Caller) -> Result<Response, Error>;
 
 /// A handler, and with it who may call it: a handler that needs a user cannot be entered in the table as public.
 #[derive(Clone, Copy)]
@@ -52,15 +101,12 @@ pub enum Handler {
     AtOnce(fn() -> Response),
     /// Anybody.
     Public(PublicHandler),
-    /// Whoever has a token; where the path names a user, that user.
+    /// Anybody; a password is hashed for the answer.
+    PublicHashing(fn(&App, &Call) -> Result<Job, Error>),
+    /// Whoever has a token that is good for this method; where the path names a user, that user.
     User(UserHandler),
-}
-
-impl From<store::Error> for Error {
-    fn from(error: store::Error) -> Error {
-        match error {
-            store::Error::Unavailable(cause) => Error::Unavailable(cause),
-            store::Error::Internal(cause) => Error::Internal(cause),
-        }
-    }
+    /// Whoever has a token that is no API token.
+    Account(AccountHandler),
+    /// As [`Handler::Account`]; a password is hashed for the answer.
+    AccountHashing(fn(&App, &Call, &Caller) -> Result<Job, Error>),
 }

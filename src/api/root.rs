@@ -13,6 +13,7 @@ pub fn show(_: &App, _: &Call) -> Result<Response, Error> {
         "version": env!("CARGO_PKG_VERSION"),
         "links": {
             "tasks": "/api/tasks",
+            "account": "/api/auth/me",
             "health": "/health",
             "ready": "/health/ready",
         },

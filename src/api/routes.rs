@@ -1,7 +1,7 @@
 //! Every route of the program. A part in square brackets may be left out.
 
-use super::Handler::{self, AtOnce, Public, User};
-use super::{health, root, tasks};
+use super::Handler::{self, Account, AccountHashing, AtOnce, Public, PublicHashing, User};
+use super::{account, api_tokens, auth, health, root, sessions, tasks};
 use crate::http::request::Method::{Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
 
@@ -22,5 +22,23 @@ pub fn routes() -> Vec<Route<Handler>> {
             "/api/[{user_id}/]tasks/{id}/complete",
             User(tasks::complete),
         ),
+        Route::new(Post, "/api/auth/register", PublicHashing(auth::register)),
+        Route::new(Post, "/api/auth/login", PublicHashing(auth::login)),
+        Route::new(Post, "/api/auth/refresh", Public(auth::refresh)),
+        Route::new(Post, "/api/auth/logout", Account(auth::logout)),
+        Route::new(Post, "/api/auth/logout-all", Account(auth::logout_all)),
+        Route::new(Get, "/api/auth/me", Account(account::show)),
+        Route::new(Patch, "/api/auth/me", Account(account::update)),
+        Route::new(Delete, "/api/auth/me", AccountHashing(account::delete)),
+        Route::new(
+            Put,
+            "/api/auth/password",
+            AccountHashing(account::change_password),
+        ),
+        Route::new(Get, "/api/auth/sessions", Account(sessions::list)),
+        Route::new(Delete, "/api/auth/sessions/{id}", Account(sessions::end)),
+        Route::new(Post, "/api/auth/tokens", Account(api_tokens::create)),
+        Route::new(Get, "/api/auth/tokens", Account(api_tokens::list)),
+        Route::new(Delete, "/api/auth/tokens/{id}", Account(api_tokens::delete)),
     ]
 }

@@ -2,15 +2,18 @@
 //!
 //! - `serve`: the server itself
 //! - `migrate`: brings the database's schema up to date
+//! - `user`, `api_token`: look after users and their API tokens
 //! - `token`: prints a bearer token
 //! - `healthcheck`: answers by exit code
 //! - `setup`: what several of them need: the log, the database, the secret
 
+mod api_token;
 mod healthcheck;
 mod migrate;
 mod serve;
 mod setup;
 mod token;
+mod user;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -30,12 +33,27 @@ Usage: todo-api [COMMAND] [OPTIONS]
 Commands:
   serve         Answer requests (what happens without a command)
   migrate       Bring the database's schema up to date, and end
+  user          Look after users; where one is asked for, an id or an email address will do
+                  user add EMAIL [--name NAME]   make an account; asks for the password
+                  user list                      show who there is
+                  user password USER             set a password; asks for it; ends their sessions
+                  user disable USER              refuse all their tokens, whoever made them
+                  user enable USER               let them in again
+                  user delete USER --yes         delete the user with all tasks
+  api-token     Look after users' personal API tokens
+                  api-token create --user USER --name NAME   print a new one
+                    --scopes tasks:read                        for less than everything
+                    --expires-at 2030-01-31T09:00:00Z          with an end
+                  api-token list --user USER
+                  api-token revoke --user USER ID
   token         Print a bearer token for a user
                   --user ID     whose token it is
                   --email E     an address to name in it
                   --hours N     how long it is good for (default: JWT_EXPIRATION_HOURS)
   healthcheck   Ask the server of this configuration whether it is alive; exit 0 or 1
                   --ready       ask whether it can serve tasks, too
+
+Passwords are read from standard input, or asked for where that is a terminal.
 
 Options:
   -h, --help     Print this
@@ -70,6 +88,8 @@ enum Command {
     Serve,
     Migrate,
     Token(token::Options),
+    User(user::Options),
+    ApiToken(api_token::Options),
     Healthcheck { ready: bool },
     Help,
     Version,
@@ -99,6 +119,8 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Serve => serve::run(&load()?),
         Command::Migrate => migrate::run(&load()?),
         Command::Token(options) => token::run(&load()?, &options),
+        Command::User(options) => user::run(&load()?, &options),
+        Command::ApiToken(options) => api_token::run(&load()?, &options),
         Command::Healthcheck { ready } => healthcheck::run(&load()?, ready),
     }
 }
@@ -130,6 +152,24 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Failure> 
             (Long("hours"), Some(Command::Token(options))) => {
                 options.hours = Some(text(parser.value()?)?)
             }
+            (Value(word), Some(Command::User(options))) => options.words.push(text(word)?),
+            (Long("name"), Some(Command::User(options))) => {
+                options.name = Some(text(parser.value()?)?)
+            }
+            (Long("yes"), Some(Command::User(options))) => options.yes = true,
+            (Value(word), Some(Command::ApiToken(options))) => options.words.push(text(word)?),
+            (Long("user"), Some(Command::ApiToken(options))) => {
+                options.user = Some(text(parser.value()?)?)
+            }
+            (Long("name"), Some(Command::ApiToken(options))) => {
+                options.name = Some(text(parser.value()?)?)
+            }
+            (Long("scopes"), Some(Command::ApiToken(options))) => {
+                options.scopes = Some(text(parser.value()?)?)
+            }
+            (Long("expires-at"), Some(Command::ApiToken(options))) => {
+                options.expires_at = Some(text(parser.value()?)?)
+            }
             (Long("ready"), Some(Command::Healthcheck { ready })) => *ready = true,
             (argument, _) => return Err(argument.unexpected().into()),
         }
@@ -142,6 +182,8 @@ fn named(name: &OsString) -> Result<Command, Failure> {
         Some("serve") => Ok(Command::Serve),
         Some("migrate") => Ok(Command::Migrate),
         Some("token") => Ok(Command::Token(token::Options::default())),
+        Some("user") => Ok(Command::User(user::Options::default())),
+        Some("api-token") => Ok(Command::ApiToken(api_token::Options::default())),
         Some("healthcheck") => Ok(Command::Healthcheck { ready: false }),
         Some("help") => Ok(Command::Help),
         _ => Err(Failure::Usage(format!("there is no command {name:?}"))),

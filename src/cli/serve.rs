@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 use super::{Failure, setup};
 use crate::api::App;
 use crate::api::routes::routes;
+use crate::auth::issuer::Issuer;
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
@@ -77,7 +78,16 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         log::info!("stopped");
         return Ok(());
     };
-    let app = Arc::new(App { store, verifier });
+    let (accounts, access_lifetime) = (&config.accounts, config.token_lifetime);
+    let app = App::start(
+        store,
+        verifier,
+        Issuer::new(&secret, access_lifetime, accounts.refresh_lifetime),
+        &accounts.limits,
+        accounts.registration_is_open,
+    );
+    let app =
+        Arc::new(app.map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?);
     let options = Options {
         listen: config.listen.clone(),
         inherit: config.activated,
@@ -101,7 +111,12 @@ pub fn run(config: &Config) -> Result<(), Failure> {
 
     let (opening, timeout) = (Arc::clone(&app), config.startup_timeout);
     let outcome = in_background(events, move || {
-        Event::Opened(open_store(&opening.store, timeout))
+        let opened = open_store(&opening.store, timeout);
+        if opened.is_ok() {
+            // Where it fails, the first request tries again and tells.
+            let _ = opening.guard.warm_up(&opening.store);
+        }
+        Event::Opened(opened)
     })
     .and_then(|()| {
         wait_for_stop(&server, &inbox, |opened| {

@@ -1,5 +1,7 @@
 //! What several commands need: the log, the database, the secret.
 
+use std::time::Instant;
+
 use super::Failure;
 use crate::auth::secret;
 use crate::config::Config;
@@ -13,6 +15,31 @@ pub fn logging(config: &Config) {
     let filters = std::env::var("RUST_LOG").ok();
     let filters = filters.as_deref().filter(|filters| !filters.is_empty());
     logging::init(filters, config.log_level);
+}
+
+/// The store as a running server has it, open, for a command that looks after what is in it; and the private PostgreSQL behind it,
+/// where one had to be started for that.
+pub fn open_store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure> {
+    logging(config);
+    let running = match &config.database {
+        Some(_) => None,
+        None => LocalPostgres::url_of_running(&config.data_dir)
+            .map_err(|error| Failure::Failed(error.to_string()))?,
+    };
+    let config = Config {
+        database: match running {
+            Some(url) => Some(Target::parse(&url).map_err(Failure::Failed)?),
+            None => config.database.clone(),
+        },
+        // One for the command, one for a retry.
+        pool_size: 2,
+        ..config.clone()
+    };
+    let (store, private) = store(&config)?;
+    store
+        .open(Instant::now() + config.startup_timeout)
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok((store, private))
 }
 
 /// A store that is not open yet and, where none was named, the private PostgreSQL behind it, running.

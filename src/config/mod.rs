@@ -1,11 +1,13 @@
 //! Every setting: variable, default, check, secret or not.
 //!
+//! - [`accounts`]: those of accounts
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
 //! - `values`: readers of the kinds of value that several settings have
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
 //!
 //! A bad value stops the start with one line that names the variable and never the value.
 
+pub mod accounts;
 pub mod settings;
 pub mod source;
 mod values;
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use accounts::Accounts;
 use log::LevelFilter;
 use source::Source;
 use values::{decimal, number, seconds, switch};
@@ -118,6 +121,8 @@ pub struct Config {
     pub previous_secret: Option<Secret>,
     /// `JWT_EXPIRATION_HOURS`
     pub token_lifetime: Duration,
+    /// `REGISTRATION` and what follows it
+    pub accounts: Accounts,
     /// `WORKERS`
     pub workers: usize,
     /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
@@ -196,6 +201,7 @@ impl Config {
             secret,
             previous_secret: self::secret(source, "BETTER_AUTH_SECRET_PREVIOUS")?,
             token_lifetime: Duration::from_secs_f64(hours * 3600.0),
+            accounts: Accounts::read(source, environment)?,
             workers,
             limits: limits(source)?,
             tls: tls(source)?,
@@ -435,6 +441,9 @@ mod tests {
             ("SOCKET_MODE", "hunter2"),
             ("LOG_LEVEL", "hunter2"),
             ("HEAD_TIMEOUT", "0"),
+            ("REGISTRATION", "hunter2"),
+            ("REFRESH_TOKEN_DAYS", "0"),
+            ("LOGIN_FAILURES_PER_IP", "-1"),
         ] {
             let line = refused(&[(variable, value)]);
             assert!(

@@ -129,6 +129,36 @@ pub const SETTINGS: &[Setting] = &[
         "Hours that tokens made here are good for; may be a fraction",
     ),
     plain(
+        "REGISTRATION",
+        "open in development, closed in production",
+        "Whether anybody may make an account, `open` or `closed`; `todo-api user add` makes them whichever it is",
+    ),
+    plain(
+        "REFRESH_TOKEN_DAYS",
+        "30",
+        "Days a refresh token is good for; a session that is not refreshed ends then. May be a fraction",
+    ),
+    plain(
+        "LOGIN_FAILURES_PER_ACCOUNT",
+        "10",
+        "Failed logins of one account in 15 minutes before it is answered 429; 0: no limit",
+    ),
+    plain(
+        "LOGIN_FAILURES_PER_IP",
+        "30",
+        "Failed logins from one address (IPv6: /64) in 15 minutes before it is answered 429; 0: no limit",
+    ),
+    plain(
+        "REGISTRATIONS_PER_IP",
+        "20",
+        "Registrations from one address (IPv6: /64) in an hour before it is answered 429; 0: no limit",
+    ),
+    plain(
+        "REFRESHES_PER_IP",
+        "60",
+        "Refreshes from one address (IPv6: /64) in a minute before it is answered 429; 0: no limit",
+    ),
+    plain(
         "WORKERS",
         "database on this machine: twice the cores, at least 4; else 10",
         "Threads that answer requests: so many for the edge, and as many again for each `direct:` address",

@@ -24,6 +24,16 @@ pub enum BodyError {
     Invalid(Vec<FieldError>),
 }
 
+impl BodyError {
+    /// That this field is wrong: `message` ends a sentence that starts with its name.
+    pub fn in_field(field: &'static str, message: &'static str) -> BodyError {
+        BodyError::Invalid(vec![FieldError {
+            field: Cow::Borrowed(field),
+            message: Cow::Borrowed(message),
+        }])
+    }
+}
+
 /// A value for a field that may be emptied: absent, `null` and a value are three things.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Patch<T> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 /// Longest user id, in characters (Unicode scalar values). The constraint `users_id_length` says the same.
 pub const USER_ID_MAX: usize = 255;
 
@@ -24,6 +26,21 @@ impl UserId {
             return Err("must not contain control characters");
         }
         Ok(UserId(id.to_owned()))
+    }
+
+    /// An id that was judged before it was stored.
+    pub fn from_store(id: String) -> UserId {
+        UserId(id)
+    }
+
+    /// An id for an account made here: a UUID of version 7.
+    pub fn new_local() -> UserId {
+        UserId(Uuid::now_v7().to_string())
+    }
+
+    /// Whether it looks like one made by [`UserId::new_local`].
+    pub fn looks_local(&self) -> bool {
+        Uuid::try_parse(&self.0).is_ok_and(|id| id.get_version_num() == 7)
     }
 
     /// The id as text.

@@ -1,12 +1,15 @@
 //! Every way to say no, and the one place that turns them into status, code and body.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::request::RequestId;
 use super::response::{Response, reason};
+use crate::domain::api_token::Scope;
 use crate::domain::fields::{BodyError, FieldError};
+use crate::store;
 
 /// Why a request is not answered with what it asked for.
 ///
@@ -21,6 +24,8 @@ pub enum Error {
     Unauthorized(Unauthorized),
     /// 403: the token is good, but not for this.
     Forbidden(&'static str),
+    /// 403: the token is good, but not for this: it lacks this scope.
+    MissingScope(Scope),
     /// 404: nothing is there, or nothing that the caller may know of.
     NotFound(&'static str),
     /// 405: the path is known, the method is not; the methods that are.
@@ -39,6 +44,13 @@ pub enum Error {
     ExpectationFailed,
     /// 422: these fields are wrong.
     Validation(Vec<FieldError>),
+    /// 429: too often; of what there was too much, and after how long there is room again.
+    RateLimited {
+        /// The sentence's beginning.
+        what: &'static str,
+        /// Time to wait.
+        retry_after: Duration,
+    },
     /// 431: its head is too large; what is.
     HeadersTooLarge(&'static str),
     /// 500: our fault; the cause.
@@ -51,7 +63,7 @@ pub enum Error {
     VersionNotSupported,
 }
 
-/// Why a token is not accepted (RFC 6750, section 3.1).
+/// Why a caller is not known (RFC 6750, section 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unauthorized {
     /// There is none.
@@ -60,6 +72,10 @@ pub enum Unauthorized {
     Invalid(&'static str),
     /// Its time is over.
     Expired,
+    /// It was good, and has been revoked since.
+    Revoked,
+    /// There is none, because what was to be exchanged for one is wrong; the text says what.
+    Refused(&'static str),
 }
 
 impl Unauthorized {
@@ -68,13 +84,17 @@ impl Unauthorized {
             Unauthorized::Missing => Cow::Borrowed("Missing authentication token"),
             Unauthorized::Invalid(how) => Cow::Owned(format!("Invalid token: {how}")),
             Unauthorized::Expired => Cow::Borrowed("Token has expired"),
+            Unauthorized::Revoked => Cow::Borrowed("Token has been revoked"),
+            Unauthorized::Refused(why) => Cow::Borrowed(why),
         }
     }
 
     /// The `WWW-Authenticate` challenge. A request without a token gets no error code (RFC 6750, section 3.1).
     fn challenge(&self) -> String {
         match self {
-            Unauthorized::Missing => "Bearer realm=\"todo-api\"".to_owned(),
+            Unauthorized::Missing | Unauthorized::Refused(_) => {
+                "Bearer realm=\"todo-api\"".to_owned()
+            }
             _ => format!(
                 "Bearer realm=\"todo-api\", error=\"invalid_token\", error_description=\"{}\"",
                 self.message()
@@ -97,7 +117,7 @@ impl Error {
             Error::BadRequest(_) => (400, "BAD_REQUEST"),
             Error::Unauthorized(Unauthorized::Expired) => (401, "TOKEN_EXPIRED"),
             Error::Unauthorized(_) => (401, "UNAUTHORIZED"),
-            Error::Forbidden(_) => (403, "FORBIDDEN"),
+            Error::Forbidden(_) | Error::MissingScope(_) => (403, "FORBIDDEN"),
             Error::NotFound(_) => (404, "NOT_FOUND"),
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
             Error::RequestTimeout(_) => (408, "REQUEST_TIMEOUT"),
@@ -107,6 +127,7 @@ impl Error {
             Error::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE"),
             Error::ExpectationFailed => (417, "EXPECTATION_FAILED"),
             Error::Validation(_) => (422, "VALIDATION_ERROR"),
+            Error::RateLimited { .. } => (429, "RATE_LIMITED"),
             Error::HeadersTooLarge(_) => (431, "HEADERS_TOO_LARGE"),
             Error::Internal(_) => (500, "INTERNAL_SERVER_ERROR"),
             Error::NotImplemented(_) => (501, "NOT_IMPLEMENTED"),
@@ -127,6 +148,10 @@ impl Error {
             | Error::HeadersTooLarge(text)
             | Error::NotImplemented(text)
             | Error::UnsupportedMediaType(text) => Cow::Borrowed(text),
+            Error::MissingScope(scope) => Cow::Owned(format!(
+                "the token lacks the scope {}; make one that has it",
+                scope.as_str()
+            )),
             Error::MethodNotAllowed(allow) => Cow::Owned(format!(
                 "the method is not allowed; this path takes {allow}"
             )),
@@ -149,6 +174,10 @@ impl Error {
                     .collect();
                 Cow::Owned(sentences.join("; "))
             }
+            Error::RateLimited { what, retry_after } => Cow::Owned(format!(
+                "{what}; try again in {} s",
+                whole_seconds(*retry_after)
+            )),
             Error::Internal(_) => Cow::Borrowed(
                 "something went wrong here; the request id finds it in the server's log",
             ),
@@ -199,9 +228,34 @@ impl Error {
         let response = Response::with_content_type(status, "application/problem+json", &problem);
         match &self {
             Error::Unauthorized(why) => response.header("WWW-Authenticate", why.challenge()),
+            // RFC 6750, section 3.1.
+            Error::MissingScope(scope) => response.header(
+                "WWW-Authenticate",
+                format!(
+                    "Bearer realm=\"todo-api\", error=\"insufficient_scope\", scope=\"{}\"",
+                    scope.as_str()
+                ),
+            ),
             Error::MethodNotAllowed(allow) => response.header("Allow", allow.as_str()),
             Error::Unavailable(_) => response.header("Retry-After", RETRY_AFTER_SECONDS),
+            Error::RateLimited { retry_after, .. } => {
+                response.header("Retry-After", whole_seconds(*retry_after).to_string())
+            }
             _ => response,
+        }
+    }
+}
+
+/// Seconds, rounded up: 1 at least.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0).max(u64::from(time.as_secs() == 0))
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Error {
+        match error {
+            store::Error::Unavailable(cause) => Error::Unavailable(cause),
+            store::Error::Internal(cause) => Error::Internal(cause),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::error::Error;
+use super::error::{Error, Unauthorized};
 use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
 use crate::domain::user::UserId;
@@ -116,6 +116,8 @@ impl Exchange {
         match error {
             Error::Internal(cause) => log::error!("request failed: {cause} request_id={id}"),
             Error::Unavailable(cause) => log::warn!("request refused: {cause} request_id={id}"),
+            // Whoever refuses a password or a refresh token has said more than this could.
+            Error::Unauthorized(Unauthorized::Refused(_)) => {}
             Error::Unauthorized(_) => {
                 log::warn!(
                     "authentication failed: {} client={client} request_id={id}",

@@ -80,6 +80,20 @@ pub(super) fn take_lock(directory: &Path) -> Result<Lock, Error> {
     Ok(lock)
 }
 
+/// Whether a server holds the lock on the directory.
+pub(super) fn is_locked(directory: &Path) -> Result<bool, Error> {
+    let path = directory.join("todo-api.lock");
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened.map_err(|e| Error::io("open", &path, &e))?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, &e)),
+    }
+}
+
 /// The major version that made the cluster; `None` when there is no cluster yet.
 pub(super) fn cluster_version(cluster: &Path) -> Result<Option<u32>, Error> {
     let path = cluster.join("PG_VERSION");

@@ -4,15 +4,20 @@
 //! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
 //! - [`migrations`]: brings the schema to the version this program needs
 //! - `tasks`: the statements on tasks
+//! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on who may do something with them
 //!
 //! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
 //! A statement runs once, in one round trip. A read whose connection turns out dead is sent again on a fresh one; a write
 //! only when PostgreSQL itself says that it ended the connection before the statement (SQLSTATE 57P01), or that it cannot run
 //! the statement on this connection, else it is answered as unavailable, because it may have happened.
 
+mod accounts;
+mod api_tokens;
 pub mod connector;
 pub mod migrations;
 pub mod pool;
+mod revocations;
+mod sessions;
 mod tasks;
 
 use std::fmt;
@@ -24,6 +29,10 @@ use postgres::error::SqlState;
 use connector::{Session, Target};
 use pool::{Client, Pool};
 
+pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
+pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
+pub use revocations::RevocationChanges;
+pub use sessions::{NewSession, Refreshed, RefreshedSession};
 pub use tasks::{Created, TaskPage};
 
 /// What the store needs to know.
@@ -204,6 +213,12 @@ impl Store {
             return Err(classify(&error, lost));
         }
     }
+}
+
+/// Whether a statement failed because of this constraint.
+fn violates(error: &postgres::Error, constraint: &str) -> bool {
+    error.code() == Some(&SqlState::UNIQUE_VIOLATION)
+        && error.as_db_error().and_then(|db| db.constraint()) == Some(constraint)
 }
 
 fn is_lost(error: &postgres::Error, client: &Client) -> bool {

@@ -9,6 +9,8 @@
     clippy::print_stderr
 )]
 
+mod accounts;
+mod api_tokens;
 mod authentication;
 mod bounds;
 mod command_line;
@@ -19,10 +21,14 @@ mod doors;
 mod drain;
 mod errors;
 mod framing;
+mod guessing;
 mod isolation;
 mod outages;
 mod pipelining;
+mod revocation;
 mod serving;
+mod sessions;
 mod starting;
 mod support;
 mod tasks;
+mod user_command;

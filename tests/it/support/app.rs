@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
+use todo_api::auth::guessing::GuessingLimits;
+use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::Verifier;
 use todo_api::edge::address::{Address, parse_list};
 use todo_api::edge::limits::Limits;
@@ -56,10 +58,24 @@ impl TestApp {
     ) -> (TestApp, Arc<App>) {
         let mut settings = settings(database);
         adjust(&mut settings);
-        let app = Arc::new(App {
-            store: Store::new(settings),
-            verifier: Verifier::new(SECRET, None),
-        });
+        let limits = GuessingLimits {
+            failures_per_account: 10,
+            failures_per_address: 30,
+            registrations_per_address: 0,
+            refreshes_per_address: 0,
+        };
+        let app = App::start(
+            Store::new(settings),
+            Verifier::new(SECRET, None),
+            Issuer::new(
+                SECRET,
+                Duration::from_secs(24 * 3600),
+                Duration::from_secs(30 * 24 * 3600),
+            ),
+            &limits,
+            true,
+        );
+        let app = Arc::new(app.unwrap());
         let options = Options {
             listen: parse_list("127.0.0.1:0").unwrap(),
             inherit: false,

@@ -5,6 +5,7 @@
 //! - `actors`: who talks to it: anonymous, a user, another user
 //! - `hold`: holds a server up, and waits for what must come
 //! - `http`: a client that sends exactly what it is told
+//! - `login`: somebody who has logged in
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
 //! - `requests`: tables of requests, malformed and merely odd
@@ -15,6 +16,7 @@ pub mod actors;
 pub mod app;
 pub mod hold;
 pub mod http;
+pub mod login;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -1,0 +1,52 @@
+//! Where the caller is logged in.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{App, Call};
+use crate::auth::caller::Caller;
+use crate::domain::session::Session;
+use crate::http::error::Error;
+use crate::http::response::Response;
+
+#[derive(Serialize)]
+struct SessionList {
+    sessions: Vec<Entry>,
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    #[serde(flatten)]
+    session: Session,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+/// `GET /api/auth/sessions`
+pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
+    let sessions: Vec<Entry> = app
+        .store
+        .list_sessions(&caller.user)?
+        .into_iter()
+        .map(|session| Entry {
+            current: caller.session() == Some(session.id),
+            session,
+        })
+        .collect();
+    let count = sessions.len();
+    Ok(Response::json(200, &SessionList { sessions, count }))
+}
+
+/// `DELETE /api/auth/sessions/{id}`
+pub fn end(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+    const NO_SUCH_SESSION: Error = Error::NotFound("Session not found");
+    let id = call.path.parameter("id").unwrap_or_default();
+    let id = Uuid::try_parse(id).map_err(|_| NO_SUCH_SESSION)?;
+    let ended = app.store.end_session(&caller.user, id)?;
+    app.guard.revoke(&ended);
+    if ended.is_empty() {
+        return Err(NO_SUCH_SESSION);
+    }
+    Ok(Response::empty(204))
+}

@@ -1,0 +1,94 @@
+//! Personal API tokens: what each is good for, asked of the database once a second at most.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+
+use super::opaque;
+use crate::domain::user::UserId;
+use crate::http::error::{Error, Unauthorized};
+use crate::store::{ApiTokenUse, Store};
+
+/// Until then nobody asks again. A token that was deleted elsewhere is refused after that.
+const FRESH: Duration = Duration::from_secs(1);
+/// How long an answer is trusted while the database cannot be asked.
+const TRUSTED: Duration = Duration::from_secs(30);
+/// Tokens that are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// What the database said of tokens.
+#[derive(Default)]
+pub struct ApiTokens {
+    known: Mutex<HashMap<[u8; 32], Answer>>,
+}
+
+struct Answer {
+    token: ApiTokenUse,
+    asked: Instant,
+}
+
+impl ApiTokens {
+    /// What a token is good for.
+    ///
+    /// # Errors
+    /// It is not known or has expired, or the database cannot be asked.
+    pub fn look_up(&self, store: &Store, token: &str) -> Result<ApiTokenUse, Error> {
+        let hash = opaque::hash(token);
+        let found = match self.remembered(&hash, FRESH) {
+            Some(token) => token,
+            None => match store.use_api_token(&hash) {
+                Ok(Some(token)) => {
+                    self.remember(hash, &token);
+                    token
+                }
+                Ok(None) => {
+                    self.lock().remove(&hash);
+                    return Err(Error::Unauthorized(Unauthorized::Invalid(
+                        "there is no such API token; it may have been deleted",
+                    )));
+                }
+                Err(error) => self.remembered(&hash, TRUSTED).ok_or(error)?,
+            },
+        };
+        match found.expires_at {
+            Some(end) if end <= OffsetDateTime::now_utc() => {
+                Err(Error::Unauthorized(Unauthorized::Expired))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// Forgets what is known of a user's tokens, because one of them was deleted here.
+    pub fn forget(&self, user: &UserId) {
+        self.lock().retain(|_, answer| answer.token.user != *user);
+    }
+
+    fn remembered(&self, hash: &[u8; 32], age: Duration) -> Option<ApiTokenUse> {
+        self.lock()
+            .get(hash)
+            .filter(|answer| answer.asked.elapsed() < age)
+            .map(|answer| answer.token.clone())
+    }
+
+    fn remember(&self, hash: [u8; 32], token: &ApiTokenUse) {
+        let mut known = self.lock();
+        if known.len() >= REMEMBERED {
+            known.retain(|_, answer| answer.asked.elapsed() < FRESH);
+        }
+        // More than that within a second: then each is asked for every time.
+        if known.len() < REMEMBERED {
+            let answer = Answer {
+                token: token.clone(),
+                asked: Instant::now(),
+            };
+            known.insert(hash, answer);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Answer>> {
+        // Nothing that is done under this lock can leave it half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,46 @@
+//! Who calls, and with what.
+
+use uuid::Uuid;
+
+use crate::domain::api_token::{Scope, Scopes};
+use crate::domain::user::UserId;
+
+/// Somebody whose token was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who it is.
+    pub user: UserId,
+    /// The address their token names: to be shown, and believed no further.
+    pub email: Option<String>,
+    /// What they have shown.
+    pub credential: Credential,
+}
+
+/// What a caller has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// An access token of this session.
+    Session(Uuid),
+    /// A JWT of no session of ours.
+    Token,
+    /// A personal API token, good for this much.
+    ApiToken(Scopes),
+}
+
+impl Caller {
+    /// The session, where the call belongs to one.
+    pub fn session(&self) -> Option<Uuid> {
+        match self.credential {
+            Credential::Session(id) => Some(id),
+            Credential::Token | Credential::ApiToken(_) => None,
+        }
+    }
+
+    /// Whether this may be done. Whoever has logged in may do everything.
+    pub fn may(&self, scope: Scope) -> bool {
+        match &self.credential {
+            Credential::Session(_) | Credential::Token => true,
+            Credential::ApiToken(scopes) => scopes.has(scope),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! From an `Authorization` header to who is calling.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::api_tokens::ApiTokens;
+use super::caller::{Caller, Credential};
+use super::opaque::API_TOKEN_PREFIX;
+use super::revocation::Revocations;
+use super::token::{Origin, Verified, Verifier, bearer};
+use crate::domain::session::Revocation;
+use crate::domain::user::UserId;
+use crate::http::error::{Error, Unauthorized};
+use crate::store::{self, Store};
+
+/// Users whose kind is remembered.
+const REMEMBERED: usize = 10_000;
+
+/// Tells who is calling.
+pub struct Guard {
+    verifier: Verifier,
+    revocations: Revocations,
+    api_tokens: ApiTokens,
+    // Whether an id that looks like one of ours is one. That never changes while anybody could make use of it: an id is made of
+    // random bits when its account is made.
+    local: Mutex<HashMap<UserId, bool>>,
+}
+
+impl Guard {
+    /// A guard that knows of no revocation yet.
+    pub fn new(verifier: Verifier) -> Guard {
+        Guard {
+            verifier,
+            revocations: Revocations::default(),
+            api_tokens: ApiTokens::default(),
+            local: Mutex::default(),
+        }
+    }
+
+    /// Who is calling with this value of the `Authorization` header field.
+    ///
+    /// # Errors
+    /// The token is missing, is not accepted, or cannot be judged right now.
+    pub fn identify(&self, store: &Store, authorization: Option<&str>) -> Result<Caller, Error> {
+        let token = bearer(authorization).map_err(Error::Unauthorized)?;
+        let caller = if token.starts_with(API_TOKEN_PREFIX) {
+            let found = self.api_tokens.look_up(store, token)?;
+            Caller {
+                user: found.user,
+                email: None,
+                credential: Credential::ApiToken(found.scopes),
+            }
+        } else {
+            self.of_jwt(store, self.verifier.verify(token)?)?
+        };
+        if self
+            .revocations
+            .allow(&caller, &|since| store.revocations_since(since))?
+        {
+            Ok(caller)
+        } else {
+            Err(Error::Unauthorized(Unauthorized::Revoked))
+        }
+    }
+
+    /// Refuses from now on, here, what the store has been told to refuse everywhere.
+    pub fn revoke(&self, revocations: &[Revocation]) {
+        self.revocations.note(revocations);
+    }
+
+    /// Forgets what is known of a user's API tokens, because one of them was deleted here.
+    pub fn forget_api_tokens(&self, user: &UserId) {
+        self.api_tokens.forget(user);
+    }
+
+    /// Reads what has been revoked, so that the first request finds it done.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn warm_up(&self, store: &Store) -> Result<(), store::Error> {
+        self.revocations
+            .keep_fresh(&|since| store.revocations_since(since))
+    }
+
+    fn of_jwt(&self, store: &Store, token: Verified) -> Result<Caller, Error> {
+        // Whoever signs with a key of the set may name any user, but not one who has a password here.
+        if token.origin == Origin::KeySet && self.is_local(store, &token.user)? {
+            return Err(Error::Unauthorized(Unauthorized::Invalid(
+                "its user has an account here, and so must log in here",
+            )));
+        }
+        Ok(Caller {
+            user: token.user,
+            email: token.email,
+            credential: token.session.map_or(Credential::Token, Credential::Session),
+        })
+    }
+
+    fn is_local(&self, store: &Store, user: &UserId) -> Result<bool, Error> {
+        if !user.looks_local() {
+            return Ok(false);
+        }
+        let lock = || self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(user) {
+            return Ok(*known);
+        }
+        let local = store.is_local_account(user)?;
+        let mut known = lock();
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(user.clone(), local);
+        Ok(local)
+    }
+}

@@ -1,0 +1,140 @@
+//! How often one may try: against guessing passwords, and against filling the tables.
+//!
+//! Counted here, on this instance. What is counted is forgotten with the process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::domain::account::Email;
+use crate::http::error::Error;
+use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
+use crate::http::request::{Client, Network};
+
+/// How many of each; 0 is no limit.
+#[derive(Clone, Debug)]
+pub struct GuessingLimits {
+    /// Failed logins of one account in 15 minutes.
+    pub failures_per_account: u32,
+    /// Failed logins from one address (IPv6: /64) in 15 minutes.
+    pub failures_per_address: u32,
+    /// Registrations from one address in an hour.
+    pub registrations_per_address: u32,
+    /// Refreshes from one address in a minute.
+    pub refreshes_per_address: u32,
+}
+
+/// Counts tries.
+pub struct Guessing {
+    failures_by_account: Option<Limiter>,
+    failures_by_address: Option<Limiter>,
+    registrations: Option<Limiter>,
+    refreshes: Option<Limiter>,
+}
+
+impl Guessing {
+    /// Nothing has been tried yet.
+    pub fn new(limits: &GuessingLimits) -> Guessing {
+        const QUARTER: Duration = Duration::from_secs(15 * 60);
+        let limiter = |most, window| (most > 0).then(|| Limiter::new(most, window, KEYS));
+        Guessing {
+            failures_by_account: limiter(limits.failures_per_account, QUARTER),
+            failures_by_address: limiter(limits.failures_per_address, QUARTER),
+            registrations: limiter(limits.registrations_per_address, Duration::from_secs(3600)),
+            refreshes: limiter(limits.refreshes_per_address, Duration::from_secs(60)),
+        }
+    }
+
+    /// Lets somebody try a password.
+    ///
+    /// # Errors
+    /// There were too many failures of that account or from that address.
+    pub fn attempt(
+        self: &Arc<Guessing>,
+        account: Option<&Email>,
+        client: Client,
+    ) -> Result<Attempt, Error> {
+        let mut attempt = Attempt {
+            guessing: Arc::clone(self),
+            account: None,
+            network: None,
+        };
+        // What has been taken when the second refuses is given back with the attempt.
+        if let Some(email) = account {
+            let email = email.as_str().to_owned();
+            let what = "too many failed logins of this account";
+            attempt.account = take(&self.failures_by_account, email.as_str(), what)?
+                .map(|allowance| (email, allowance));
+        }
+        let network = client.network();
+        let what = "too many failed logins from this address";
+        attempt.network =
+            take(&self.failures_by_address, &network, what)?.map(|allowance| (network, allowance));
+        Ok(attempt)
+    }
+
+    /// Counts a registration.
+    ///
+    /// # Errors
+    /// There were too many from that address.
+    pub fn registration(&self, client: Client) -> Result<(), Error> {
+        let what = "too many registrations from this address";
+        take(&self.registrations, &client.network(), what).map(drop)
+    }
+
+    /// Counts a refresh.
+    ///
+    /// # Errors
+    /// There were too many from that address.
+    pub fn refresh(&self, client: Client) -> Result<(), Error> {
+        let what = "too many refreshes from this address";
+        take(&self.refreshes, &client.network(), what).map(drop)
+    }
+}
+
+fn take(
+    limiter: &Option<Limiter>,
+    key: &(impl Key + ?Sized),
+    what: &'static str,
+) -> Result<Option<Allowance>, Error> {
+    let Some(limiter) = limiter else {
+        return Ok(None);
+    };
+    limiter
+        .take(key, Instant::now())
+        .map(Some)
+        .map_err(|wait| Error::RateLimited {
+            what,
+            retry_after: wait.retry_after,
+        })
+}
+
+/// A try at a password. It counts from the start, so that many at once are no more than many after another; unless it fails it is
+/// given back.
+pub struct Attempt {
+    guessing: Arc<Guessing>,
+    account: Option<(String, Allowance)>,
+    network: Option<(Network, Allowance)>,
+}
+
+impl Attempt {
+    /// It was a wrong one: it counts.
+    pub fn failed(mut self) {
+        self.account = None;
+        self.network = None;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let (Some(limiter), Some((email, allowance))) =
+            (&self.guessing.failures_by_account, self.account.take())
+        {
+            limiter.give_back(email.as_str(), allowance);
+        }
+        if let (Some(limiter), Some((network, allowance))) =
+            (&self.guessing.failures_by_address, self.network.take())
+        {
+            limiter.give_back(&network, allowance);
+        }
+    }
+}

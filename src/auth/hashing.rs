@@ -1,0 +1,160 @@
+//! The threads that hash passwords, so that no worker does: half the cores, at least one, behind a queue with a deadline.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a job may wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Jobs that may wait at once: more than can have their turn in that time.
+const QUEUE_MAX: usize = 256;
+
+/// Whether a job's turn came in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It did: do it.
+    InTime,
+    /// There were too many before it: say so.
+    TooLate,
+}
+
+type Job = Box<dyn FnOnce(Turn) + Send>;
+
+/// Threads that hash. They end with it.
+pub struct Hashing {
+    queue: Arc<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<(Instant, Job)>,
+    closed: bool,
+}
+
+impl Hashing {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start() -> std::io::Result<Hashing> {
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let hashing = Hashing {
+            queue: Arc::default(),
+        };
+        for number in 0..1.max(cores / 2) {
+            let queue = Arc::clone(&hashing.queue);
+            thread::Builder::new()
+                .name(format!("hashing-{number}"))
+                .spawn(move || queue.work())?;
+        }
+        Ok(hashing)
+    }
+
+    /// Has a job done when its turn comes; it is called in any case, and mostly on another thread.
+    pub fn submit(&self, job: impl FnOnce(Turn) + Send + 'static) {
+        let mut waiting = self.queue.lock();
+        if waiting.jobs.len() >= QUEUE_MAX {
+            drop(waiting);
+            return job(Turn::TooLate);
+        }
+        waiting.jobs.push_back((Instant::now(), Box::new(job)));
+        self.queue.changed.notify_one();
+    }
+}
+
+impl Drop for Hashing {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing that is done under this lock can leave it half done.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some((since, job)) = self.next() {
+            let turn = if since.elapsed() <= PATIENCE {
+                Turn::InTime
+            } else {
+                Turn::TooLate
+            };
+            // Unwinding drops what the job holds, and that answers its request.
+            if catch_unwind(AssertUnwindSafe(|| job(turn))).is_err() {
+                log::error!("a job that hashes a password panicked");
+            }
+        }
+    }
+
+    fn next(&self) -> Option<(Instant, Job)> {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(next) = waiting.jobs.pop_front() {
+                return Some(next);
+            }
+            if waiting.closed {
+                return None;
+            }
+            waiting = self
+                .changed
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_panic_ends_one_job_alone() {
+        let hashing = Hashing::start().unwrap();
+        let (done, jobs) = mpsc::channel();
+        for number in 0..4 {
+            let done = done.clone();
+            hashing.submit(move |turn| {
+                assert!(number != 1, "on purpose");
+                done.send((number, turn)).unwrap();
+            });
+        }
+        drop((done, hashing));
+        let mut done: Vec<_> = jobs.iter().collect();
+        done.sort_by_key(|(number, _)| *number);
+        assert_eq!(
+            done,
+            [(0, Turn::InTime), (2, Turn::InTime), (3, Turn::InTime)]
+        );
+    }
+
+    #[test]
+    fn what_the_queue_does_not_hold_is_told_at_once() {
+        let hashing = Hashing::start().unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        for _ in 0..QUEUE_MAX + 64 {
+            let gate = Arc::clone(&gate);
+            hashing.submit(move |turn| {
+                if turn == Turn::InTime {
+                    let _ = gate.lock().unwrap().recv();
+                }
+            });
+        }
+        let (told, turns) = mpsc::channel();
+        hashing.submit(move |turn| told.send(turn).unwrap());
+        assert_eq!(turns.recv(), Ok(Turn::TooLate));
+        drop(release);
+    }
+}

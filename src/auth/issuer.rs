@@ -1,0 +1,120 @@
+//! Issues what a login and a refresh answer: an access token and a refresh token.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::minter::{Minter, SessionClaims};
+use super::opaque::{self, Succession, Successor};
+use crate::domain::account::Account;
+use crate::domain::session::Origin;
+use crate::store::NewSession;
+
+/// Issues pairs of tokens.
+pub struct Issuer {
+    minter: Minter,
+    succession: Succession,
+    access_lifetime: Duration,
+    refresh_lifetime: Duration,
+}
+
+/// What a login and a refresh answer (RFC 6749, section 5.1), with the account beside it.
+#[derive(Serialize)]
+pub struct TokenPair {
+    access_token: String,
+    token_type: &'static str,
+    /// Seconds.
+    expires_in: i64,
+    refresh_token: String,
+    user: Account,
+}
+
+impl Issuer {
+    /// An issuer that signs with this secret.
+    pub fn new(secret: &str, access_lifetime: Duration, refresh_lifetime: Duration) -> Issuer {
+        Issuer {
+            minter: Minter::new(secret),
+            succession: Succession::new(secret),
+            access_lifetime,
+            refresh_lifetime,
+        }
+    }
+
+    /// How long refresh tokens and access tokens are good for.
+    pub fn lifetimes(&self) -> (Duration, Duration) {
+        (self.refresh_lifetime, self.access_lifetime)
+    }
+
+    /// A session to be stored, and its first refresh token.
+    ///
+    /// # Errors
+    /// There are no random bytes.
+    pub fn begin(&self, origin: Origin) -> Result<(NewSession, String), String> {
+        let refresh_token = opaque::new_refresh_token()?;
+        let session = NewSession {
+            id: Uuid::new_v4(),
+            refresh_hash: opaque::hash(&refresh_token),
+            refresh_lifetime: self.refresh_lifetime,
+            access_lifetime: self.access_lifetime,
+            origin,
+        };
+        Ok((session, refresh_token))
+    }
+
+    /// What follows from a refresh token.
+    pub fn successor(&self, refresh_token: &str) -> Successor {
+        self.succession.after(refresh_token)
+    }
+
+    /// A pair for a session just begun.
+    ///
+    /// # Errors
+    /// The signing library's sentence.
+    pub fn first(
+        &self,
+        session: &NewSession,
+        refresh_token: String,
+        user: Account,
+    ) -> Result<TokenPair, String> {
+        let tokens = Successor {
+            refresh_token,
+            token_id: Uuid::new_v4(),
+        };
+        self.pair(session.id, tokens, OffsetDateTime::now_utc(), user)
+    }
+
+    /// A pair for a session. The same arguments give the same tokens.
+    ///
+    /// # Errors
+    /// The signing library's sentence.
+    pub fn pair(
+        &self,
+        session: Uuid,
+        tokens: Successor,
+        issued_at: OffsetDateTime,
+        user: Account,
+    ) -> Result<TokenPair, String> {
+        let issued_at = issued_at.unix_timestamp();
+        let access_token = self.minter.mint_for_session(SessionClaims {
+            user: &user.id,
+            email: user.email.as_deref(),
+            session,
+            jti: tokens.token_id,
+            issued_at,
+            lifetime: self.access_lifetime,
+        })?;
+        let lifetime = i64::try_from(self.access_lifetime.as_secs()).unwrap_or(i64::MAX);
+        let age = OffsetDateTime::now_utc()
+            .unix_timestamp()
+            .saturating_sub(issued_at);
+        Ok(TokenPair {
+            access_token,
+            token_type: "bearer",
+            expires_in: lifetime.saturating_sub(age.max(0)).max(0),
+            refresh_token: tokens.refresh_token,
+            user,
+        })
+    }
+}

@@ -1,0 +1,131 @@
+//! Tokens without content: refresh tokens and personal API tokens. Each is 256 bits that nobody can guess, so a plain SHA-256 is
+//! enough to store them by (unlike a password, there is nothing to try out).
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// How a personal API token starts.
+pub const API_TOKEN_PREFIX: &str = "todo_";
+/// How a refresh token starts.
+const REFRESH_TOKEN_PREFIX: &str = "refresh_";
+/// Characters of an API token that its owner is shown afterwards. They hold 48 of its 256 bits.
+const SHOWN: usize = API_TOKEN_PREFIX.len() + 8;
+
+/// A new personal API token.
+///
+/// # Errors
+/// There are no random bytes.
+pub fn new_api_token() -> Result<String, String> {
+    random().map(|bytes| text(API_TOKEN_PREFIX, &bytes))
+}
+
+/// How an API token starts, for its owner to know it by.
+pub fn shown_part(api_token: &str) -> &str {
+    api_token.get(..SHOWN).unwrap_or(api_token)
+}
+
+/// A new refresh token.
+///
+/// # Errors
+/// There are no random bytes.
+pub fn new_refresh_token() -> Result<String, String> {
+    random().map(|bytes| text(REFRESH_TOKEN_PREFIX, &bytes))
+}
+
+/// What a token is stored by.
+pub fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Derives what follows from a refresh token, always the same from the same one, so that no live token need be stored for
+/// those who present one twice.
+pub struct Succession {
+    key: [u8; 32],
+}
+
+/// What follows from a refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// The next refresh token.
+    pub refresh_token: String,
+    /// The id (`jti`) of the access token that goes with it.
+    pub token_id: Uuid,
+}
+
+impl Succession {
+    /// A succession under a key of its own, derived from the secret that signs access tokens.
+    pub fn new(secret: &str) -> Succession {
+        Succession {
+            key: mac(secret.as_bytes(), b"todo-api refresh token succession"),
+        }
+    }
+
+    /// What follows from this token.
+    pub fn after(&self, refresh_token: &str) -> Successor {
+        let next = mac(&self.key, format!("token {refresh_token}").as_bytes());
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =
+            mac(&self.key, format!("id {refresh_token}").as_bytes());
+        let id = uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
+        Successor {
+            refresh_token: text(REFRESH_TOKEN_PREFIX, &next),
+            token_id: id.into_uuid(),
+        }
+    }
+}
+
+fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    match Hmac::<Sha256>::new_from_slice(key) {
+        Ok(mac) => mac.chain_update(message).finalize().into_bytes().into(),
+        // HMAC takes keys of any length (RFC 2104, section 3).
+        Err(_) => unreachable!(),
+    }
+}
+
+fn random() -> Result<[u8; 32], String> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes for a token: {error}"))?;
+    Ok(bytes)
+}
+
+fn text(prefix: &str, bytes: &[u8; 32]) -> String {
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_long_and_different() {
+        let tokens = [
+            new_api_token().unwrap(),
+            new_api_token().unwrap(),
+            new_refresh_token().unwrap(),
+        ];
+        assert!(
+            tokens[0].starts_with("todo_") && tokens[0].len() == 48,
+            "{}",
+            tokens[0]
+        );
+        assert!(tokens[0] != tokens[1] && tokens[2].starts_with("refresh_"));
+        assert_eq!(shown_part(&tokens[0]).len(), 13);
+        assert_eq!(shown_part("todo_"), "todo_");
+    }
+
+    #[test]
+    fn a_successor_follows_from_token_and_key() {
+        let (ours, theirs) = (
+            Succession::new("one secret"),
+            Succession::new("another secret"),
+        );
+        let next = ours.after("refresh_a");
+        assert_eq!(next, ours.after("refresh_a"));
+        assert_ne!(next.refresh_token, ours.after("refresh_b").refresh_token);
+        assert_ne!(next.refresh_token, theirs.after("refresh_a").refresh_token);
+        assert_ne!(next.token_id, ours.after("refresh_b").token_id);
+        assert_ne!(ours.after(&next.refresh_token).refresh_token, "refresh_a");
+    }
+}

@@ -1,0 +1,169 @@
+//! Which tokens are refused although they have not expired. Asking costs no query: what is revoked is held in memory.
+//!
+//! It is read again when a request finds it older than [`FRESH`], by that request alone, so that a database nobody asks anything
+//! may sleep. Whoever finds it older than [`STALE`] waits for that reading: thus what one instance revokes holds on all others
+//! within two seconds. While the database cannot be asked, what is known is trusted for [`TRUSTED`] and then nothing is.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+
+use super::caller::{Caller, Credential};
+use crate::domain::session::{Revocation, Revoked};
+use crate::domain::user::UserId;
+use crate::store::{self, RevocationChanges};
+
+/// Until then nobody reads again.
+const FRESH: Duration = Duration::from_secs(1);
+/// From then on nothing is decided without having read.
+const STALE: Duration = Duration::from_millis(1_500);
+/// From then on nobody is trusted.
+const TRUSTED: Duration = Duration::from_secs(30);
+/// Between two readings that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Reads what has changed since a reading.
+type Read<'r> = &'r dyn Fn(i64) -> Result<RevocationChanges, store::Error>;
+
+/// What is revoked.
+#[derive(Default)]
+pub struct Revocations {
+    known: RwLock<Known>,
+    reading: Mutex<Reading>,
+}
+
+/// Until when, in seconds since 1970; `None` is for good.
+type Until = Option<i64>;
+
+#[derive(Default)]
+struct Known {
+    sessions: HashMap<uuid::Uuid, Until>,
+    users: HashMap<UserId, Until>,
+    // When this was the whole truth; `None` where nothing has been read yet.
+    at: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Reading {
+    next: i64,
+    failed: Option<Instant>,
+}
+
+impl Revocations {
+    /// Whether this caller's token is still good.
+    ///
+    /// # Errors
+    /// The database could not be asked for longer than anybody is trusted.
+    pub fn allow(&self, caller: &Caller, read: Read) -> Result<bool, store::Error> {
+        self.keep_fresh(read)?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let refused = |until: Option<&Until>| {
+            until.is_some_and(|until| until.is_none_or(|until| now < until))
+        };
+        let session = match caller.credential {
+            Credential::Session(id) => known.sessions.get(&id),
+            Credential::Token | Credential::ApiToken(_) => None,
+        };
+        Ok(!refused(session) && !refused(known.users.get(&caller.user)))
+    }
+
+    /// Takes note of what has just been revoked here, so that it holds at once.
+    pub fn note(&self, revocations: &[Revocation]) {
+        self.write(|known| known.apply(revocations));
+    }
+
+    /// Reads what is revoked, where that has not just been done.
+    ///
+    /// # Errors
+    /// As [`Revocations::allow`].
+    pub fn keep_fresh(&self, read: Read) -> Result<(), store::Error> {
+        let age = self.age();
+        if age.is_some_and(|age| age < FRESH) {
+            return Ok(());
+        }
+        let mut reading = if age.is_some_and(|age| age < STALE) {
+            // One reads, and the others go on meanwhile.
+            match self.reading.try_lock() {
+                Ok(reading) => reading,
+                Err(_) => return Ok(()),
+            }
+        } else {
+            self.lock()
+        };
+        // Another may have read while we waited, or may have tried to.
+        if self.age().is_some_and(|age| age < FRESH) {
+            return Ok(());
+        }
+        let failed = if reading.failed.is_some_and(|when| when.elapsed() < RETRY) {
+            store::Error::Unavailable("revocations could not be read a moment ago".to_owned())
+        } else {
+            let began = Instant::now();
+            match read(reading.next) {
+                Ok(changes) => {
+                    if reading.failed.take().is_some() {
+                        log::info!("revocations can be read again");
+                    }
+                    reading.next = changes.next;
+                    self.write(|known| {
+                        known.apply(&changes.revocations);
+                        known.forget_what_is_over();
+                        known.at = Some(began);
+                    });
+                    return Ok(());
+                }
+                Err(error) => {
+                    if reading.failed.replace(Instant::now()).is_none() {
+                        log::warn!(
+                            "revocations cannot be read: {error}; tokens are trusted for {} s after the last reading",
+                            TRUSTED.as_secs()
+                        );
+                    }
+                    error
+                }
+            }
+        };
+        if self.age().is_some_and(|age| age < TRUSTED) {
+            Ok(())
+        } else {
+            Err(failed)
+        }
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .at
+            .map(|at| at.elapsed())
+    }
+
+    fn write(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn apply(&mut self, revocations: &[Revocation]) {
+        for Revocation { whose, until } in revocations {
+            let until = until.map(OffsetDateTime::unix_timestamp);
+            match whose {
+                Revoked::Session(id) => drop(self.sessions.insert(*id, until)),
+                Revoked::User(id) => drop(self.users.insert(id.clone(), until)),
+            }
+        }
+    }
+
+    fn forget_what_is_over(&mut self) {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let lasts = |until: &Until| until.is_none_or(|until| now < until);
+        self.sessions.retain(|_, until| lasts(until));
+        self.users.retain(|_, until| lasts(until));
+    }
+}

@@ -1,0 +1,382 @@
+//! Accounts with a password here: what may be said of them, and what clients send about them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use email_address::EmailAddress;
+use serde::{Serialize, Serializer};
+
+use super::fields::{BodyError, Field, Fields, Patch, string};
+use super::timestamp::Timestamp;
+use super::user::UserId;
+
+/// Longest email address, in bytes: what fits between the brackets of RFC 5321, section 4.5.3.1.3. The constraint
+/// `users_email_length` says the same of characters.
+pub const EMAIL_MAX: usize = 254;
+/// Shortest password, in characters (Unicode scalar values; NIST SP 800-63B, section 5.1.1.1).
+pub const PASSWORD_MIN: usize = 8;
+/// Longest password, in characters (Unicode scalar values).
+pub const PASSWORD_MAX: usize = 128;
+/// Longest name, in characters (Unicode scalar values). The constraint `users_name_length` says the same.
+pub const NAME_MAX: usize = 100;
+
+/// An email address, trimmed and in lower case, because people write theirs in any.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Email(String);
+
+impl Email {
+    /// Reads an address (RFC 5321, with the characters that RFC 6531 adds).
+    ///
+    /// # Errors
+    /// Says what an address must be, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Email, &'static str> {
+        let text = text.trim().to_lowercase();
+        if text.len() > EMAIL_MAX {
+            return Err("must have at most 254 characters");
+        }
+        // A display name ("Me <me@example.org>") is no part of an address, nor is a control character.
+        let form = EmailAddress::from_str(&text).is_ok_and(|address| address.as_str() == text);
+        if !form || text.contains(['<', '>']) || text.chars().any(char::is_control) {
+            return Err("must be an email address");
+        }
+        Ok(Email(text))
+    }
+
+    /// The address as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What somebody claims to be their password. It is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Takes a new password: 8 to 128 characters, any of them.
+    ///
+    /// # Errors
+    /// Says what a password must be, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Password, &'static str> {
+        if (PASSWORD_MIN..=PASSWORD_MAX).contains(&text.chars().count()) {
+            Ok(Password(text.to_owned()))
+        } else {
+            Err("must have 8 to 128 characters")
+        }
+    }
+
+    /// The password, for the one place that hashes it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// What a person is called: 1 to 100 characters after trimming, one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// Trims white space at both ends.
+    ///
+    /// # Errors
+    /// Says what a name must be, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Name, &'static str> {
+        let text = text.trim();
+        if text.is_empty() || text.chars().count() > NAME_MAX {
+            return Err("must have 1 to 100 characters");
+        }
+        if text.chars().any(char::is_control) {
+            return Err("must be one line without control characters");
+        }
+        Ok(Name(text.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An account as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Account {
+    /// The user it belongs to.
+    #[serde(serialize_with = "user_id")]
+    pub id: UserId,
+    /// The address to log in with; none for a user who is known from another issuer's tokens alone.
+    pub email: Option<String>,
+    /// What they are called.
+    pub name: Option<String>,
+    /// When they became known here; none for one who has not written anything yet.
+    pub created_at: Option<Timestamp>,
+}
+
+fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.as_str())
+}
+
+/// A registration.
+#[derive(Debug)]
+pub struct Registration {
+    /// The address to log in with.
+    pub email: Email,
+    /// The password.
+    pub password: Password,
+    /// What they are called.
+    pub name: Option<Name>,
+}
+
+impl Registration {
+    /// Reads the body of a registration.
+    ///
+    /// # Errors
+    /// See [`BodyError`]; every bad field is named at once.
+    pub fn from_json(body: &[u8]) -> Result<Registration, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let email = fields.required("email");
+        let password = fields.required("password");
+        let name: Patch<Name> = fields.patch("name");
+        let (email, password) = fields.finish_with(email.zip(password))?;
+        Ok(Registration {
+            email,
+            password,
+            name: name.value().cloned(),
+        })
+    }
+}
+
+/// What somebody logs in with. Neither is checked for form: what is wrong with it is that it does not match.
+#[derive(Debug)]
+pub struct Login {
+    /// The address; `None` where it is none, so that nobody has it.
+    pub email: Option<Email>,
+    /// The password.
+    pub password: Password,
+}
+
+impl Login {
+    /// Reads the body of a login: `email` and `password`.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn from_json(body: &[u8]) -> Result<Login, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let email = fields.required::<Text>("email");
+        let password = fields.required::<Text>("password");
+        let (email, password) = fields.finish_with(email.zip(password))?;
+        Ok(Login::of(&email.0, password.0))
+    }
+
+    /// Reads the names and values of a form: `username` and `password`, as the password form of OAuth 2 has them (RFC 6749,
+    /// section 4.3.2). Whatever else it holds is ignored.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn from_form(form: &[(String, String)]) -> Result<Login, BodyError> {
+        let value = |wanted: &str| {
+            form.iter()
+                .find(|(name, _)| name == wanted)
+                .map(|(_, value)| value.as_str())
+        };
+        let missing = |field| BodyError::in_field(field, "is required");
+        let email = value("username")
+            .or_else(|| value("email"))
+            .ok_or_else(|| missing("username"))?;
+        let password = value("password").ok_or_else(|| missing("password"))?;
+        Ok(Login::of(email, password.to_owned()))
+    }
+
+    fn of(email: &str, password: String) -> Login {
+        Login {
+            email: Email::parse(email).ok(),
+            // One that is longer than any password is none; it must not cost more than one, either.
+            password: Password(password.chars().take(PASSWORD_MAX + 1).collect()),
+        }
+    }
+}
+
+/// Changes to an account: what is absent stays.
+#[derive(Debug)]
+pub struct AccountChanges {
+    /// A new address.
+    pub email: Option<Email>,
+    /// A new name, or none.
+    pub name: Patch<Name>,
+}
+
+impl AccountChanges {
+    /// Reads the body of a change.
+    ///
+    /// # Errors
+    /// See [`BodyError`]; every bad field is named at once.
+    pub fn from_json(body: &[u8]) -> Result<AccountChanges, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let changes = AccountChanges {
+            email: fields.optional("email"),
+            name: fields.patch("name"),
+        };
+        fields.finish()?;
+        Ok(changes)
+    }
+}
+
+/// A change of password.
+#[derive(Debug)]
+pub struct PasswordChange {
+    /// What they say it is now.
+    pub current: Password,
+    /// What it is to be.
+    pub new: Password,
+}
+
+impl PasswordChange {
+    /// Reads the body of a change.
+    ///
+    /// # Errors
+    /// See [`BodyError`]; every bad field is named at once.
+    pub fn from_json(body: &[u8]) -> Result<PasswordChange, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let current = fields.required::<Text>("current_password");
+        let new = fields.required("new_password");
+        let (current, new) = fields.finish_with(current.zip(new))?;
+        Ok(PasswordChange {
+            current: current.into_claimed_password(),
+            new,
+        })
+    }
+}
+
+/// A password sent to prove that it is really its owner who asks.
+#[derive(Debug)]
+pub struct Confirmation {
+    /// What they say it is.
+    pub password: Password,
+}
+
+impl Confirmation {
+    /// Reads the body: `password`.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn from_json(body: &[u8]) -> Result<Confirmation, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let password = fields.required::<Text>("password");
+        let password = fields.finish_with(password)?.into_claimed_password();
+        Ok(Confirmation { password })
+    }
+}
+
+/// Any string.
+struct Text(String);
+
+impl Text {
+    fn into_claimed_password(self) -> Password {
+        Password(self.0.chars().take(PASSWORD_MAX + 1).collect())
+    }
+}
+
+impl Field for Text {
+    fn from_json(json: &str) -> Result<Text, &'static str> {
+        string(json).map(Text)
+    }
+}
+
+impl Field for Email {
+    fn from_json(json: &str) -> Result<Email, &'static str> {
+        Email::parse(&string(json)?)
+    }
+}
+
+impl Field for Password {
+    fn from_json(json: &str) -> Result<Password, &'static str> {
+        Password::parse(&string(json)?)
+    }
+}
+
+impl Field for Name {
+    fn from_json(json: &str) -> Result<Name, &'static str> {
+        Name::parse(&string(json)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_trimmed_and_have_no_case() {
+        assert_eq!(
+            Email::parse(" Me@Example.ORG\n").unwrap().as_str(),
+            "me@example.org"
+        );
+        assert_eq!(
+            Email::parse("jürgen@bücher.example").unwrap().as_str(),
+            "jürgen@bücher.example"
+        );
+        let long = format!("{}@example.org", "x".repeat(250));
+        for text in [
+            "",
+            "me",
+            "me@",
+            "@example.org",
+            "a@b@c",
+            "Me <me@example.org>",
+            "me@exa mple.org",
+            "a\0@b.c",
+            &long,
+        ] {
+            assert!(Email::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_counted_in_characters_and_never_shown() {
+        for text in ["12345678", "пароль-8", "        ", &"🔑".repeat(128)] {
+            assert_eq!(Password::parse(text).unwrap().expose(), text);
+        }
+        for text in ["", "1234567", "пароль7", &"x".repeat(129)] {
+            assert!(Password::parse(text).is_err(), "{text:?}");
+        }
+        assert_eq!(format!("{:?}", Password::parse("12345678")), "Ok((hidden))");
+    }
+
+    #[test]
+    fn every_bad_field_of_a_registration_is_named() {
+        let Err(BodyError::Invalid(errors)) =
+            Registration::from_json(br#"{"email":"me","password":"short","name":""}"#)
+        else {
+            panic!()
+        };
+        let names: Vec<&str> = errors.iter().map(|error| error.field.as_ref()).collect();
+        assert_eq!(names, ["email", "password", "name"]);
+    }
+
+    #[test]
+    fn a_login_is_judged_by_whether_it_matches() {
+        let login = Login::from_json(br#"{"email":"nobody","password":"x"}"#).unwrap();
+        assert_eq!((login.email, login.password.expose()), (None, "x"));
+        let form = [
+            ("username", "Me@example.org"),
+            ("password", "p"),
+            ("grant_type", "password"),
+        ];
+        let form: Vec<_> = form
+            .iter()
+            .map(|(n, v)| (n.to_string(), v.to_string()))
+            .collect();
+        let login = Login::from_form(&form).unwrap();
+        assert_eq!(login.email.unwrap().as_str(), "me@example.org");
+        assert!(Login::from_form(&form[..1]).is_err());
+        let long = Login::from_json(
+            format!(r#"{{"email":"a@b.c","password":"{}"}}"#, "x".repeat(9999)).as_bytes(),
+        );
+        assert_eq!(long.unwrap().password.expose().len(), PASSWORD_MAX + 1);
+    }
+}

@@ -1,0 +1,179 @@
+//! Tokens that users make for their scripts, and what they are good for.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::account::Name;
+use super::fields::{BodyError, Field, Fields, Patch};
+use super::timestamp::Timestamp;
+
+/// What a token may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Scope {
+    /// Looking at tasks.
+    #[serde(rename = "tasks:read")]
+    TasksRead,
+    /// Making, changing and deleting them.
+    #[serde(rename = "tasks:write")]
+    TasksWrite,
+}
+
+impl Scope {
+    /// Every scope there is.
+    pub const ALL: [Scope; 2] = [Scope::TasksRead, Scope::TasksWrite];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::TasksRead => "tasks:read",
+            Scope::TasksWrite => "tasks:write",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn parse(name: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.as_str() == name)
+    }
+}
+
+/// Some scopes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Scopes(BTreeSet<Scope>);
+
+impl Scopes {
+    /// All there are.
+    pub fn all() -> Scopes {
+        Scopes(Scope::ALL.into())
+    }
+
+    /// Those of these names.
+    ///
+    /// # Errors
+    /// Says what scopes must be, as the end of a sentence.
+    pub fn parse<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Scopes, &'static str> {
+        names
+            .into_iter()
+            .map(Scope::parse)
+            .collect::<Option<BTreeSet<Scope>>>()
+            .filter(|scopes| !scopes.is_empty())
+            .map(Scopes)
+            .ok_or("must be a list of tasks:read and tasks:write, with at least one of them")
+    }
+
+    /// Those of these names that are known.
+    pub fn known<'n>(names: impl IntoIterator<Item = &'n str>) -> Scopes {
+        Scopes(names.into_iter().filter_map(Scope::parse).collect())
+    }
+
+    /// Whether this one is among them.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.0.contains(&scope)
+    }
+
+    /// Their names.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|scope| scope.as_str()).collect()
+    }
+}
+
+/// A token as its owner sees it: all but the token.
+#[derive(Clone, Debug, Serialize)]
+pub struct ApiToken {
+    /// What it is deleted by.
+    pub id: Uuid,
+    /// What its owner calls it.
+    pub name: String,
+    /// How the token starts.
+    pub prefix: String,
+    /// What it is good for.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<Timestamp>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A token to be made.
+#[derive(Clone, Debug)]
+pub struct NewApiToken {
+    /// What its owner calls it.
+    pub name: Name,
+    /// What it is good for.
+    pub scopes: Scopes,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl NewApiToken {
+    /// Reads the body of a POST. Without `scopes` it is good for everything a script can do.
+    ///
+    /// # Errors
+    /// See [`BodyError`]; every bad field is named at once.
+    pub fn from_json(body: &[u8]) -> Result<NewApiToken, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let name = fields.required("name");
+        let scopes = fields.optional("scopes");
+        let expires_at: Patch<Expiry> = fields.patch("expires_at");
+        Ok(NewApiToken {
+            name: fields.finish_with(name)?,
+            scopes: scopes.unwrap_or_else(Scopes::all),
+            expires_at: expires_at.value().map(|expiry| expiry.0),
+        })
+    }
+}
+
+/// A moment to come.
+struct Expiry(Timestamp);
+
+impl Field for Expiry {
+    fn from_json(json: &str) -> Result<Expiry, &'static str> {
+        let text: String = serde_json::from_str(json).unwrap_or_default();
+        Timestamp::parse(&text)
+            .filter(|moment| moment.as_utc() > OffsetDateTime::now_utc())
+            .map(Expiry)
+            .ok_or("must be a timestamp in the future, such as 2030-01-31T09:00:00Z")
+    }
+}
+
+impl Field for Scopes {
+    fn from_json(json: &str) -> Result<Scopes, &'static str> {
+        let names: Vec<String> = serde_json::from_str(json).unwrap_or_default();
+        Scopes::parse(names.iter().map(String::as_str))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_alone_makes_a_token_for_everything() {
+        let token = NewApiToken::from_json(br#"{"name":" backup "}"#).unwrap();
+        assert_eq!(
+            (token.name.as_str(), token.scopes, token.expires_at),
+            ("backup", Scopes::all(), None)
+        );
+        let token = NewApiToken::from_json(br#"{"name":"b","scopes":["tasks:read","tasks:read"]}"#)
+            .unwrap();
+        assert_eq!(token.scopes.names(), ["tasks:read"]);
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        for scopes in ["[]", "null", "\"tasks:read\"", "[\"admin\"]", "[1]"] {
+            let body =
+                format!(r#"{{"name":"","scopes":{scopes},"expires_at":"2001-01-01T00:00:00Z"}}"#);
+            let Err(BodyError::Invalid(errors)) = NewApiToken::from_json(body.as_bytes()) else {
+                panic!()
+            };
+            let names: Vec<&str> = errors.iter().map(|error| error.field.as_ref()).collect();
+            assert_eq!(names, ["name", "scopes", "expires_at"], "{scopes}");
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! The statements on accounts.
+
+use postgres::types::ToSql;
+use postgres::{Error as PgError, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::revocations::{REVOKE_USER, read_ended};
+use super::sessions::{END_ALL, LOCK_USER, NewSession};
+use super::{Effect, Error, Store, violates};
+use crate::domain::account::{Account, AccountChanges, Email, Name};
+use crate::domain::session::{Revocation, Revoked};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::user::UserId;
+
+/// Tasks that one statement deletes at most, so that it stays within its time however many there are.
+const DELETED_AT_ONCE: i64 = 10_000;
+
+/// An account to be made.
+#[derive(Debug)]
+pub struct NewAccount<'a> {
+    /// Its user.
+    pub id: &'a UserId,
+    /// The address to log in with.
+    pub email: &'a Email,
+    /// What they are called.
+    pub name: Option<&'a Name>,
+    /// The password, hashed.
+    pub password_hash: &'a str,
+}
+
+/// What came of making an account.
+#[derive(Debug)]
+pub enum Registered {
+    /// It was made.
+    Account(Account),
+    /// Somebody has that address; nothing was changed.
+    EmailTaken,
+}
+
+/// What came of changing an account.
+#[derive(Debug)]
+pub enum Updated {
+    /// It is now so.
+    Account(Account),
+    /// There is none.
+    NoAccount,
+    /// Somebody else has that address; nothing was changed.
+    EmailTaken,
+}
+
+/// What a login is held against.
+#[derive(Clone)]
+pub struct Credential {
+    /// The account.
+    pub account: Account,
+    /// Its password, hashed.
+    pub password_hash: String,
+    /// Whether it may be used.
+    pub active: bool,
+}
+
+/// A user as an operator sees them.
+#[derive(Debug)]
+pub struct UserRow {
+    /// The account.
+    pub account: Account,
+    /// Whether they may use it.
+    pub active: bool,
+    /// Whether they can log in here.
+    pub has_password: bool,
+}
+
+macro_rules! account_columns {
+    () => {
+        "id, email, name, created_at"
+    };
+}
+
+const ADD: &str = "INSERT INTO {schema}.users (id, email, name, password_hash) VALUES ($1, $2, $3, $4) RETURNING created_at";
+
+const REGISTER: &str = "WITH account AS (
+         INSERT INTO {schema}.users (id, email, name, password_hash) VALUES ($1, $2, $3, $4) RETURNING id, created_at
+     ), session AS (
+         INSERT INTO {schema}.sessions (user_id, id, expires_at, access_expires_at, address, user_agent)
+         SELECT id, $5, now() + make_interval(secs => $7), now() + make_interval(secs => $8), $9, $10 FROM account
+         RETURNING user_id, id, expires_at
+     ), token AS (
+         INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
+         SELECT $6, user_id, id, expires_at FROM session
+     )
+     SELECT created_at FROM account";
+
+const BY_EMAIL: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", password_hash, active FROM {schema}.users WHERE email = $1 AND password_hash IS NOT NULL"
+);
+
+const BY_ID: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", password_hash, active FROM {schema}.users WHERE id = $1 AND password_hash IS NOT NULL"
+);
+
+const GET: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    " FROM {schema}.users WHERE id = $1"
+);
+
+const IS_LOCAL: &str = "SELECT FROM {schema}.users WHERE id = $1 AND password_hash IS NOT NULL";
+
+// The address is what one logs in with, so only who can log in has one.
+const UPDATE: &str = concat!(
+    "UPDATE {schema}.users
+     SET email = coalesce($2, email), name = CASE WHEN $3::bool THEN $4 ELSE name END, updated_at = now()
+     WHERE id = $1 AND password_hash IS NOT NULL
+     RETURNING ",
+    account_columns!()
+);
+
+const SET_PASSWORD: &str = "UPDATE {schema}.users SET password_hash = $3, updated_at = now()
+     WHERE id = $1 AND password_hash = coalesce($2, password_hash)";
+
+const REHASH: &str =
+    "UPDATE {schema}.users SET password_hash = $3 WHERE id = $1 AND password_hash = $2";
+
+const DELETE_TASKS: &str = "DELETE FROM {schema}.tasks WHERE user_id = $1 AND id IN (
+         SELECT id FROM {schema}.tasks WHERE user_id = $1 LIMIT $2
+     )";
+
+const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1 RETURNING password_hash IS NOT NULL";
+
+const LIST: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", active, password_hash IS NOT NULL FROM {schema}.users WHERE id > $1 ORDER BY id LIMIT $2"
+);
+
+const FIND: &str = concat!(
+    "SELECT ",
+    account_columns!(),
+    ", active, password_hash IS NOT NULL FROM {schema}.users WHERE id = $1 OR email = $2"
+);
+
+const SET_ACTIVE: &str = "INSERT INTO {schema}.users (id, active) VALUES ($1, $2)
+     ON CONFLICT (id) DO UPDATE SET active = excluded.active, updated_at = now()";
+
+impl Store {
+    /// Makes an account and opens its first session.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn register(
+        &self,
+        account: &NewAccount<'_>,
+        session: &NewSession,
+    ) -> Result<Registered, Error> {
+        self.insert_account(
+            REGISTER,
+            account,
+            &[
+                &session.id,
+                &session.refresh_hash.as_slice(),
+                &session.refresh_lifetime.as_secs_f64(),
+                &session.access_lifetime.as_secs_f64(),
+                &session.origin.address,
+                &session.origin.user_agent,
+            ],
+        )
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn add_account(&self, account: &NewAccount<'_>) -> Result<Registered, Error> {
+        self.insert_account(ADD, account, &[])
+    }
+
+    fn insert_account(
+        &self,
+        sql: &'static str,
+        account: &NewAccount<'_>,
+        more: &[&(dyn ToSql + Sync)],
+    ) -> Result<Registered, Error> {
+        let (id, email) = (account.id.as_str(), account.email.as_str());
+        let name = account.name.map(Name::as_str);
+        let mut parameters: Vec<&(dyn ToSql + Sync)> =
+            vec![&id, &email, &name, &account.password_hash];
+        parameters.extend(more);
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(sql)?;
+            match client.query_one(&statement, &parameters) {
+                Ok(row) => Ok(Registered::Account(Account {
+                    id: account.id.clone(),
+                    email: Some(email.to_owned()),
+                    name: name.map(str::to_owned),
+                    created_at: Some(row.try_get::<_, OffsetDateTime>(0)?.into()),
+                })),
+                Err(error) if violates(&error, "users_email_key") => Ok(Registered::EmailTaken),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// What a login with this address is held against.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn credential_by_email(&self, email: &str) -> Result<Option<Credential>, Error> {
+        self.credential(BY_EMAIL, email)
+    }
+
+    /// What this user's password is held against; `None` for one who has none here.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn credential_of(&self, user: &UserId) -> Result<Option<Credential>, Error> {
+        self.credential(BY_ID, user.as_str())
+    }
+
+    fn credential(&self, sql: &'static str, key: &str) -> Result<Option<Credential>, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(sql)?;
+            client
+                .query_opt(&statement, &[&key])?
+                .map(|row| {
+                    Ok(Credential {
+                        account: read_account(&row)?,
+                        password_hash: row.try_get(4)?,
+                        active: row.try_get(5)?,
+                    })
+                })
+                .transpose()
+        })
+    }
+
+    /// What is known of a user; `None` where nothing is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn account(&self, user: &UserId) -> Result<Option<Account>, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(GET)?;
+            client
+                .query_opt(&statement, &[&user.as_str()])?
+                .map(|row| read_account(&row))
+                .transpose()
+        })
+    }
+
+    /// Whether this user logs in here.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn is_local_account(&self, user: &UserId) -> Result<bool, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(IS_LOCAL)?;
+            Ok(client.query_opt(&statement, &[&user.as_str()])?.is_some())
+        })
+    }
+
+    /// Changes an account.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn update_account(
+        &self,
+        user: &UserId,
+        changes: &AccountChanges,
+    ) -> Result<Updated, Error> {
+        let email = changes.email.as_ref().map(Email::as_str);
+        let name = changes.name.value().map(Name::as_str);
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(UPDATE)?;
+            let row = client.query_opt(
+                &statement,
+                &[&user.as_str(), &email, &changes.name.is_sent(), &name],
+            );
+            match row {
+                Ok(Some(row)) => Ok(Updated::Account(read_account(&row)?)),
+                Ok(None) => Ok(Updated::NoAccount),
+                Err(error) if violates(&error, "users_email_key") => Ok(Updated::EmailTaken),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Replaces a password hash that is still `old` (any, where that is `None`), and ends every session but `keep`. Answers
+    /// what is to be refused from now on; `None` where there is no such account or its hash is another.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn set_password(
+        &self,
+        user: &UserId,
+        old: Option<&str>,
+        new: &str,
+        keep: Option<Uuid>,
+    ) -> Result<Option<Vec<Revocation>>, Error> {
+        self.run(Effect::Write, |client| {
+            let (lock, set, end) = (
+                client.prepared(LOCK_USER)?,
+                client.prepared(SET_PASSWORD)?,
+                client.prepared(END_ALL)?,
+            );
+            let mut transaction = client.transaction()?;
+            transaction.execute(&lock, &[&user.as_str()])?;
+            if transaction.execute(&set, &[&user.as_str(), &old, &new])? == 0 {
+                return Ok(None);
+            }
+            let ended = read_ended(&transaction.query(&end, &[&user.as_str(), &keep])?)?;
+            transaction.commit()?;
+            Ok(Some(ended))
+        })
+    }
+
+    /// Replaces a password hash by one of the same password.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn rehash_password(&self, user: &UserId, old: &str, new: &str) -> Result<(), Error> {
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(REHASH)?;
+            client
+                .execute(&statement, &[&user.as_str(), &old, &new])
+                .map(drop)
+        })
+    }
+
+    /// Deletes a user with all that is theirs. Their tokens are refused for good where they were made here; who is known from
+    /// another issuer's tokens may come again. Answers what is to be refused; `None` where nobody was there.
+    ///
+    /// # Errors
+    /// See [`Error`]. Of many tasks some may be gone already; a second call goes on.
+    pub fn delete_user(&self, user: &UserId) -> Result<Option<Vec<Revocation>>, Error> {
+        while self.run(Effect::Write, |client| {
+            let statement = client.prepared(DELETE_TASKS)?;
+            client.execute(&statement, &[&user.as_str(), &DELETED_AT_ONCE])
+        })? > 0
+        {}
+        self.run(Effect::Write, |client| {
+            let (lock, end, delete, revoke) = (
+                client.prepared(LOCK_USER)?,
+                client.prepared(END_ALL)?,
+                client.prepared(DELETE)?,
+                client.prepared(REVOKE_USER)?,
+            );
+            let mut transaction = client.transaction()?;
+            transaction.execute(&lock, &[&user.as_str()])?;
+            let mut ended =
+                read_ended(&transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?)?;
+            let Some(deleted) = transaction.query_opt(&delete, &[&user.as_str()])? else {
+                return Ok(None);
+            };
+            if deleted.try_get(0)? {
+                let for_good = None::<OffsetDateTime>;
+                transaction.execute(&revoke, &[&user.as_str(), &for_good])?;
+                ended.push(Revocation {
+                    whose: Revoked::User(user.clone()),
+                    until: None,
+                });
+            }
+            transaction.commit()?;
+            Ok(Some(ended))
+        })
+    }
+
+    /// Locks a user out, whoever signed their tokens, and ends their sessions; or lets them in again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn set_active(&self, user: &UserId, active: bool) -> Result<(), Error> {
+        // Lifted at once, or never.
+        let until = active.then_some(OffsetDateTime::UNIX_EPOCH);
+        self.run(Effect::Write, |client| {
+            let (set, end, revoke) = (
+                client.prepared(SET_ACTIVE)?,
+                client.prepared(END_ALL)?,
+                client.prepared(REVOKE_USER)?,
+            );
+            let mut transaction = client.transaction()?;
+            transaction.execute(&set, &[&user.as_str(), &active])?;
+            if !active {
+                transaction.execute(&end, &[&user.as_str(), &None::<Uuid>])?;
+            }
+            transaction.execute(&revoke, &[&user.as_str(), &until])?;
+            transaction.commit()
+        })
+    }
+
+    /// Users behind this id, in the order of their ids.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn list_users(&self, after: &str, most: i64) -> Result<Vec<UserRow>, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(LIST)?;
+            let rows = client.query(&statement, &[&after, &most])?;
+            rows.iter().map(read_user).collect()
+        })
+    }
+
+    /// The user of this id or, where there is none, the account of this address.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn find_user(&self, id_or_email: &str) -> Result<Option<UserRow>, Error> {
+        let email = Email::parse(id_or_email).ok();
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(FIND)?;
+            let rows = client.query(
+                &statement,
+                &[&id_or_email, &email.as_ref().map(Email::as_str)],
+            )?;
+            let users = rows.iter().map(read_user).collect::<Result<Vec<_>, _>>()?;
+            let exact = users
+                .iter()
+                .position(|user| user.account.id.as_str() == id_or_email);
+            Ok(users.into_iter().nth(exact.unwrap_or(0)))
+        })
+    }
+}
+
+/// Reads the columns of `account_columns!`.
+fn read_account(row: &Row) -> Result<Account, PgError> {
+    Ok(Account {
+        id: UserId::from_store(row.try_get(0)?),
+        email: row.try_get(1)?,
+        name: row.try_get(2)?,
+        created_at: Some(Timestamp::from(row.try_get::<_, OffsetDateTime>(3)?)),
+    })
+}
+
+fn read_user(row: &Row) -> Result<UserRow, PgError> {
+    Ok(UserRow {
+        account: read_account(row)?,
+        active: row.try_get(4)?,
+        has_password: row.try_get(5)?,
+    })
+}

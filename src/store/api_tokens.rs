@@ -1,0 +1,168 @@
+//! The statements on personal API tokens.
+
+use postgres::{Error as PgError, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Effect, Error, Store};
+use crate::domain::api_token::{ApiToken, NewApiToken, Scopes};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::user::UserId;
+
+/// Tokens a user may have.
+const TOKENS_MAX: i64 = 100;
+
+/// What came of making a token.
+#[derive(Debug)]
+pub enum ApiTokenAdded {
+    /// It was made.
+    Token(ApiToken),
+    /// The user has as many as one may have.
+    TooMany,
+}
+
+/// What a token that was presented is good for.
+#[derive(Clone, Debug)]
+pub struct ApiTokenUse {
+    /// Whose it is.
+    pub user: UserId,
+    /// For what.
+    pub scopes: Scopes,
+    /// Until when.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+macro_rules! token_columns {
+    () => {
+        "id, name, prefix, scopes, created_at, last_used_at, expires_at"
+    };
+}
+
+// A user known only from a token gets a row with the first write.
+const ADD: &str = concat!(
+    "WITH owner AS (
+         INSERT INTO {schema}.users (id) VALUES ($1) ON CONFLICT (id) DO NOTHING
+     )
+     INSERT INTO {schema}.api_tokens (user_id, id, name, token_hash, prefix, scopes, expires_at)
+     SELECT $1, $2, $3, $4, $5, $6, $7
+     WHERE (SELECT count(*) FROM {schema}.api_tokens WHERE user_id = $1) < $8
+     RETURNING ",
+    token_columns!()
+);
+
+const LIST: &str = concat!(
+    "SELECT ",
+    token_columns!(),
+    " FROM {schema}.api_tokens WHERE user_id = $1 ORDER BY created_at DESC, id"
+);
+
+const DELETE: &str = "DELETE FROM {schema}.api_tokens WHERE user_id = $1 AND id = $2";
+
+const USE: &str = "WITH used AS (
+         UPDATE {schema}.api_tokens SET last_used_at = now()
+         WHERE token_hash = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+           AND (expires_at IS NULL OR expires_at > now())
+     )
+     SELECT user_id, scopes, expires_at FROM {schema}.api_tokens WHERE token_hash = $1";
+
+impl Store {
+    /// Makes a token that is known by its SHA-256, and its owner where this is the first that is heard of them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn add_api_token(
+        &self,
+        user: &UserId,
+        token: &NewApiToken,
+        token_hash: &[u8; 32],
+        prefix: &str,
+    ) -> Result<ApiTokenAdded, Error> {
+        let expires_at = token.expires_at.map(Timestamp::as_utc);
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(ADD)?;
+            let row = client.query_opt(
+                &statement,
+                &[
+                    &user.as_str(),
+                    &Uuid::now_v7(),
+                    &token.name.as_str(),
+                    &token_hash.as_slice(),
+                    &prefix,
+                    &token.scopes.names(),
+                    &expires_at,
+                    &TOKENS_MAX,
+                ],
+            )?;
+            row.map_or(Ok(ApiTokenAdded::TooMany), |row| {
+                read_token(&row).map(ApiTokenAdded::Token)
+            })
+        })
+    }
+
+    /// A user's tokens, newest first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn list_api_tokens(&self, user: &UserId) -> Result<Vec<ApiToken>, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(LIST)?;
+            let rows = client.query(&statement, &[&user.as_str()])?;
+            rows.iter().map(read_token).collect()
+        })
+    }
+
+    /// Deletes a token; false where the user has none of that id.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn delete_api_token(&self, user: &UserId, id: Uuid) -> Result<bool, Error> {
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(DELETE)?;
+            Ok(client.execute(&statement, &[&user.as_str(), &id])? > 0)
+        })
+    }
+
+    /// What the token with this SHA-256 is good for; `None` where there is none. Notes that it was used, once a minute.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn use_api_token(&self, token_hash: &[u8; 32]) -> Result<Option<ApiTokenUse>, Error> {
+        // Noting the use twice does no harm.
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(USE)?;
+            client
+                .query_opt(&statement, &[&token_hash.as_slice()])?
+                .map(|row| {
+                    Ok(ApiTokenUse {
+                        user: UserId::from_store(row.try_get(0)?),
+                        scopes: read_scopes(&row, 1)?,
+                        expires_at: row.try_get(2)?,
+                    })
+                })
+                .transpose()
+        })
+    }
+}
+
+fn read_token(row: &Row) -> Result<ApiToken, PgError> {
+    let moment = |column| -> Result<Option<Timestamp>, PgError> {
+        Ok(row
+            .try_get::<_, Option<OffsetDateTime>>(column)?
+            .map(Timestamp::from))
+    };
+    Ok(ApiToken {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        prefix: row.try_get(2)?,
+        scopes: read_scopes(row, 3)?,
+        created_at: row.try_get::<_, OffsetDateTime>(4)?.into(),
+        last_used_at: moment(5)?,
+        expires_at: moment(6)?,
+    })
+}
+
+/// Scopes that this program does not know, because a newer one wrote them, give nothing here.
+fn read_scopes(row: &Row, column: usize) -> Result<Scopes, PgError> {
+    let names: Vec<String> = row.try_get(column)?;
+    Ok(Scopes::known(names.iter().map(String::as_str)))
+}

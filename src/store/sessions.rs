@@ -1,0 +1,272 @@
+//! The statements on sessions and their refresh tokens.
+
+use std::time::Duration;
+
+use postgres::{Error as PgError, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::pool::Client;
+use super::revocations::{ENDED_ARE_REVOKED, read_ended};
+use super::{Effect, Error, Store};
+use crate::domain::session::{Origin, Revocation, Session};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::user::UserId;
+
+/// Sessions a user may have at once; another login ends the one that was used least recently.
+const SESSIONS_MAX: i64 = 100;
+
+/// A session to be opened.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id, the claim `sid` of its access tokens.
+    pub id: Uuid,
+    /// SHA-256 of its first refresh token.
+    pub refresh_hash: [u8; 32],
+    /// How long a refresh token is good for.
+    pub refresh_lifetime: Duration,
+    /// How long an access token is good for.
+    pub access_lifetime: Duration,
+    /// Where the login came from.
+    pub origin: Origin,
+}
+
+/// What came of presenting a refresh token.
+#[derive(Debug)]
+pub enum Refreshed {
+    /// It was good, or was replayed within the grace: the session goes on.
+    Session(RefreshedSession),
+    /// Nobody has it, it has expired, or its user is disabled.
+    Unknown,
+    /// It was used before the grace: somebody has a copy, and so its session has been ended.
+    Reused {
+        /// Whose it was.
+        user: UserId,
+        /// What is to be refused from now on.
+        revoked: Vec<Revocation>,
+    },
+}
+
+/// A session that goes on.
+#[derive(Debug)]
+pub struct RefreshedSession {
+    /// Its id.
+    pub id: Uuid,
+    /// Its user.
+    pub user: UserId,
+    /// Their address.
+    pub email: Option<String>,
+    /// What they are called.
+    pub name: Option<String>,
+    /// When they became known.
+    pub created_at: Timestamp,
+    /// When the token was first presented; the same for every replay.
+    pub used_at: OffsetDateTime,
+}
+
+// The user's row is locked against a change of password or a ban, which would otherwise not see this session: whoever comes
+// second sees what the other did. `ended` makes room.
+const OPEN: &str = concat!(
+    "WITH account AS (
+         SELECT id FROM {schema}.users WHERE id = $1 AND active AND password_hash = $2 FOR SHARE
+     ), ended AS (
+         DELETE FROM {schema}.sessions WHERE user_id = $1 AND id IN (
+             SELECT id FROM {schema}.sessions WHERE user_id = $1 ORDER BY last_used_at DESC OFFSET $9
+         ) RETURNING id, access_expires_at
+     ), revoked AS (",
+    ENDED_ARE_REVOKED!(),
+    "), session AS (
+         INSERT INTO {schema}.sessions (user_id, id, expires_at, access_expires_at, address, user_agent)
+         SELECT id, $3, now() + make_interval(secs => $5), now() + make_interval(secs => $6), $7, $8 FROM account
+         RETURNING user_id, id, expires_at
+     )
+     INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
+     SELECT $4, user_id, id, expires_at FROM session"
+);
+
+// Of several that present one token at a time, the first marks it used and the others wait for that row and find it marked; all
+// of them make the same successor.
+const REFRESH: &str = "WITH presented AS (
+         UPDATE {schema}.refresh_tokens AS token
+         SET used_at = coalesce(token.used_at, now())
+         FROM {schema}.users AS account
+         WHERE token.token_hash = $1 AND token.expires_at > now() AND account.id = token.user_id AND account.active
+         RETURNING token.user_id, token.session_id, token.used_at, account.email, account.name, account.created_at,
+                   token.used_at > now() - make_interval(secs => $3) AS in_time
+     ), session AS (
+         UPDATE {schema}.sessions AS session
+         SET last_used_at = now(), address = $6, user_agent = $7,
+             expires_at = greatest(session.expires_at, presented.used_at + make_interval(secs => $4)),
+             access_expires_at = greatest(session.access_expires_at, presented.used_at + make_interval(secs => $5))
+         FROM presented
+         WHERE presented.in_time AND session.user_id = presented.user_id AND session.id = presented.session_id
+         RETURNING session.user_id, session.id, session.expires_at
+     ), successor AS (
+         INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
+         SELECT $2, user_id, id, expires_at FROM session
+         ON CONFLICT (token_hash) DO NOTHING
+     )
+     SELECT user_id, session_id, used_at, email, name, created_at, in_time FROM presented";
+
+const END: &str = concat!(
+    "WITH ended AS (
+         DELETE FROM {schema}.sessions WHERE user_id = $1 AND id = $2 RETURNING id, access_expires_at
+     ), revoked AS (",
+    ENDED_ARE_REVOKED!(),
+    ") SELECT id, access_expires_at FROM ended"
+);
+
+/// Locks a user's row, so that nobody logs in meanwhile. What runs behind it in the same transaction sees every session.
+pub(super) const LOCK_USER: &str = "SELECT FROM {schema}.users WHERE id = $1 FOR UPDATE";
+
+/// Ends all sessions of a user but one.
+pub(super) const END_ALL: &str = concat!(
+    "WITH ended AS (
+         DELETE FROM {schema}.sessions WHERE user_id = $1 AND id IS DISTINCT FROM $2 RETURNING id, access_expires_at
+     ), revoked AS (",
+    ENDED_ARE_REVOKED!(),
+    ") SELECT id, access_expires_at FROM ended"
+);
+
+const LIST: &str =
+    "SELECT id, created_at, last_used_at, expires_at, address, user_agent FROM {schema}.sessions
+     WHERE user_id = $1 AND expires_at > now() ORDER BY last_used_at DESC";
+
+impl Store {
+    /// Opens a session for an active user whose password hash is still this one; false where it is not.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_session(
+        &self,
+        user: &UserId,
+        password_hash: &str,
+        session: &NewSession,
+    ) -> Result<bool, Error> {
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(OPEN)?;
+            let opened = client.execute(
+                &statement,
+                &[
+                    &user.as_str(),
+                    &password_hash,
+                    &session.id,
+                    &session.refresh_hash.as_slice(),
+                    &session.refresh_lifetime.as_secs_f64(),
+                    &session.access_lifetime.as_secs_f64(),
+                    &session.origin.address,
+                    &session.origin.user_agent,
+                    &(SESSIONS_MAX - 1),
+                ],
+            )?;
+            Ok(opened > 0)
+        })
+    }
+
+    /// Exchanges a refresh token for its successor, both named by their SHA-256. Within `grace` of its first use it may be
+    /// presented again; after that its session ends.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn refresh_session(
+        &self,
+        presented: &[u8; 32],
+        successor: &[u8; 32],
+        grace: Duration,
+        lifetimes: (Duration, Duration),
+        origin: &Origin,
+    ) -> Result<Refreshed, Error> {
+        let (refresh_lifetime, access_lifetime) = lifetimes;
+        let found = self.run(Effect::Write, |client| {
+            let statement = client.prepared(REFRESH)?;
+            client
+                .query_opt(
+                    &statement,
+                    &[
+                        &presented.as_slice(),
+                        &successor.as_slice(),
+                        &grace.as_secs_f64(),
+                        &refresh_lifetime.as_secs_f64(),
+                        &access_lifetime.as_secs_f64(),
+                        &origin.address,
+                        &origin.user_agent,
+                    ],
+                )?
+                .map(|row| Ok((read_refreshed(&row)?, row.try_get::<_, bool>(6)?)))
+                .transpose()
+        })?;
+        Ok(match found {
+            None => Refreshed::Unknown,
+            Some((session, true)) => Refreshed::Session(session),
+            Some((session, false)) => Refreshed::Reused {
+                revoked: self.end_session(&session.user, session.id)?,
+                user: session.user,
+            },
+        })
+    }
+
+    /// Ends one session of a user. Answers what is to be refused from now on: nothing where there is no such session.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn end_session(&self, user: &UserId, id: Uuid) -> Result<Vec<Revocation>, Error> {
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(END)?;
+            let rows = client.query(&statement, &[&user.as_str(), &id])?;
+            read_ended(&rows)
+        })
+    }
+
+    /// Ends every session of a user. Answers what is to be refused from now on.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn end_all_sessions(&self, user: &UserId) -> Result<Vec<Revocation>, Error> {
+        self.run(Effect::Write, |client| {
+            let (lock, end) = (client.prepared(LOCK_USER)?, client.prepared(END_ALL)?);
+            let mut transaction = client.transaction()?;
+            transaction.execute(&lock, &[&user.as_str()])?;
+            let rows = transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?;
+            let ended = read_ended(&rows)?;
+            transaction.commit()?;
+            Ok(ended)
+        })
+    }
+
+    /// A user's sessions, the last used first.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn list_sessions(&self, user: &UserId) -> Result<Vec<Session>, Error> {
+        self.run(Effect::Read, |client: &mut Client| {
+            let statement = client.prepared(LIST)?;
+            let rows = client.query(&statement, &[&user.as_str()])?;
+            rows.iter().map(read_session).collect()
+        })
+    }
+}
+
+fn read_refreshed(row: &Row) -> Result<RefreshedSession, PgError> {
+    Ok(RefreshedSession {
+        user: UserId::from_store(row.try_get(0)?),
+        id: row.try_get(1)?,
+        used_at: row.try_get(2)?,
+        email: row.try_get(3)?,
+        name: row.try_get(4)?,
+        created_at: Timestamp::from(row.try_get::<_, OffsetDateTime>(5)?),
+    })
+}
+
+fn read_session(row: &Row) -> Result<Session, PgError> {
+    let moment = |column| -> Result<Timestamp, PgError> {
+        Ok(row.try_get::<_, OffsetDateTime>(column)?.into())
+    };
+    Ok(Session {
+        id: row.try_get(0)?,
+        created_at: moment(1)?,
+        last_used_at: moment(2)?,
+        expires_at: moment(3)?,
+        address: row.try_get(4)?,
+        user_agent: row.try_get(5)?,
+    })
+}

@@ -1,0 +1,350 @@
+//! Accounts: register, log in, change, delete.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::actors::Actor;
+use crate::support::app::TestApp;
+use crate::support::login::{Login, PASSWORD, try_log_in};
+use crate::support::postgres::fresh_database;
+use crate::support::process::Process;
+
+#[test]
+fn whoever_registers_is_logged_in_and_alone_with_their_tasks() {
+    let app = TestApp::start();
+    let body = json!({"email": " Me@Example.ORG ", "password": PASSWORD, "name": " Me "});
+    let answer = app.anonymous().post("/api/auth/register", body).expect(201);
+    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+    let login = Login::of(app.address, &answer);
+    let user = &login.answer["user"];
+    assert_eq!(
+        (&user["email"], &user["name"]),
+        (&json!("me@example.org"), &json!("Me"))
+    );
+    assert_eq!(login.answer["token_type"], "bearer");
+    assert_eq!(login.answer["expires_in"], 24 * 3600);
+    assert_eq!(login.actor().get("/api/auth/me").expect(200).json(), *user);
+
+    let task = login.actor().task("mine");
+    assert_eq!(task["user_id"], login.id());
+    let other = Login::register(app.address, "other@example.org");
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    other.actor().get(&path).expect(404);
+    let theirs = format!("/api/{}/tasks", login.id());
+    other.actor().get(&theirs).expect(403);
+    login.actor().get(&theirs).expect(200);
+}
+
+#[test]
+fn a_form_logs_in_as_json_does() {
+    let app = TestApp::start();
+    Login::register(app.address, "me+form@example.org");
+    let form = |body: &str| {
+        let header = (
+            "Content-Type",
+            "application/x-www-form-urlencoded; charset=UTF-8",
+        );
+        let body = Some(body.as_bytes());
+        app.anonymous()
+            .send("POST", "/api/auth/login", &[header], body)
+    };
+    let good = "grant_type=password&username=ME%2Bform%40example.org&password=correct+horse%20battery&scope=";
+    let answer = form(good).expect(200);
+    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+    assert!(Login::of(app.address, &answer).is_in());
+    form("username=me%2Bform@example.org&password=wrong").expect_error(401, "UNAUTHORIZED");
+    form("username=me").expect_error(422, "VALIDATION_ERROR");
+    form("username=%ff&password=x").expect_error(400, "BAD_REQUEST");
+    form("").expect_error(422, "VALIDATION_ERROR");
+}
+
+#[test]
+fn what_is_wrong_with_a_registration_is_named() {
+    let app = TestApp::start();
+    let post = |body| app.anonymous().post("/api/auth/register", body);
+    let sentence = post(json!({"email": "me", "password": "short", "name": 7}))
+        .expect_error(422, "VALIDATION_ERROR");
+    for field in ["email", "password", "name"] {
+        assert!(sentence.contains(field), "{sentence}");
+    }
+    post(json!({})).expect_error(422, "VALIDATION_ERROR");
+    post(json!([])).expect_error(422, "VALIDATION_ERROR");
+    for (number, password) in ["\u{0}\u{1}\u{2}45678", "        ", "🔑🔑🔑🔑🔑🔑🔑🔑"]
+        .into_iter()
+        .enumerate()
+    {
+        let email = format!("{number}@example.org");
+        post(json!({"email": email, "password": password})).expect(201);
+        try_log_in(app.address, &email, password).expect(200);
+    }
+}
+
+#[test]
+fn an_address_belongs_to_one_account() {
+    let app = TestApp::start();
+    // Several at the same moment, in other case.
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let tries: Vec<_> = [
+            "me@example.org",
+            "Me@example.org",
+            "ME@EXAMPLE.ORG",
+            " me@example.org",
+        ]
+        .map(|email| {
+            let body = json!({"email": email, "password": PASSWORD});
+            let anybody = app.anonymous();
+            scope.spawn(move || anybody.post("/api/auth/register", body).status)
+        })
+        .into_iter()
+        .collect();
+        tries.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 201).count(),
+        1,
+        "{statuses:?}"
+    );
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 409).count(),
+        3,
+        "{statuses:?}"
+    );
+    let other = Login::register(app.address, "other@example.org");
+    other
+        .actor()
+        .patch("/api/auth/me", json!({"email": "ME@example.org"}))
+        .expect_error(409, "CONFLICT");
+    let changed = other.actor().patch(
+        "/api/auth/me",
+        json!({"email": "New@example.org", "name": "N"}),
+    );
+    assert_eq!(changed.expect(200).json()["email"], "new@example.org");
+    try_log_in(app.address, "other@example.org", PASSWORD).expect(401);
+    try_log_in(app.address, "new@example.org", PASSWORD).expect(200);
+    let kept = other
+        .actor()
+        .patch("/api/auth/me", json!({}))
+        .expect(200)
+        .json();
+    assert_eq!(kept["name"], "N");
+    let cleared = other
+        .actor()
+        .patch("/api/auth/me", json!({"name": null, "email": null}));
+    cleared.expect_error(422, "VALIDATION_ERROR");
+}
+
+#[test]
+fn nobody_can_tell_an_unknown_address_from_a_wrong_password() {
+    let app = TestApp::start();
+    Login::register(app.address, "me@example.org");
+    let time = |email: &str| {
+        let began = Instant::now();
+        let answer = try_log_in(app.address, email, "a wrong password");
+        (began.elapsed(), answer.expect(401))
+    };
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for number in 0..4 {
+        let (took, wrong) = time("me@example.org");
+        known.push(took);
+        let (took, nobody) = time(&format!("nobody{number}@example.org"));
+        unknown.push(took);
+        let body = |answer: &crate::support::http::Answer| {
+            let mut body = answer.json();
+            body["request_id"].take();
+            body
+        };
+        assert_eq!(body(&wrong), body(&nobody));
+        assert!(
+            wrong
+                .header("WWW-Authenticate")
+                .unwrap()
+                .starts_with("Bearer")
+        );
+    }
+    // The times overlap.
+    known.sort();
+    unknown.sort();
+    assert!(
+        known[0] < unknown[3] && unknown[0] < known[3],
+        "{known:?} {unknown:?}"
+    );
+    assert!(
+        unknown[0] > Duration::from_millis(5),
+        "something was hashed: {unknown:?}"
+    );
+}
+
+#[test]
+fn a_new_password_ends_every_other_session() {
+    let app = TestApp::start();
+    let here = Login::register(app.address, "me@example.org");
+    let there = Login::again(app.address, "me@example.org");
+    let change = |current: &str, new: &str| {
+        here.actor().put(
+            "/api/auth/password",
+            json!({"current_password": current, "new_password": new}),
+        )
+    };
+    let sentence =
+        change("a wrong password", "a new password").expect_error(422, "VALIDATION_ERROR");
+    assert!(sentence.contains("current_password"), "{sentence}");
+    change(PASSWORD, "short").expect_error(422, "VALIDATION_ERROR");
+    assert!(there.is_in());
+    change(PASSWORD, "a new password").expect(204);
+    assert!(here.is_in() && !there.is_in());
+    there.try_refresh().expect(401);
+    assert!(here.refresh().is_in());
+    try_log_in(app.address, "me@example.org", PASSWORD).expect(401);
+    try_log_in(app.address, "me@example.org", "a new password").expect(200);
+}
+
+#[test]
+fn a_deleted_account_is_gone_with_everything() {
+    let app = TestApp::start();
+    let me = Login::register(app.address, "me@example.org");
+    let elsewhere = Login::again(app.address, "me@example.org");
+    let minted = app.user(me.id());
+    let token = me
+        .actor()
+        .post("/api/auth/tokens", json!({"name": "t"}))
+        .expect(201)
+        .json();
+    let script = Actor::with_authorization(
+        app.address,
+        &format!("Bearer {}", token["token"].as_str().unwrap()),
+    );
+    me.actor().task("mine");
+    script.task("by script");
+    let delete = |body| me.actor().send_json("DELETE", "/api/auth/me", body);
+    delete(json!({})).expect_error(422, "VALIDATION_ERROR");
+    delete(json!({"password": "a wrong password"})).expect_error(422, "VALIDATION_ERROR");
+    assert!(me.is_in());
+    delete(json!({"password": PASSWORD})).expect(204);
+    assert!(!me.is_in() && !elsewhere.is_in());
+    script.get("/api/tasks").expect(401);
+    // A token without a session, which nobody could otherwise take back, would make the user anew.
+    minted.get("/api/tasks").expect_error(401, "UNAUTHORIZED");
+    elsewhere.try_refresh().expect(401);
+    try_log_in(app.address, "me@example.org", PASSWORD).expect(401);
+    let mut sql = app.sql();
+    for table in ["users", "tasks", "sessions", "refresh_tokens", "api_tokens"] {
+        let row = sql
+            .query_one(&format!("SELECT count(*) FROM todo.{table}"), &[])
+            .unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0, "{table}");
+    }
+    // The address is free again, and another account.
+    assert_ne!(Login::register(app.address, "me@example.org").id(), me.id());
+}
+
+#[test]
+fn a_user_from_elsewhere_has_no_password_here() {
+    let app = TestApp::start();
+    let user = app.user("outsider");
+    let me = user.get("/api/auth/me").expect(200).json();
+    assert_eq!(
+        me,
+        json!({"id": "outsider", "email": null, "name": null, "created_at": null})
+    );
+    user.patch("/api/auth/me", json!({"name": "N"}))
+        .expect_error(409, "CONFLICT");
+    let change = json!({"current_password": "x", "new_password": "long enough"});
+    user.put("/api/auth/password", change)
+        .expect_error(409, "CONFLICT");
+    user.send_json("DELETE", "/api/auth/me", json!({"password": "x"}))
+        .expect_error(409, "CONFLICT");
+    user.post("/api/auth/logout", json!({}))
+        .expect_error(403, "FORBIDDEN");
+    user.task("mine");
+    assert!(user.get("/api/auth/me").expect(200).json()["created_at"].is_string());
+}
+
+#[test]
+fn every_account_route_but_the_first_three_needs_a_token() {
+    let app = TestApp::start();
+    let nobody = app.anonymous();
+    for (method, path) in [
+        ("POST", "/api/auth/logout"),
+        ("POST", "/api/auth/logout-all"),
+        ("GET", "/api/auth/me"),
+        ("PATCH", "/api/auth/me"),
+        ("DELETE", "/api/auth/me"),
+        ("PUT", "/api/auth/password"),
+        ("GET", "/api/auth/sessions"),
+        (
+            "DELETE",
+            "/api/auth/sessions/01890000-0000-7000-8000-000000000000",
+        ),
+        ("POST", "/api/auth/tokens"),
+        ("GET", "/api/auth/tokens"),
+        (
+            "DELETE",
+            "/api/auth/tokens/01890000-0000-7000-8000-000000000000",
+        ),
+    ] {
+        let answer = nobody.send_json(method, path, json!({}));
+        assert_eq!(
+            answer.expect_error(401, "UNAUTHORIZED"),
+            "Missing authentication token",
+            "{method} {path}"
+        );
+        assert!(
+            answer
+                .header("WWW-Authenticate")
+                .unwrap()
+                .starts_with("Bearer"),
+            "{path}"
+        );
+        nobody
+            .send_json(method, &path.replace("/api/", "/api/v1/"), json!({}))
+            .expect(401);
+    }
+    nobody
+        .get("/api/auth/login")
+        .expect_error(405, "METHOD_NOT_ALLOWED");
+}
+
+#[test]
+fn registration_can_be_closed() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[("REGISTRATION", "closed")]);
+    let body = json!({"email": "me@example.org", "password": PASSWORD});
+    let sentence = server
+        .anonymous()
+        .post("/api/auth/register", body)
+        .expect_error(403, "FORBIDDEN");
+    assert!(sentence.contains("closed"), "{sentence}");
+}
+
+#[test]
+fn an_outdated_hash_is_renewed_by_a_login() {
+    let app = TestApp::start();
+    Login::register(app.address, "me@example.org");
+    let mut sql = app.sql();
+    // The password is "correct horse battery", hashed with 8 MiB and one pass.
+    let old = old_hash();
+    sql.execute("UPDATE todo.users SET password_hash = $1", &[&old])
+        .unwrap();
+    try_log_in(app.address, "me@example.org", "a wrong password").expect(401);
+    let stored = |sql: &mut postgres::Client| -> String {
+        sql.query_one("SELECT password_hash FROM todo.users", &[])
+            .unwrap()
+            .get(0)
+    };
+    assert_eq!(stored(&mut sql), old);
+    assert!(Login::again(app.address, "me@example.org").is_in());
+    assert!(stored(&mut sql).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    Login::again(app.address, "me@example.org");
+}
+
+/// What an earlier version might have stored for [`PASSWORD`].
+fn old_hash() -> String {
+    use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
+    let params = Params::new(8 * 1024, 1, 1, None).unwrap();
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_with_salt(PASSWORD.as_bytes(), b"0123456789abcdef")
+        .unwrap()
+        .to_string()
+}

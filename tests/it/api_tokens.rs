@@ -1,0 +1,168 @@
+//! Personal API tokens.
+
+use serde_json::{Value, json};
+
+use crate::support::actors::Actor;
+use crate::support::app::TestApp;
+use crate::support::login::Login;
+
+fn make(login: &Login, body: Value) -> Value {
+    let answer = login.actor().post("/api/auth/tokens", body).expect(201);
+    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+    answer.json()
+}
+
+fn script(app: &TestApp, token: &Value) -> Actor {
+    Actor::with_authorization(
+        app.address,
+        &format!("bearer {}", token["token"].as_str().unwrap()),
+    )
+}
+
+#[test]
+fn a_token_works_on_every_task_route_and_is_shown_once() {
+    let app = TestApp::start();
+    let login = Login::register(app.address, "me@example.org");
+    let token = make(&login, json!({"name": " backup "}));
+    assert_eq!(
+        (&token["name"], &token["scopes"]),
+        (&json!("backup"), &json!(["tasks:read", "tasks:write"]))
+    );
+    assert!(
+        token["token"]
+            .as_str()
+            .unwrap()
+            .starts_with(token["prefix"].as_str().unwrap())
+    );
+    assert_eq!(
+        (&token["expires_at"], &token["last_used_at"]),
+        (&Value::Null, &Value::Null)
+    );
+    let script = script(&app, &token);
+    let task = script.task("by script");
+    let path = format!("/api/{}/tasks/{}", login.id(), task["id"].as_str().unwrap());
+    script.get(&path).expect(200);
+    script
+        .patch(&format!("{path}/complete"), json!({"completed": true}))
+        .expect(200);
+    script.patch(&path, json!({"title": "t"})).expect(200);
+    script.delete(&path).expect(204);
+    script
+        .get("/api/somebody/tasks")
+        .expect_error(403, "FORBIDDEN");
+    let list = login.actor().get("/api/auth/tokens").expect(200).json();
+    assert_eq!(list["count"], 1);
+    assert!(list["tokens"][0].get("token").is_none(), "{list}");
+    assert!(list["tokens"][0]["last_used_at"].is_string(), "{list}");
+}
+
+#[test]
+fn a_token_does_what_its_scopes_say() {
+    let app = TestApp::start();
+    let login = Login::register(app.address, "me@example.org");
+    let reader = script(
+        &app,
+        &make(&login, json!({"name": "r", "scopes": ["tasks:read"]})),
+    );
+    let writer = script(
+        &app,
+        &make(&login, json!({"name": "w", "scopes": ["tasks:write"]})),
+    );
+    reader.get("/api/tasks").expect(200);
+    let refused = reader.post("/api/tasks", json!({"title": "t"}));
+    assert!(
+        refused
+            .expect_error(403, "FORBIDDEN")
+            .contains("tasks:write")
+    );
+    let challenge = refused.header("WWW-Authenticate").unwrap();
+    assert!(
+        challenge.contains("insufficient_scope") && challenge.contains("scope=\"tasks:write\""),
+        "{challenge}"
+    );
+    let task = writer.task("t");
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    assert!(
+        writer
+            .get(&path)
+            .expect_error(403, "FORBIDDEN")
+            .contains("tasks:read")
+    );
+    for method in ["PUT", "PATCH", "DELETE"] {
+        reader
+            .send_json(method, &path, json!({}))
+            .expect_error(403, "FORBIDDEN");
+    }
+}
+
+#[test]
+fn a_deleted_or_expired_token_is_refused_at_once() {
+    let app = TestApp::start();
+    let login = Login::register(app.address, "me@example.org");
+    let (gone, ending) = (
+        make(&login, json!({"name": "a"})),
+        make(
+            &login,
+            json!({"name": "b", "expires_at": "2999-01-01T00:00:00Z"}),
+        ),
+    );
+    assert_eq!(ending["expires_at"], "2999-01-01T00:00:00.000000Z");
+    for token in [&gone, &ending] {
+        script(&app, token).get("/api/tasks").expect(200);
+    }
+    let path = format!("/api/auth/tokens/{}", gone["id"].as_str().unwrap());
+    let stranger = Login::register(app.address, "stranger@example.org");
+    stranger
+        .actor()
+        .delete(&path)
+        .expect_error(404, "NOT_FOUND");
+    login
+        .actor()
+        .delete("/api/auth/tokens/x")
+        .expect_error(404, "NOT_FOUND");
+    script(&app, &gone).get("/api/tasks").expect(200);
+    login.actor().delete(&path).expect(204);
+    script(&app, &gone)
+        .get("/api/tasks")
+        .expect_error(401, "UNAUTHORIZED");
+    login.actor().delete(&path).expect_error(404, "NOT_FOUND");
+    app.sql()
+        .execute("UPDATE todo.api_tokens SET expires_at = now()", &[])
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    script(&app, &ending)
+        .get("/api/tasks")
+        .expect_error(401, "TOKEN_EXPIRED");
+}
+
+#[test]
+fn what_is_wrong_with_a_token_to_be_made_is_named() {
+    let app = TestApp::start();
+    let login = Login::register(app.address, "me@example.org");
+    let post = |body| login.actor().post("/api/auth/tokens", body);
+    let bad = json!({"name": "", "scopes": ["admin"], "expires_at": "2001-01-01T00:00:00Z"});
+    let sentence = post(bad).expect_error(422, "VALIDATION_ERROR");
+    for field in ["name", "scopes", "expires_at"] {
+        assert!(sentence.contains(field), "{sentence}");
+    }
+    post(json!({})).expect_error(422, "VALIDATION_ERROR");
+    for number in 0..100 {
+        make(&login, json!({"name": format!("{number}")}));
+    }
+    let sentence = post(json!({"name": "one too many"})).expect_error(409, "CONFLICT");
+    assert!(sentence.contains("100"), "{sentence}");
+}
+
+#[test]
+fn a_user_from_elsewhere_has_tokens_too() {
+    let app = TestApp::start();
+    let user = app.user("outsider");
+    let token = user
+        .post("/api/auth/tokens", json!({"name": "t"}))
+        .expect(201)
+        .json();
+    assert_eq!(
+        script(&app, &token).task("by script")["user_id"],
+        "outsider"
+    );
+}

@@ -1,0 +1,105 @@
+//! Somebody who has logged in.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::actors::Actor;
+use super::http::Answer;
+
+/// A password that will do.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// A session, as a client keeps it.
+#[derive(Clone)]
+pub struct Login {
+    address: SocketAddr,
+    /// What a login or a refresh has answered.
+    pub answer: Value,
+}
+
+impl Login {
+    /// Makes an account with [`PASSWORD`].
+    #[track_caller]
+    pub fn register(address: SocketAddr, email: &str) -> Login {
+        let body = json!({"email": email, "password": PASSWORD});
+        let answer = Actor::anonymous(address).post("/api/auth/register", body);
+        Login::of(address, &answer.expect(201))
+    }
+
+    /// Logs in with [`PASSWORD`].
+    #[track_caller]
+    pub fn again(address: SocketAddr, email: &str) -> Login {
+        Login::of(address, &try_log_in(address, email, PASSWORD).expect(200))
+    }
+
+    /// What an answer with tokens says.
+    #[track_caller]
+    pub fn of(address: SocketAddr, answer: &Answer) -> Login {
+        let answer = answer.json();
+        assert!(answer["access_token"].is_string(), "{answer}");
+        Login { address, answer }
+    }
+
+    /// The user's id.
+    pub fn id(&self) -> &str {
+        self.answer["user"]["id"].as_str().unwrap()
+    }
+
+    pub fn access_token(&self) -> &str {
+        self.answer["access_token"].as_str().unwrap()
+    }
+
+    pub fn refresh_token(&self) -> &str {
+        self.answer["refresh_token"].as_str().unwrap()
+    }
+
+    /// Somebody who sends requests with the access token.
+    pub fn actor(&self) -> Actor {
+        self.actor_at(self.address)
+    }
+
+    /// As [`Login::actor`], to another server.
+    pub fn actor_at(&self, address: SocketAddr) -> Actor {
+        Actor::with_authorization(address, &format!("Bearer {}", self.access_token()))
+    }
+
+    /// Presents the refresh token.
+    pub fn try_refresh(&self) -> Answer {
+        let body = json!({"refresh_token": self.refresh_token()});
+        Actor::anonymous(self.address).post("/api/auth/refresh", body)
+    }
+
+    /// Goes on with the session.
+    #[track_caller]
+    pub fn refresh(&self) -> Login {
+        Login::of(self.address, &self.try_refresh().expect(200))
+    }
+
+    /// Whether the access token is good.
+    pub fn is_in(&self) -> bool {
+        self.is_in_at(self.address)
+    }
+
+    /// As [`Login::is_in`], at another server.
+    pub fn is_in_at(&self, address: SocketAddr) -> bool {
+        let answer = self.actor_at(address).get("/api/tasks");
+        match answer.status {
+            200 => true,
+            401 => {
+                assert_eq!(
+                    answer.expect_error(401, "UNAUTHORIZED"),
+                    "Token has been revoked"
+                );
+                false
+            }
+            other => panic!("{other}: {answer:?}"),
+        }
+    }
+}
+
+/// Sends a login.
+pub fn try_log_in(address: SocketAddr, email: &str, password: &str) -> Answer {
+    let body = json!({"email": email, "password": password});
+    Actor::anonymous(address).post("/api/auth/login", body)
+}

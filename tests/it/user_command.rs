@@ -1,0 +1,181 @@
+//! `todo-api user` and `todo-api api-token`.
+
+use std::io::Write;
+use std::process::{Output, Stdio};
+
+use crate::support::actors::Actor;
+use crate::support::login::{Login, PASSWORD, try_log_in};
+use crate::support::postgres::fresh_database;
+use crate::support::process::{Process, command};
+
+/// Runs a command on this database with this on standard input.
+fn run(database: &str, arguments: &[&str], input: &str) -> Output {
+    let mut child = command(&[("DATABASE_URL", database)])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that fails before it reads does not take it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn said(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[track_caller]
+fn refused(output: &Output, code: i32, word: &str) {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(word), "{text}");
+}
+
+#[test]
+fn an_operator_looks_after_users() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[("REGISTRATION", "closed")]);
+    let run = |arguments: &[&str], input: &str| run(&database, arguments, input);
+    let added = said(&run(
+        &["user", "add", "Me@Example.org", "--name", "Me"],
+        &format!("{PASSWORD}\n"),
+    ));
+    assert!(added.contains("me@example.org"), "{added}");
+    let login = Login::again(server.address, "me@example.org");
+    assert!(added.contains(login.id()));
+    refused(
+        &run(&["user", "add", "me@example.org"], PASSWORD),
+        1,
+        "already",
+    );
+    refused(
+        &run(&["user", "add", "other@example.org"], "short"),
+        1,
+        "8 to 128",
+    );
+    refused(&run(&["user", "add", "nobody"], PASSWORD), 2, "email");
+    server.user("outsider").task("t");
+    let list = said(&run(&["user", "list"], ""));
+    let lines: Vec<&str> = list.lines().collect();
+    assert_eq!(lines.len(), 2, "{list}");
+    assert!(
+        lines[0].contains("active") && lines[0].contains("me@example.org"),
+        "{list}"
+    );
+    assert!(lines[1].starts_with("outsider\toutside\t"), "{list}");
+
+    said(&run(
+        &["user", "password", "me@example.org"],
+        "another password\n",
+    ));
+    try_log_in(server.address, "me@example.org", PASSWORD).expect(401);
+    try_log_in(server.address, "me@example.org", "another password").expect(200);
+    login.try_refresh().expect(401);
+    refused(
+        &run(&["user", "password", "outsider"], PASSWORD),
+        1,
+        "does not log in here",
+    );
+    refused(
+        &run(&["user", "password", "who@example.org"], PASSWORD),
+        1,
+        "no user",
+    );
+
+    said(&run(&["user", "disable", login.id()], ""));
+    try_log_in(server.address, "me@example.org", "another password").expect(403);
+    assert!(said(&run(&["user", "list"], "")).contains("disabled"));
+    said(&run(&["user", "enable", "me@example.org"], ""));
+    try_log_in(server.address, "me@example.org", "another password").expect(200);
+    refused(&run(&["user", "delete", "me@example.org"], ""), 2, "--yes");
+    said(&run(&["user", "delete", "me@example.org", "--yes"], ""));
+    try_log_in(server.address, "me@example.org", "another password").expect(401);
+    for words in [
+        &["user"][..],
+        &["user", "add"],
+        &["user", "list", "all"],
+        &["user", "dance"],
+        &["user", "add", "a@b.c", "hunter2"],
+    ] {
+        refused(&run(words, ""), 2, "user needs");
+    }
+}
+
+#[test]
+fn an_operator_looks_after_api_tokens() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let login = Login::register(server.address, "me@example.org");
+    let run = |arguments: &[&str]| run(&database, arguments, "");
+    let user = ["--user", "me@example.org"];
+    let with = |words: &[&'static str]| [words, &user].concat();
+    let token = said(&run(&with(&[
+        "api-token",
+        "create",
+        "--name",
+        "backup",
+        "--scopes",
+        "tasks:read",
+        "--expires-at",
+        "2999-01-01T00:00:00Z",
+    ])));
+    let script = Actor::with_authorization(server.address, &format!("Bearer {}", token.trim_end()));
+    script.get("/api/tasks").expect(200);
+    script
+        .post("/api/tasks", serde_json::json!({"title": "t"}))
+        .expect(403);
+    let list = said(&run(&with(&["api-token", "list"])));
+    assert!(
+        list.contains("backup")
+            && list.contains("tasks:read")
+            && list.contains("2999")
+            && !list.contains(token.trim_end()),
+        "{list}"
+    );
+    let of_user = login.actor().get("/api/auth/tokens").expect(200).json();
+    assert!(list.starts_with(of_user["tokens"][0]["id"].as_str().unwrap()));
+    let id = list.split('\t').next().unwrap().to_owned();
+    said(&run(&["api-token", "revoke", &id, "--user", login.id()]));
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    script.get("/api/tasks").expect(401);
+    refused(
+        &run(&["api-token", "revoke", &id, "--user", login.id()]),
+        1,
+        "no API token",
+    );
+    refused(&run(&with(&["api-token", "create"])), 2, "--name");
+    refused(
+        &run(&with(&[
+            "api-token",
+            "create",
+            "--name",
+            "x",
+            "--scopes",
+            "admin",
+        ])),
+        2,
+        "--scopes",
+    );
+    refused(
+        &run(&with(&[
+            "api-token",
+            "create",
+            "--name",
+            "x",
+            "--expires-at",
+            "2001-01-01",
+        ])),
+        2,
+        "--expires-at",
+    );
+    refused(&run(&["api-token", "list"]), 2, "--user");
+    refused(
+        &run(&["api-token", "list", "--user", "who@example.org"]),
+        1,
+        "no user",
+    );
+}
