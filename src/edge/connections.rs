@@ -5,12 +5,12 @@
 //! have been idle for [`SETTLED`].
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, Shutdown};
+use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::socket::Socket;
-use crate::http::request::Client;
+use crate::http::request::{Client, Network};
 
 /// How long a connection must have been idle before it may have to make room: one that has just come, or has just had its
 /// answer, is about to ask. So who comes to a full server is served or told that it is full, and never let in only to be shut
@@ -172,13 +172,13 @@ pub struct Connections {
 struct Inner {
     next: u64,
     open: HashMap<u64, Entry>,
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<Network, usize>,
 }
 
 struct Entry {
     connection: Arc<Connection>,
     /// The address whose count it is in, if any.
-    counted: Option<IpAddr>,
+    counted: Option<Network>,
 }
 
 /// Why a connection is not let in.
@@ -208,11 +208,8 @@ impl Connections {
     /// Says what is full.
     pub fn admit(&self, connection: &Arc<Connection>, counted: bool) -> Result<u64, Full> {
         let mut inner = self.lock();
-        let counted = if counted {
-            network(connection.peer)
-        } else {
-            None
-        };
+        let counted =
+            Some(connection.peer.network()).filter(|network| counted && *network != Network::Local);
         if let Some(address) = counted
             && inner
                 .by_address
@@ -300,18 +297,6 @@ impl Inner {
                 self.by_address.remove(&address);
             }
         }
-    }
-}
-
-/// What counts as one address: all of an IPv4 address, but of an IPv6 address the network that one customer gets, a /64.
-fn network(peer: Client) -> Option<IpAddr> {
-    match peer {
-        Client::Address(IpAddr::V6(address)) => {
-            let network = address.to_bits() >> 64 << 64;
-            Some(IpAddr::V6(Ipv6Addr::from_bits(network)))
-        }
-        Client::Address(address) => Some(address),
-        Client::Local => None,
     }
 }
 

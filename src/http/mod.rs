@@ -5,9 +5,11 @@
 //! - [`router`]: finds the handler for a method and a path
 //! - [`response`]: an answer, and its bytes on the wire
 //! - [`error`]: every way to say no, and the one place that turns them into status, code and body
+//! - [`limiter`]: how often somebody may do something
 //! - [`responder`]: takes the answer to the client, once, and writes the access log
 
 pub mod error;
+pub mod limiter;
 pub mod request;
 pub mod responder;
 pub mod response;

@@ -1,7 +1,7 @@
 //! A whole request, already read.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -142,6 +142,40 @@ impl fmt::Display for Client {
     }
 }
 
+impl Client {
+    /// The network it is counted with.
+    pub fn network(self) -> Network {
+        match self {
+            Client::Address(IpAddr::V4(address)) => Network::V4(address),
+            // The upper half.
+            Client::Address(IpAddr::V6(address)) => Network::V6((address.to_bits() >> 64) as u64),
+            Client::Local => Network::Local,
+        }
+    }
+}
+
+/// What counts as one client where there is no user to count by: all of an IPv4 address, but of an IPv6 address the network
+/// that one customer gets, a /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// One address.
+    V4(Ipv4Addr),
+    /// The upper 64 bits of many.
+    V6(u64),
+    /// Whoever comes over a Unix socket.
+    Local,
+}
+
+impl Network {
+    /// The site it belongs to: of an IPv6 network the /48, which is the most that somebody gets without asking.
+    pub fn site(self) -> Network {
+        match self {
+            Network::V6(network) => Network::V6(network >> 16 << 16),
+            network => network,
+        }
+    }
+}
+
 /// A whole request: nothing of it is still to be read.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -174,6 +208,22 @@ mod tests {
         assert_eq!(headers.get("content-type"), Some("application/json"));
         assert_eq!(headers.all("X-TWICE").collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(headers.get("Content"), None);
+    }
+
+    #[test]
+    fn ipv6_counts_by_network() {
+        let network = |address: &str| Client::Address(address.parse().unwrap()).network();
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(
+            network("2001:db8:1:2::").site(),
+            network("2001:db8:1:3::").site()
+        );
+        assert_ne!(
+            network("2001:db8:1::").site(),
+            network("2001:db8:2::").site()
+        );
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 
     #[test]
