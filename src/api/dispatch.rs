@@ -1,4 +1,4 @@
-//! The way of a request: route, token, user in the path, handler. The order is the contract's.
+//! The way of a request: route, token, how often, user in the path, handler. The order is the contract's.
 
 use super::{App, Call, Handler};
 use crate::domain::user::UserId;
@@ -74,13 +74,19 @@ fn answer(
     };
     match handler {
         Handler::AtOnce(handler) => Ok(handler()),
-        Handler::Public(handler) => handler(app, &call),
+        Handler::Unlimited(handler) => handler(app, &call),
+        Handler::Public(handler) => {
+            app.limits.count_address(request.client, responder)?;
+            handler(app, &call)
+        }
         Handler::User(handler) => {
             let user = app
                 .verifier
                 .authenticate(request.headers.get("Authorization"))
-                .map_err(Error::Unauthorized)?;
+                .map_err(Error::Unauthorized)
+                .map_err(|error| app.limits.refused(error, request.client, responder))?;
             responder.set_user(&user);
+            app.limits.count_user(&user, responder)?;
             check_path(&call.path, &user)?;
             handler(app, &call, &user)
         }

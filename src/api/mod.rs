@@ -1,7 +1,8 @@
 //! What the API does, one file per resource.
 //!
 //! - [`routes`]: every route, in one table
-//! - [`dispatch`]: the way of a request: route, token, user in the path, handler
+//! - [`dispatch`]: the way of a request: route, token, how often, user in the path, handler
+//! - [`limits`]: how often requests may come
 //! - `body`: reads a request's JSON
 //! - [`health`]: is it alive, is it ready
 //! - [`root`]: what this is
@@ -10,6 +11,7 @@
 mod body;
 pub mod dispatch;
 pub mod health;
+pub mod limits;
 pub mod root;
 pub mod routes;
 pub mod tasks;
@@ -28,6 +30,8 @@ pub struct App {
     pub store: Store,
     /// Checks bearer tokens.
     pub verifier: Verifier,
+    /// How often requests may come.
+    pub limits: limits::Limits,
 }
 
 /// A request on its way, with what the routing has found out about it.
@@ -48,11 +52,13 @@ pub type UserHandler = fn(&App, &Call, &UserId) -> Result<Response, Error>;
 /// A handler, and with it who may call it: a handler that needs a user cannot be entered in the table as public.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// Anybody, and at once: it is answered even when no worker is free.
+    /// Anybody, as often as they like, and at once: it is answered even when no worker is free.
     AtOnce(fn() -> Response),
-    /// Anybody.
+    /// Anybody, as often as they like: what costs little, or must not be refused to those who watch over the service.
+    Unlimited(PublicHandler),
+    /// Anybody; each address so many times an hour.
     Public(PublicHandler),
-    /// Whoever has a token; where the path names a user, that user.
+    /// Whoever has a token, each so many times an hour; where the path names a user, that user.
     User(UserHandler),
 }
 

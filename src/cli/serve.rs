@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::{Failure, setup};
 use crate::api::App;
+use crate::api::limits::Limits;
 use crate::api::routes::routes;
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
@@ -77,7 +78,14 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         log::info!("stopped");
         return Ok(());
     };
-    let app = Arc::new(App { store, verifier });
+    let app = Arc::new(App {
+        store,
+        verifier,
+        limits: Limits::new(
+            config.visitors.requests_per_user,
+            config.visitors.requests_per_address,
+        ),
+    });
     let options = Options {
         listen: config.listen.clone(),
         inherit: config.activated,

@@ -2,6 +2,7 @@
 //!
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
 //! - `values`: readers of the kinds of value that several settings have
+//! - [`visitors`]: who may come how often
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
 //!
 //! A bad value stops the start with one line that names the variable and never the value.
@@ -9,6 +10,7 @@
 pub mod settings;
 pub mod source;
 mod values;
+pub mod visitors;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use source::Source;
 use values::{decimal, number, seconds, switch};
+use visitors::Visitors;
 
 use crate::edge::address::{self, Listen};
 use crate::edge::client::TrustedProxies;
@@ -122,6 +125,8 @@ pub struct Config {
     pub workers: usize,
     /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
     pub limits: Limits,
+    /// `RATE_LIMIT_…`
+    pub visitors: Visitors,
     /// `TLS_CERT_FILE` and `TLS_KEY_FILE`
     pub tls: Option<(PathBuf, PathBuf)>,
     /// `SELF_CHECK_SECONDS`; zero: never
@@ -198,6 +203,7 @@ impl Config {
             token_lifetime: Duration::from_secs_f64(hours * 3600.0),
             workers,
             limits: limits(source)?,
+            visitors: Visitors::read(source)?,
             tls: tls(source)?,
             self_check: Duration::from_secs_f64(
                 decimal(source, "SELF_CHECK_SECONDS", 0.0..=3600.0)?.unwrap_or(10.0),
@@ -432,6 +438,8 @@ mod tests {
             ("MIGRATE", "hunter2"),
             ("MAX_CONNECTIONS", "0"),
             ("TRUSTED_PROXIES", "hunter2"),
+            ("RATE_LIMIT_PER_HOUR", "-1"),
+            ("RATE_LIMIT_ANON_PER_HOUR", "hunter2"),
             ("SOCKET_MODE", "hunter2"),
             ("LOG_LEVEL", "hunter2"),
             ("HEAD_TIMEOUT", "0"),

@@ -199,6 +199,16 @@ pub const SETTINGS: &[Setting] = &[
         "loopback and Unix sockets",
         "Whose `X-Forwarded-For` or `Forwarded` is believed: addresses and networks, comma-separated, or `none`",
     ),
+    plain(
+        "RATE_LIMIT_PER_HOUR",
+        "1000",
+        "Requests of one user in any hour; more is answered 429. 0: no limit",
+    ),
+    plain(
+        "RATE_LIMIT_ANON_PER_HOUR",
+        "1000",
+        "Requests of one address (IPv6: /64) in any hour that carry no good token; more is answered 429. 0: no limit",
+    ),
     plain("SOCKET_MODE", "0660", "File mode of Unix sockets"),
     plain(
         "TLS_CERT_FILE",

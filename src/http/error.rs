@@ -1,6 +1,7 @@
 //! Every way to say no, and the one place that turns them into status, code and body.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -39,6 +40,13 @@ pub enum Error {
     ExpectationFailed,
     /// 422: these fields are wrong.
     Validation(Vec<FieldError>),
+    /// 429: there have been too many like it; what there may be, and after how long there will be room again.
+    RateLimited {
+        /// The start of a sentence.
+        text: Cow<'static, str>,
+        /// Shown in whole seconds.
+        retry_after: Duration,
+    },
     /// 431: its head is too large; what is.
     HeadersTooLarge(&'static str),
     /// 500: our fault; the cause.
@@ -107,6 +115,7 @@ impl Error {
             Error::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE"),
             Error::ExpectationFailed => (417, "EXPECTATION_FAILED"),
             Error::Validation(_) => (422, "VALIDATION_ERROR"),
+            Error::RateLimited { .. } => (429, "RATE_LIMITED"),
             Error::HeadersTooLarge(_) => (431, "HEADERS_TOO_LARGE"),
             Error::Internal(_) => (500, "INTERNAL_SERVER_ERROR"),
             Error::NotImplemented(_) => (501, "NOT_IMPLEMENTED"),
@@ -135,6 +144,10 @@ impl Error {
             )),
             Error::UriTooLong(limit) => Cow::Owned(format!(
                 "the target has more than {limit} bytes; send less, or raise the server's MAX_PATH_BYTES"
+            )),
+            Error::RateLimited { text, retry_after } => Cow::Owned(format!(
+                "{text}; try again in {} s",
+                whole_seconds(*retry_after)
             )),
             Error::ExpectationFailed => {
                 Cow::Borrowed("only the expectation 100-continue is met here")
@@ -200,10 +213,18 @@ impl Error {
         match &self {
             Error::Unauthorized(why) => response.header("WWW-Authenticate", why.challenge()),
             Error::MethodNotAllowed(allow) => response.header("Allow", allow.as_str()),
+            Error::RateLimited { retry_after, .. } => {
+                response.header("Retry-After", whole_seconds(*retry_after).to_string())
+            }
             Error::Unavailable(_) => response.header("Retry-After", RETRY_AFTER_SECONDS),
             _ => response,
         }
     }
+}
+
+/// A time as header fields show it, in seconds: rounded up, so that whoever waits for it does not come too early, and never 0.
+pub fn whole_seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 impl From<BodyError> for Error {
@@ -288,6 +309,28 @@ mod tests {
         assert!(head.contains("Retry-After: 1\r\n"), "{head}");
         assert!(!body.to_string().contains("db.internal"), "{body}");
         assert!(answer(error(), true).1.to_string().contains("db.internal"));
+    }
+
+    #[test]
+    fn too_many_are_told_when_to_come_again() {
+        for (milliseconds, shown) in [(1, "1"), (1000, "1"), (1001, "2"), (3_599_500, "3600")] {
+            let (head, body) = answer(
+                Error::RateLimited {
+                    text: "there may be no more than 5 requests an hour".into(),
+                    retry_after: Duration::from_millis(milliseconds),
+                },
+                false,
+            );
+            assert!(
+                head.contains(&format!("Retry-After: {shown}\r\n")),
+                "{head}"
+            );
+            assert_eq!(body["error"]["code"], "RATE_LIMITED");
+            assert_eq!(
+                body["detail"],
+                format!("there may be no more than 5 requests an hour; try again in {shown} s")
+            );
+        }
     }
 
     #[test]

@@ -622,6 +622,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
     let app = Arc::new(App {
         store,
         verifier: Verifier::new(SECRET, None),
+        limits: todo_api::api::limits::Limits::new(0, 0),
     });
     let methods = [
         Method::Get,

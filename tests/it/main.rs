@@ -22,6 +22,7 @@ mod framing;
 mod isolation;
 mod outages;
 mod pipelining;
+mod rate_limits;
 mod serving;
 mod starting;
 mod support;

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use todo_api::api::limits::Limits;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::token::Verifier;
 use todo_api::edge::address::{Address, parse_list};
-use todo_api::edge::limits::Limits;
+use todo_api::edge::limits::Limits as Bounds;
 use todo_api::http::router::{Route, Router};
 use todo_api::server::{Options, Server};
 use todo_api::store::connector::{Session, Target};
@@ -59,13 +60,14 @@ impl TestApp {
         let app = Arc::new(App {
             store: Store::new(settings),
             verifier: Verifier::new(SECRET, None),
+            limits: Limits::new(0, 0),
         });
         let options = Options {
             listen: parse_list("127.0.0.1:0").unwrap(),
             inherit: false,
             socket_mode: 0o660,
             workers: 4,
-            limits: Limits::default(),
+            limits: Bounds::default(),
             tls: None,
             self_check: Duration::ZERO,
             reveal_causes: false,
