@@ -17,6 +17,7 @@ use crate::api::routes::routes;
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
+use crate::http::policy::Policy;
 use crate::http::router::Router;
 use crate::local_postgres::LocalPostgres;
 use crate::log_writer;
@@ -95,6 +96,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         tls: tls.map(Arc::new),
         self_check: config.self_check,
         reveal_causes: config.environment == Environment::Development,
+        policy: Arc::new(Policy::new(
+            &config.visitors.origins,
+            Some(config.visitors.tls_alone),
+        )),
     };
     let failures = events.clone();
     let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));

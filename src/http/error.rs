@@ -262,7 +262,7 @@ mod tests {
         let id = RequestId::from_header(Some("r1"));
         let bytes = error
             .into_response(&id, reveal)
-            .encode(Framing::default(), id.as_str());
+            .encode(&Framing::default(), id.as_str());
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), serde_json::from_str(body).unwrap())

@@ -108,7 +108,7 @@ impl Responder {
         for (name, value) in self.headers.drain(..) {
             response = response.header(name, value);
         }
-        reply.send(response.encode(self.framing, self.exchange.request_id.as_str()));
+        reply.send(response.encode(&self.framing, self.exchange.request_id.as_str()));
         self.exchange.log_access(&response, self.level);
     }
 }

@@ -650,6 +650,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         tls,
         self_check: Duration::ZERO,
         reveal_causes: false,
+        policy: Arc::default(),
     };
     let table = routes().into_iter().chain(told).collect();
     let server = Server::start(

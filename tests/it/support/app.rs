@@ -10,6 +10,7 @@ use todo_api::api::{App, Handler};
 use todo_api::auth::token::Verifier;
 use todo_api::edge::address::{Address, parse_list};
 use todo_api::edge::limits::Limits as Bounds;
+use todo_api::http::policy::{Origins, Policy};
 use todo_api::http::router::{Route, Router};
 use todo_api::server::{Options, Server};
 use todo_api::store::connector::{Session, Target};
@@ -20,6 +21,9 @@ use super::postgres;
 
 /// The key of the tests' tokens.
 pub const SECRET: &str = "a secret for tests, 32 bytes or more";
+
+/// The origin whose pages may call a server in this process.
+pub const ORIGIN: &str = "https://app.example.com";
 
 /// A server in this process, on a free port, with a database of its own.
 pub struct TestApp {
@@ -71,6 +75,7 @@ impl TestApp {
             tls: None,
             self_check: Duration::ZERO,
             reveal_causes: false,
+            policy: Arc::new(Policy::new(&Origins::parse(ORIGIN).unwrap(), None)),
         };
         let table = routes().into_iter().chain(more).collect();
         let server = Server::start(
