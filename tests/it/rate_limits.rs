@@ -6,8 +6,14 @@ use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
 use crate::support::{Actor, Answer};
 
+/// A server that has its usual limits, but for these settings. An empty one counts as none.
 fn limited(settings: &[(&str, &str)]) -> Process {
-    Process::serve(&fresh_database(), settings)
+    let mut all = vec![
+        ("RATE_LIMIT_PER_HOUR", ""),
+        ("RATE_LIMIT_ANON_PER_HOUR", ""),
+    ];
+    all.extend_from_slice(settings);
+    Process::serve(&fresh_database(), &all)
 }
 
 /// Asserts what an answer says of its limit, under both names, and gives the seconds after which there is more.
