@@ -368,6 +368,7 @@ fn every_door_says_the_same() {
         let preflight = ask(format!(
             "OPTIONS /api/tasks HTTP/1.1\r\n{head}Access-Control-Request-Method: GET\r\n\r\n"
         ));
+        assert!(preflight.header("Access-Control-Allow-Methods").is_some());
         expect_readable(&preflight.expect(204), APP);
         let large = format!("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 2000000\r\n\r\n");
         if !matches!(door, Door::Tcp(_)) {
