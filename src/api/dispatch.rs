@@ -1,4 +1,4 @@
-//! The way of a request: route, token, user in the path, handler. The order is the contract's.
+//! The way of a request: route, token, how often, user in the path, handler. The order is the contract's.
 
 use std::sync::Arc;
 
@@ -108,14 +108,23 @@ fn answer(
     let identify = |responder: &mut Responder| {
         let caller = app
             .guard
-            .identify(&app.store, request.headers.get("Authorization"))?;
+            .identify(&app.store, request.headers.get("Authorization"))
+            .map_err(|error| app.limits.refused(error, request.client, responder))?;
         responder.set_user(&caller.user);
+        app.limits.count_user(&caller.user, responder)?;
         Ok::<Caller, Error>(caller)
     };
     Ok(match handler {
         Handler::AtOnce(handler) => Outcome::Answered(handler()),
-        Handler::Public(handler) => Outcome::Answered(handler(app, &call)?),
-        Handler::PublicHashing(handler) => Outcome::Job(handler(app, &call)?),
+        Handler::Unlimited(handler) => Outcome::Answered(handler(app, &call)?),
+        Handler::Public(handler) => {
+            app.limits.count_address(request.client, responder)?;
+            Outcome::Answered(handler(app, &call)?)
+        }
+        Handler::PublicHashing(handler) => {
+            app.limits.count_address(request.client, responder)?;
+            Outcome::Job(handler(app, &call)?)
+        }
         Handler::User(handler) => {
             let caller = identify(responder)?;
             check_path(&call.path, &caller.user)?;

@@ -1,7 +1,8 @@
 //! What the API does, one file per resource.
 //!
 //! - [`routes`]: every route, in one table
-//! - [`dispatch`]: the way of a request: route, token, user in the path, handler
+//! - [`dispatch`]: the way of a request: route, token, how often, user in the path, handler
+//! - [`limits`]: how often requests may come
 //! - `body`: reads a request's body
 //! - [`health`]: is it alive, is it ready
 //! - [`root`]: what this is
@@ -15,6 +16,7 @@ pub mod auth;
 mod body;
 pub mod dispatch;
 pub mod health;
+pub mod limits;
 pub mod root;
 pub mod routes;
 pub mod sessions;
@@ -22,12 +24,12 @@ pub mod tasks;
 
 use std::sync::Arc;
 
+use self::limits::Limits;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
-use crate::auth::guessing::{Guessing, GuessingLimits};
+use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Hashing;
 use crate::auth::issuer::Issuer;
-use crate::auth::token::Verifier;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::request::Request;
@@ -41,6 +43,8 @@ pub struct App {
     pub store: Store,
     /// Tells who is calling.
     pub guard: Guard,
+    /// How often requests may come.
+    pub limits: Limits,
     /// Issues tokens.
     pub issuer: Issuer,
     /// Hashes passwords.
@@ -49,29 +53,6 @@ pub struct App {
     pub guessing: Arc<Guessing>,
     /// Whether anybody may make an account.
     pub registration_is_open: bool,
-}
-
-impl App {
-    /// What handlers work with, and threads for the passwords.
-    ///
-    /// # Errors
-    /// A thread cannot be started.
-    pub fn start(
-        store: Store,
-        verifier: Verifier,
-        issuer: Issuer,
-        limits: &GuessingLimits,
-        registration_is_open: bool,
-    ) -> std::io::Result<App> {
-        Ok(App {
-            store,
-            guard: Guard::new(verifier),
-            issuer,
-            hashing: Hashing::start()?,
-            guessing: Arc::new(Guessing::new(limits)),
-            registration_is_open,
-        })
-    }
 }
 
 /// A request on its way, with what the routing has found out about it.
@@ -97,15 +78,17 @@ pub type AccountHandler = fn(&App, &Call, &Caller) -> Result<Response, Error>;
 /// A handler, and with it who may call it: a handler that needs a user cannot be entered in the table as public.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// Anybody, and at once: it is answered even when no worker is free.
+    /// Anybody, as often as they like, and at once: it is answered even when no worker is free.
     AtOnce(fn() -> Response),
-    /// Anybody.
+    /// Anybody, as often as they like: what costs little, or must not be refused to those who watch over the service.
+    Unlimited(PublicHandler),
+    /// Anybody; each address so many times an hour.
     Public(PublicHandler),
-    /// Anybody; a password is hashed for the answer.
+    /// Anybody, as [`Handler::Public`]; a password is hashed for the answer.
     PublicHashing(fn(&App, &Call) -> Result<Job, Error>),
-    /// Whoever has a token that is good for this method; where the path names a user, that user.
+    /// Whoever has a token that is good for this method, each so many times an hour; where the path names a user, that user.
     User(UserHandler),
-    /// Whoever has a token that is no API token.
+    /// Whoever has a token that is no API token, each so many times an hour.
     Account(AccountHandler),
     /// As [`Handler::Account`]; a password is hashed for the answer.
     AccountHashing(fn(&App, &Call, &Caller) -> Result<Job, Error>),

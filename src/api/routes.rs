@@ -1,6 +1,8 @@
 //! Every route of the program. A part in square brackets may be left out.
 
-use super::Handler::{self, Account, AccountHashing, AtOnce, Public, PublicHashing, User};
+use super::Handler::{
+    self, Account, AccountHashing, AtOnce, Public, PublicHashing, Unlimited, User,
+};
 use super::{account, api_tokens, auth, health, root, sessions, tasks};
 use crate::http::request::Method::{Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
@@ -8,9 +10,9 @@ use crate::http::router::Route;
 /// The routing table: method, pattern, who may call it, handler.
 pub fn routes() -> Vec<Route<Handler>> {
     vec![
-        Route::new(Get, "/", Public(root::show)),
+        Route::new(Get, "/", Unlimited(root::show)),
         Route::new(Get, "/health", AtOnce(health::alive)),
-        Route::new(Get, "/health/ready", Public(health::ready)),
+        Route::new(Get, "/health/ready", Unlimited(health::ready)),
         Route::new(Get, "/api/[{user_id}/]tasks", User(tasks::list)),
         Route::new(Post, "/api/[{user_id}/]tasks", User(tasks::create)),
         Route::new(Get, "/api/[{user_id}/]tasks/{id}", User(tasks::show)),

@@ -103,7 +103,7 @@ fn take(
         .take(key, Instant::now())
         .map(Some)
         .map_err(|wait| Error::RateLimited {
-            what,
+            text: what.into(),
             retry_after: wait.retry_after,
         })
 }

@@ -12,11 +12,16 @@ use signal_hook::iterator::Signals;
 
 use super::{Failure, setup};
 use crate::api::App;
+use crate::api::limits::Limits;
 use crate::api::routes::routes;
+use crate::auth::guard::Guard;
+use crate::auth::guessing::Guessing;
+use crate::auth::hashing::Hashing;
 use crate::auth::issuer::Issuer;
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
+use crate::http::policy::Policy;
 use crate::http::router::Router;
 use crate::local_postgres::LocalPostgres;
 use crate::log_writer;
@@ -78,16 +83,17 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         log::info!("stopped");
         return Ok(());
     };
-    let (accounts, access_lifetime) = (&config.accounts, config.token_lifetime);
-    let app = App::start(
+    let (accounts, visitors) = (&config.accounts, &config.visitors);
+    let app = Arc::new(App {
         store,
-        verifier,
-        Issuer::new(&secret, access_lifetime, accounts.refresh_lifetime),
-        &accounts.limits,
-        accounts.registration_is_open,
-    );
-    let app =
-        Arc::new(app.map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?);
+        guard: Guard::new(verifier),
+        limits: Limits::new(visitors.requests_per_user, visitors.requests_per_address),
+        issuer: Issuer::new(&secret, config.token_lifetime, accounts.refresh_lifetime),
+        hashing: Hashing::start()
+            .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?,
+        guessing: Arc::new(Guessing::new(&accounts.limits)),
+        registration_is_open: accounts.registration_is_open,
+    });
     let options = Options {
         listen: config.listen.clone(),
         inherit: config.activated,
@@ -97,6 +103,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         tls: tls.map(Arc::new),
         self_check: config.self_check,
         reveal_causes: config.environment == Environment::Development,
+        policy: Arc::new(Policy::new(
+            &config.visitors.origins,
+            Some(config.visitors.tls_alone),
+        )),
     };
     let failures = events.clone();
     let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));

@@ -3,6 +3,7 @@
 //! - [`accounts`]: those of accounts
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
 //! - `values`: readers of the kinds of value that several settings have
+//! - [`visitors`]: who may come how often, and from whose pages
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
 //!
 //! A bad value stops the start with one line that names the variable and never the value.
@@ -11,6 +12,7 @@ pub mod accounts;
 pub mod settings;
 pub mod source;
 mod values;
+pub mod visitors;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,6 +23,7 @@ use accounts::Accounts;
 use log::LevelFilter;
 use source::Source;
 use values::{decimal, number, seconds, switch};
+use visitors::Visitors;
 
 use crate::edge::address::{self, Listen};
 use crate::edge::client::TrustedProxies;
@@ -127,6 +130,8 @@ pub struct Config {
     pub workers: usize,
     /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
     pub limits: Limits,
+    /// `RATE_LIMIT_…`, `ALLOWED_ORIGINS`, `HSTS_SECONDS`
+    pub visitors: Visitors,
     /// `TLS_CERT_FILE` and `TLS_KEY_FILE`
     pub tls: Option<(PathBuf, PathBuf)>,
     /// `SELF_CHECK_SECONDS`; zero: never
@@ -204,6 +209,7 @@ impl Config {
             accounts: Accounts::read(source, environment)?,
             workers,
             limits: limits(source)?,
+            visitors: Visitors::read(source, environment)?,
             tls: tls(source)?,
             self_check: Duration::from_secs_f64(
                 decimal(source, "SELF_CHECK_SECONDS", 0.0..=3600.0)?.unwrap_or(10.0),
@@ -438,6 +444,10 @@ mod tests {
             ("MIGRATE", "hunter2"),
             ("MAX_CONNECTIONS", "0"),
             ("TRUSTED_PROXIES", "hunter2"),
+            ("ALLOWED_ORIGINS", "https://hunter2.example/"),
+            ("HSTS_SECONDS", "-1"),
+            ("RATE_LIMIT_PER_HOUR", "-1"),
+            ("RATE_LIMIT_ANON_PER_HOUR", "hunter2"),
             ("SOCKET_MODE", "hunter2"),
             ("LOG_LEVEL", "hunter2"),
             ("HEAD_TIMEOUT", "0"),
@@ -461,6 +471,7 @@ mod tests {
             ("JWT_SECRET", "hunter2"),
             ("BETTER_AUTH_SECRET", &blank),
             ("NEON_DB_URL", "mysql://root:hunter2@localhost/x"),
+            ("CORS_ORIGINS", "hunter2"),
         ] {
             let line = refused(&[(variable, value)]);
             assert!(line.starts_with(&format!("{variable} ")), "{line}");

@@ -229,6 +229,29 @@ pub const SETTINGS: &[Setting] = &[
         "loopback and Unix sockets",
         "Whose `X-Forwarded-For` or `Forwarded` is believed: addresses and networks, comma-separated, or `none`",
     ),
+    plain(
+        "RATE_LIMIT_PER_HOUR",
+        "1000",
+        "Requests of one user in any hour; more is answered 429. 0: no limit",
+    ),
+    plain(
+        "RATE_LIMIT_ANON_PER_HOUR",
+        "1000",
+        "Requests of one address (IPv6: /64) in any hour that carry no good token; more is answered 429. 0: no limit",
+    ),
+    Setting {
+        aliases: &["CORS_ORIGINS"],
+        ..plain(
+            "ALLOWED_ORIGINS",
+            "`http://localhost:3000` in development, none in production",
+            "Whose pages may call the API from a browser (CORS): origins as browsers write them, comma-separated, such as `https://app.example.com`; `*` for all, but without credentials; or `none`",
+        )
+    },
+    plain(
+        "HSTS_SECONDS",
+        "31536000",
+        "How long browsers that came over TLS are to come over TLS alone (`Strict-Transport-Security`); 0 makes them forget it",
+    ),
     plain("SOCKET_MODE", "0660", "File mode of Unix sockets"),
     plain(
         "TLS_CERT_FILE",

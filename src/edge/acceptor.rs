@@ -192,13 +192,14 @@ fn turn_away(shared: &Arc<Shared>, connection: &Arc<Connection>, cause: &str, en
     let request = refused_request(Method::Other, RequestId::from_header(None), connection);
     let framing = Framing {
         close: true,
+        fields: shared.policy.fields(None, false),
         ..Framing::default()
     };
     let reply = PlainReply {
         connection: Arc::clone(connection),
         shared: Arc::clone(shared),
         request_id: request.id.clone(),
-        framing,
+        framing: framing.clone(),
     };
     Responder::new(&request, Box::new(reply), framing, shared.reveal_causes)
         .answer(Err(Error::Unavailable(cause.to_owned())));

@@ -61,6 +61,34 @@ impl TrustedProxies {
         }
     }
 
+    /// Whether a trusted peer says that its own client came over TLS: in the last value of `X-Forwarded-Proto`, or else in the
+    /// last element of `Forwarded`. What stands left of it anybody may have written.
+    pub fn says_https(&self, peer: Client, headers: &Headers) -> bool {
+        if !self.trusts(peer) {
+            return false;
+        }
+        let last = |name: &str| {
+            headers
+                .raw(name)
+                .last()
+                .map(|value| String::from_utf8_lossy(value))
+        };
+        let is_https = |scheme: &str| {
+            scheme
+                .trim()
+                .trim_matches('"')
+                .eq_ignore_ascii_case("https")
+        };
+        match (last("X-Forwarded-Proto"), last("Forwarded")) {
+            (Some(schemes), _) => schemes.rsplit(',').next().is_some_and(is_https),
+            (None, Some(elements)) => split_unquoted(&elements, ',')
+                .last()
+                .and_then(|element| forwarded(element, "proto"))
+                .is_some_and(is_https),
+            (None, None) => false,
+        }
+    }
+
     /// Where a request came from: the peer, or, when the peer is trusted, the right-most address in `X-Forwarded-For` or
     /// else `Forwarded` (RFC 7239) that is not a trusted proxy's. What stands left of it anybody may have written.
     pub fn client(&self, peer: Client, headers: &Headers) -> Client {
@@ -79,7 +107,7 @@ impl TrustedProxies {
             standard
                 .iter()
                 .flat_map(|line| split_unquoted(line, ','))
-                .map(forwarded_for)
+                .map(|element| forwarded(element, "for").and_then(node))
                 .collect()
         } else {
             added
@@ -135,14 +163,11 @@ fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
     .collect()
 }
 
-/// The `for` of one element of `Forwarded`.
-fn forwarded_for(element: &str) -> Option<IpAddr> {
+/// A parameter of one element of `Forwarded`.
+fn forwarded<'e>(element: &'e str, parameter: &str) -> Option<&'e str> {
     split_unquoted(element, ';').into_iter().find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("for")
-            .then(|| node(value))
-            .flatten()
+        name.trim().eq_ignore_ascii_case(parameter).then_some(value)
     })
 }
 
@@ -224,6 +249,43 @@ mod tests {
         assert_eq!(client("none", "127.0.0.1", &spoofed), "127.0.0.1");
         assert_eq!(client("none", "unix", &spoofed), "local");
         assert_eq!(client("10.0.0.1", "unix", &spoofed), "1.1.1.1");
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_whether_tls_was_spoken() {
+        let says = |trusted: &str, fields: &[(&str, &str)]| {
+            let mut headers = Headers::default();
+            for (name, value) in fields {
+                headers.push(name, value);
+            }
+            let peer = Client::Address("10.0.0.1".parse().unwrap());
+            TrustedProxies::parse(trusted)
+                .unwrap()
+                .says_https(peer, &headers)
+        };
+        for (fields, https) in [
+            (&[("X-Forwarded-Proto", "https")][..], true),
+            (&[("X-Forwarded-Proto", "HTTPS")], true),
+            (&[("X-Forwarded-Proto", "http, https")], true),
+            (&[("X-Forwarded-Proto", "https, http")], false),
+            (
+                &[
+                    ("X-Forwarded-Proto", "https"),
+                    ("X-Forwarded-Proto", "http"),
+                ],
+                false,
+            ),
+            (&[("Forwarded", "for=192.0.2.1;Proto=\"https\"")], true),
+            (&[("Forwarded", "proto=https, for=192.0.2.1")], false),
+            (
+                &[("X-Forwarded-Proto", "http"), ("Forwarded", "proto=https")],
+                false,
+            ),
+            (&[], false),
+        ] {
+            assert_eq!(says("10.0.0.0/8", fields), https, "{fields:?}");
+            assert!(!says("none", fields), "{fields:?}");
+        }
     }
 
     #[test]

@@ -117,6 +117,20 @@ fn bad(text: &'static str) -> Error {
     Error::BadRequest(Cow::Borrowed(text))
 }
 
+/// The `Origin` in a head that is incomplete or was refused: enough for a page to be let read why. Of several the first.
+pub fn origin(head: &[u8]) -> Option<&[u8]> {
+    head.split_inclusive(|byte| *byte == b'\n')
+        // What does not end in a newline may not be whole.
+        .map_while(|line| line.strip_suffix(b"\n").map(<[u8]>::trim_ascii_end))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .find_map(|line| {
+            let (name, value) = line.split_at_checked(b"origin:".len())?;
+            name.eq_ignore_ascii_case(b"origin:")
+                .then(|| value.trim_ascii())
+        })
+}
+
 /// Reads a whole head. `largest_body` is the most bytes a body may have.
 ///
 /// # Errors
@@ -372,6 +386,26 @@ mod tests {
 
     fn with(fields: &str) -> String {
         format!("POST /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+    }
+
+    #[test]
+    fn an_origin_is_found_in_a_head_that_is_refused() {
+        for (head, found) in [
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://a\r\n\r\n",
+                Some("https://a"),
+            ),
+            ("\x01\r\norigin:\thttps://a \r\nX: ", Some("https://a")),
+            ("GET / HTTP/1.1\nOrigin: https://a\n", Some("https://a")),
+            ("GET / HTTP/1.1\r\nOrigin: https://a", None),
+            ("GET / HTTP/1.1\r\nX-Origin: https://a\r\n", None),
+            ("GET / HTTP/1.1\r\n\r\nOrigin: https://a\r\n", None),
+            ("Origin: https://a\r\n", None),
+            ("", None),
+        ] {
+            let origin = origin(head.as_bytes()).map(|origin| str::from_utf8(origin).unwrap());
+            assert_eq!(origin, found, "{head:?}");
+        }
     }
 
     #[test]

@@ -85,6 +85,7 @@ pub use tickets::Ticket;
 use tickets::Tickets;
 use tls::Tls;
 
+use crate::http::policy::Policy;
 use crate::http::request::Request;
 use crate::http::responder::Responder;
 use crate::http::response::Response;
@@ -118,12 +119,15 @@ pub struct Options {
     pub workers: usize,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
+    /// What browsers are told with every answer.
+    pub policy: Arc<Policy>,
 }
 
 /// What all parts of the edge share.
 struct Shared {
     limits: Limits,
     reveal_causes: bool,
+    policy: Arc<Policy>,
     immediate: Box<dyn Immediate>,
     connections: Connections,
     tickets: Tickets,
@@ -178,6 +182,7 @@ impl Edge {
             self_check,
             workers,
             reveal_causes,
+            policy,
         } = options;
         let shared = Arc::new(Shared {
             connections: Connections::new(limits.connections, limits.connections_per_address),
@@ -190,6 +195,7 @@ impl Edge {
             own: Mutex::default(),
             limits,
             reveal_causes,
+            policy,
             immediate,
             on_failure,
         });

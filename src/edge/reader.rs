@@ -20,6 +20,7 @@ use super::socket::is_timeout;
 use super::tickets::Ticket;
 use super::transport::Transport;
 use crate::http::error::Error;
+use crate::http::policy;
 use crate::http::request::{Headers, Method, Request, RequestId};
 use crate::http::responder::{Reply, Responder};
 use crate::http::response::Framing;
@@ -59,7 +60,13 @@ struct Reader<'s> {
     /// What the socket's read timeout is set to.
     read_timeout: Option<Duration>,
     /// What is known of the request that is being read, once its head is whole: how to say no to it.
-    known: Option<(Method, RequestId, bool)>,
+    known: Option<Known>,
+}
+
+struct Known {
+    method: Method,
+    id: RequestId,
+    framing: Framing,
 }
 
 /// A request that has arrived whole.
@@ -128,14 +135,23 @@ impl Reader<'_> {
         let head = head::parse(bytes, limits.head, limits.body)?;
         self.input.drain(..length);
         let id = RequestId::from_header(head.headers.get("X-Request-ID"));
-        self.known = Some((head.method, id.clone(), head.http_1_0));
+        let framing = Framing {
+            head_only: head.method == Method::Head,
+            http_1_0: head.http_1_0,
+            close: true,
+            fields: self.fields(policy::origin(&head.headers), Some(&head.headers)),
+        };
+        self.known = Some(Known {
+            method: head.method,
+            id: id.clone(),
+            framing: framing.clone(),
+        });
         let Some((body, body_share)) = self.read_body(&head)? else {
             return Ok(None);
         };
         let framing = Framing {
-            head_only: head.method == Method::Head,
-            http_1_0: head.http_1_0,
             close: head.close || self.shared.draining.load(Ordering::Relaxed),
+            ..framing
         };
         let request = Request {
             method: head.method,
@@ -153,6 +169,14 @@ impl Reader<'_> {
             framing,
             body_share,
         }))
+    }
+
+    /// What an answer carries whatever it says.
+    fn fields(&self, origin: Option<&[u8]>, headers: Option<&Headers>) -> Arc<str> {
+        let proxies = &self.shared.limits.trusted_proxies;
+        let https = !self.transport.is_plain()
+            || headers.is_some_and(|headers| proxies.says_https(self.connection.peer, headers));
+        self.shared.policy.fields(origin, https)
     }
 
     /// Reads until a head is whole and answers its length; `None` at the end of the connection.
@@ -288,7 +312,7 @@ impl Reader<'_> {
             framing,
             body_share,
         } = arrived;
-        let mut responder = self.responder(&request, framing);
+        let mut responder = self.responder(&request, framing.clone());
         self.connection.wait_answered();
         self.connection.hand_over();
         match self.shared.immediate.answer(&request, &mut responder) {
@@ -305,11 +329,11 @@ impl Reader<'_> {
                 }
             }
         }
-        self.send_answer(framing);
+        self.send_answer(&framing);
     }
 
     /// Over TLS this thread alone can send the answer.
-    fn send_answer(&mut self, framing: Framing) {
+    fn send_answer(&mut self, framing: &Framing) {
         if self.transport.is_plain() {
             return;
         }
@@ -319,7 +343,7 @@ impl Reader<'_> {
         let id = self
             .known
             .as_ref()
-            .map_or_else(|| RequestId::from_header(None), |(_, id, _)| id.clone());
+            .map_or_else(|| RequestId::from_header(None), |known| known.id.clone());
         if let Some((answer, _share)) = within_budget(&self.shared.answers, answer, &id, framing)
             && self
                 .transport
@@ -348,7 +372,7 @@ impl Reader<'_> {
                 connection,
                 shared: Arc::clone(self.shared),
                 request_id: request.id.clone(),
-                framing,
+                framing: framing.clone(),
             })
         } else {
             Box::new(HandedReply { connection })
@@ -363,22 +387,23 @@ impl Reader<'_> {
 
     /// Says why a request is not served, as the connection's last answer.
     fn refuse(&mut self, error: Error) {
-        let (method, id, http_1_0) = self
-            .known
-            .take()
-            .unwrap_or_else(|| (Method::Other, RequestId::from_header(None), false));
-        let request = refused_request(method, id, self.connection);
-        let framing = Framing {
-            head_only: method == Method::Head,
-            http_1_0,
-            close: true,
-        };
-        let responder = self.responder(&request, framing);
-        self.known = Some((method, request.id, http_1_0));
+        let known = self.known.take().unwrap_or_else(|| Known {
+            method: Method::Other,
+            id: RequestId::from_header(None),
+            framing: Framing {
+                close: true,
+                fields: self.fields(head::origin(&self.input), None),
+                ..Framing::default()
+            },
+        });
+        let framing = known.framing.clone();
+        let request = refused_request(known.method, known.id.clone(), self.connection);
+        let responder = self.responder(&request, framing.clone());
+        self.known = Some(known);
         self.connection.wait_answered();
         self.connection.hand_over();
         responder.answer(Err(error));
-        self.send_answer(framing);
+        self.send_answer(&framing);
     }
 
     /// Takes leave: half-closes, and reads past what the client still sends, or it would lose the very answer that explains

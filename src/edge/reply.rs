@@ -24,9 +24,12 @@ pub struct PlainReply {
 
 impl Reply for PlainReply {
     fn send(self: Box<Self>, answer: Vec<u8>) {
-        let Some((answer, share)) =
-            within_budget(&self.shared.answers, answer, &self.request_id, self.framing)
-        else {
+        let Some((answer, share)) = within_budget(
+            &self.shared.answers,
+            answer,
+            &self.request_id,
+            &self.framing,
+        ) else {
             return self.connection.answered();
         };
         match self.connection.socket.send_now(&answer) {
@@ -58,7 +61,7 @@ pub fn within_budget(
     answers: &Arc<Budget>,
     answer: Vec<u8>,
     request_id: &RequestId,
-    framing: Framing,
+    framing: &Framing,
 ) -> Option<(Vec<u8>, Share)> {
     if let Some(share) = answers.share(answer.len()) {
         return Some((answer, share));

@@ -44,11 +44,11 @@ pub enum Error {
     ExpectationFailed,
     /// 422: these fields are wrong.
     Validation(Vec<FieldError>),
-    /// 429: too often; of what there was too much, and after how long there is room again.
+    /// 429: there have been too many like it; what there may be, and after how long there will be room again.
     RateLimited {
-        /// The sentence's beginning.
-        what: &'static str,
-        /// Time to wait.
+        /// The start of a sentence.
+        text: Cow<'static, str>,
+        /// Shown in whole seconds.
         retry_after: Duration,
     },
     /// 431: its head is too large; what is.
@@ -161,6 +161,10 @@ impl Error {
             Error::UriTooLong(limit) => Cow::Owned(format!(
                 "the target has more than {limit} bytes; send less, or raise the server's MAX_PATH_BYTES"
             )),
+            Error::RateLimited { text, retry_after } => Cow::Owned(format!(
+                "{text}; try again in {} s",
+                whole_seconds(*retry_after)
+            )),
             Error::ExpectationFailed => {
                 Cow::Borrowed("only the expectation 100-continue is met here")
             }
@@ -174,10 +178,6 @@ impl Error {
                     .collect();
                 Cow::Owned(sentences.join("; "))
             }
-            Error::RateLimited { what, retry_after } => Cow::Owned(format!(
-                "{what}; try again in {} s",
-                whole_seconds(*retry_after)
-            )),
             Error::Internal(_) => Cow::Borrowed(
                 "something went wrong here; the request id finds it in the server's log",
             ),
@@ -237,18 +237,18 @@ impl Error {
                 ),
             ),
             Error::MethodNotAllowed(allow) => response.header("Allow", allow.as_str()),
-            Error::Unavailable(_) => response.header("Retry-After", RETRY_AFTER_SECONDS),
             Error::RateLimited { retry_after, .. } => {
                 response.header("Retry-After", whole_seconds(*retry_after).to_string())
             }
+            Error::Unavailable(_) => response.header("Retry-After", RETRY_AFTER_SECONDS),
             _ => response,
         }
     }
 }
 
-/// Seconds, rounded up: 1 at least.
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0).max(u64::from(time.as_secs() == 0))
+/// A time as header fields show it, in seconds: rounded up, so that whoever waits for it does not come too early, and never 0.
+pub fn whole_seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 impl From<store::Error> for Error {
@@ -295,7 +295,7 @@ mod tests {
         let id = RequestId::from_header(Some("r1"));
         let bytes = error
             .into_response(&id, reveal)
-            .encode(Framing::default(), id.as_str());
+            .encode(&Framing::default(), id.as_str());
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), serde_json::from_str(body).unwrap())
@@ -342,6 +342,28 @@ mod tests {
         assert!(head.contains("Retry-After: 1\r\n"), "{head}");
         assert!(!body.to_string().contains("db.internal"), "{body}");
         assert!(answer(error(), true).1.to_string().contains("db.internal"));
+    }
+
+    #[test]
+    fn too_many_are_told_when_to_come_again() {
+        for (milliseconds, shown) in [(1, "1"), (1000, "1"), (1001, "2"), (3_599_500, "3600")] {
+            let (head, body) = answer(
+                Error::RateLimited {
+                    text: "there may be no more than 5 requests an hour".into(),
+                    retry_after: Duration::from_millis(milliseconds),
+                },
+                false,
+            );
+            assert!(
+                head.contains(&format!("Retry-After: {shown}\r\n")),
+                "{head}"
+            );
+            assert_eq!(body["error"]["code"], "RATE_LIMITED");
+            assert_eq!(
+                body["detail"],
+                format!("there may be no more than 5 requests an hour; try again in {shown} s")
+            );
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! - [`response`]: an answer, and its bytes on the wire
 //! - [`error`]: every way to say no, and the one place that turns them into status, code and body
 //! - [`limiter`]: how often somebody may do something
+//! - [`policy`]: what browsers are told with every answer
 //! - [`responder`]: takes the answer to the client, once, and writes the access log
 
 pub mod error;
 pub mod limiter;
+pub mod policy;
 pub mod request;
 pub mod responder;
 pub mod response;

@@ -38,6 +38,8 @@ pub struct Responder {
     reply: Option<Box<dyn Reply>>,
     framing: Framing,
     reveal_causes: bool,
+    // What every answer to it carries, whether it goes well or not.
+    headers: Vec<(&'static str, String)>,
     // At which the access line is written.
     level: Level,
     exchange: Exchange,
@@ -63,6 +65,7 @@ impl Responder {
             reply: Some(reply),
             framing,
             reveal_causes,
+            headers: Vec::new(),
             level: Level::Info,
             exchange,
         }
@@ -84,6 +87,11 @@ impl Responder {
         self.exchange.user = Some(user.clone());
     }
 
+    /// Adds a header field to the answer, whether it goes well or not.
+    pub fn add_header(&mut self, name: &'static str, value: impl Into<String>) {
+        self.headers.push((name, value.into()));
+    }
+
     /// Answers. What went wrong is logged here and nowhere else.
     pub fn answer(mut self, result: Result<Response, Error>) {
         self.finish(result);
@@ -93,11 +101,14 @@ impl Responder {
         let Some(reply) = self.reply.take() else {
             return;
         };
-        let response = result.unwrap_or_else(|error| {
+        let mut response = result.unwrap_or_else(|error| {
             self.exchange.log_error(&error);
             error.into_response(&self.exchange.request_id, self.reveal_causes)
         });
-        reply.send(response.encode(self.framing, self.exchange.request_id.as_str()));
+        for (name, value) in self.headers.drain(..) {
+            response = response.header(name, value);
+        }
+        reply.send(response.encode(&self.framing, self.exchange.request_id.as_str()));
         self.exchange.log_access(&response, self.level);
     }
 }
@@ -198,6 +209,15 @@ mod tests {
             answer.starts_with("HTTP/1.1 500 ") && answer.contains("\"request_id\":\"r1\""),
             "{answer}"
         );
+    }
+
+    #[test]
+    fn what_was_added_on_the_way_is_in_errors_too() {
+        let (mut responder, answers) = responder();
+        responder.add_header("RateLimit-Limit", "1000");
+        drop(responder);
+        let answer = String::from_utf8(answers.recv().unwrap()).unwrap();
+        assert!(answer.contains("\r\nRateLimit-Limit: 1000\r\n"), "{answer}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::sync::Arc;
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -68,8 +69,8 @@ impl Response {
     }
 }
 
-/// How an answer has to be framed for the connection it goes to.
-#[derive(Clone, Copy, Debug, Default)]
+/// How an answer has to be framed for the connection it goes to, and what it carries whatever it says.
+#[derive(Clone, Debug, Default)]
 pub struct Framing {
     /// The request was HEAD: the head of the answer alone is sent.
     pub head_only: bool,
@@ -77,12 +78,28 @@ pub struct Framing {
     pub http_1_0: bool,
     /// The connection ends with this answer.
     pub close: bool,
+    /// Whole lines of header fields: what [`Policy`](super::policy::Policy) says to this client.
+    pub fields: Arc<str>,
 }
 
+/// What no answer goes without: it is what it says it is, stands in nobody's frame, and tells no other site where one came from.
+const ALWAYS: &str =
+    "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n";
+/// Nothing may be loaded or run by an answer that is looked at as a page. Pages say themselves what they need.
+const NO_CONTENT: (&str, &str) = (
+    "Content-Security-Policy",
+    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n",
+);
+/// Nearly everything is somebody's own, and errors pass.
+const NOT_KEPT: (&str, &str) = ("Cache-Control", "Cache-Control: no-store\r\n");
+/// Room for an answer's own fields.
+const OWN_FIELDS: usize = 768;
+
 impl Response {
-    /// The whole answer as bytes, for one write.
-    pub fn encode(&self, framing: Framing, request_id: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(384 + self.body.len());
+    /// The whole answer as bytes, for one write. Of what is said of caches and of what a page may load, the answer's own word
+    /// stands in place of the usual one.
+    pub fn encode(&self, framing: &Framing, request_id: &str) -> Vec<u8> {
+        let mut out = Vec::with_capacity(OWN_FIELDS + framing.fields.len() + self.body.len());
         // RFC 9110, section 8.6: neither 204 nor 304 has content, and neither says how long it is.
         let content = !matches!(self.status, 204 | 304);
         // Writing to a Vec cannot fail.
@@ -95,12 +112,23 @@ impl Response {
             let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
         }
         for (name, value) in &self.headers {
-            let _ = write!(out, "{name}: {value}\r\n");
+            // A third of the time that formatting takes.
+            for part in [name, ": ", value, "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
         }
-        let _ = write!(
-            out,
-            "X-Content-Type-Options: nosniff\r\nX-Request-ID: {request_id}\r\n"
-        );
+        for (name, line) in [NO_CONTENT, NOT_KEPT] {
+            if !self
+                .headers
+                .iter()
+                .any(|(own, _)| own.eq_ignore_ascii_case(name))
+            {
+                out.extend_from_slice(line.as_bytes());
+            }
+        }
+        out.extend_from_slice(ALWAYS.as_bytes());
+        out.extend_from_slice(framing.fields.as_bytes());
+        let _ = write!(out, "X-Request-ID: {request_id}\r\n");
         if framing.close {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if framing.http_1_0 {
@@ -167,14 +195,14 @@ fn date() -> String {
 mod tests {
     use super::*;
 
-    fn text(response: &Response, framing: Framing) -> String {
+    fn text(response: &Response, framing: &Framing) -> String {
         String::from_utf8(response.encode(framing, "r1")).unwrap()
     }
 
     #[test]
     fn an_answer_is_one_piece() {
         let response = Response::json(200, &serde_json::json!({"a": 1})).header("Allow", "GET");
-        let text = text(&response, Framing::default());
+        let text = text(&response, &Framing::default());
         assert!(
             text.starts_with("HTTP/1.1 200 OK\r\nServer: todo-api\r\nDate: "),
             "{text}"
@@ -192,11 +220,35 @@ mod tests {
     }
 
     #[test]
+    fn an_answers_own_word_stands_in_place_of_the_usual_one() {
+        let usual = text(&Response::empty(204), &Framing::default());
+        assert!(usual.contains("\r\nCache-Control: no-store\r\n"), "{usual}");
+        assert!(
+            usual.contains(
+                "\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
+            ),
+            "{usual}"
+        );
+        let response = Response::json(200, &"x")
+            .header("cache-control", "private, no-cache")
+            .header("Content-Security-Policy", "default-src 'self'");
+        let own = text(&response, &Framing::default());
+        assert!(
+            !own.contains("no-store") && !own.contains("'none'"),
+            "{own}"
+        );
+        assert!(
+            own.contains("cache-control: private, no-cache\r\n"),
+            "{own}"
+        );
+    }
+
+    #[test]
     fn head_keeps_the_length_and_drops_the_body() {
         let response = Response::json(200, &"x");
         let text = text(
             &response,
-            Framing {
+            &Framing {
                 head_only: true,
                 ..Framing::default()
             },
@@ -211,7 +263,7 @@ mod tests {
     fn no_content_has_no_length() {
         let text = text(
             &Response::empty(204),
-            Framing {
+            &Framing {
                 close: true,
                 ..Framing::default()
             },
@@ -225,6 +277,6 @@ mod tests {
     #[test]
     fn a_value_cannot_start_a_field_of_its_own() {
         let response = Response::empty(200).header("Location", "/a\r\nSet-Cookie: b");
-        assert!(text(&response, Framing::default()).contains("Location: /aSet-Cookie: b\r\n"));
+        assert!(text(&response, &Framing::default()).contains("Location: /aSet-Cookie: b\r\n"));
     }
 }

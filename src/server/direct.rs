@@ -5,7 +5,9 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
+use super::Shared;
 use crate::http::error::Error;
+use crate::http::policy;
 use crate::http::request::{Client, Headers, Method, Request, RequestId};
 use crate::http::responder::{Reply, Responder};
 use crate::http::response::Framing;
@@ -13,8 +15,7 @@ use crate::http::response::Framing;
 /// Reads the request whole. `None` when it is answered already, or its client is gone.
 pub fn receive(
     mut received: tiny_http::Request,
-    max_body: usize,
-    reveal_causes: bool,
+    shared: &Shared,
     last: bool,
 ) -> Option<(Request, Responder)> {
     let mut headers = Headers::default();
@@ -23,19 +24,22 @@ pub fn receive(
     }
     let http_1_0 = *received.http_version() == tiny_http::HTTPVersion(1, 0);
     let method = Method::parse(received.method().as_str());
+    let peer = received.remote_addr().map_or(Client::Local, |address| {
+        Client::Address(address.ip().to_canonical())
+    });
+    let https = shared.trusted_proxies.says_https(peer, &headers);
     let framing = Framing {
         head_only: method == Method::Head,
         http_1_0,
         close: last || ends(&headers, http_1_0),
+        fields: shared.policy.fields(policy::origin(&headers), https),
     };
-    let body = read_body(&mut received, &headers, max_body);
+    let body = read_body(&mut received, &headers, shared.max_body);
     let request = Request {
         method,
         target: received.url().to_owned(),
         id: RequestId::from_header(headers.get("X-Request-ID")),
-        client: received.remote_addr().map_or(Client::Local, |address| {
-            Client::Address(address.ip().to_canonical())
-        }),
+        client: shared.trusted_proxies.client(peer, &headers),
         received: Instant::now(),
         headers,
         body: Vec::new(),
@@ -44,11 +48,11 @@ pub fn receive(
     let reply = Box::new(DirectReply {
         writer: received.into_writer(),
     });
-    let responder = Responder::new(&request, reply, framing, reveal_causes);
+    let responder = Responder::new(&request, reply, framing, shared.reveal_causes);
     match body {
         Body::Whole(body) => Some((Request { body, ..request }, responder)),
         Body::TooLarge => {
-            responder.answer(Err(Error::PayloadTooLarge(max_body)));
+            responder.answer(Err(Error::PayloadTooLarge(shared.max_body)));
             None
         }
         Body::Broken => {

@@ -19,9 +19,11 @@ use std::time::{Duration, Instant};
 use crate::api::dispatch::{dispatch, dispatch_at_once};
 use crate::api::{App, Handler};
 use crate::edge::address::{Address, Listen};
+use crate::edge::client::TrustedProxies;
 use crate::edge::limits::Limits;
 use crate::edge::tls::Tls;
 use crate::edge::{self, Bound, Edge, Immediate, OnFailure, TicketOffice};
+use crate::http::policy::Policy;
 use crate::http::request::Request;
 use crate::http::responder::Responder;
 use crate::http::response::Response;
@@ -49,6 +51,8 @@ pub struct Options {
     pub self_check: Duration,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
+    /// What browsers are told with every answer.
+    pub policy: Arc<Policy>,
 }
 
 /// A server at work.
@@ -65,6 +69,8 @@ pub struct Server {
 struct Shared {
     max_body: usize,
     reveal_causes: bool,
+    policy: Arc<Policy>,
+    trusted_proxies: TrustedProxies,
     app: Arc<App>,
     router: Arc<Router<Handler>>,
     stopping: AtomicBool,
@@ -105,6 +111,8 @@ impl Server {
         let shared = Arc::new(Shared {
             max_body: options.limits.body,
             reveal_causes: options.reveal_causes,
+            policy: Arc::clone(&options.policy),
+            trusted_proxies: options.limits.trusted_proxies.clone(),
             app,
             router: Arc::clone(&router),
             stopping: AtomicBool::new(false),
@@ -115,14 +123,13 @@ impl Server {
             self_check: options.self_check,
             workers: options.workers,
             reveal_causes: options.reveal_causes,
+            policy: options.policy,
         };
-        let edge = Edge::start(
-            edge_options,
-            guarded,
-            line,
-            Box::new(AtOnce(router)),
-            on_failure,
-        )?;
+        let immediate = AtOnce {
+            router,
+            policy: Arc::clone(&shared.policy),
+        };
+        let edge = Edge::start(edge_options, guarded, line, Box::new(immediate), on_failure)?;
 
         let (alive, finished) = mpsc::channel();
         let mut queues = Vec::new();
@@ -218,11 +225,16 @@ enum Source {
 }
 
 /// What needs no worker.
-struct AtOnce(Arc<Router<Handler>>);
+struct AtOnce {
+    router: Arc<Router<Handler>>,
+    policy: Arc<Policy>,
+}
 
 impl Immediate for AtOnce {
     fn answer(&self, request: &Request, responder: &mut Responder) -> Option<Response> {
-        dispatch_at_once(&self.0, request, responder)
+        self.policy
+            .preflight(request)
+            .or_else(|| dispatch_at_once(&self.router, request, responder))
     }
 }
 
@@ -257,10 +269,13 @@ fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bo
             (ticket.request, ticket.responder, Some(ticket.body_share))
         }
         Source::Direct => {
-            match direct::receive(called, shared.max_body, shared.reveal_causes, last) {
-                Some((request, responder)) => (request, responder, None),
-                None => return,
+            let Some((request, responder)) = direct::receive(called, shared, last) else {
+                return;
+            };
+            if let Some(response) = shared.policy.preflight(&request) {
+                return responder.answer(Ok(response));
             }
+            (request, responder, None)
         }
     };
     // A panic is a 500 for this request alone: unwinding drops the responder, and that answers.

@@ -58,8 +58,6 @@ impl Fortress {
         if kind == Kind::Unix {
             all.push(("LISTEN", &listen));
         }
-        // However many requests an hour a user may make, it is not what is under attack here.
-        all.push(("RATE_LIMIT_PER_HOUR", "0"));
         all.extend_from_slice(settings);
         let database = fresh_database();
         let server = Process::serve(&database, &all);

@@ -622,6 +622,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
     let app = Arc::new(App {
         store,
         verifier: Verifier::new(SECRET, None),
+        limits: todo_api::api::limits::Limits::new(0, 0),
     });
     let methods = [
         Method::Get,
@@ -649,6 +650,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         tls,
         self_check: Duration::ZERO,
         reveal_causes: false,
+        policy: Arc::default(),
     };
     let table = routes().into_iter().chain(told).collect();
     let server = Server::start(

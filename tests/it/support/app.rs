@@ -4,13 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use todo_api::api::limits::Limits;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
-use todo_api::auth::guessing::GuessingLimits;
+use todo_api::auth::guard::Guard;
+use todo_api::auth::guessing::{Guessing, GuessingLimits};
+use todo_api::auth::hashing::Hashing;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::Verifier;
 use todo_api::edge::address::{Address, parse_list};
-use todo_api::edge::limits::Limits;
+use todo_api::edge::limits::Limits as Bounds;
+use todo_api::http::policy::{Origins, Policy};
 use todo_api::http::router::{Route, Router};
 use todo_api::server::{Options, Server};
 use todo_api::store::connector::{Session, Target};
@@ -21,6 +25,9 @@ use super::postgres;
 
 /// The key of the tests' tokens.
 pub const SECRET: &str = "a secret for tests, 32 bytes or more";
+
+/// The origin whose pages may call a server in this process.
+pub const ORIGIN: &str = "https://app.example.com";
 
 /// A server in this process, on a free port, with a database of its own.
 pub struct TestApp {
@@ -58,33 +65,31 @@ impl TestApp {
     ) -> (TestApp, Arc<App>) {
         let mut settings = settings(database);
         adjust(&mut settings);
-        let limits = GuessingLimits {
-            failures_per_account: 10,
-            failures_per_address: 30,
-            registrations_per_address: 0,
-            refreshes_per_address: 0,
-        };
-        let app = App::start(
-            Store::new(settings),
-            Verifier::new(SECRET, None),
-            Issuer::new(
-                SECRET,
-                Duration::from_secs(24 * 3600),
-                Duration::from_secs(30 * 24 * 3600),
-            ),
-            &limits,
-            true,
-        );
-        let app = Arc::new(app.unwrap());
+        let day = Duration::from_secs(24 * 3600);
+        let app = Arc::new(App {
+            store: Store::new(settings),
+            guard: Guard::new(Verifier::new(SECRET, None)),
+            limits: Limits::new(0, 0),
+            issuer: Issuer::new(SECRET, day, 30 * day),
+            hashing: Hashing::start().unwrap(),
+            guessing: Arc::new(Guessing::new(&GuessingLimits {
+                failures_per_account: 10,
+                failures_per_address: 30,
+                registrations_per_address: 0,
+                refreshes_per_address: 0,
+            })),
+            registration_is_open: true,
+        });
         let options = Options {
             listen: parse_list("127.0.0.1:0").unwrap(),
             inherit: false,
             socket_mode: 0o660,
             workers: 4,
-            limits: Limits::default(),
+            limits: Bounds::default(),
             tls: None,
             self_check: Duration::ZERO,
             reveal_causes: false,
+            policy: Arc::new(Policy::new(&Origins::parse(ORIGIN).unwrap(), None)),
         };
         let table = routes().into_iter().chain(more).collect();
         let server = Server::start(

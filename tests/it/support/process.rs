@@ -47,9 +47,14 @@ impl Process {
         process
     }
 
-    /// Starts a server on this database.
+    /// Starts a server on this database. Many tests ask as fast as they can: how often one may is unlimited, unless they say.
     pub fn start(database: &str, environment: &[(&str, &str)]) -> Process {
-        let mut all = vec![("DATABASE_URL", database), ("BETTER_AUTH_SECRET", SECRET)];
+        let mut all = vec![
+            ("DATABASE_URL", database),
+            ("BETTER_AUTH_SECRET", SECRET),
+            ("RATE_LIMIT_PER_HOUR", "0"),
+            ("RATE_LIMIT_ANON_PER_HOUR", "0"),
+        ];
         all.extend_from_slice(environment);
         Process::listening(&all)
     }

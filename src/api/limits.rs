@@ -1,0 +1,99 @@
+//! How often requests may come: a user's by user, and those of nobody known by address.
+//!
+//! Whoever has a good token is counted as its user, wherever they come from; all others, those with a token that is refused
+//! among them, by address. Each of the two limits is for any hour (see [`limiter`](crate::http::limiter)) and of this process
+//! alone.
+
+use std::time::{Duration, Instant};
+
+use crate::domain::user::UserId;
+use crate::http::error::{Error, whole_seconds};
+use crate::http::limiter::{Allowance, KEYS, Key, Limiter, Wait};
+use crate::http::request::Client;
+use crate::http::responder::Responder;
+
+const WINDOW: Duration = Duration::from_secs(3600);
+
+/// The limits in the way of a request.
+pub struct Limits {
+    users: Option<Limiter>,
+    addresses: Option<Limiter>,
+}
+
+impl Limits {
+    /// So many requests an hour of one user, and of one address without a token. 0: as many as they like.
+    pub fn new(per_user: u32, per_address: u32) -> Limits {
+        let limiter = |most| (most > 0).then(|| Limiter::new(most, WINDOW, KEYS));
+        Limits {
+            users: limiter(per_user),
+            addresses: limiter(per_address),
+        }
+    }
+
+    /// Counts a user's request.
+    ///
+    /// # Errors
+    /// 429 when there have been too many.
+    pub fn count_user(&self, user: &UserId, responder: &mut Responder) -> Result<(), Error> {
+        count(self.users.as_ref(), user, responder)
+    }
+
+    /// Counts a request that names no user.
+    ///
+    /// # Errors
+    /// 429 when there have been too many.
+    pub fn count_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
+        count(self.addresses.as_ref(), &client.network(), responder)
+    }
+
+    /// Counts a request whose token is refused, and answers what it is told: that, or 429 when there have been too many. What
+    /// says nothing of the token (that it cannot be looked up now, say) is passed on.
+    pub fn refused(&self, error: Error, client: Client, responder: &mut Responder) -> Error {
+        match error {
+            Error::Unauthorized(_) => self.count_address(client, responder).err().unwrap_or(error),
+            error => error,
+        }
+    }
+}
+
+/// Takes one, and has the answer tell, whatever it will be.
+fn count(
+    limiter: Option<&Limiter>,
+    key: &impl Key,
+    responder: &mut Responder,
+) -> Result<(), Error> {
+    let Some(limiter) = limiter else {
+        return Ok(());
+    };
+    match limiter.take(key, Instant::now()) {
+        Ok(Allowance {
+            limit,
+            remaining,
+            reset,
+            ..
+        }) => {
+            tell(responder, limit, remaining, reset);
+            Ok(())
+        }
+        Err(Wait { limit, retry_after }) => {
+            tell(responder, limit, 0, retry_after);
+            Err(Error::RateLimited {
+                text: format!("there may be no more than {limit} requests an hour").into(),
+                retry_after,
+            })
+        }
+    }
+}
+
+/// The fields that clients look for (draft-ietf-httpapi-ratelimit-headers-06, section 5), and their older names. Times are
+/// seconds from now: after `reset` there will be more room than there is now.
+fn tell(responder: &mut Responder, limit: u32, remaining: u32, reset: Duration) {
+    let (limit, remaining) = (limit.to_string(), remaining.to_string());
+    let reset = whole_seconds(reset).to_string();
+    responder.add_header("X-RateLimit-Limit", limit.clone());
+    responder.add_header("X-RateLimit-Remaining", remaining.clone());
+    responder.add_header("X-RateLimit-Reset", reset.clone());
+    responder.add_header("RateLimit-Limit", limit);
+    responder.add_header("RateLimit-Remaining", remaining);
+    responder.add_header("RateLimit-Reset", reset);
+}

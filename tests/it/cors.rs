@@ -1,0 +1,406 @@
+//! Whose pages may call the API from a browser, and what those are told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use todo_api::api::Handler;
+use todo_api::http::request::Method;
+use todo_api::http::router::Route;
+
+use crate::support::app::ORIGIN;
+use crate::support::postgres::fresh_database;
+use crate::support::process::{self, Process};
+use crate::support::tls::Certificate;
+use crate::support::wire::Door;
+use crate::support::{Answer, TestApp};
+
+const APP: &str = "https://app.example.com";
+const OTHER: &str = "http://localhost:3000";
+const LISTED: (&str, &str) = (
+    "ALLOWED_ORIGINS",
+    "https://app.example.com,http://localhost:3000",
+);
+
+const PREFLIGHT: [(&str, &str); 2] = [
+    ("Access-Control-Request-Method", "PATCH"),
+    (
+        "Access-Control-Request-Headers",
+        "authorization,content-type",
+    ),
+];
+
+/// The names in a field that lists names, in lower case.
+fn names(answer: &Answer, field: &str) -> Vec<String> {
+    let list = answer.header(field).unwrap_or_default();
+    list.split(", ").map(str::to_lowercase).collect()
+}
+
+/// Asserts that a page of this origin may read the answer, and one of another may not.
+#[track_caller]
+fn expect_readable(answer: &Answer, origin: &str) {
+    assert_eq!(
+        answer.header("Access-Control-Allow-Origin"),
+        Some(origin),
+        "{answer:?}"
+    );
+    assert_eq!(
+        answer.header("Access-Control-Allow-Credentials"),
+        Some("true"),
+        "{answer:?}"
+    );
+    assert_eq!(answer.header("Vary"), Some("Origin"), "{answer:?}");
+    let exposed = names(answer, "Access-Control-Expose-Headers");
+    for name in [
+        "etag",
+        "link",
+        "location",
+        "x-request-id",
+        "retry-after",
+        "idempotency-replayed",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+    ] {
+        assert!(
+            exposed.iter().any(|exposed| exposed == name),
+            "{name}: {answer:?}"
+        );
+    }
+}
+
+#[track_caller]
+fn expect_unreadable(answer: &Answer) {
+    let cors =
+        |(name, _): &&(String, String)| name.to_ascii_lowercase().starts_with("access-control-");
+    assert_eq!(answer.headers.iter().find(cors), None, "{answer:?}");
+}
+
+#[test]
+fn a_page_of_a_listed_origin_may_read_answers_and_errors() {
+    let server = Process::serve(&fresh_database(), &[LISTED, ("RATE_LIMIT_PER_HOUR", "7")]);
+    let (user, anonymous) = (server.user("u"), server.anonymous());
+    for origin in [APP, OTHER] {
+        let from = [("Origin", origin)];
+        expect_readable(
+            &anonymous.send("GET", "/health", &from, None).expect(200),
+            origin,
+        );
+        expect_readable(
+            &anonymous
+                .send("GET", "/health/ready", &from, None)
+                .expect(200),
+            origin,
+        );
+        expect_readable(
+            &anonymous.send("GET", "/api/tasks", &from, None).expect(401),
+            origin,
+        );
+        expect_readable(
+            &anonymous.send("GET", "/nowhere", &from, None).expect(404),
+            origin,
+        );
+        expect_readable(
+            &anonymous.send("PUT", "/api/tasks", &from, None).expect(405),
+            origin,
+        );
+    }
+    let from = [("Origin", APP)];
+    let body = json!({"title": "x"}).to_string();
+    for (method, target, body, status) in [
+        ("GET", "/api/tasks", None, 200),
+        ("HEAD", "/api/tasks", None, 200),
+        ("POST", "/api/tasks", Some(body.as_bytes()), 201),
+        ("POST", "/api/tasks", Some(b"{}".as_slice()), 422),
+        ("POST", "/api/tasks", Some(b"{".as_slice()), 400),
+        ("GET", "/api/other/tasks", None, 403),
+        ("GET", "/api/tasks/none", None, 404),
+        ("GET", "/api/tasks", None, 429),
+    ] {
+        let answer = user.send(method, target, &from, body).expect(status);
+        expect_readable(&answer, APP);
+    }
+}
+
+#[test]
+fn no_other_page_may_read_anything() {
+    let server = Process::serve(&fresh_database(), &[LISTED]);
+    let user = server.user("u");
+    for origin in [
+        "https://evil.example",
+        "null",
+        "http://app.example.com",
+        "https://app.example.com:443",
+        "https://app.example.com/",
+        "https://APP.example.com",
+        "https://app.example.com.evil.example",
+        "https://app.example.com http://localhost:3000",
+        "https://app.example.com, http://localhost:3000",
+        "*",
+        "",
+    ] {
+        let mut headers = vec![("Origin", origin)];
+        let answer = user.send("GET", "/api/tasks", &headers, None).expect(200);
+        expect_unreadable(&answer);
+        assert_eq!(answer.header("Vary"), Some("Origin"), "{origin}");
+        headers.extend(PREFLIGHT);
+        expect_unreadable(&user.send("OPTIONS", "/api/tasks", &headers, None));
+    }
+    let twice = [("Origin", APP), ("Origin", APP)];
+    expect_unreadable(&user.send("GET", "/api/tasks", &twice, None).expect(200));
+    // Without an Origin a cache must learn, too, that there is one to look at.
+    let answer = user.get("/api/tasks");
+    expect_unreadable(&answer);
+    assert_eq!(answer.header("Vary"), Some("Origin"));
+}
+
+#[test]
+fn a_preflight_needs_no_token_and_no_limit_whatever_the_path() {
+    let server = Process::serve(
+        &fresh_database(),
+        &[LISTED, ("RATE_LIMIT_ANON_PER_HOUR", "1")],
+    );
+    let anonymous = server.anonymous();
+    let mut headers = vec![("Origin", APP)];
+    headers.extend(PREFLIGHT);
+    for target in [
+        "/api/tasks",
+        "/api/u1/tasks/x/complete",
+        "/api/v1/tasks/",
+        "/api/auth/login",
+        "/health",
+        "/",
+        "/nowhere",
+        "/api/%ff",
+    ] {
+        let answer = anonymous
+            .send("OPTIONS", target, &headers, None)
+            .expect(204);
+        expect_readable(&answer, APP);
+        for method in ["get", "head", "post", "put", "patch", "delete"] {
+            let allowed = names(&answer, "Access-Control-Allow-Methods");
+            assert!(
+                allowed.iter().any(|allowed| allowed == method),
+                "{method}: {answer:?}"
+            );
+        }
+        assert_eq!(
+            names(&answer, "Access-Control-Allow-Headers"),
+            [
+                "authorization",
+                "content-type",
+                "if-match",
+                "if-none-match",
+                "idempotency-key",
+                "x-request-id"
+            ]
+        );
+        let age: u64 = answer
+            .header("Access-Control-Max-Age")
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!((600..=86_400).contains(&age), "{age}");
+        assert!(
+            !answer
+                .headers
+                .iter()
+                .any(|(name, _)| name.contains("RateLimit"))
+        );
+    }
+    // An OPTIONS that is no preflight is answered as ever.
+    let plain = anonymous
+        .send("OPTIONS", "/api/tasks", &[("Origin", APP)], None)
+        .expect(204);
+    assert_eq!(plain.header("Allow"), Some("GET, HEAD, POST, OPTIONS"));
+    assert_eq!(plain.header("Access-Control-Allow-Methods"), None);
+    expect_readable(&plain, APP);
+    anonymous
+        .send("OPTIONS", "/nowhere", &[("Origin", APP)], None)
+        .expect(404);
+}
+
+#[test]
+fn what_the_edge_refuses_by_itself_is_readable_too() {
+    let server = Process::serve(
+        &fresh_database(),
+        &[LISTED, ("BODY_TIMEOUT", "0.3"), ("HEAD_TIMEOUT", "0.3")],
+    );
+    let door = Door::from(server.address);
+    let head = format!("Host: localhost\r\nOrigin: {APP}\r\n");
+    let filler = "x".repeat(17_000);
+    for (status, request) in [
+        (
+            413,
+            format!("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 99999999\r\n\r\n"),
+        ),
+        (
+            408,
+            format!("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 9\r\n\r\n{{"),
+        ),
+        (408, format!("GET /api/tasks HTTP/1.1\r\n{head}Accept: ")),
+        (
+            431,
+            format!("GET /api/tasks HTTP/1.1\r\n{head}X-Filler: {filler}\r\n\r\n"),
+        ),
+        (
+            431,
+            format!(
+                "GET /api/tasks HTTP/1.1\r\n{head}{}\r\n",
+                "A: b\r\n".repeat(70)
+            ),
+        ),
+        (
+            414,
+            format!("GET /{} HTTP/1.1\r\n{head}\r\n", "x".repeat(5_000)),
+        ),
+        (
+            400,
+            format!("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 5x\r\n\r\n"),
+        ),
+        (
+            501,
+            format!("POST /api/tasks HTTP/1.1\r\n{head}Transfer-Encoding: gzip\r\n\r\n"),
+        ),
+        (
+            417,
+            format!("POST /api/tasks HTTP/1.1\r\n{head}Expect: more\r\nContent-Length: 1\r\n\r\n"),
+        ),
+    ] {
+        let answer = door.ask(request.as_bytes()).expect(status);
+        expect_readable(&answer, APP);
+        let request = request.replace(APP, "https://evil.example");
+        let answer = door.ask(request.as_bytes()).expect(status);
+        expect_unreadable(&answer);
+    }
+    // An Origin in a body is nobody's.
+    let smuggled =
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\nOrigin: {APP}\r\n");
+    expect_unreadable(&door.ask(smuggled.as_bytes()).expect(400));
+}
+
+#[test]
+fn a_500_is_readable_too() {
+    let panics: Route<Handler> = Route::new(
+        Method::Get,
+        "/panic",
+        Handler::Public(|_, _| panic!("inside")),
+    );
+    let app = TestApp::on(&fresh_database(), |_| {}, vec![panics]);
+    let answer = app
+        .anonymous()
+        .send("GET", "/panic", &[("Origin", ORIGIN)], None);
+    answer.expect_error(500, "INTERNAL_SERVER_ERROR");
+    expect_readable(&answer, ORIGIN);
+}
+
+#[test]
+fn all_origins_may_be_let_in_without_credentials() {
+    let server = Process::serve(&fresh_database(), &[("CORS_ORIGINS", "*")]);
+    let user = server.user("u");
+    let door = Door::from(server.address);
+    let mut preflight = vec![("Origin", "https://anybody.example")];
+    preflight.extend(PREFLIGHT);
+    for answer in [
+        user.send("GET", "/api/tasks", &[("Origin", "null")], None)
+            .expect(200),
+        user.get("/api/tasks").expect(200),
+        user.send("OPTIONS", "/api/tasks", &preflight, None)
+            .expect(204),
+        // Before there is an Origin to read.
+        door.ask(b"\x01\r\n\r\n").expect(400),
+    ] {
+        assert_eq!(
+            answer.header("Access-Control-Allow-Origin"),
+            Some("*"),
+            "{answer:?}"
+        );
+        assert_eq!(answer.header("Access-Control-Allow-Credentials"), None);
+        assert_eq!(answer.header("Vary"), None);
+    }
+}
+
+#[test]
+fn development_lets_its_front_end_in_and_production_nobody() {
+    let readable = |settings: &[(&str, &str)]| {
+        let server = Process::serve(&fresh_database(), settings);
+        let answer = server
+            .anonymous()
+            .send("GET", "/", &[("Origin", OTHER)], None);
+        answer.header("Access-Control-Allow-Origin") == Some(OTHER)
+    };
+    assert!(readable(&[]));
+    assert!(!readable(&[("ALLOWED_ORIGINS", "none")]));
+    assert!(!readable(&[("ENVIRONMENT", "production")]));
+    assert!(readable(&[
+        ("ENVIRONMENT", "production"),
+        ("CORS_ORIGINS", OTHER)
+    ]));
+}
+
+#[test]
+fn every_door_says_the_same() {
+    let certificate = Certificate::make();
+    let direct = process::free_address();
+    let socket = tempfile::tempdir().unwrap();
+    let path = socket.path().join("todo.sock");
+    let address = process::free_address();
+    let listen = format!("{address},unix:{},direct:{direct}", path.display());
+    let tls = certificate.settings();
+    let mut settings = vec![("LISTEN", listen.as_str()), LISTED];
+    settings.extend(tls.iter().map(|(name, value)| (*name, value.as_str())));
+    let _server = Process::serve(&fresh_database(), &settings);
+    let client = Arc::clone(&certificate.client());
+    for door in [
+        Door::Tls(address, client),
+        Door::Unix(path),
+        Door::Tcp(direct),
+    ] {
+        let ask = |request: String| door.ask(request.as_bytes());
+        let head = format!("Host: localhost\r\nOrigin: {APP}\r\n");
+        expect_readable(
+            &ask(format!("GET /api/tasks HTTP/1.1\r\n{head}\r\n")).expect(401),
+            APP,
+        );
+        let preflight = ask(format!(
+            "OPTIONS /api/tasks HTTP/1.1\r\n{head}Access-Control-Request-Method: GET\r\n\r\n"
+        ));
+        assert!(preflight.header("Access-Control-Allow-Methods").is_some());
+        expect_readable(&preflight.expect(204), APP);
+        let large = format!("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 2000000\r\n\r\n");
+        if !matches!(door, Door::Tcp(_)) {
+            expect_readable(&ask(large).expect(413), APP);
+        }
+    }
+}
+
+#[test]
+fn a_full_server_says_so_to_pages_it_cannot_know() {
+    let server = Process::serve(&fresh_database(), &[LISTED, ("MAX_CONNECTIONS", "1")]);
+    let door = Door::from(server.address);
+    let mut first = door.open().unwrap();
+    first.write(b"GET /health HTTP/1.1\r\nHost: a\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let refused = door
+        .ask(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        .expect(503);
+    expect_unreadable(&refused);
+    assert_eq!(refused.header("Vary"), Some("Origin"));
+}
+
+#[test]
+fn an_origin_that_no_browser_writes_so_stops_the_start() {
+    let (status, log) = Process::start(
+        &fresh_database(),
+        &[("CORS_ORIGINS", "https://app.example.com/")],
+    )
+    .wait();
+    assert!(!status.success());
+    assert!(
+        log.contains("CORS_ORIGINS must be *, none, or a comma-separated list of origins as browsers write them"),
+        "{log}"
+    );
+}

@@ -1,0 +1,172 @@
+//! How often one may ask: each user on their own, and each address without a good token.
+
+use serde_json::json;
+
+use crate::support::postgres::fresh_database;
+use crate::support::process::Process;
+use crate::support::{Actor, Answer};
+
+/// A server that has its usual limits, but for these settings. An empty one counts as none.
+fn limited(settings: &[(&str, &str)]) -> Process {
+    let mut all = vec![
+        ("RATE_LIMIT_PER_HOUR", ""),
+        ("RATE_LIMIT_ANON_PER_HOUR", ""),
+    ];
+    all.extend_from_slice(settings);
+    Process::serve(&fresh_database(), &all)
+}
+
+/// Asserts what an answer says of its limit, under both names, and gives the seconds after which there is more.
+#[track_caller]
+fn expect_limit(answer: &Answer, limit: u64, remaining: u64) -> u64 {
+    let field = |name: &str| -> Option<u64> { answer.header(name)?.parse().ok() };
+    for prefix in ["", "X-"] {
+        let name = |rest: &str| format!("{prefix}RateLimit-{rest}");
+        assert_eq!(field(&name("Limit")), Some(limit), "{answer:?}");
+        assert_eq!(field(&name("Remaining")), Some(remaining), "{answer:?}");
+        assert_eq!(
+            field(&name("Reset")),
+            field("RateLimit-Reset"),
+            "{answer:?}"
+        );
+    }
+    field("RateLimit-Reset").unwrap()
+}
+
+#[track_caller]
+fn expect_no_limit(answer: &Answer) {
+    let named = |(name, _): &&(String, String)| name.to_lowercase().contains("ratelimit");
+    assert_eq!(answer.headers.iter().find(named), None, "{answer:?}");
+}
+
+#[test]
+fn the_1001st_request_of_an_hour_is_refused_and_another_user_is_untouched() {
+    let server = limited(&[]);
+    let (busy, other) = (server.user("busy"), server.user("other"));
+    for left in (0..1000).rev() {
+        let reset = expect_limit(&busy.get("/api/tasks").expect(200), 1000, left);
+        assert!((3590..=3660).contains(&reset), "{reset}");
+    }
+    let refused = busy.get("/api/tasks");
+    let message = refused.expect_error(429, "RATE_LIMITED");
+    let seconds = expect_limit(&refused, 1000, 0);
+    assert_eq!(
+        refused.header("Retry-After"),
+        Some(seconds.to_string().as_str())
+    );
+    assert_eq!(
+        message,
+        format!("there may be no more than 1000 requests an hour; try again in {seconds} s")
+    );
+    // Whatever they ask for: writes, the path with their name, and another's path.
+    busy.post("/api/tasks", json!({"title": "x"}))
+        .expect_error(429, "RATE_LIMITED");
+    busy.get(&busy.own("/tasks"))
+        .expect_error(429, "RATE_LIMITED");
+    busy.get("/api/other/tasks")
+        .expect_error(429, "RATE_LIMITED");
+
+    expect_limit(&other.get("/api/tasks").expect(200), 1000, 999);
+    server.wait_for("status=429");
+}
+
+#[test]
+fn every_answer_to_a_user_tells_of_the_limit() {
+    let server = limited(&[("RATE_LIMIT_PER_HOUR", "10")]);
+    let user = server.user("u");
+    let unknown = "/api/tasks/0190b7c6-0000-7000-8000-000000000000";
+    let answers = [
+        user.get("/api/tasks").expect(200),
+        user.post("/api/tasks", json!({"title": "x"})).expect(201),
+        user.post("/api/tasks", json!({})).expect(422),
+        user.get(unknown).expect(404),
+        user.get("/api/another/tasks").expect(403),
+        user.get("/api/tasks?limit=x").expect(400),
+        user.send(
+            "POST",
+            "/api/tasks",
+            &[("Content-Type", "text/plain")],
+            Some(b"x"),
+        )
+        .expect(415),
+        user.send("HEAD", "/api/tasks", &[], None).expect(200),
+    ];
+    for (before, answer) in answers.iter().enumerate() {
+        expect_limit(answer, 10, 9 - before as u64);
+    }
+    // What is decided before anybody asks who it is does not count.
+    expect_no_limit(&user.get("/nowhere").expect(404));
+    expect_no_limit(&user.delete("/api/tasks").expect(405));
+    expect_limit(&user.get("/api/tasks").expect(200), 10, 1);
+}
+
+#[test]
+fn the_same_user_is_counted_once_wherever_they_come_from() {
+    let server = limited(&[("RATE_LIMIT_PER_HOUR", "2")]);
+    let user = server.user("u");
+    let from = |address| user.send("GET", "/api/tasks", &[("X-Forwarded-For", address)], None);
+    from("192.0.2.1").expect(200);
+    from("192.0.2.2").expect(200);
+    from("192.0.2.3").expect(429);
+}
+
+#[test]
+fn requests_without_a_good_token_count_by_address() {
+    let server = limited(&[("RATE_LIMIT_ANON_PER_HOUR", "3")]);
+    let stranger = server.anonymous();
+    let forger = Actor::with_authorization(server.address, "Bearer no.good.token");
+    let ask = |who: &Actor, address: &str| {
+        who.send("GET", "/api/tasks", &[("X-Forwarded-For", address)], None)
+    };
+    expect_limit(&ask(&stranger, "192.0.2.1").expect(401), 3, 2);
+    expect_limit(&ask(&forger, "192.0.2.1").expect(401), 3, 1);
+    expect_limit(&ask(&stranger, "192.0.2.1").expect(401), 3, 0);
+    let refused = ask(&forger, "192.0.2.1");
+    refused.expect_error(429, "RATE_LIMITED");
+    assert_eq!(refused.header("WWW-Authenticate"), None);
+    expect_limit(&refused, 3, 0);
+    expect_limit(&ask(&stranger, "192.0.2.2").expect(401), 3, 2);
+
+    // Who shares the address and has a token has a limit of their own.
+    let user = server.user("u");
+    expect_limit(&ask(&user, "192.0.2.1").expect(200), 1000, 999);
+
+    // A customer's IPv6 network is one address.
+    for (address, status) in [
+        ("2001:db8::1", 401),
+        ("2001:db8::2", 401),
+        ("2001:db8:0:0:ffff::", 401),
+        ("2001:db8::3", 429),
+        ("2001:db8:0:1::", 401),
+    ] {
+        ask(&stranger, address).expect(status);
+    }
+}
+
+#[test]
+fn watching_costs_nothing() {
+    let server = limited(&[("RATE_LIMIT_ANON_PER_HOUR", "1")]);
+    let stranger = server.anonymous();
+    stranger.get("/api/tasks").expect(401);
+    stranger.get("/api/tasks").expect(429);
+    for target in ["/", "/health", "/health/ready"] {
+        for _ in 0..3 {
+            expect_no_limit(&stranger.get(target).expect(200));
+        }
+    }
+    expect_no_limit(
+        &stranger
+            .send("OPTIONS", "/api/tasks", &[], None)
+            .expect(204),
+    );
+}
+
+#[test]
+fn zero_is_no_limit() {
+    let server = limited(&[
+        ("RATE_LIMIT_PER_HOUR", "0"),
+        ("RATE_LIMIT_ANON_PER_HOUR", "0"),
+    ]);
+    expect_no_limit(&server.user("u").get("/api/tasks").expect(200));
+    expect_no_limit(&server.anonymous().get("/api/tasks").expect(401));
+}
