@@ -9,6 +9,8 @@
 //! - [`tasks`]: the tasks
 //! - [`auth`]: register, log in, go on, log out
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
+//! - [`openapi`]: the API's description
+//! - [`pages`]: that description as pages for browsers
 
 pub mod account;
 pub mod api_tokens;
@@ -17,6 +19,8 @@ mod body;
 pub mod dispatch;
 pub mod health;
 pub mod limits;
+pub mod openapi;
+pub mod pages;
 pub mod root;
 pub mod routes;
 pub mod sessions;

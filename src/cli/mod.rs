@@ -4,12 +4,14 @@
 //! - `migrate`: brings the database's schema up to date
 //! - `user`, `api_token`: look after users and their API tokens
 //! - `token`: prints a bearer token
+//! - `openapi`: prints the API's description
 //! - `healthcheck`: answers by exit code
 //! - `setup`: what several of them need: the log, the database, the secret
 
 mod api_token;
 mod healthcheck;
 mod migrate;
+mod openapi;
 mod serve;
 mod setup;
 mod token;
@@ -50,6 +52,7 @@ Commands:
                   --user ID     whose token it is
                   --email E     an address to name in it
                   --hours N     how long it is good for (default: JWT_EXPIRATION_HOURS)
+  openapi       Print the API's description (OpenAPI 3.1, JSON)
   healthcheck   Ask the server of this configuration whether it is alive; exit 0 or 1
                   --ready       ask whether it can serve tasks, too
 
@@ -90,6 +93,7 @@ enum Command {
     Token(token::Options),
     User(user::Options),
     ApiToken(api_token::Options),
+    Openapi,
     Healthcheck { ready: bool },
     Help,
     Version,
@@ -121,6 +125,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Token(options) => token::run(&load()?, &options),
         Command::User(options) => user::run(&load()?, &options),
         Command::ApiToken(options) => api_token::run(&load()?, &options),
+        Command::Openapi => openapi::run(),
         Command::Healthcheck { ready } => healthcheck::run(&load()?, ready),
     }
 }
@@ -184,6 +189,7 @@ fn named(name: &OsString) -> Result<Command, Failure> {
         Some("token") => Ok(Command::Token(token::Options::default())),
         Some("user") => Ok(Command::User(user::Options::default())),
         Some("api-token") => Ok(Command::ApiToken(api_token::Options::default())),
+        Some("openapi") => Ok(Command::Openapi),
         Some("healthcheck") => Ok(Command::Healthcheck { ready: false }),
         Some("help") => Ok(Command::Help),
         _ => Err(Failure::Usage(format!("there is no command {name:?}"))),

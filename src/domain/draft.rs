@@ -1,24 +1,33 @@
 //! What a client sends: a new task, changes to one, a completion.
 
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::fields::{BodyError, Field, Fields, Patch, string};
 use super::task::{Description, Due, Priority, Title};
 
 /// A task to be made.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, ToSchema)]
 pub struct NewTask {
     /// The client's own id, or one of ours (version 7).
+    #[schema(required = false, example = "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55")]
     pub id: Uuid,
     /// What it is called.
+    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Buy milk")]
     pub title: Title,
     /// What there is to say about it.
+    #[schema(value_type = Option<String>, max_length = 2000, example = "2 litres")]
     pub description: Option<Description>,
     /// Whether it is done already.
+    #[schema(required = false, default = false)]
     pub completed: bool,
     /// How much it matters.
+    #[schema(required = false, default = "medium")]
     pub priority: Priority,
     /// When it is due.
+    #[schema(example = "2030-01-31")]
     pub due_date: Option<Due>,
 }
 
@@ -47,17 +56,22 @@ impl NewTask {
 }
 
 /// Changes to a task: what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, ToSchema)]
 pub struct TaskChanges {
     /// A new title.
+    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, example = "Buy oat milk")]
     pub title: Option<Title>,
     /// A new description, or none.
+    #[schema(value_type = Option<String>, max_length = 2000, example = json!(null))]
     pub description: Patch<Description>,
     /// Done or not.
+    #[schema(value_type = bool, required = false, example = true)]
     pub completed: Option<bool>,
     /// A new priority.
+    #[schema(value_type = Priority, required = false)]
     pub priority: Option<Priority>,
     /// A new due date, or none.
+    #[schema(value_type = Option<Due>, example = "2030-02-01")]
     pub due_date: Patch<Due>,
 }
 
@@ -103,6 +117,22 @@ impl Completion {
         fields.finish_with(completed).map(Completion::Set)
     }
 }
+
+impl PartialSchema for Completion {
+    fn schema() -> RefOr<Schema> {
+        let completed = ObjectBuilder::new()
+            .schema_type(Type::Boolean)
+            .description(Some("Whether it is done."));
+        ObjectBuilder::new()
+            .description(Some("What a task's completion is set to."))
+            .property("completed", completed)
+            .required("completed")
+            .examples([serde_json::json!({ "completed": true })])
+            .into()
+    }
+}
+
+impl ToSchema for Completion {}
 
 impl Field for Title {
     fn from_json(json: &str) -> Result<Title, &'static str> {

@@ -2,6 +2,9 @@
 
 use serde::{Serialize, Serializer};
 use time::Date;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AnyOf, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::timestamp::{Timestamp, format_date, parse_date};
@@ -13,28 +16,35 @@ pub const TITLE_MAX: usize = 200;
 pub const DESCRIPTION_MAX: usize = 2_000;
 
 /// A task as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Task {
     /// Unique among its owner's tasks.
     pub id: Uuid,
     /// The owner.
     #[serde(serialize_with = "user_id")]
+    #[schema(value_type = String, min_length = 1, max_length = 255, example = "u1")]
     pub user_id: UserId,
     /// 1 to 200 characters, one line.
+    #[schema(min_length = 1, max_length = 200, example = "Buy milk")]
     pub title: String,
     /// Up to 2,000 characters.
+    #[schema(required, max_length = 2000, example = "2 litres")]
     pub description: Option<String>,
     /// Whether it is done.
     pub completed: bool,
     /// When it was done; set and cleared with `completed`.
+    #[schema(required, value_type = Option<String>, format = DateTime, example = json!(null))]
     pub completed_at: Option<Timestamp>,
     /// How much it matters.
     pub priority: Priority,
     /// When it is due.
+    #[schema(required, example = "2030-01-31")]
     pub due_date: Option<Due>,
     /// When it was made.
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub created_at: Timestamp,
     /// When it last really changed.
+    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub updated_at: Timestamp,
 }
 
@@ -102,7 +112,7 @@ impl Description {
 }
 
 /// How much a task matters, in rising order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Can wait.
@@ -178,6 +188,25 @@ impl Serialize for Due {
         }
     }
 }
+
+impl PartialSchema for Due {
+    fn schema() -> RefOr<Schema> {
+        let text = |format| {
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .format(Some(SchemaFormat::KnownFormat(format)))
+        };
+        let either = AnyOf::builder()
+            .description(Some(
+                "A plain date, which ends with that day, or a moment with its offset.",
+            ))
+            .item(text(KnownFormat::Date))
+            .item(text(KnownFormat::DateTime));
+        RefOr::T(Schema::AnyOf(either.build()))
+    }
+}
+
+impl ToSchema for Due {}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,285 @@
+//! The API's description (OpenAPI 3.1): what handlers say of themselves, and what follows from the routing table.
+//!
+//! A handler describes what is its own: parameters, bodies, and statuses that no other would tell. Whatever follows from where it
+//! stands in the table is added here: the second form of its path, who may call it, and the errors that all such requests share.
+//!
+//! - `errors`: every error, as the description shows it
+//! - `headers`: the header fields of answers and requests
+
+mod errors;
+mod headers;
+
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{
+    Flow, HttpAuthScheme, HttpBuilder, OAuth2, Password, Scopes, SecurityRequirement,
+    SecurityScheme,
+};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{OpenApi, RefOr, Required, Server};
+
+use super::{Handler, account, api_tokens, auth, health, pages, root, routes, sessions, tasks};
+use crate::http::error::Problem;
+use crate::http::request::Method;
+
+/// The group of the tasks.
+pub const TASKS: &str = "Tasks";
+/// The group of what one does with one's account.
+pub const ACCOUNT: &str = "Account";
+/// The group of logins.
+pub const SESSIONS: &str = "Sessions";
+/// The group of tokens for scripts.
+pub const API_TOKENS: &str = "API tokens";
+/// The group of what the service says of itself.
+pub const SERVICE: &str = "Service";
+/// The group of the second form of paths.
+const WITH_USER: &str = "With the user in the path";
+
+/// The groups in the order they are shown, and what is in them.
+const GROUPS: &[(&str, &str)] = &[
+    (TASKS, "The caller's tasks."),
+    (
+        ACCOUNT,
+        "Register, log in, go on, log out; the caller's own account. Users of other systems need none.",
+    ),
+    (SESSIONS, "Where the caller is logged in."),
+    (
+        API_TOKENS,
+        "Tokens for scripts, good for the routes of tasks alone.",
+    ),
+    (
+        SERVICE,
+        "What the service says of itself. No token is needed.",
+    ),
+    (
+        WITH_USER,
+        "The same as without the user. The user must be the token's own; another one is answered 403 before anything is looked up.",
+    ),
+];
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "todo-api",
+        contact(),
+        license(name = "MIT", identifier = "MIT")
+    ),
+    components(schemas(Problem)),
+    paths(
+        root::show,
+        health::alive,
+        health::ready,
+        pages::openapi,
+        pages::docs,
+        pages::asset,
+        pages::reference,
+        tasks::list,
+        tasks::create,
+        tasks::show,
+        tasks::update,
+        tasks::complete,
+        tasks::delete,
+        auth::register,
+        auth::login,
+        auth::refresh,
+        auth::logout,
+        auth::logout_all,
+        account::show,
+        account::update,
+        account::delete,
+        account::change_password,
+        sessions::list,
+        sessions::end,
+        api_tokens::create,
+        api_tokens::list,
+        api_tokens::delete,
+    )
+)]
+struct Handlers;
+
+/// The whole description.
+pub fn document() -> OpenApi {
+    let mut document = Handlers::openapi();
+    document.info.contact = None;
+    document.info.description = Some(format!(
+        "{}\n{}",
+        include_str!("description.md"),
+        errors::table()
+    ));
+    document.servers = Some(vec![Server::new("/")]);
+    document.tags = Some(
+        GROUPS
+            .iter()
+            .map(|(name, what)| {
+                TagBuilder::new()
+                    .name(*name)
+                    .description(Some(*what))
+                    .build()
+            })
+            .collect(),
+    );
+    let components = document.components.get_or_insert_default();
+    security_schemes()
+        .into_iter()
+        .for_each(|(name, scheme)| components.add_security_scheme(name, scheme));
+    headers::describe(components);
+    errors::describe(components);
+    for route in routes::routes() {
+        describe(
+            &mut document,
+            route.method(),
+            &route.paths(),
+            route.handler(),
+        );
+    }
+    document
+}
+
+/// The description as JSON, for people.
+pub fn json() -> String {
+    // It is made of texts and numbers, which JSON can always show.
+    document().to_pretty_json().unwrap_or_default() + "\n"
+}
+
+/// Adds to a handler's own description what follows from its line in the routing table.
+fn describe(document: &mut OpenApi, method: Method, paths: &[String], handler: &Handler) {
+    let Some((first, others)) = paths.split_first() else {
+        return;
+    };
+    let Some(operation) = operation(document, first, method) else {
+        return;
+    };
+    // A handler that serves two methods is described once, and what it is known by must be known once.
+    if method == Method::Patch {
+        operation.operation_id = operation
+            .operation_id
+            .take()
+            .map(|id| id.replacen("updateTask", "patchTask", 1));
+    }
+    complete(operation, handler);
+    let operation = operation.clone();
+    for path in others {
+        let item = document.paths.paths.entry(path.clone()).or_default();
+        if let Some(slot) = slot(item, method) {
+            *slot = Some(with_user(operation.clone()));
+        }
+    }
+}
+
+fn complete(operation: &mut Operation, handler: &Handler) {
+    let takes_body = operation.request_body.is_some();
+    let parameters = operation.parameters.get_or_insert_default();
+    let names_one = parameters
+        .iter()
+        .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
+    parameters.push(headers::request_id());
+    let known = matches!(
+        handler,
+        Handler::User(_) | Handler::Account(_) | Handler::AccountHashing(_)
+    );
+    let limited = !matches!(handler, Handler::AtOnce(_) | Handler::Unlimited(_));
+    operation.security = Some(if known {
+        vec![
+            SecurityRequirement::new::<_, _, String>(BEARER, []),
+            SecurityRequirement::new::<_, _, String>(LOGIN, []),
+        ]
+    } else {
+        Vec::new()
+    });
+
+    let mut shared = vec![400, 500, 503];
+    if known {
+        shared.push(401);
+    }
+    if matches!(handler, Handler::User(_)) {
+        shared.push(403);
+    }
+    if names_one {
+        shared.push(404);
+    }
+    if takes_body {
+        shared.extend([413, 415, 422]);
+    }
+    if limited {
+        shared.push(429);
+    }
+    for status in shared {
+        operation
+            .responses
+            .responses
+            .entry(status.to_string())
+            .or_insert_with(|| errors::reference(status));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response {
+            errors::fill(status, response);
+            headers::add_common(response, limited);
+        }
+    }
+}
+
+/// The same under a path that names the user.
+fn with_user(mut operation: Operation) -> Operation {
+    let user = ParameterBuilder::new()
+        .name("user_id")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The token's own user"))
+        .schema(Some(
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(255)),
+        ));
+    operation
+        .parameters
+        .get_or_insert_default()
+        .insert(0, RefOr::T(user.build()));
+    operation.operation_id = operation.operation_id.map(|id| format!("{id}OfUser"));
+    operation.tags = Some(vec![WITH_USER.to_owned()]);
+    operation
+}
+
+fn operation<'d>(
+    document: &'d mut OpenApi,
+    path: &str,
+    method: Method,
+) -> Option<&'d mut Operation> {
+    slot(document.paths.paths.get_mut(path)?, method)?.as_mut()
+}
+
+fn slot(item: &mut utoipa::openapi::PathItem, method: Method) -> Option<&mut Option<Operation>> {
+    match method {
+        Method::Get => Some(&mut item.get),
+        Method::Post => Some(&mut item.post),
+        Method::Put => Some(&mut item.put),
+        Method::Patch => Some(&mut item.patch),
+        Method::Delete => Some(&mut item.delete),
+        Method::Head | Method::Options | Method::Other => None,
+    }
+}
+
+const BEARER: &str = "bearer";
+const LOGIN: &str = "login";
+
+fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some(
+            "An access token: from a login, from `todo-api token`, from a front end that shares the secret, or an API token (`todo_…`).",
+        ))
+        .build();
+    let login = OAuth2::with_description(
+        [Flow::Password(Password::new(
+            "/api/auth/login",
+            Scopes::new(),
+        ))],
+        "Log in with address and password; the page keeps the access token until it is closed. No client id or secret is needed.",
+    );
+    [
+        (BEARER, SecurityScheme::Http(bearer)),
+        (LOGIN, SecurityScheme::OAuth2(login)),
+    ]
+}
