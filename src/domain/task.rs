@@ -113,6 +113,7 @@ impl Description {
 
 /// How much a task matters, in rising order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[schema(example = "medium")]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Can wait.
@@ -200,6 +201,7 @@ impl PartialSchema for Due {
             .description(Some(
                 "A plain date, which ends with that day, or a moment with its offset.",
             ))
+            .examples(["2030-01-31"])
             .item(text(KnownFormat::Date))
             .item(text(KnownFormat::DateTime));
         RefOr::T(Schema::AnyOf(either.build()))

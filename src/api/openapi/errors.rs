@@ -139,7 +139,9 @@ pub fn fill(status: &str, own: &mut Response) {
 
 /// All errors, as a table in Markdown.
 pub fn table() -> String {
-    let mut table = String::from("| status | `error.code` | when |\n|---|---|---|\n");
+    let mut table = String::from(
+        "Any request may be answered so.\n\n| status | `error.code` | when |\n|---|---|---|\n",
+    );
     for (error, when) in documented() {
         table.push_str(&format!(
             "| {} | `{}` | {when} |\n",

@@ -36,6 +36,9 @@ pub const SERVICE: &str = "Service";
 /// The group of the second form of paths.
 const WITH_USER: &str = "With the user in the path";
 
+/// The list of all errors.
+const ERRORS: &str = "Errors";
+
 /// The groups in the order they are shown, and what is in them.
 const GROUPS: &[(&str, &str)] = &[
     (TASKS, "The caller's tasks."),
@@ -102,23 +105,17 @@ struct Handlers;
 pub fn document() -> OpenApi {
     let mut document = Handlers::openapi();
     document.info.contact = None;
-    document.info.description = Some(format!(
-        "{}\n{}",
-        include_str!("description.md"),
-        errors::table()
-    ));
+    document.info.description = Some(include_str!("description.md").to_owned());
     document.servers = Some(vec![Server::new("/")]);
-    document.tags = Some(
-        GROUPS
-            .iter()
-            .map(|(name, what)| {
-                TagBuilder::new()
-                    .name(*name)
-                    .description(Some(*what))
-                    .build()
-            })
-            .collect(),
-    );
+    let group =
+        |name: &str, what: &str| TagBuilder::new().name(name).description(Some(what)).build();
+    let mut groups: Vec<_> = GROUPS
+        .iter()
+        .map(|(name, what)| group(name, what))
+        .collect();
+    // It holds no operation: for readers alone.
+    groups.push(group(ERRORS, &errors::table()));
+    document.tags = Some(groups);
     let components = document.components.get_or_insert_default();
     security_schemes()
         .into_iter()
@@ -156,6 +153,9 @@ fn describe(document: &mut OpenApi, method: Method, paths: &[String], handler: &
             .operation_id
             .take()
             .map(|id| id.replacen("updateTask", "patchTask", 1));
+        if operation.operation_id.as_deref() == Some("patchTask") {
+            operation.summary = operation.summary.take().map(|text| text + ", with PATCH");
+        }
     }
     complete(operation, handler);
     let operation = operation.clone();
@@ -181,8 +181,8 @@ fn complete(operation: &mut Operation, handler: &Handler) {
     let limited = !matches!(handler, Handler::AtOnce(_) | Handler::Unlimited(_));
     operation.security = Some(if known {
         vec![
-            SecurityRequirement::new::<_, _, String>(BEARER, []),
             SecurityRequirement::new::<_, _, String>(LOGIN, []),
+            SecurityRequirement::new::<_, _, String>(BEARER, []),
         ]
     } else {
         Vec::new()
@@ -260,8 +260,9 @@ fn slot(item: &mut utoipa::openapi::PathItem, method: Method) -> Option<&mut Opt
     }
 }
 
-const BEARER: &str = "bearer";
-const LOGIN: &str = "login";
+// The page shows them in alphabetical order, and most people have an account.
+const LOGIN: &str = "account";
+const BEARER: &str = "token";
 
 fn security_schemes() -> [(&'static str, SecurityScheme); 2] {
     let bearer = HttpBuilder::new()

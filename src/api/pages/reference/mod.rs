@@ -63,7 +63,9 @@ pub fn page(document: &Value) -> String {
         "<main>\n<header>\n<h1 id=\"top\">{title} <small>{version}</small></h1>\n\
          <p class=\"elsewhere\"><a href=\"/docs\">Try it in the browser</a> <a href=\"/openapi.json\">OpenAPI description</a></p>\n</header>\n"
     ));
+    out.push_str("<section class=\"about\">\n");
     out.push_str(&markdown::html(text(&info["description"])));
+    out.push_str("</section>\n");
     for group in groups(document) {
         let name = text(&group["name"]);
         out.push_str(&format!(

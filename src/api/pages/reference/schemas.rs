@@ -82,6 +82,7 @@ impl<'d> Schemas<'d> {
     fn simple(&self, kind: &str, schema: &'d Value) -> String {
         match (kind, schema["format"].as_str()) {
             ("array", _) => format!("list of {}", self.kind(&schema["items"])),
+            ("string", Some("uuid")) => "UUID".to_owned(),
             ("string", Some("date-time")) => "timestamp".to_owned(),
             ("string", Some(format)) => escape(format),
             (kind, _) => escape(kind),
