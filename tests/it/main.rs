@@ -17,6 +17,7 @@ mod command_line;
 mod contract;
 mod cors;
 mod deadlines;
+mod description;
 mod documents;
 mod doors;
 mod drain;

@@ -190,9 +190,9 @@ fn response(status: u16) -> Response {
         "application/problem+json".to_owned(),
         content.build().into(),
     );
-    headers::add_common(&mut response, false);
+    headers::add_common(&mut response, true);
     for (own, name) in [
-        (status == 401, "WWW-Authenticate"),
+        (matches!(status, 401 | 403), "WWW-Authenticate"),
         (status == 405, "Allow"),
         (matches!(status, 429 | 503), "Retry-After"),
     ] {

@@ -5,7 +5,10 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{Components, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr, Required, Response};
 
-const REQUEST_ID: &str = "X-Request-ID";
+/// By it a client and the log know a request.
+pub const REQUEST_ID: &str = "X-Request-ID";
+/// By it a client says what it has already.
+pub const IF_NONE_MATCH: &str = "If-None-Match";
 const LIMITED: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
 
 /// Every field that more than one answer has: name, type, what it says.
@@ -30,9 +33,26 @@ const FIELDS: &[(&str, Type, &str)] = &[
     (
         "WWW-Authenticate",
         Type::String,
-        "What is wrong with the token (RFC 6750, section 3)",
+        "What is wrong with the token, or the scope that it lacks (RFC 6750, section 3)",
     ),
     ("Allow", Type::String, "The methods that this path takes"),
+    (
+        "ETag",
+        Type::String,
+        "Names what is sent as it is now (RFC 9110, section 8.8.3)",
+    ),
+];
+
+/// Every field that a request to more than one operation may have.
+const PARAMETERS: &[(&str, &str)] = &[
+    (
+        REQUEST_ID,
+        "Names the request in the log and in its answer: 1 to 64 letters, digits, `-`, `_` and `.`. Anything else is replaced",
+    ),
+    (
+        IF_NONE_MATCH,
+        "The `ETag` of what the client has already: if it is still the same, the answer is 304",
+    ),
 ];
 
 /// Enters the fields among the components.
@@ -42,9 +62,11 @@ pub fn describe(components: &mut Components) {
             .headers
             .insert((*name).to_owned(), RefOr::T(header(kind.clone(), what)));
     }
-    components
-        .parameters
-        .insert(REQUEST_ID.to_owned(), RefOr::T(request_id_parameter()));
+    for (name, what) in PARAMETERS {
+        components
+            .parameters
+            .insert((*name).to_owned(), RefOr::T(described(name, what)));
+    }
 }
 
 /// Adds what every answer has and, where requests are counted, what tells how many more there may be.
@@ -63,19 +85,17 @@ pub fn add(response: &mut Response, name: &str) {
     );
 }
 
-/// The parameter by which a client names its request.
-pub fn request_id() -> RefOr<Parameter> {
-    RefOr::Ref(Ref::new(format!("#/components/parameters/{REQUEST_ID}")))
+/// Refers to one of the parameters described here.
+pub fn parameter(name: &str) -> RefOr<Parameter> {
+    RefOr::Ref(Ref::new(format!("#/components/parameters/{name}")))
 }
 
-fn request_id_parameter() -> Parameter {
+fn described(name: &str, what: &str) -> Parameter {
     ParameterBuilder::new()
-        .name(REQUEST_ID)
+        .name(name)
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some(
-            "Names the request in the log and in its answer: 1 to 64 letters, digits, `-`, `_` and `.`. Anything else is replaced",
-        ))
+        .description(Some(what))
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
         .build()
 }

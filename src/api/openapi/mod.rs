@@ -173,7 +173,10 @@ fn complete(operation: &mut Operation, handler: &Handler) {
     let names_one = parameters
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
-    parameters.push(headers::request_id());
+    if operation.responses.responses.contains_key("304") {
+        parameters.push(headers::parameter(headers::IF_NONE_MATCH));
+    }
+    parameters.push(headers::parameter(headers::REQUEST_ID));
     let known = matches!(
         handler,
         Handler::User(_) | Handler::Account(_) | Handler::AccountHashing(_)
@@ -211,8 +214,12 @@ fn complete(operation: &mut Operation, handler: &Handler) {
             .entry(status.to_string())
             .or_insert_with(|| errors::reference(status));
     }
+    let tagged = operation.responses.responses.contains_key("304");
     for (status, response) in &mut operation.responses.responses {
         if let RefOr::T(response) = response {
+            if tagged && matches!(status.as_str(), "200" | "304") {
+                headers::add(response, "ETag");
+            }
             errors::fill(status, response);
             headers::add_common(response, limited);
         }

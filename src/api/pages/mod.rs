@@ -30,7 +30,7 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 /// `GET /openapi.json`
 #[utoipa::path(get, path = "/openapi.json", operation_id = "openapi", tag = SERVICE, summary = "Describe the API",
     responses(
-        (status = 200, description = "This description (OpenAPI 3.1)", body = Object, content_type = "application/json", headers(("ETag", description = "Changes with the description"))),
+        (status = 200, description = "This description (OpenAPI 3.1)", body = Object, content_type = "application/json"),
         (status = 304, description = "The client has it already (`If-None-Match`)")))]
 pub fn openapi(_: &App, call: &Call) -> Result<Response, Error> {
     static DOCUMENT: OnceLock<File> = OnceLock::new();

@@ -9,6 +9,7 @@
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
 //! - `requests`: tables of requests, malformed and merely odd
+//! - `schema`: holds JSON against the API's description
 //! - `wire`: connections of every kind, for clients that do not behave
 //! - `tls`: certificates and clients that trust them
 
@@ -21,6 +22,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod requests;
+pub mod schema;
 pub mod tls;
 pub mod wire;
 

@@ -156,8 +156,9 @@ fn parameters(out: &mut String, schemas: &Schemas, operation: &Value) {
         .as_array()
         .into_iter()
         .flatten()
-        // What all operations have is described once, above.
-        .filter(|parameter| parameter["$ref"].is_null())
+        .map(|parameter| schemas.resolve(parameter))
+        // All operations have it; it is described once, above.
+        .filter(|parameter| parameter["name"] != "X-Request-ID")
         .map(|parameter| {
             format!(
                 "<tr><th scope=\"row\">{} <small>{}</small></th><td>{}</td><td>{}</td></tr>\n",
