@@ -80,7 +80,13 @@ impl fmt::Debug for Password {
 }
 
 /// What a person is called: 1 to 100 characters after trimming, one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 100,
+    example = "Me",
+    pattern = r"^[^\u0000-\u001F\u007F-\u009F]*$"
+)]
 pub struct Name(String);
 
 impl Name {
@@ -137,7 +143,6 @@ pub struct Registration {
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 128, example = "correct horse battery")]
     pub password: Password,
     /// What they are called.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, example = "Me")]
     pub name: Option<Name>,
 }
 
@@ -220,7 +225,7 @@ pub struct AccountChanges {
     #[schema(value_type = String, required = false, format = Email, max_length = 254, example = "new@example.org")]
     pub email: Option<Email>,
     /// A new name, or none.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, example = "Me")]
+    #[schema(value_type = Option<Name>)]
     pub name: Patch<Name>,
 }
 

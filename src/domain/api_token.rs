@@ -110,7 +110,6 @@ pub struct ApiToken {
 #[derive(Clone, Debug, ToSchema)]
 pub struct NewApiToken {
     /// What its owner calls it.
-    #[schema(value_type = String, min_length = 1, max_length = 100, example = "backup script")]
     pub name: Name,
     /// What it is good for.
     #[schema(value_type = Vec<Scope>, required = false, min_items = 1, example = json!(["tasks:read"]))]

@@ -15,10 +15,8 @@ pub struct NewTask {
     #[schema(required = false, example = "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55")]
     pub id: Uuid,
     /// What it is called.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Buy milk")]
     pub title: Title,
     /// What there is to say about it.
-    #[schema(value_type = Option<String>, max_length = 2000, example = "2 litres")]
     pub description: Option<Description>,
     /// Whether it is done already.
     #[schema(required = false, default = false)]
@@ -59,10 +57,10 @@ impl NewTask {
 #[derive(Clone, Debug, Default, PartialEq, ToSchema)]
 pub struct TaskChanges {
     /// A new title.
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 200, example = "Buy oat milk")]
+    #[schema(value_type = Title, required = false)]
     pub title: Option<Title>,
     /// A new description, or none.
-    #[schema(value_type = Option<String>, max_length = 2000, example = json!(null))]
+    #[schema(value_type = Option<Description>)]
     pub description: Patch<Description>,
     /// Done or not.
     #[schema(value_type = bool, required = false, example = true)]

@@ -53,7 +53,13 @@ fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// What a task is called: 1 to 200 characters after trimming, one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 200,
+    example = "Buy milk",
+    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
+)]
 pub struct Title(String);
 
 impl Title {
@@ -83,7 +89,12 @@ impl Title {
 }
 
 /// What there is to say about a task: up to 2,000 characters, newlines and tabs welcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(
+    max_length = 2000,
+    example = "2 litres",
+    pattern = r"^([^\u0000-\u0008\u000B-\u001F\u007F-\u009F]|\r\n)*$"
+)]
 pub struct Description(String);
 
 impl Description {

@@ -11,7 +11,8 @@ mod headers;
 
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{
     Flow, HttpAuthScheme, HttpBuilder, OAuth2, Password, Scopes, SecurityRequirement,
     SecurityScheme,
@@ -169,6 +170,9 @@ fn describe(document: &mut OpenApi, method: Method, paths: &[String], handler: &
 
 fn complete(operation: &mut Operation, handler: &Handler) {
     let takes_body = operation.request_body.is_some();
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        not_null(body);
+    }
     let parameters = operation.parameters.get_or_insert_default();
     let names_one = parameters
         .iter()
@@ -222,6 +226,17 @@ fn complete(operation: &mut Operation, handler: &Handler) {
             }
             errors::fill(status, response);
             headers::add_common(response, limited);
+        }
+    }
+}
+
+/// A body that may be absent may not be `null` for that.
+fn not_null(body: &mut RequestBody) {
+    for content in body.content.values_mut() {
+        if let RefOr::T(content) = content
+            && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+        {
+            content.schema = either.items.first().cloned();
         }
     }
 }

@@ -46,9 +46,10 @@ impl<'d> Schemas<'d> {
         if let Some(reference) = schema["$ref"].as_str() {
             let name = reference.rsplit('/').next().unwrap_or_default();
             return format!(
-                "<a href=\"#{}\">{}</a>",
+                "<a href=\"#{}\">{}</a>{}",
                 anchor("schema-", name),
-                escape(name)
+                escape(name),
+                limits(self.resolve(schema))
             );
         }
         if let Some(variants) = ["oneOf", "anyOf"]
