@@ -16,6 +16,7 @@ use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::Request;
 use crate::http::response::Response;
+use crate::metrics;
 use crate::store::{Credential, NewAccount, Refreshed, Registered};
 
 /// For so long a refresh token may be presented again: its answer may have been lost, or another tab holds it too.
@@ -241,6 +242,7 @@ impl Failure {
     }
 
     fn log(&self) {
+        metrics::login_failed();
         // The client comes first: what follows is a stranger's text, quoted.
         log::warn!(
             "login failed: client={} account={:?} request_id={}",

@@ -5,6 +5,7 @@
 //! - [`limits`]: how often requests may come
 //! - `body`: reads a request's body
 //! - [`health`]: is it alive, is it ready
+//! - [`metrics`]: what is counted
 //! - [`root`]: what this is
 //! - [`tasks`]: the tasks
 //! - [`auth`]: register, log in, go on, log out
@@ -17,6 +18,7 @@ mod body;
 pub mod dispatch;
 pub mod health;
 pub mod limits;
+pub mod metrics;
 pub mod root;
 pub mod routes;
 pub mod sessions;
@@ -25,6 +27,7 @@ pub mod tasks;
 use std::sync::Arc;
 
 use self::limits::Limits;
+use self::metrics::MetricsAccess;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
@@ -51,6 +54,8 @@ pub struct App {
     pub hashing: Hashing,
     /// Counts tries at passwords.
     pub guessing: Arc<Guessing>,
+    /// Who may see the metrics.
+    pub metrics: MetricsAccess,
     /// Whether anybody may make an account.
     pub registration_is_open: bool,
 }

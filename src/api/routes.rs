@@ -3,7 +3,7 @@
 use super::Handler::{
     self, Account, AccountHashing, AtOnce, Public, PublicHashing, Unlimited, User,
 };
-use super::{account, api_tokens, auth, health, root, sessions, tasks};
+use super::{account, api_tokens, auth, health, metrics, root, sessions, tasks};
 use crate::http::request::Method::{Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
 
@@ -13,6 +13,7 @@ pub fn routes() -> Vec<Route<Handler>> {
         Route::new(Get, "/", Unlimited(root::show)),
         Route::new(Get, "/health", AtOnce(health::alive)),
         Route::new(Get, "/health/ready", Unlimited(health::ready)),
+        Route::new(Get, "/metrics", Unlimited(metrics::show)),
         Route::new(Get, "/api/[{user_id}/]tasks", User(tasks::list)),
         Route::new(Post, "/api/[{user_id}/]tasks", User(tasks::create)),
         Route::new(Get, "/api/[{user_id}/]tasks/{id}", User(tasks::show)),

@@ -9,6 +9,7 @@ use crate::domain::account::Email;
 use crate::http::error::Error;
 use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
 use crate::http::request::{Client, Network};
+use crate::metrics;
 
 /// How many of each; 0 is no limit.
 #[derive(Clone, Debug)]
@@ -99,13 +100,13 @@ fn take(
     let Some(limiter) = limiter else {
         return Ok(None);
     };
-    limiter
-        .take(key, Instant::now())
-        .map(Some)
-        .map_err(|wait| Error::RateLimited {
+    limiter.take(key, Instant::now()).map(Some).map_err(|wait| {
+        metrics::rate_limited("tries");
+        Error::RateLimited {
             text: what.into(),
             retry_after: wait.retry_after,
-        })
+        }
+    })
 }
 
 /// A try at a password. It counts from the start, so that many at once are no more than many after another; unless it fails it is

@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::metrics;
+
 /// How long a job may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Jobs that may wait at once: more than can have their turn in that time.
@@ -90,6 +92,7 @@ impl Queue {
             } else {
                 Turn::TooLate
             };
+            metrics::hashing_waited(since.elapsed());
             // Unwinding drops what the job holds, and that answers its request.
             if catch_unwind(AssertUnwindSafe(|| job(turn))).is_err() {
                 log::error!("a job that hashes a password panicked");

@@ -92,6 +92,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         hashing: Hashing::start()
             .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?,
         guessing: Arc::new(Guessing::new(&accounts.limits)),
+        metrics: visitors.metrics.clone(),
         registration_is_open: accounts.registration_is_open,
     });
     let options = Options {

@@ -252,6 +252,17 @@ pub const SETTINGS: &[Setting] = &[
         "31536000",
         "How long browsers that came over TLS are to come over TLS alone (`Strict-Transport-Security`); 0 makes them forget it",
     ),
+    plain(
+        "METRICS_ALLOW",
+        "127.0.0.0/8,::1",
+        "Who may see `/metrics` without a token: addresses and networks, comma-separated, or `none`. Whoever comes through a proxy may not",
+    ),
+    secret(
+        "METRICS_TOKEN",
+        &[],
+        "none",
+        "A bearer token, at least 16 bytes, with which `/metrics` may be seen from anywhere",
+    ),
     plain("SOCKET_MODE", "0660", "File mode of Unix sockets"),
     plain(
         "TLS_CERT_FILE",

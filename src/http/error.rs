@@ -112,6 +112,11 @@ impl Error {
         self.status_and_code().0
     }
 
+    /// The word for programs, as `error.code` has it.
+    pub fn code(&self) -> &'static str {
+        self.status_and_code().1
+    }
+
     fn status_and_code(&self) -> (u16, &'static str) {
         match self {
             Error::BadRequest(_) => (400, "BAD_REQUEST"),

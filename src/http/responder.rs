@@ -12,6 +12,7 @@ use super::error::{Error, Unauthorized};
 use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
 use crate::domain::user::UserId;
+use crate::metrics;
 
 /// The target of the access log's lines. Below `todo_api`, so that a filter for the program does not leave it out.
 pub const ACCESS_LOG: &str = "todo_api::access";
@@ -53,6 +54,7 @@ impl Responder {
         framing: Framing,
         reveal_causes: bool,
     ) -> Responder {
+        metrics::request_arrived();
         let exchange = Exchange {
             method: request.method,
             client: request.client,
@@ -109,6 +111,7 @@ impl Responder {
             response = response.header(name, value);
         }
         reply.send(response.encode(&self.framing, self.exchange.request_id.as_str()));
+        self.exchange.count(&response);
         self.exchange.log_access(&response, self.level);
     }
 }
@@ -144,6 +147,15 @@ impl Exchange {
             }
             _ => {}
         }
+    }
+
+    fn count(&self, response: &Response) {
+        metrics::request_answered(
+            self.method.as_str(),
+            self.route.as_deref(),
+            response.status,
+            self.received.elapsed(),
+        );
     }
 
     fn log_access(&self, response: &Response, level: Level) {

@@ -28,6 +28,7 @@ use crate::http::request::Request;
 use crate::http::responder::Responder;
 use crate::http::response::Response;
 use crate::http::router::Router;
+use crate::metrics;
 
 /// While it stops, a worker that hears nothing for this long takes it that nothing more will come.
 const QUIET: Duration = Duration::from_millis(100);
@@ -135,6 +136,7 @@ impl Server {
         let mut queues = Vec::new();
         let mut staff = |queue: tiny_http::Server, source: Source| -> io::Result<()> {
             let queue = Arc::new(queue);
+            metrics::workers_started(options.workers);
             for number in 0..options.workers {
                 let (queue, shared, alive, source) = (
                     Arc::clone(&queue),
@@ -258,6 +260,7 @@ fn work(queue: &tiny_http::Server, shared: &Shared, source: &Source) {
 }
 
 fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bool) {
+    let _busy = metrics::Busy::begin();
     let (request, responder, _body_share) = match source {
         Source::Tickets(office) => {
             let target = called.url().to_owned();

@@ -29,6 +29,8 @@ use postgres::error::SqlState;
 use connector::{Session, Target};
 use pool::{Client, Pool};
 
+use crate::metrics::{self, PoolState};
+
 pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::RevocationChanges;
@@ -176,6 +178,11 @@ impl Store {
         }
     }
 
+    /// How many connections there are.
+    pub fn pool_state(&self) -> PoolState {
+        self.pool.get().map_or_else(PoolState::default, Pool::state)
+    }
+
     /// Runs an operation on a connection of the pool, under a deadline, and again where that is safe.
     fn run<T>(
         &self,
@@ -210,7 +217,12 @@ impl Store {
                 sent_before = true;
                 continue;
             }
-            return Err(classify(&error, lost));
+            let error = classify(&error, lost);
+            metrics::database_failed(match error {
+                Error::Unavailable(_) => "unavailable",
+                Error::Internal(_) => "internal",
+            });
+            return Err(error);
         }
     }
 }

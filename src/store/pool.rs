@@ -22,6 +22,7 @@ use r2d2::{HandleError, ManageConnection, PooledConnection};
 
 use super::connector::{self, Connection, Session, Target};
 use super::{Schema, Settings};
+use crate::metrics::{self, PoolState};
 
 /// Between two attempts to connect while the database cannot be reached.
 const RETRY: Duration = Duration::from_secs(1);
@@ -125,7 +126,8 @@ impl Pool {
     /// # Errors
     /// A sentence for the log.
     pub fn get(&self, timeout: Duration) -> Result<PooledConnection<Manager>, String> {
-        let until = Instant::now() + timeout;
+        let asked = Instant::now();
+        let until = asked + timeout;
         loop {
             if let Some(client) = self.pool.try_get() {
                 return Ok(client);
@@ -141,8 +143,19 @@ impl Pool {
                 ));
             }
             if let Ok(client) = self.pool.get_timeout(left.min(LOOK)) {
+                metrics::pool_waited(asked.elapsed());
                 return Ok(client);
             }
+        }
+    }
+
+    /// How many connections there are.
+    pub fn state(&self) -> PoolState {
+        let state = self.pool.state();
+        PoolState {
+            size: self.pool.max_size(),
+            open: state.connections,
+            idle: state.idle_connections,
         }
     }
 

@@ -24,6 +24,7 @@ mod errors;
 mod framing;
 mod guessing;
 mod isolation;
+mod metrics;
 mod outages;
 mod pipelining;
 mod rate_limits;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use todo_api::api::limits::Limits;
+use todo_api::api::metrics::MetricsAccess;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
@@ -78,6 +79,7 @@ impl TestApp {
                 registrations_per_address: 0,
                 refreshes_per_address: 0,
             })),
+            metrics: MetricsAccess::default(),
             registration_is_open: true,
         });
         let options = Options {
