@@ -70,7 +70,7 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
         let ended = app.store.delete_user(&caller.user)?.unwrap_or_default();
         app.guard.revoke(&ended);
         app.guard.forget_api_tokens(&caller.user);
-        log::info!("account deleted: user={:?}", caller.user.as_str());
+        log::info!(user = caller.user.as_str(); "account deleted");
         Ok(Response::empty(204))
     }))
 }

@@ -49,7 +49,7 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
         match app.store.register(&account, &session)? {
             Registered::EmailTaken => Err(EMAIL_TAKEN),
             Registered::Account(account) => {
-                log::info!("registered: user={:?}", account.id.as_str());
+                log::info!(user = account.id.as_str(); "registered");
                 tokens(201, app.issuer.first(&session, refresh_token, account))
             }
         }
@@ -122,9 +122,8 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
         }
         Refreshed::Unknown => {
             log::warn!(
-                "refresh refused: client={} request_id={}",
-                call.request.client,
-                call.request.id.as_str()
+                client:% = call.request.client, request_id = call.request.id.as_str();
+                "refresh refused"
             );
             Err(Error::Unauthorized(Unauthorized::Refused(
                 "The refresh token is not known or has expired; log in again",
@@ -133,10 +132,8 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
         Refreshed::Reused { user, revoked } => {
             app.guard.revoke(&revoked);
             log::warn!(
-                "refresh token used again, its session is ended: user={:?} client={} request_id={}",
-                user.as_str(),
-                call.request.client,
-                call.request.id.as_str()
+                user = user.as_str(), client:% = call.request.client, request_id = call.request.id.as_str();
+                "a refresh token was used again: its session is ended"
             );
             Err(Error::Unauthorized(Unauthorized::Refused(
                 "The refresh token was used before, so its session has been ended; log in again",
@@ -243,12 +240,9 @@ impl Failure {
 
     fn log(&self) {
         metrics::login_failed();
-        // The client comes first: what follows is a stranger's text, quoted.
         log::warn!(
-            "login failed: client={} account={:?} request_id={}",
-            self.client,
-            self.account,
-            self.request_id
+            client = self.client, account = self.account, request_id = self.request_id;
+            "login failed:"
         );
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{Settings, Store};
 pub fn logging(config: &Config) {
     let filters = std::env::var("RUST_LOG").ok();
     let filters = filters.as_deref().filter(|filters| !filters.is_empty());
-    logging::init(filters, config.log_level);
+    logging::init(filters, config.log_level, config.log_format);
 }
 
 /// The store as a running server has it, open, for a command that looks after what is in it; and the private PostgreSQL behind it,

@@ -29,6 +29,7 @@ use crate::edge::address::{self, Listen};
 use crate::edge::client::TrustedProxies;
 use crate::edge::head::HeadLimits;
 use crate::edge::limits::Limits;
+use crate::logging::Format;
 use crate::store::Schema;
 use crate::store::connector::Target;
 
@@ -142,6 +143,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// `LOG_LEVEL`
     pub log_level: LevelFilter,
+    /// `LOG_FORMAT`
+    pub log_format: Format,
 }
 
 impl Config {
@@ -217,6 +220,7 @@ impl Config {
             startup_timeout: seconds(source, "STARTUP_TIMEOUT", Duration::from_secs(60))?,
             shutdown_timeout: seconds(source, "SHUTDOWN_TIMEOUT", Duration::from_secs(10))?,
             log_level: log_level(source)?,
+            log_format: log_format(source)?,
         })
     }
 }
@@ -323,6 +327,14 @@ fn log_level(source: &Source) -> Result<LevelFilter, ConfigError> {
         Some(level) => level.parse().map_err(|_| {
             ConfigError::new("LOG_LEVEL", "must be error, warn, info, debug or trace")
         }),
+    }
+}
+
+fn log_format(source: &Source) -> Result<Format, ConfigError> {
+    match source.get("LOG_FORMAT")?.as_deref() {
+        None | Some("text") => Ok(Format::Text),
+        Some("json") => Ok(Format::Json),
+        Some(_) => Err(ConfigError::new("LOG_FORMAT", "must be text or json")),
     }
 }
 

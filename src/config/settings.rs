@@ -290,6 +290,11 @@ pub const SETTINGS: &[Setting] = &[
         "info",
         "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module",
     ),
+    plain(
+        "LOG_FORMAT",
+        "text",
+        "`text`, or `json`: an object a line. Where the journal of systemd receives it, each line has its priority",
+    ),
 ];
 
 /// The setting of that name.

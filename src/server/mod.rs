@@ -286,6 +286,6 @@ fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bo
         dispatch(&shared.app, &shared.router, &request, responder)
     }));
     if outcome.is_err() {
-        log::error!("a handler panicked request_id={}", request.id.as_str());
+        log::error!(request_id = request.id.as_str(); "a handler panicked");
     }
 }
