@@ -93,7 +93,7 @@ fn count(
     }
 }
 
-/// The fields that clients look for (draft-ietf-httpapi-ratelimit-headers-06, section 5), and their older names. Times are
+/// The fields that clients look for (draft-ietf-httpapi-ratelimit-headers-06), and their older names. Times are
 /// seconds from now: after `reset` there will be more room than there is now.
 fn tell(responder: &mut Responder, limit: u32, remaining: u32, reset: Duration) {
     let (limit, remaining) = (limit.to_string(), remaining.to_string());

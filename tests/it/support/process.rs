@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -221,12 +222,20 @@ pub fn signal(pid: i32, name: &str) {
     assert!(status.success());
 }
 
-/// An address of this machine where nobody listens.
+/// An address of this machine where nobody listens, each time another. Its port is below those that the kernel gives to
+/// whoever connects, or a client of some other test might have it before the server does.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Tests of another process start elsewhere.
+    let start = std::process::id().wrapping_mul(397);
+    loop {
+        let step = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 12_000 + u16::try_from(step % 20_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn lines(stderr: ChildStderr) -> Receiver<String> {
