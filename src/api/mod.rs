@@ -31,7 +31,7 @@ use self::metrics::MetricsAccess;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
-use crate::auth::hashing::Hashing;
+use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
@@ -51,7 +51,9 @@ pub struct App {
     /// Issues tokens.
     pub issuer: Issuer,
     /// Hashes passwords.
-    pub hashing: Hashing,
+    pub hashing: Crew,
+    /// Does what is left to do then.
+    pub finishing: Crew,
     /// Counts tries at passwords.
     pub guessing: Arc<Guessing>,
     /// Who may see the metrics.
@@ -70,8 +72,10 @@ pub struct Call<'c> {
     pub query: &'c str,
 }
 
-/// The rest of an answer that takes a while, for another thread than a worker's.
-pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
+/// Hashes a password, on a thread for that; what is left to do then is done on another.
+pub type Job = Box<dyn FnOnce() -> Result<Finish, Error> + Send>;
+/// What is left to do once a password is hashed.
+pub type Finish = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
 
 /// Answers a request that anybody may make.
 pub type PublicHandler = fn(&App, &Call) -> Result<Response, Error>;

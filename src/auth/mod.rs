@@ -6,7 +6,7 @@
 //! - [`revocation`]: which are refused although they have not expired
 //! - [`api_tokens`]: personal API tokens
 //! - [`issuer`], [`minter`], [`opaque`]: makes our own
-//! - [`password`], [`hashing`]: passwords, and the threads that hash them
+//! - [`password`], [`hashing`]: passwords, and the threads for them
 //! - [`guessing`]: how often one may try
 //! - [`secret`]: the key tokens are signed with, when none was given
 

@@ -11,6 +11,8 @@ use uuid::Uuid;
 pub const API_TOKEN_PREFIX: &str = "todo_";
 /// How a refresh token starts.
 const REFRESH_TOKEN_PREFIX: &str = "refresh_";
+/// 256 bits in base64, six to a character.
+const RANDOM_LENGTH: usize = 43;
 /// Characters of an API token that its owner is shown afterwards. They hold 48 of its 256 bits.
 const SHOWN: usize = API_TOKEN_PREFIX.len() + 8;
 
@@ -20,6 +22,15 @@ const SHOWN: usize = API_TOKEN_PREFIX.len() + 8;
 /// There are no random bytes.
 pub fn new_api_token() -> Result<String, String> {
     random().map(|bytes| text(API_TOKEN_PREFIX, &bytes))
+}
+
+/// Whether a text has the form of an API token.
+pub fn looks_like_api_token(text: &str) -> bool {
+    let random = text.strip_prefix(API_TOKEN_PREFIX).unwrap_or_default();
+    random.len() == RANDOM_LENGTH
+        && random
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 /// How an API token starts, for its owner to know it by.
@@ -113,6 +124,8 @@ mod tests {
         assert!(tokens[0] != tokens[1] && tokens[2].starts_with("refresh_"));
         assert_eq!(shown_part(&tokens[0]).len(), 13);
         assert_eq!(shown_part("todo_"), "todo_");
+        assert!(looks_like_api_token(&tokens[0]) && !looks_like_api_token(&tokens[2]));
+        assert!(!looks_like_api_token("todo_x") && !looks_like_api_token(""));
     }
 
     #[test]

@@ -40,6 +40,7 @@ Commands:
                   user disable USER              refuse all their tokens, whoever made them
                   user enable USER               let them in again
                   user delete USER --yes         delete the user with all tasks
+                    --id                           USER is an id, whatever it looks like
   api-token     Look after users' personal API tokens
                   api-token create --user USER --name NAME   print a new one
                     --scopes tasks:read                        for less than everything
@@ -156,6 +157,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Command, Failure> 
             (Long("name"), Some(Command::User(options))) => {
                 options.name = Some(text(parser.value()?)?)
             }
+            (Long("id"), Some(Command::User(options))) => options.id = true,
             (Long("yes"), Some(Command::User(options))) => options.yes = true,
             (Value(word), Some(Command::ApiToken(options))) => options.words.push(text(word)?),
             (Long("user"), Some(Command::ApiToken(options))) => {

@@ -16,7 +16,7 @@ use crate::api::limits::Limits;
 use crate::api::routes::routes;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
-use crate::auth::hashing::Hashing;
+use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
@@ -84,13 +84,14 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         return Ok(());
     };
     let (accounts, visitors) = (&config.accounts, &config.visitors);
+    let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
     let app = Arc::new(App {
         store,
         guard: Guard::new(verifier),
         limits: Limits::new(visitors.requests_per_user, visitors.requests_per_address),
         issuer: Issuer::new(&secret, config.token_lifetime, accounts.refresh_lifetime),
-        hashing: Hashing::start()
-            .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?,
+        hashing: Crew::for_hashing().map_err(no_thread)?,
+        finishing: Crew::for_finishing().map_err(no_thread)?,
         guessing: Arc::new(Guessing::new(&accounts.limits)),
         metrics: visitors.metrics.clone(),
         registration_is_open: accounts.registration_is_open,

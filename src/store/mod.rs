@@ -34,7 +34,7 @@ use crate::metrics::{self, PoolState};
 pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::RevocationChanges;
-pub use sessions::{NewSession, Refreshed, RefreshedSession};
+pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{Created, TaskPage};
 
 /// What the store needs to know.

@@ -337,6 +337,16 @@ fn an_outdated_hash_is_renewed_by_a_login() {
     assert!(Login::again(app.address, "me@example.org").is_in());
     assert!(stored(&mut sql).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
     Login::again(app.address, "me@example.org");
+    // Several at once: each has a hash to renew, and one of them does.
+    for _ in 0..3 {
+        sql.execute("UPDATE todo.users SET password_hash = $1", &[&old])
+            .unwrap();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| Login::again(app.address, "me@example.org"));
+            }
+        });
+    }
 }
 
 /// What an earlier version might have stored for [`PASSWORD`].

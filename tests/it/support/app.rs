@@ -10,7 +10,7 @@ use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
 use todo_api::auth::guessing::{Guessing, GuessingLimits};
-use todo_api::auth::hashing::Hashing;
+use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::Verifier;
 use todo_api::edge::address::{Address, parse_list};
@@ -72,7 +72,8 @@ impl TestApp {
             guard: Guard::new(Verifier::new(SECRET, None)),
             limits: Limits::new(0, 0),
             issuer: Issuer::new(SECRET, day, 30 * day),
-            hashing: Hashing::start().unwrap(),
+            hashing: Crew::for_hashing().unwrap(),
+            finishing: Crew::for_finishing().unwrap(),
             guessing: Arc::new(Guessing::new(&GuessingLimits {
                 failures_per_account: 10,
                 failures_per_address: 30,
