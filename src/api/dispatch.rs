@@ -78,8 +78,8 @@ fn answer(
         Handler::User(handler) => {
             let user = app
                 .verifier
-                .authenticate(request.headers.get("Authorization"))
-                .map_err(Error::Unauthorized)?;
+                .authenticate(request.headers.get("Authorization"))?
+                .user;
             responder.set_user(&user);
             check_path(&call.path, &user)?;
             handler(app, &call, &user)
