@@ -1,6 +1,7 @@
 //! Every setting: variable, default, check, secret or not.
 //!
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
+//! - [`tokens`]: the settings of tokens from elsewhere
 //! - `values`: readers of the kinds of value that several settings have
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
 //!
@@ -8,6 +9,7 @@
 
 pub mod settings;
 pub mod source;
+pub mod tokens;
 mod values;
 
 use std::fmt;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use source::Source;
+use tokens::Tokens;
 use values::{decimal, number, seconds, switch};
 
 use crate::edge::address::{self, Listen};
@@ -118,6 +121,8 @@ pub struct Config {
     pub previous_secret: Option<Secret>,
     /// `JWT_EXPIRATION_HOURS`
     pub token_lifetime: Duration,
+    /// `AUTH_JWKS_…`, `JWT_ISSUER` and `JWT_AUDIENCE`
+    pub tokens: Tokens,
     /// `WORKERS`
     pub workers: usize,
     /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
@@ -196,6 +201,7 @@ impl Config {
             secret,
             previous_secret: self::secret(source, "BETTER_AUTH_SECRET_PREVIOUS")?,
             token_lifetime: Duration::from_secs_f64(hours * 3600.0),
+            tokens: Tokens::read(source)?,
             workers,
             limits: limits(source)?,
             tls: tls(source)?,

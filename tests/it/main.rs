@@ -20,6 +20,8 @@ mod drain;
 mod errors;
 mod framing;
 mod isolation;
+mod jwks;
+mod jwt_attacks;
 mod outages;
 mod pipelining;
 mod serving;

@@ -4,6 +4,8 @@
 //! - `app`: a server of one's own
 //! - `actors`: who talks to it: anonymous, a user, another user
 //! - `hold`: holds a server up, and waits for what must come
+//! - `jwt`: tokens of every kind, and the keys that sign them
+//! - `key_server`: publishes a key set, well or badly
 //! - `http`: a client that sends exactly what it is told
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
@@ -15,6 +17,8 @@ pub mod actors;
 pub mod app;
 pub mod hold;
 pub mod http;
+pub mod jwt;
+pub mod key_server;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

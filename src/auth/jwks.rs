@@ -1,0 +1,478 @@
+//! Where the keys of others come from: a file, or an address that is asked again when it should be.
+//!
+//! A key set from a file is read at start and on SIGHUP. One from an address is fetched by a thread of its own, so that no request
+//! ever waits for a stranger's server longer than [`Timing::wait`]: at start, again and again until it is there; for a token
+//! whose key is unknown, at most once in [`Timing::period`] whoever asks; and, so that a key that was withdrawn stops counting, when
+//! a token comes and the set is older than [`Timing::max_age`]. A server that nobody uses asks nobody. What was fetched last is
+//! kept while fetching fails.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jsonwebtoken::Algorithm;
+use rustls::crypto::ring;
+use ureq::Agent;
+use ureq::http::Uri;
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+
+use super::key_set::{Candidates, KeySet};
+
+/// Most bytes of a key set; real ones have a few thousand.
+const SET_MAX: u64 = 256 * 1024;
+/// Until a fetch is given up.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until the first try to fetch again while there are no keys yet; it doubles up to [`Timing::period`].
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// Where a key set is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In a file.
+    File(PathBuf),
+    /// At an address.
+    Url(KeySetUrl),
+}
+
+impl fmt::Display for Location {
+    /// The setting that says where it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Location::File(_) => "AUTH_JWKS_FILE",
+            Location::Url(_) => "AUTH_JWKS_URL",
+        })
+    }
+}
+
+/// The address of a key set: `https`, or `http` on loopback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySetUrl(Uri);
+
+impl KeySetUrl {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// Says what it must be, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<KeySetUrl, &'static str> {
+        const MUST: &str = "must be an address such as https://app.example/api/auth/jwks";
+        let uri: Uri = text.parse().map_err(|_| MUST)?;
+        let authority = uri.authority().ok_or(MUST)?;
+        if authority.host().is_empty() {
+            return Err(MUST);
+        }
+        if authority.as_str().contains('@') {
+            return Err("must not hold a user or a password");
+        }
+        match uri.scheme_str() {
+            Some("https") => Ok(KeySetUrl(uri)),
+            // Whoever can change the keys on their way can sign tokens.
+            Some("http") if is_loopback(authority.host()) => Ok(KeySetUrl(uri)),
+            Some("http") => Err("must start with https:// unless it is on this machine"),
+            _ => Err(MUST),
+        }
+    }
+
+    fn host(&self) -> &str {
+        self.0
+            .authority()
+            .map_or("", |authority| authority.as_str())
+    }
+
+    fn is_loopback(&self) -> bool {
+        self.0.host().is_some_and(is_loopback)
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// How patient the fetching is.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Between fetches for keys that are unknown, at least.
+    pub period: Duration,
+    /// The age at which a set is fetched again.
+    pub max_age: Duration,
+    /// How long the one request waits that a fetch is made for.
+    pub wait: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            period: Duration::from_secs(60),
+            max_age: Duration::from_secs(600),
+            wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The keys of others, as they are known now.
+pub struct Keys {
+    shared: Arc<Shared>,
+    // Set where the keys are in a file.
+    file: Option<PathBuf>,
+}
+
+/// Why there is no telling whose key a token names; for the log.
+pub type NotKnown = &'static str;
+
+impl Keys {
+    /// Reads a key set from a file, or starts to fetch one.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds no key that can be used; or a thread cannot be started. The text is one sentence.
+    pub fn load(location: &Location, timing: Timing) -> Result<Keys, String> {
+        let shared = Arc::new(Shared {
+            timing,
+            set: RwLock::new(None),
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        });
+        match location {
+            Location::File(path) => {
+                shared.replace(read_file(path)?, &path.display().to_string());
+                Ok(Keys {
+                    shared,
+                    file: Some(path.clone()),
+                })
+            }
+            Location::Url(url) => {
+                let (fetcher, url) = (Arc::clone(&shared), url.clone());
+                thread::Builder::new()
+                    .name("key-set".to_owned())
+                    .spawn(move || fetcher.keep_fetched(&url))
+                    .map_err(|error| format!("cannot start a thread: {error}"))?;
+                Ok(Keys { shared, file: None })
+            }
+        }
+    }
+
+    /// Reads the file again, or has the address asked again. What was known stays where that fails, and the log says so.
+    pub fn reload(&self) {
+        let Some(path) = &self.file else {
+            self.shared.lock().wanted = true;
+            self.shared.changed.notify_all();
+            return;
+        };
+        match read_file(path) {
+            Ok(set) => self.shared.replace(set, &path.display().to_string()),
+            Err(problem) => log::error!("{problem}; the keys read before stay in use"),
+        }
+    }
+
+    /// The set in which the key of a token is to be looked for. Where the key is unknown and it may be asked for, this waits for
+    /// the answer, as one request alone does.
+    ///
+    /// # Errors
+    /// There is no telling yet: no set was fetched so far, or one that may have the key is on its way, or could not be had.
+    pub fn for_token(
+        &self,
+        algorithm: Algorithm,
+        id: Option<&str>,
+    ) -> Result<Arc<KeySet>, NotKnown> {
+        let known = self
+            .shared
+            .set()
+            .ok_or("the key set has not been fetched yet")?;
+        if self.file.is_some() {
+            return Ok(known.keys);
+        }
+        if !matches!(known.keys.candidates(algorithm, id), Candidates::Unknown) {
+            if known.since.elapsed() > self.shared.timing.max_age {
+                self.shared.ask();
+            }
+            return Ok(known.keys);
+        }
+        self.shared.look_again(known.keys)
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// What requests and the fetching thread share.
+struct Shared {
+    timing: Timing,
+    set: RwLock<Option<Known>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone)]
+struct Known {
+    keys: Arc<KeySet>,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether the thread is to fetch.
+    wanted: bool,
+    /// When the last fetch began.
+    began: Option<Instant>,
+    /// Whether one is under way.
+    under_way: bool,
+    /// How many have ended.
+    ended: u64,
+    /// Whether the last one failed.
+    failed: bool,
+    /// Whether a request waits for one.
+    awaited: bool,
+    stopping: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self) -> Option<Known> {
+        self.set
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn replace(&self, keys: KeySet, place: &str) {
+        log::info!("keys for tokens of others: {} from {place}", keys.len());
+        for reason in keys.left_out() {
+            log::warn!("a key from {place} is left out: {reason}");
+        }
+        if keys.is_empty() {
+            log::warn!("no tokens of others are accepted: {place} has no key that can be used");
+        }
+        self.keep(Arc::new(keys));
+    }
+
+    fn keep(&self, keys: Arc<KeySet>) {
+        let known = Known {
+            keys,
+            since: Instant::now(),
+        };
+        *self.set.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+
+    /// Has the set fetched, if that is due, and waits for nothing.
+    fn ask(&self) {
+        let mut state = self.lock();
+        if !state.wanted && state.is_due(self.timing.period) {
+            state.wanted = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// What is known after a look at whether the address has more keys by now, where one may be taken.
+    fn look_again(&self, known: Arc<KeySet>) -> Result<Arc<KeySet>, NotKnown> {
+        let mut state = self.lock();
+        if !state.wanted && !state.under_way && !state.is_due(self.timing.period) {
+            return match state.failed {
+                true => {
+                    Err("the key of a token is unknown, and the key set could not be fetched again")
+                }
+                false => Ok(known),
+            };
+        }
+        // A client whose key is brand new must not be told that its token is bad: it would throw the token away. So the others are
+        // asked to come again in a moment, and cost no worker meanwhile.
+        if state.awaited {
+            return Err("the key of a token is unknown, and the key set is being fetched");
+        }
+        if !state.under_way && !state.wanted {
+            state.wanted = true;
+            self.changed.notify_all();
+        }
+        state.awaited = true;
+        let before = state.ended;
+        let (mut state, _) = self
+            .changed
+            .wait_timeout_while(state, self.timing.wait, |state| {
+                state.ended == before && !state.stopping
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        state.awaited = false;
+        if state.ended == before || state.failed {
+            return Err("the key of a token is unknown, and the key set cannot be fetched");
+        }
+        drop(state);
+        Ok(self.set().map_or(known, |fetched| fetched.keys))
+    }
+
+    /// Fetches the set whenever it is to be, until the owner is gone.
+    fn keep_fetched(&self, url: &KeySetUrl) {
+        let agent = agent(url);
+        let mut retry = FIRST_RETRY.min(self.timing.period);
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            {
+                let mut state = self.lock();
+                state.wanted = false;
+                state.began = Some(Instant::now());
+                state.under_way = true;
+            }
+            let fetched = fetch(&agent, url).and_then(|document| {
+                // What has not changed is not told again.
+                match self.set() {
+                    Some(known) if last.as_ref() == Some(&document) => self.keep(known.keys),
+                    _ => self.replace(KeySet::parse(&document)?, url.host()),
+                }
+                last = Some(document);
+                Ok(())
+            });
+            if let Err(problem) = &fetched {
+                log::warn!("the key set at {} cannot be fetched: {problem}", url.host());
+            }
+            let mut state = self.lock();
+            state.under_way = false;
+            state.ended += 1;
+            state.failed = fetched.is_err();
+            self.changed.notify_all();
+            let idle = |state: &mut State| !state.wanted && !state.stopping;
+            if last.is_some() {
+                state = self
+                    .changed
+                    .wait_while(state, idle)
+                    .unwrap_or_else(PoisonError::into_inner);
+            } else {
+                (state, _) = self
+                    .changed
+                    .wait_timeout_while(state, retry, idle)
+                    .unwrap_or_else(PoisonError::into_inner);
+                retry = (retry * 2).min(self.timing.period);
+            }
+            if state.stopping {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn is_due(&self, period: Duration) -> bool {
+        self.began.is_none_or(|began| began.elapsed() >= period)
+    }
+}
+
+fn read_file(path: &Path) -> Result<KeySet, String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut document = Vec::new();
+        File::open(path)?
+            .take(SET_MAX + 1)
+            .read_to_end(&mut document)?;
+        Ok(document)
+    };
+    let name = path.display();
+    let document = read().map_err(|error| format!("the key set {name} cannot be read: {error}"))?;
+    if document.len() as u64 > SET_MAX {
+        return Err(format!("the key set {name} has more than {SET_MAX} bytes"));
+    }
+    let set = KeySet::parse(&document)
+        .map_err(|problem| format!("the key set {name} cannot be used: {problem}"))?;
+    if set.is_empty() {
+        let reasons = set.left_out().join("; ");
+        return Err(format!(
+            "the key set {name} has no key that can be used{}{reasons}",
+            if reasons.is_empty() { "" } else { ": " }
+        ));
+    }
+    Ok(set)
+}
+
+fn agent(url: &KeySetUrl) -> Agent {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
+        .root_certs(RootCerts::WebPki)
+        .build();
+    let settings = Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(FETCH_TIMEOUT))
+        // Whoever is asked is who was configured, and nobody they may name.
+        .max_redirects(0)
+        .http_status_as_error(false)
+        // A connection is minutes old when it is needed again.
+        .max_idle_connections(0)
+        .user_agent(concat!("todo-api/", env!("CARGO_PKG_VERSION")))
+        .accept("application/jwk-set+json, application/json");
+    // Elsewhere the way out may lead through HTTPS_PROXY; on this machine it never does.
+    let settings = if url.is_loopback() {
+        settings.proxy(None)
+    } else {
+        settings.https_only(true)
+    };
+    settings.build().new_agent()
+}
+
+fn fetch(agent: &Agent, url: &KeySetUrl) -> Result<Vec<u8>, String> {
+    let mut answer = agent
+        .get(&url.0)
+        .call()
+        .map_err(|error| error.to_string())?;
+    let status = answer.status();
+    if status.is_redirection() {
+        return Err(format!(
+            "it answers {}, and redirects are not followed: set AUTH_JWKS_URL to where it leads",
+            status.as_u16()
+        ));
+    }
+    if status != 200 {
+        return Err(format!("it answers {}", status.as_u16()));
+    }
+    answer
+        .body_mut()
+        .with_config()
+        .limit(SET_MAX)
+        .read_to_vec()
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_https_or_on_this_machine() {
+        for text in [
+            "https://app.example/api/auth/jwks",
+            "https://app.example:8443/jwks?tenant=a",
+            "http://localhost:3000/api/auth/jwks",
+            "http://LOCALHOST/jwks",
+            "http://127.0.0.1:3000/jwks",
+            "http://127.1.2.3/jwks",
+            "http://[::1]:3000/jwks",
+        ] {
+            assert!(KeySetUrl::parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            "",
+            "/etc/jwks.json",
+            "jwks",
+            "file:///etc/jwks.json",
+            "ftp://app.example/jwks",
+            "app.example/jwks",
+            "https://",
+            "https:///jwks",
+            "http://app.example/jwks",
+            "http://10.0.0.1/jwks",
+            "http://localhost.app.example/jwks",
+            "http://127.0.0.1.app.example/jwks",
+            "http://localhost@app.example/jwks",
+            "https://user:password@app.example/jwks",
+        ] {
+            assert!(KeySetUrl::parse(text).is_err(), "{text}");
+        }
+    }
+}
