@@ -26,8 +26,9 @@ use super::key_set::{Candidates, KeySet};
 const SET_MAX: u64 = 256 * 1024;
 /// Until a fetch is given up.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until the first try to fetch again while there are no keys yet; it doubles up to [`Timing::period`].
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// Until a fetch is tried again while there are no keys yet, as when both servers start together: at first, doubling, and at
+/// most. No stranger has a say in it.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// Where a key set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,8 +315,9 @@ impl Shared {
     /// Fetches the set whenever it is to be, until the owner is gone.
     fn keep_fetched(&self, url: &KeySetUrl) {
         let agent = agent(url);
-        let mut retry = FIRST_RETRY.min(self.timing.period);
+        let mut retry = RETRY.0.min(self.timing.period);
         let mut last: Option<Vec<u8>> = None;
+        let mut told = None;
         loop {
             {
                 let mut state = self.lock();
@@ -332,13 +334,17 @@ impl Shared {
                 last = Some(document);
                 Ok(())
             });
-            if let Err(problem) = &fetched {
+            let failed = fetched.is_err();
+            // One line for a trouble that lasts, not one a try.
+            let trouble = fetched.err();
+            if let Some(problem) = trouble.as_ref().filter(|_| trouble != told) {
                 log::warn!("the key set at {} cannot be fetched: {problem}", url.host());
             }
+            told = trouble;
             let mut state = self.lock();
             state.under_way = false;
             state.ended += 1;
-            state.failed = fetched.is_err();
+            state.failed = failed;
             self.changed.notify_all();
             let idle = |state: &mut State| !state.wanted && !state.stopping;
             if last.is_some() {
@@ -351,7 +357,7 @@ impl Shared {
                     .changed
                     .wait_timeout_while(state, retry, idle)
                     .unwrap_or_else(PoisonError::into_inner);
-                retry = (retry * 2).min(self.timing.period);
+                retry = (retry * 2).min(RETRY.1);
             }
             if state.stopping {
                 return;

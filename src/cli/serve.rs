@@ -127,12 +127,17 @@ fn verifier(config: &Config, secret: &str) -> Result<Verifier, Failure> {
         .as_ref()
         .map(|secret| secret.expose());
     let verifier = Verifier::new(secret, previous).expecting(config.tokens.expected.clone());
-    match &config.tokens.key_set {
-        None => Ok(verifier),
-        Some(location) => Keys::load(location, Timing::default())
-            .map(|keys| verifier.trusting(keys))
-            .map_err(|problem| Failure::Failed(format!("{location}: {problem}"))),
+    let Some(location) = &config.tokens.key_set else {
+        return Ok(verifier);
+    };
+    if config.tokens.expected.audiences.is_empty() {
+        log::warn!(
+            "JWT_AUDIENCE is not set: tokens that the owner of the key set in {location} makes for other services are accepted here too"
+        );
     }
+    Keys::load(location, Timing::default())
+        .map(|keys| verifier.trusting(keys))
+        .map_err(|problem| Failure::Failed(format!("{location}: {problem}")))
 }
 
 /// Does what may take long on a thread of its own, so that signals are heard meanwhile, and tells what came of it.
