@@ -128,3 +128,41 @@ impl JwtVerifier for RsaKey {
         Algorithm::RS256
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_never_used_with_an_algorithm_of_another_kind() {
+        let bytes = [7; 65];
+        let keys = [
+            (DecodingKey::from_secret(&bytes), Algorithm::HS256),
+            (DecodingKey::from_ed_der(&bytes), Algorithm::EdDSA),
+            (DecodingKey::from_ec_der(&bytes), Algorithm::ES256),
+            (
+                DecodingKey::from_rsa_raw_components(&bytes, &[1, 0, 1]),
+                Algorithm::RS256,
+            ),
+        ];
+        for (key, own) in &keys {
+            for algorithm in [
+                Algorithm::HS256,
+                Algorithm::HS384,
+                Algorithm::HS512,
+                Algorithm::EdDSA,
+                Algorithm::ES256,
+                Algorithm::ES384,
+                Algorithm::RS256,
+                Algorithm::RS512,
+                Algorithm::PS256,
+            ] {
+                assert_eq!(
+                    verifier(&algorithm, key).is_ok(),
+                    algorithm == *own,
+                    "{algorithm:?} with a key for {own:?}"
+                );
+            }
+        }
+    }
+}

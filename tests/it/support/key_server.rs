@@ -14,8 +14,8 @@ use todo_api::auth::jwks::{KeySetUrl, Keys, Location, Timing};
 pub enum Publishes {
     /// Answers 200 with this body.
     Body(String),
-    /// Answers with this status, this header field, and no keys.
-    Status(u16, String),
+    /// Answers with this status, this header field and this body.
+    Status(u16, String, String),
     /// Answers with so many bytes, without saying before how many.
     Endless(usize),
     /// Takes the request and says nothing for this long.
@@ -115,9 +115,10 @@ fn answer(mut client: TcpStream, publishes: Publishes) {
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         ),
-        Publishes::Status(status, field) => write!(
+        Publishes::Status(status, field, body) => write!(
             client,
-            "HTTP/1.1 {status} Other\r\n{field}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 {status} Other\r\n{field}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         ),
         Publishes::Endless(bytes) => client
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"keys\":[")
