@@ -280,12 +280,12 @@ impl Shared {
     fn look_again(&self, known: Arc<KeySet>) -> Result<Arc<KeySet>, NotKnown> {
         let mut state = self.lock();
         if !state.wanted && !state.under_way && !state.is_due(self.timing.period) {
-            return match state.failed {
-                true => {
-                    Err("the key of a token is unknown, and the key set could not be fetched again")
-                }
-                false => Ok(known),
-            };
+            if state.failed {
+                return Err("the key of a token is unknown, and the key set could not be fetched");
+            }
+            drop(state);
+            // Maybe it has come since it was looked at.
+            return Ok(self.set().map_or(known, |fetched| fetched.keys));
         }
         // A client whose key is brand new must not be told that its token is bad: it would throw the token away. So the others are
         // asked to come again in a moment, and cost no worker meanwhile.
