@@ -15,6 +15,7 @@ use crate::support::jwt::{Key, base64url, claims, key_set, now};
 use crate::support::key_server::{KeyServer, Publishes};
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
+use crate::support::tls::Certificate;
 use crate::support::{Actor, Answer, TestApp};
 
 const UNKNOWN: &str = "Invalid token: its key is not known here";
@@ -429,4 +430,21 @@ fn the_program_takes_keys_from_an_address_and_asks_for_issuer_and_audience() {
     server.signal("HUP");
     wait_until(|| ask(&good).status == 401);
     assert_eq!(published.asked(), 2);
+}
+
+#[test]
+fn a_key_set_behind_a_certificate_that_nobody_vouches_for_is_not_taken() {
+    let certificate = Certificate::make();
+    let [cert, key] = certificate.settings();
+    let impostor = Process::serve(&fresh_database(), &[(cert.0, &cert.1), (key.0, &key.1)]);
+    let url = format!("https://localhost:{}/health", impostor.address.port());
+    let server = Process::start(&fresh_database(), &[("AUTH_JWKS_URL", &url)]);
+    let log = server.wait_for("cannot be fetched: ");
+    assert!(log.contains("invalid peer certificate"), "{log}");
+    server.wait_for("ready: ");
+    unavailable(&ask_at(
+        server.address,
+        &Key::ed25519("a").token(&claims("u1")),
+    ));
+    server.user("u1").get("/api/tasks").expect(200);
 }
