@@ -1,9 +1,9 @@
 //! `GET /metrics`, for Prometheus: to whoever may see it.
 
 use ipnet::IpNet;
-use sha2::{Digest, Sha256};
 
 use super::{App, Call};
+use crate::auth::opaque::hash;
 use crate::http::error::Error;
 use crate::http::request::{Client, Request};
 use crate::http::response::Response;
@@ -59,10 +59,6 @@ fn came_through_a_proxy(request: &Request) -> bool {
     PROXIES_SAY
         .iter()
         .any(|name| request.headers.raw(name).next().is_some())
-}
-
-fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
 }
 
 /// `GET /metrics`

@@ -18,6 +18,7 @@ use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
+use crate::auth::jwks::{Keys, Timing};
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
@@ -72,13 +73,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .transpose()
         .map_err(Failure::Failed)?;
     let secret = setup::signing_secret(config)?;
-    let verifier = Verifier::new(
-        &secret,
-        config
-            .previous_secret
-            .as_ref()
-            .map(|secret| secret.expose()),
-    );
+    let verifier = verifier(config, &secret)?;
     let Some((store, private)) = prepare(config, &events, &inbox)? else {
         log::info!("stopped");
         return Ok(());
@@ -131,7 +126,11 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Event::Opened(opened)
     })
     .and_then(|()| {
-        wait_for_stop(&server, &inbox, |opened| {
+        let reload = || {
+            server.reload();
+            app.guard.reload();
+        };
+        wait_for_stop(&inbox, reload, |opened| {
             announce(config, opened, &addresses, private.is_some());
         })
     });
@@ -146,6 +145,26 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     drop(private);
     log::info!("stopped");
     outcome
+}
+
+/// What checks bearer tokens: with the secret, and with the keys of others where they are configured.
+fn verifier(config: &Config, secret: &str) -> Result<Verifier, Failure> {
+    let previous = config
+        .previous_secret
+        .as_ref()
+        .map(|secret| secret.expose());
+    let verifier = Verifier::new(secret, previous).expecting(config.tokens.expected.clone());
+    let Some(location) = &config.tokens.key_set else {
+        return Ok(verifier);
+    };
+    if config.tokens.expected.audiences.is_empty() {
+        log::warn!(
+            "JWT_AUDIENCE is not set: tokens that the owner of the key set in {location} makes for other services are accepted here too"
+        );
+    }
+    Keys::load(location, Timing::default())
+        .map(|keys| verifier.trusting(keys))
+        .map_err(|problem| Failure::Failed(format!("{location}: {problem}")))
 }
 
 /// Does what may take long on a thread of its own, so that signals are heard meanwhile, and tells what came of it.
@@ -266,8 +285,8 @@ fn raise_descriptor_limit(config: &Config) {
 
 /// Waits for the end; tells of the database when it is there.
 fn wait_for_stop(
-    server: &Server,
     inbox: &Receiver<Event>,
+    reload: impl Fn(),
     ready: impl Fn(&Opened),
 ) -> Result<(), Failure> {
     loop {
@@ -276,7 +295,7 @@ fn wait_for_stop(
                 log::info!("{signal} received: finishing what is in flight");
                 return Ok(());
             }
-            Ok(Event::Reload) => server.reload(),
+            Ok(Event::Reload) => reload(),
             Ok(Event::Opened(Ok(opened))) => ready(&opened),
             Ok(Event::Opened(Err(reason)) | Event::Failed(reason)) => {
                 return Err(Failure::Failed(reason));

@@ -2,6 +2,7 @@
 //!
 //! - [`accounts`]: those of accounts
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
+//! - [`tokens`]: the settings of tokens from elsewhere
 //! - `values`: readers of the kinds of value that several settings have
 //! - [`visitors`]: who may come how often, and from whose pages
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
@@ -11,6 +12,7 @@
 pub mod accounts;
 pub mod settings;
 pub mod source;
+pub mod tokens;
 mod values;
 pub mod visitors;
 
@@ -22,6 +24,7 @@ use std::time::Duration;
 use accounts::Accounts;
 use log::LevelFilter;
 use source::Source;
+use tokens::Tokens;
 use values::{decimal, number, seconds, switch};
 use visitors::Visitors;
 
@@ -127,6 +130,8 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// `REGISTRATION` and what follows it
     pub accounts: Accounts,
+    /// `AUTH_JWKS_…`, `JWT_ISSUER` and `JWT_AUDIENCE`
+    pub tokens: Tokens,
     /// `WORKERS`
     pub workers: usize,
     /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
@@ -210,6 +215,7 @@ impl Config {
             previous_secret: self::secret(source, "BETTER_AUTH_SECRET_PREVIOUS")?,
             token_lifetime: Duration::from_secs_f64(hours * 3600.0),
             accounts: Accounts::read(source, environment)?,
+            tokens: Tokens::read(source)?,
             workers,
             limits: limits(source)?,
             visitors: Visitors::read(source, environment)?,

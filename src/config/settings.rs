@@ -159,6 +159,26 @@ pub const SETTINGS: &[Setting] = &[
         "Refreshes from one address (IPv6: /64) in a minute before it is answered 429; 0: no limit",
     ),
     plain(
+        "AUTH_JWKS_FILE",
+        "none",
+        "A file with the public keys (JSON Web Key Set) of whoever else signs tokens: EdDSA, ES256, RS256. Read again on SIGHUP (which stops a server that runs in a terminal)",
+    ),
+    plain(
+        "AUTH_JWKS_URL",
+        "none",
+        "The address of such a key set in place of a file: `https`, or `http` on this machine; fetched again for an unknown key, at most once a minute, and when it is ten minutes old",
+    ),
+    plain(
+        "JWT_ISSUER",
+        "any",
+        "What tokens from elsewhere must name as their issuer (`iss`); several with commas between them",
+    ),
+    plain(
+        "JWT_AUDIENCE",
+        "any",
+        "What tokens from elsewhere must name among their audiences (`aud`); several with commas between them",
+    ),
+    plain(
         "WORKERS",
         "database on this machine: twice the cores, at least 4; else 10",
         "Threads that answer requests: so many for the edge, and as many again for each `direct:` address",

@@ -24,6 +24,8 @@ mod errors;
 mod framing;
 mod guessing;
 mod isolation;
+mod jwks;
+mod jwt_attacks;
 mod metrics;
 mod outages;
 mod pipelining;

@@ -58,18 +58,38 @@ impl TestApp {
         app.0
     }
 
+    /// A server that judges tokens in its own way, on a database of its own.
+    pub fn judging(verifier: Verifier) -> TestApp {
+        let (server, app) =
+            TestApp::not_open_judging(&postgres::fresh_database(), |_| {}, Vec::new(), verifier);
+        app.store
+            .open(Instant::now() + Duration::from_secs(20))
+            .map_err(|error| error.to_string())
+            .unwrap();
+        server
+    }
+
     /// As [`TestApp::on`], with a store that is yet to be opened.
     pub fn not_open(
         database: &str,
         adjust: impl FnOnce(&mut Settings),
         more: Vec<Route<Handler>>,
     ) -> (TestApp, Arc<App>) {
+        TestApp::not_open_judging(database, adjust, more, Verifier::new(SECRET, None))
+    }
+
+    fn not_open_judging(
+        database: &str,
+        adjust: impl FnOnce(&mut Settings),
+        more: Vec<Route<Handler>>,
+        verifier: Verifier,
+    ) -> (TestApp, Arc<App>) {
         let mut settings = settings(database);
         adjust(&mut settings);
         let day = Duration::from_secs(24 * 3600);
         let app = Arc::new(App {
             store: Store::new(settings),
-            guard: Guard::new(Verifier::new(SECRET, None)),
+            guard: Guard::new(verifier),
             limits: Limits::new(0, 0),
             issuer: Issuer::new(SECRET, day, 30 * day),
             hashing: Crew::for_hashing().unwrap(),

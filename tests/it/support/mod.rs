@@ -4,6 +4,8 @@
 //! - `app`: a server of one's own
 //! - `actors`: who talks to it: anonymous, a user, another user
 //! - `hold`: holds a server up, and waits for what must come
+//! - `jwt`: tokens of every kind, and the keys that sign them
+//! - `key_server`: publishes a key set, well or badly
 //! - `http`: a client that sends exactly what it is told
 //! - `login`: somebody who has logged in
 //! - `process`: the program itself
@@ -16,6 +18,8 @@ pub mod actors;
 pub mod app;
 pub mod hold;
 pub mod http;
+pub mod jwt;
+pub mod key_server;
 pub mod login;
 pub mod postgres;
 pub mod process;
