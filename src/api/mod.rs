@@ -3,15 +3,23 @@
 //! - [`routes`]: every route, in one table
 //! - [`dispatch`]: the way of a request: route, token, user in the path, handler
 //! - `body`: reads a request's JSON
+//! - `conditions`: what a request says of the state that it expects
 //! - [`health`]: is it alive, is it ready
 //! - [`root`]: what this is
-//! - [`tasks`]: the tasks
+//! - [`lists`]: the tasks, page by page
+//! - [`stats`]: the tasks in numbers
+//! - [`tags`]: the tags of all tasks
+//! - [`tasks`]: the tasks, one at a time
 
 mod body;
+mod conditions;
 pub mod dispatch;
 pub mod health;
+pub mod lists;
 pub mod root;
 pub mod routes;
+pub mod stats;
+pub mod tags;
 pub mod tasks;
 
 use crate::auth::token::Verifier;

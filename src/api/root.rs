@@ -13,6 +13,8 @@ pub fn show(_: &App, _: &Call) -> Result<Response, Error> {
         "version": env!("CARGO_PKG_VERSION"),
         "links": {
             "tasks": "/api/tasks",
+            "tags": "/api/tags",
+            "stats": "/api/tasks/stats",
             "health": "/health",
             "ready": "/health/ready",
         },

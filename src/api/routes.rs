@@ -1,7 +1,7 @@
 //! Every route of the program. A part in square brackets may be left out.
 
 use super::Handler::{self, AtOnce, Public, User};
-use super::{health, root, tasks};
+use super::{health, lists, root, stats, tags, tasks};
 use crate::http::request::Method::{Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
 
@@ -11,8 +11,9 @@ pub fn routes() -> Vec<Route<Handler>> {
         Route::new(Get, "/", Public(root::show)),
         Route::new(Get, "/health", AtOnce(health::alive)),
         Route::new(Get, "/health/ready", Public(health::ready)),
-        Route::new(Get, "/api/[{user_id}/]tasks", User(tasks::list)),
+        Route::new(Get, "/api/[{user_id}/]tasks", User(lists::list)),
         Route::new(Post, "/api/[{user_id}/]tasks", User(tasks::create)),
+        Route::new(Get, "/api/[{user_id}/]tasks/stats", User(stats::show)),
         Route::new(Get, "/api/[{user_id}/]tasks/{id}", User(tasks::show)),
         Route::new(Put, "/api/[{user_id}/]tasks/{id}", User(tasks::update)),
         Route::new(Patch, "/api/[{user_id}/]tasks/{id}", User(tasks::update)),
@@ -22,5 +23,8 @@ pub fn routes() -> Vec<Route<Handler>> {
             "/api/[{user_id}/]tasks/{id}/complete",
             User(tasks::complete),
         ),
+        Route::new(Get, "/api/[{user_id}/]tags", User(tags::list)),
+        Route::new(Put, "/api/[{user_id}/]tags/{name}", User(tags::rename)),
+        Route::new(Delete, "/api/[{user_id}/]tags/{name}", User(tags::delete)),
     ]
 }

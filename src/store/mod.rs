@@ -3,7 +3,7 @@
 //! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
 //! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
 //! - [`migrations`]: brings the schema to the version this program needs
-//! - `tasks`: the statements on tasks
+//! - `tasks`: the statements on tasks and their tags
 //!
 //! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
 //! A statement runs once, in one round trip. A read whose connection turns out dead is sent again on a fresh one; a write
@@ -24,7 +24,7 @@ use postgres::error::SqlState;
 use connector::{Session, Target};
 use pool::{Client, Pool};
 
-pub use tasks::{Created, TaskPage};
+pub use tasks::{Created, Listed, Outcome, Repeated, TaskPage};
 
 /// What the store needs to know.
 #[derive(Clone)]

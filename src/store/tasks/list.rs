@@ -1,0 +1,552 @@
+//! Pages of tasks.
+//!
+//! A statement is put together from the parts that a query asks for; values are always parameters. Two kinds of it go to
+//! PostgreSQL in different ways:
+//!
+//! - Where nothing is filtered but state and priority, and the order is that of making, the best plan is the same for all
+//!   values: one stretch of an index, or several that are merged. Such statements are few, and are prepared once.
+//! - All others are planned with their values each time (see [`Client::query_planned`]): whether it is better to walk the
+//!   newest tasks or to look up the few that match depends on how many match.
+//!
+//! [`Client::query_planned`]: crate::store::pool::Client::query_planned
+
+use postgres::error::SqlState;
+use postgres::types::{ToSql, Type};
+use postgres::{Error as PgError, Row};
+
+use super::read_task;
+use crate::domain::list::cursor::{Cursor, Key};
+use crate::domain::list::{Filters, ListQuery, Order, Range, SortKey, Start};
+use crate::domain::task::{Due, Priority, TITLE_MAX, Task};
+use crate::domain::user::UserId;
+use crate::domain::zone::Zone;
+use crate::store::pool::Client;
+use crate::store::{Effect, Error, Store};
+
+/// Some of a user's tasks.
+#[derive(Debug)]
+pub struct TaskPage {
+    /// The tasks, in the order asked for.
+    pub tasks: Vec<Task>,
+    /// Whether more come behind these.
+    pub has_more: bool,
+    /// How many there are in all, where that was asked for or cost nothing.
+    pub total: Option<i64>,
+}
+
+/// What came of asking for a list.
+#[derive(Debug)]
+pub enum Listed {
+    /// A page of it.
+    Page(TaskPage),
+    /// PostgreSQL does not know the time zone.
+    UnknownZone,
+}
+
+impl Store {
+    /// A page of a user's tasks.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn list_tasks(&self, user: &UserId, query: &ListQuery) -> Result<Listed, Error> {
+        let limit = usize::from(query.limit.get());
+        let page = Statement::page(user, query);
+        let count = Statement::count(user, &query.filters);
+        self.run(Effect::Read, |client| {
+            let rows = match page.run(client) {
+                Err(error) if is_unknown_zone(&error) => return Ok(Listed::UnknownZone),
+                rows => rows?,
+            };
+            let mut tasks = rows
+                .iter()
+                .map(|row| read_task(user, row))
+                .collect::<Result<Vec<Task>, PgError>>()?;
+            let has_more = tasks.len() > limit;
+            tasks.truncate(limit);
+            let total = match total(query, &tasks, has_more) {
+                None if query.wants_total() => {
+                    let rows = count.run(client)?;
+                    rows.first().map(|row| row.try_get(0)).transpose()?
+                }
+                known => known,
+            };
+            Ok(Listed::Page(TaskPage {
+                tasks,
+                has_more,
+                total,
+            }))
+        })
+    }
+}
+
+/// How many tasks there are in all, where a page tells it: the last one does, if it is known how many came before it.
+fn total(query: &ListQuery, tasks: &[Task], has_more: bool) -> Option<i64> {
+    let before = query.offset();
+    let behind_cursor = matches!(query.start, Start::Behind(_));
+    // A page behind the end tells nothing.
+    let counted = !has_more && !behind_cursor && (before == 0 || !tasks.is_empty());
+    let here = i64::try_from(tasks.len()).ok()?;
+    counted.then_some(before + here)
+}
+
+/// Whether PostgreSQL refused a statement because it does not know a time zone. Nothing else that a list or numbers are asked
+/// with can be out of its range.
+pub(super) fn is_unknown_zone(error: &PgError) -> bool {
+    error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE)
+}
+
+/// A statement that is put together, and the values of its parameters.
+struct Statement {
+    text: String,
+    values: Vec<(Box<dyn ToSql + Sync>, Type)>,
+    /// Whether its plan is the same for all values.
+    prepare: bool,
+}
+
+impl Statement {
+    /// A page, and one task more, which tells whether there are more.
+    fn page(user: &UserId, query: &ListQuery) -> Statement {
+        let mut statement = Statement::new();
+        let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
+        let (filters, order) = (&query.filters, query.order);
+        let from = statement.from(&user, filters, order);
+        let stretches = stretches(filters, order);
+        statement.prepare = stretches.is_some();
+        let mut conditions = match stretches {
+            Some(_) => Vec::new(),
+            None => statement.conditions(filters),
+        };
+        let cursor = match &query.start {
+            Start::Behind(cursor) => Some(cursor),
+            _ => None,
+        };
+        let rows = i64::from(query.limit.get()) + 1;
+        let offset = query.offset();
+        let ordered = |order_by: &str, rows: &str, offset: &str| {
+            format!("ORDER BY {order_by} LIMIT {rows}::int8 OFFSET {offset}::int8")
+        };
+        let columns = columns();
+        let by = from.order_by(order);
+        let select = |conditions: &[String]| {
+            let all: String = conditions.iter().map(|c| format!(" AND {c}")).collect();
+            format!("SELECT {columns} FROM {}{all}", from.tables)
+        };
+        statement.text = if order.key == SortKey::DueDate {
+            // Those that are due come first, those that are not last, whatever the direction: no index has that order in both,
+            // but it has each part.
+            let reach = statement.bind(rows + offset, Type::INT8);
+            let parts = statement.due_parts(cursor, order, &from);
+            let parts: Vec<String> = parts
+                .into_iter()
+                .map(|(part, by)| {
+                    let all = [conditions.as_slice(), &[part]].concat();
+                    format!("({} ORDER BY {by} LIMIT {reach}::int8)", select(&all))
+                })
+                .collect();
+            let (rows, offset) = statement.bind_page(rows, offset);
+            let by = format!(
+                "due_at {direction} NULLS LAST, id {direction}",
+                direction = direction(order)
+            );
+            format!(
+                "SELECT * FROM ({}) AS task {}",
+                parts.join(" UNION ALL "),
+                ordered(&by, &rows, &offset)
+            )
+        } else {
+            if let Some(cursor) = cursor {
+                conditions.push(statement.behind(cursor, order, &from));
+            }
+            let (rows, offset) = statement.bind_page(rows, offset);
+            match stretches.as_deref() {
+                None | Some([]) => {
+                    format!("{} {}", select(&conditions), ordered(&by, &rows, &offset))
+                }
+                Some([one]) => {
+                    conditions.push(one.clone());
+                    format!("{} {}", select(&conditions), ordered(&by, &rows, &offset))
+                }
+                Some(several) => {
+                    let parts: Vec<String> = several
+                        .iter()
+                        .map(|part| {
+                            select(&[conditions.as_slice(), std::slice::from_ref(part)].concat())
+                        })
+                        .collect();
+                    format!(
+                        "SELECT * FROM ({}) AS task {}",
+                        parts.join(" UNION ALL "),
+                        ordered(&by, &rows, &offset)
+                    )
+                }
+            }
+        };
+        statement
+    }
+
+    /// How many there are.
+    fn count(user: &UserId, filters: &Filters) -> Statement {
+        let mut statement = Statement::new();
+        let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
+        let from = statement.from(&user, filters, Order::default());
+        let conditions: String = statement
+            .conditions(filters)
+            .iter()
+            .map(|condition| format!(" AND {condition}"))
+            .collect();
+        statement.text = format!("SELECT count(*) FROM {}{conditions}", from.tables);
+        statement
+    }
+
+    fn new() -> Statement {
+        Statement {
+            text: String::new(),
+            values: Vec::new(),
+            prepare: false,
+        }
+    }
+
+    fn run(&self, client: &mut Client) -> Result<Vec<Row>, PgError> {
+        if self.prepare
+            && let Some(prepared) = client.prepared_built(&self.text)?
+        {
+            let values: Vec<&(dyn ToSql + Sync)> = self
+                .values
+                .iter()
+                .map(|(value, _)| value.as_ref())
+                .collect();
+            return client.query(&prepared, &values);
+        }
+        let values: Vec<(&(dyn ToSql + Sync), Type)> = self
+            .values
+            .iter()
+            .map(|(value, kind)| (value.as_ref(), kind.clone()))
+            .collect();
+        client.query_planned(&self.text, &values)
+    }
+
+    /// Adds a value and gives the parameter that stands for it.
+    fn bind(&mut self, value: impl ToSql + Sync + 'static, kind: Type) -> String {
+        self.values.push((Box::new(value), kind));
+        format!("${}", self.values.len())
+    }
+
+    fn bind_page(&mut self, rows: i64, offset: i64) -> (String, String) {
+        (self.bind(rows, Type::INT8), self.bind(offset, Type::INT8))
+    }
+
+    /// The tables, joined, up to the first condition. A list by tag walks the tag's own table, which is in the order of making.
+    fn from(&mut self, user: &str, filters: &Filters, order: Order) -> From {
+        match filters.tags.first() {
+            None => From {
+                tables: format!("{{schema}}.tasks AS task WHERE task.user_id = {user}"),
+                created_at: "task.created_at",
+                id: "task.id",
+            },
+            Some(tag) => {
+                let tag = self.bind(tag.as_str().to_owned(), Type::TEXT);
+                let by_tag = order.key == SortKey::CreatedAt;
+                From {
+                    tables: format!(
+                        "{{schema}}.task_tags AS tagged
+                         JOIN {{schema}}.tasks AS task ON task.user_id = tagged.user_id AND task.id = tagged.task_id
+                         WHERE tagged.user_id = {user} AND task.user_id = {user} AND tagged.tag = {tag}"
+                    ),
+                    created_at: "tagged.created_at",
+                    id: if by_tag { "tagged.task_id" } else { "task.id" },
+                }
+            }
+        }
+    }
+
+    /// What the filters say, but for the first tag.
+    fn conditions(&mut self, filters: &Filters) -> Vec<String> {
+        let mut all = Vec::new();
+        let zone = filters.zone.clone().unwrap_or_default();
+        if let Some(zone) = &filters.zone {
+            // So that an unknown one is found out even where nothing depends on it.
+            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+            all.push(format!("now() AT TIME ZONE {zone} IS NOT NULL"));
+        }
+        if let Some(completed) = filters.completed {
+            all.push(state(completed));
+        }
+        if !filters.priorities.is_empty() {
+            let ranks: Vec<i16> = filters.priorities.iter().map(|p| p.rank()).collect();
+            let ranks = self.bind(ranks, Type::INT2_ARRAY);
+            all.push(format!("task.priority = ANY ({ranks})"));
+        }
+        if let Some(before) = filters.due.before {
+            let moment = self.start_of(before, &zone);
+            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+            all.push(due_before(&moment, &zone));
+        }
+        if let Some(after) = filters.due.after {
+            let moment = self.end_of(after, &zone);
+            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+            all.push(due_after(&moment, &zone));
+        }
+        if let Some(overdue) = filters.overdue {
+            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+            let past = due_before("now()", &zone);
+            all.push(if overdue {
+                format!("NOT task.completed AND {past}")
+            } else {
+                format!("(task.completed OR ({past}) IS NOT TRUE)")
+            });
+        }
+        match filters.has_due_date {
+            Some(true) => all.push("task.due_at IS NOT NULL".to_owned()),
+            Some(false) => all.push("task.due_at IS NULL".to_owned()),
+            None => {}
+        }
+        for (column, range) in [
+            ("created_at", filters.created),
+            ("updated_at", filters.updated),
+        ] {
+            self.range(column, range, &zone, &mut all);
+        }
+        if filters.tags.len() > 1 {
+            let tags: Vec<String> = filters
+                .tags
+                .iter()
+                .map(|tag| tag.as_str().to_owned())
+                .collect();
+            let tags = self.bind(tags, Type::TEXT_ARRAY);
+            all.push(format!("task.tags @> {tags}"));
+        }
+        for word in &filters.words {
+            let pattern = self.bind(pattern(word), Type::TEXT);
+            all.push(format!("task.search LIKE {pattern}"));
+        }
+        all
+    }
+
+    fn range(&mut self, column: &str, range: Range, zone: &Zone, all: &mut Vec<String>) {
+        if let Some(before) = range.before {
+            let moment = self.start_of(before, zone);
+            all.push(format!("task.{column} < {moment}"));
+        }
+        if let Some(after) = range.after {
+            let moment = self.end_of(after, zone);
+            all.push(format!("task.{column} > {moment}"));
+        }
+    }
+
+    /// A moment, or when a day begins.
+    fn start_of(&mut self, due: Due, zone: &Zone) -> String {
+        match due {
+            Due::At(moment) => self.bind(moment.as_utc(), Type::TIMESTAMPTZ),
+            Due::On(date) => {
+                let date = self.bind(date, Type::DATE);
+                let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+                format!("({date}::timestamp AT TIME ZONE {zone})")
+            }
+        }
+    }
+
+    /// A moment, or the last one of a day.
+    fn end_of(&mut self, due: Due, zone: &Zone) -> String {
+        match due {
+            Due::At(moment) => self.bind(moment.as_utc(), Type::TIMESTAMPTZ),
+            Due::On(date) => {
+                let date = self.bind(date, Type::DATE);
+                let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+                format!(
+                    "((({date} + 1)::timestamp AT TIME ZONE {zone}) - interval '1 microsecond')"
+                )
+            }
+        }
+    }
+
+    /// That a task lies behind a cursor.
+    fn behind(&mut self, cursor: &Cursor, order: Order, from: &From) -> String {
+        let key = match &cursor.key {
+            Key::Moment(moment) | Key::Due(Some(moment)) => {
+                self.bind(moment.as_utc(), Type::TIMESTAMPTZ)
+            }
+            Key::Priority(priority) => self.bind(priority.rank(), Type::INT2),
+            Key::Completed(completed) => self.bind(*completed, Type::BOOL),
+            Key::Title(title) => self.bind(title.clone(), Type::TEXT),
+            // Among tasks that are due at no time, the id alone tells.
+            Key::Due(None) => {
+                let id = self.bind(cursor.id, Type::UUID);
+                return format!("{} {} {id}", from.id, comparison(order));
+            }
+        };
+        let id = self.bind(cursor.id, Type::UUID);
+        format!(
+            "({}, {}) {} ({key}, {id})",
+            from.sort_key(order.key),
+            from.id,
+            comparison(order)
+        )
+    }
+
+    /// The parts of a list by due date that lie behind the cursor, each with its order.
+    fn due_parts(
+        &mut self,
+        cursor: Option<&Cursor>,
+        order: Order,
+        from: &From,
+    ) -> Vec<(String, String)> {
+        let mut dated = "task.due_at IS NOT NULL".to_owned();
+        let mut undated = "task.due_at IS NULL".to_owned();
+        let mut parts = Vec::new();
+        let among_undated = cursor.is_some_and(|cursor| cursor.key == Key::Due(None));
+        if let Some(cursor) = cursor {
+            let behind = self.behind(cursor, order, from);
+            let part = if among_undated {
+                &mut undated
+            } else {
+                &mut dated
+            };
+            *part = format!("{part} AND {behind}");
+        }
+        let direction = direction(order);
+        if !among_undated {
+            parts.push((
+                dated,
+                format!("task.due_at {direction}, task.id {direction}"),
+            ));
+        }
+        parts.push((
+            undated,
+            format!("task.due_at {direction}, task.id {direction}"),
+        ));
+        parts
+    }
+}
+
+/// Where a list is read from, and what its order is called there.
+struct From {
+    tables: String,
+    created_at: &'static str,
+    id: &'static str,
+}
+
+impl From {
+    fn sort_key(&self, key: SortKey) -> String {
+        match key {
+            SortKey::CreatedAt => self.created_at.to_owned(),
+            SortKey::UpdatedAt => "task.updated_at".to_owned(),
+            SortKey::DueDate => "task.due_at".to_owned(),
+            SortKey::Priority => "task.priority".to_owned(),
+            SortKey::Completed => "task.completed".to_owned(),
+            // As `fold::title_key` has it.
+            SortKey::Title => {
+                format!("coalesce(left(split_part(task.search, E'\\n', 1), {TITLE_MAX}), '')")
+            }
+        }
+    }
+
+    fn order_by(&self, order: Order) -> String {
+        let (key, direction) = (self.sort_key(order.key), direction(order));
+        format!("{key} {direction}, {} {direction}", self.id)
+    }
+}
+
+/// The columns of `task_columns!`, of the table called task.
+fn columns() -> String {
+    let columns: Vec<String> = task_columns!()
+        .split(", ")
+        .map(|column| format!("task.{column}"))
+        .collect();
+    columns.join(", ")
+}
+
+fn direction(order: Order) -> &'static str {
+    if order.descending { "DESC" } else { "ASC" }
+}
+
+fn comparison(order: Order) -> &'static str {
+    if order.descending { "<" } else { ">" }
+}
+
+fn state(completed: bool) -> String {
+    if completed {
+        "task.completed"
+    } else {
+        "NOT task.completed"
+    }
+    .to_owned()
+}
+
+/// The stretches of the index on states that together are the list, where there is nothing else to the filters and the order
+/// is that of making; no stretch where all is wanted. At most six.
+fn stretches(filters: &Filters, order: Order) -> Option<Vec<String>> {
+    let others = Filters {
+        completed: None,
+        priorities: Vec::new(),
+        ..filters.clone()
+    };
+    if others != Filters::default() || order.key != SortKey::CreatedAt {
+        return None;
+    }
+    if filters.completed.is_none() && filters.priorities.is_empty() {
+        return Some(Vec::new());
+    }
+    let states = filters
+        .completed
+        .map_or(vec![false, true], |completed| vec![completed]);
+    let priorities = match filters.priorities.as_slice() {
+        [] => &[Priority::Low, Priority::Medium, Priority::High],
+        some => some,
+    };
+    let stretch = |completed: bool, priority: &Priority| {
+        format!(
+            "{} AND task.priority = {}",
+            state(completed),
+            priority.rank()
+        )
+    };
+    let pairs = states.iter().flat_map(|completed| {
+        priorities
+            .iter()
+            .map(move |priority| stretch(*completed, priority))
+    });
+    Some(pairs.collect())
+}
+
+/// That a task is due before a moment. A plain date is, when its day is over by then in the zone. The first condition follows
+/// from the second, but an index can serve it: a plain date is kept as the end of its day in UTC.
+pub(super) fn due_before(moment: &str, zone: &str) -> String {
+    format!(
+        "(task.due_at < greatest({moment}, ({moment} AT TIME ZONE {zone})::date::timestamp AT TIME ZONE 'UTC')
+          AND CASE WHEN task.due_on IS NULL THEN task.due_at < {moment}
+                   ELSE task.due_on < ({moment} AT TIME ZONE {zone})::date END)"
+    )
+}
+
+/// That a task is due after a moment. See [`due_before`]; a day that ends with the moment itself is not after it.
+fn due_after(moment: &str, zone: &str) -> String {
+    let day = format!("(({moment} + interval '1 microsecond') AT TIME ZONE {zone})::date");
+    format!(
+        "(task.due_at > least({moment}, {day}::timestamp AT TIME ZONE 'UTC')
+          AND CASE WHEN task.due_on IS NULL THEN task.due_at > {moment} ELSE task.due_on >= {day} END)"
+    )
+}
+
+/// A pattern for LIKE that finds a word as it stands, wherever it stands.
+fn pattern(word: &str) -> String {
+    let mut pattern = String::with_capacity(word.len() + 2);
+    pattern.push('%');
+    for c in word.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_finds_what_is_written() {
+        assert_eq!(pattern("100%_\\"), "%100\\%\\_\\\\%");
+    }
+}
