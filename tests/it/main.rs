@@ -21,6 +21,7 @@ mod errors;
 mod framing;
 mod idempotency;
 mod isolation;
+mod lists;
 mod outages;
 mod pipelining;
 mod serving;

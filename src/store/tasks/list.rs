@@ -110,76 +110,61 @@ impl Statement {
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
         let (filters, order) = (&query.filters, query.order);
         let from = statement.from(&user, filters, order);
-        let stretches = stretches(filters, order);
-        statement.prepare = stretches.is_some();
-        let mut conditions = match stretches {
-            Some(_) => Vec::new(),
-            None => statement.conditions(filters),
-        };
         let cursor = match &query.start {
             Start::Behind(cursor) => Some(cursor),
             _ => None,
         };
-        let rows = i64::from(query.limit.get()) + 1;
-        let offset = query.offset();
-        let ordered = |order_by: &str, rows: &str, offset: &str| {
-            format!("ORDER BY {order_by} LIMIT {rows}::int8 OFFSET {offset}::int8")
+        let stretches = stretches(filters, order);
+        statement.prepare = stretches.is_some();
+        let conditions = match stretches {
+            Some(_) => Vec::new(),
+            None => statement.conditions(filters),
+        };
+        let parts = match order.key {
+            SortKey::DueDate => statement.due_parts(cursor, order, &from),
+            _ => {
+                let behind = cursor.map(|cursor| statement.behind(cursor, order, &from));
+                let parts = stretches.filter(|parts| !parts.is_empty());
+                let parts = parts.unwrap_or_else(|| vec![Vec::new()]);
+                parts
+                    .into_iter()
+                    .map(|part| [part, behind.iter().cloned().collect()].concat())
+                    .collect()
+            }
         };
         let columns = columns();
-        let by = from.order_by(order);
-        let select = |conditions: &[String]| {
-            let all: String = conditions.iter().map(|c| format!(" AND {c}")).collect();
-            format!("SELECT {columns} FROM {}{all}", from.tables)
-        };
-        statement.text = if order.key == SortKey::DueDate {
-            // Those that are due come first, those that are not last, whatever the direction: no index has that order in both,
-            // but it has each part.
-            let reach = statement.bind(rows + offset, Type::INT8);
-            let parts = statement.due_parts(cursor, order, &from);
-            let parts: Vec<String> = parts
-                .into_iter()
-                .map(|(part, by)| {
-                    let all = [conditions.as_slice(), &[part]].concat();
-                    format!("({} ORDER BY {by} LIMIT {reach}::int8)", select(&all))
-                })
+        let selects = parts.iter().map(|part| {
+            let all: String = conditions
+                .iter()
+                .chain(part)
+                .map(|condition| format!(" AND {condition}"))
                 .collect();
-            let (rows, offset) = statement.bind_page(rows, offset);
-            let by = format!(
-                "due_at {direction} NULLS LAST, id {direction}",
-                direction = direction(order)
-            );
-            format!(
-                "SELECT * FROM ({}) AS task {}",
-                parts.join(" UNION ALL "),
-                ordered(&by, &rows, &offset)
-            )
+            let by = from.order_by(order);
+            format!("SELECT {columns} FROM {}{all} ORDER BY {by}", from.tables)
+        });
+        let rows = i64::from(query.limit.get()) + 1;
+        let page = |statement: &mut Statement| {
+            let rows = statement.bind(rows, Type::INT8);
+            let offset = statement.bind(query.offset(), Type::INT8);
+            format!("LIMIT {rows}::int8 OFFSET {offset}::int8")
+        };
+        statement.text = if let [_] = parts.as_slice() {
+            let page = page(&mut statement);
+            selects.map(|select| format!("{select} {page}")).collect()
         } else {
-            if let Some(cursor) = cursor {
-                conditions.push(statement.behind(cursor, order, &from));
+            // Each part in its order and no longer than needed, so that none can cost more than what it gives.
+            let reach = statement.bind(rows + query.offset(), Type::INT8);
+            let selects: Vec<String> = selects
+                .map(|select| format!("({select} LIMIT {reach}::int8)"))
+                .collect();
+            let page = page(&mut statement);
+            let mut by = From::ALONE.order_by(order);
+            if order.key == SortKey::DueDate {
+                // The parts are without: where nothing is null, an index serves either direction.
+                by = by.replacen(',', " NULLS LAST,", 1);
             }
-            let (rows, offset) = statement.bind_page(rows, offset);
-            match stretches.as_deref() {
-                None | Some([]) => {
-                    format!("{} {}", select(&conditions), ordered(&by, &rows, &offset))
-                }
-                Some([one]) => {
-                    conditions.push(one.clone());
-                    format!("{} {}", select(&conditions), ordered(&by, &rows, &offset))
-                }
-                Some(several) => {
-                    let parts: Vec<String> = several
-                        .iter()
-                        .map(|part| {
-                            select(&[conditions.as_slice(), std::slice::from_ref(part)].concat())
-                        })
-                        .collect();
-                    format!(
-                        "SELECT * FROM ({}) AS task {}",
-                        parts.join(" UNION ALL "),
-                        ordered(&by, &rows, &offset)
-                    )
-                }
-            }
+            let all = selects.join(" UNION ALL ");
+            format!("SELECT * FROM ({all}) AS task ORDER BY {by} {page}")
         };
         statement
     }
@@ -231,17 +216,12 @@ impl Statement {
         format!("${}", self.values.len())
     }
 
-    fn bind_page(&mut self, rows: i64, offset: i64) -> (String, String) {
-        (self.bind(rows, Type::INT8), self.bind(offset, Type::INT8))
-    }
-
     /// The tables, joined, up to the first condition. A list by tag walks the tag's own table, which is in the order of making.
     fn from(&mut self, user: &str, filters: &Filters, order: Order) -> From {
         match filters.tags.first() {
             None => From {
                 tables: format!("{{schema}}.tasks AS task WHERE task.user_id = {user}"),
-                created_at: "task.created_at",
-                id: "task.id",
+                ..From::ALONE
             },
             Some(tag) => {
                 let tag = self.bind(tag.as_str().to_owned(), Type::TEXT);
@@ -383,38 +363,24 @@ impl Statement {
         )
     }
 
-    /// The parts of a list by due date that lie behind the cursor, each with its order.
+    /// The parts of a list by due date that lie behind the cursor. Tasks that are due come first and those that are not last,
+    /// whatever the direction: no index has that order in both, but it has each part.
     fn due_parts(
         &mut self,
         cursor: Option<&Cursor>,
         order: Order,
         from: &From,
-    ) -> Vec<(String, String)> {
-        let mut dated = "task.due_at IS NOT NULL".to_owned();
-        let mut undated = "task.due_at IS NULL".to_owned();
-        let mut parts = Vec::new();
-        let among_undated = cursor.is_some_and(|cursor| cursor.key == Key::Due(None));
-        if let Some(cursor) = cursor {
-            let behind = self.behind(cursor, order, from);
-            let part = if among_undated {
-                &mut undated
-            } else {
-                &mut dated
-            };
-            *part = format!("{part} AND {behind}");
+    ) -> Vec<Vec<String>> {
+        let mut dated = vec!["task.due_at IS NOT NULL".to_owned()];
+        let mut undated = vec!["task.due_at IS NULL".to_owned()];
+        let behind = cursor.map(|cursor| self.behind(cursor, order, from));
+        if cursor.is_some_and(|cursor| cursor.key == Key::Due(None)) {
+            undated.extend(behind);
+            vec![undated]
+        } else {
+            dated.extend(behind);
+            vec![dated, undated]
         }
-        let direction = direction(order);
-        if !among_undated {
-            parts.push((
-                dated,
-                format!("task.due_at {direction}, task.id {direction}"),
-            ));
-        }
-        parts.push((
-            undated,
-            format!("task.due_at {direction}, task.id {direction}"),
-        ));
-        parts
     }
 }
 
@@ -426,6 +392,13 @@ struct From {
 }
 
 impl From {
+    /// A table called task.
+    const ALONE: From = From {
+        tables: String::new(),
+        created_at: "task.created_at",
+        id: "task.id",
+    };
+
     fn sort_key(&self, key: SortKey) -> String {
         match key {
             SortKey::CreatedAt => self.created_at.to_owned(),
@@ -472,9 +445,9 @@ fn state(completed: bool) -> String {
     .to_owned()
 }
 
-/// The stretches of the index on states that together are the list, where there is nothing else to the filters and the order
-/// is that of making; no stretch where all is wanted. At most six.
-fn stretches(filters: &Filters, order: Order) -> Option<Vec<String>> {
+/// The stretches of the index on states that together are the list, each by its conditions, where there is nothing else to the
+/// filters and the order is that of making; no stretch where all is wanted. At most six.
+fn stretches(filters: &Filters, order: Order) -> Option<Vec<Vec<String>>> {
     let others = Filters {
         completed: None,
         priorities: Vec::new(),
@@ -486,26 +459,22 @@ fn stretches(filters: &Filters, order: Order) -> Option<Vec<String>> {
     if filters.completed.is_none() && filters.priorities.is_empty() {
         return Some(Vec::new());
     }
-    let states = filters
-        .completed
-        .map_or(vec![false, true], |completed| vec![completed]);
+    let states = match filters.completed {
+        Some(completed) => vec![completed],
+        None => vec![false, true],
+    };
     let priorities = match filters.priorities.as_slice() {
         [] => &[Priority::Low, Priority::Medium, Priority::High],
         some => some,
     };
-    let stretch = |completed: bool, priority: &Priority| {
-        format!(
-            "{} AND task.priority = {}",
-            state(completed),
-            priority.rank()
-        )
-    };
-    let pairs = states.iter().flat_map(|completed| {
-        priorities
-            .iter()
-            .map(move |priority| stretch(*completed, priority))
-    });
-    Some(pairs.collect())
+    let mut stretches = Vec::new();
+    for completed in states {
+        for priority in priorities {
+            let priority = format!("task.priority = {}", priority.rank());
+            stretches.push(vec![state(completed), priority]);
+        }
+    }
+    Some(stretches)
 }
 
 /// That a task is due before a moment. A plain date is, when its day is over by then in the zone. The first condition follows
