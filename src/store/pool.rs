@@ -34,8 +34,9 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often a caller that waits for a connection looks whether the database has gone away meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Most statements put together from parts that one connection keeps prepared.
-const BUILT_MAX: usize = 64;
+/// Most statements put together from parts that one connection keeps prepared: as many as there are lists of states and
+/// priorities (24), in either direction, with a cursor and without.
+const BUILT_MAX: usize = 96;
 
 /// A connection of the pool, with the statements prepared on it.
 pub struct Client {
@@ -61,7 +62,7 @@ impl Client {
         }
     }
 
-    /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps the first 64 of them;
+    /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps the first 96 of them;
     /// `None` for any more.
     ///
     /// # Errors

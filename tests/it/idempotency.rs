@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -163,9 +164,11 @@ fn while_the_first_is_running_the_second_is_told_so() {
         let first = scope.spawn(|| create(&user, "k", &body));
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
         let mut watch = app.sql();
-        while watch.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 0 {
-            thread::yield_now();
-        }
+        let waits = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            watch.query_one(waiting, &[]).unwrap().get::<_, i64>(0) > 0
+        });
+        assert!(waits);
         let second = create(&user, "k", &body);
         assert!(
             second
@@ -207,4 +210,44 @@ fn a_key_is_forgotten_after_a_day() {
         .query("SELECT key FROM todo.idempotency_keys", &[])
         .unwrap();
     assert_eq!(kept.len(), 1, "the others were cleared away");
+}
+
+#[test]
+fn a_key_costs_the_same_however_many_there_are() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    user.task("so that the user is known");
+    app.sql()
+        .batch_execute(
+            "INSERT INTO todo.idempotency_keys (user_id, key, digest, task_id, created_at)
+             SELECT 'u1', 'key ' || n, '', gen_random_uuid(), now() - n * interval '5 s' FROM generate_series(1, 40000) AS n;
+             ANALYZE todo.idempotency_keys",
+        )
+        .unwrap();
+    for number in 0..10 {
+        create(&user, &number.to_string(), BODY).expect(201);
+    }
+    let read = "SELECT seq_scan, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'idempotency_keys'";
+    let mut sql = app.sql();
+    // What a connection has done is counted soon after.
+    for _ in 0..200 {
+        let row = sql.query_one(read, &[]).unwrap();
+        if row.get::<_, i64>(1) >= 100 {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let row = sql.query_one(read, &[]).unwrap();
+    let (scans, fetched) = (row.get::<_, i64>(0), row.get::<_, i64>(1));
+    assert!(
+        scans <= 2 && (100..1000).contains(&fetched),
+        "{scans} scans of the whole table, {fetched} rows by index"
+    );
+    let old = "SELECT count(*) FROM todo.idempotency_keys WHERE created_at <= now() - interval '24 hours'";
+    let left: i64 = sql.query_one(old, &[]).unwrap().get(0);
+    // One in five seconds makes 17,280 a day.
+    assert!(
+        (22_500..=22_640).contains(&left),
+        "ten are cleared away with each: {left}"
+    );
 }

@@ -30,4 +30,5 @@ mod stats;
 mod support;
 mod tags;
 mod tasks;
+mod upgrading;
 mod versions;

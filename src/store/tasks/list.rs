@@ -10,17 +10,17 @@
 //!
 //! [`Client::query_planned`]: crate::store::pool::Client::query_planned
 
+use postgres::Error as PgError;
 use postgres::error::SqlState;
-use postgres::types::{ToSql, Type};
-use postgres::{Error as PgError, Row};
+use postgres::types::Type;
 
+use super::filters::state;
 use super::read_task;
+use super::statement::Statement;
 use crate::domain::list::cursor::{Cursor, Key};
-use crate::domain::list::{Filters, ListQuery, Order, Range, SortKey, Start};
-use crate::domain::task::{Due, Priority, TITLE_MAX, Task};
+use crate::domain::list::{Filters, ListQuery, Order, SortKey, Start};
+use crate::domain::task::{Priority, TITLE_MAX, Task};
 use crate::domain::user::UserId;
-use crate::domain::zone::Zone;
-use crate::store::pool::Client;
 use crate::store::{Effect, Error, Store};
 
 /// Some of a user's tasks.
@@ -51,7 +51,6 @@ impl Store {
     pub fn list_tasks(&self, user: &UserId, query: &ListQuery) -> Result<Listed, Error> {
         let limit = usize::from(query.limit.get());
         let page = Statement::page(user, query);
-        let count = Statement::count(user, &query.filters);
         self.run(Effect::Read, |client| {
             let rows = match page.run(client) {
                 Err(error) if is_unknown_zone(&error) => return Ok(Listed::UnknownZone),
@@ -65,7 +64,7 @@ impl Store {
             tasks.truncate(limit);
             let total = match total(query, &tasks, has_more) {
                 None if query.wants_total() => {
-                    let rows = count.run(client)?;
+                    let rows = Statement::count(user, &query.filters).run(client)?;
                     rows.first().map(|row| row.try_get(0)).transpose()?
                 }
                 known => known,
@@ -93,14 +92,6 @@ fn total(query: &ListQuery, tasks: &[Task], has_more: bool) -> Option<i64> {
 /// with can be out of its range.
 pub(super) fn is_unknown_zone(error: &PgError) -> bool {
     error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE)
-}
-
-/// A statement that is put together, and the values of its parameters.
-struct Statement {
-    text: String,
-    values: Vec<(Box<dyn ToSql + Sync>, Type)>,
-    /// Whether its plan is the same for all values.
-    prepare: bool,
 }
 
 impl Statement {
@@ -183,39 +174,6 @@ impl Statement {
         statement
     }
 
-    fn new() -> Statement {
-        Statement {
-            text: String::new(),
-            values: Vec::new(),
-            prepare: false,
-        }
-    }
-
-    fn run(&self, client: &mut Client) -> Result<Vec<Row>, PgError> {
-        if self.prepare
-            && let Some(prepared) = client.prepared_built(&self.text)?
-        {
-            let values: Vec<&(dyn ToSql + Sync)> = self
-                .values
-                .iter()
-                .map(|(value, _)| value.as_ref())
-                .collect();
-            return client.query(&prepared, &values);
-        }
-        let values: Vec<(&(dyn ToSql + Sync), Type)> = self
-            .values
-            .iter()
-            .map(|(value, kind)| (value.as_ref(), kind.clone()))
-            .collect();
-        client.query_planned(&self.text, &values)
-    }
-
-    /// Adds a value and gives the parameter that stands for it.
-    fn bind(&mut self, value: impl ToSql + Sync + 'static, kind: Type) -> String {
-        self.values.push((Box::new(value), kind));
-        format!("${}", self.values.len())
-    }
-
     /// The tables, joined, up to the first condition. A list by tag walks the tag's own table, which is in the order of making.
     fn from(&mut self, user: &str, filters: &Filters, order: Order) -> From {
         match filters.tags.first() {
@@ -235,106 +193,6 @@ impl Statement {
                     created_at: "tagged.created_at",
                     id: if by_tag { "tagged.task_id" } else { "task.id" },
                 }
-            }
-        }
-    }
-
-    /// What the filters say, but for the first tag.
-    fn conditions(&mut self, filters: &Filters) -> Vec<String> {
-        let mut all = Vec::new();
-        let zone = filters.zone.clone().unwrap_or_default();
-        if let Some(zone) = &filters.zone {
-            // So that an unknown one is found out even where nothing depends on it.
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-            all.push(format!("now() AT TIME ZONE {zone} IS NOT NULL"));
-        }
-        if let Some(completed) = filters.completed {
-            all.push(state(completed));
-        }
-        if !filters.priorities.is_empty() {
-            let ranks: Vec<i16> = filters.priorities.iter().map(|p| p.rank()).collect();
-            let ranks = self.bind(ranks, Type::INT2_ARRAY);
-            all.push(format!("task.priority = ANY ({ranks})"));
-        }
-        if let Some(before) = filters.due.before {
-            let moment = self.start_of(before, &zone);
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-            all.push(due_before(&moment, &zone));
-        }
-        if let Some(after) = filters.due.after {
-            let moment = self.end_of(after, &zone);
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-            all.push(due_after(&moment, &zone));
-        }
-        if let Some(overdue) = filters.overdue {
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-            let past = due_before("now()", &zone);
-            all.push(if overdue {
-                format!("NOT task.completed AND {past}")
-            } else {
-                format!("(task.completed OR ({past}) IS NOT TRUE)")
-            });
-        }
-        match filters.has_due_date {
-            Some(true) => all.push("task.due_at IS NOT NULL".to_owned()),
-            Some(false) => all.push("task.due_at IS NULL".to_owned()),
-            None => {}
-        }
-        for (column, range) in [
-            ("created_at", filters.created),
-            ("updated_at", filters.updated),
-        ] {
-            self.range(column, range, &zone, &mut all);
-        }
-        if filters.tags.len() > 1 {
-            let tags: Vec<String> = filters
-                .tags
-                .iter()
-                .map(|tag| tag.as_str().to_owned())
-                .collect();
-            let tags = self.bind(tags, Type::TEXT_ARRAY);
-            all.push(format!("task.tags @> {tags}"));
-        }
-        for word in &filters.words {
-            let pattern = self.bind(pattern(word), Type::TEXT);
-            all.push(format!("task.search LIKE {pattern}"));
-        }
-        all
-    }
-
-    fn range(&mut self, column: &str, range: Range, zone: &Zone, all: &mut Vec<String>) {
-        if let Some(before) = range.before {
-            let moment = self.start_of(before, zone);
-            all.push(format!("task.{column} < {moment}"));
-        }
-        if let Some(after) = range.after {
-            let moment = self.end_of(after, zone);
-            all.push(format!("task.{column} > {moment}"));
-        }
-    }
-
-    /// A moment, or when a day begins.
-    fn start_of(&mut self, due: Due, zone: &Zone) -> String {
-        match due {
-            Due::At(moment) => self.bind(moment.as_utc(), Type::TIMESTAMPTZ),
-            Due::On(date) => {
-                let date = self.bind(date, Type::DATE);
-                let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-                format!("({date}::timestamp AT TIME ZONE {zone})")
-            }
-        }
-    }
-
-    /// A moment, or the last one of a day.
-    fn end_of(&mut self, due: Due, zone: &Zone) -> String {
-        match due {
-            Due::At(moment) => self.bind(moment.as_utc(), Type::TIMESTAMPTZ),
-            Due::On(date) => {
-                let date = self.bind(date, Type::DATE);
-                let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-                format!(
-                    "((({date} + 1)::timestamp AT TIME ZONE {zone}) - interval '1 microsecond')"
-                )
             }
         }
     }
@@ -436,15 +294,6 @@ fn comparison(order: Order) -> &'static str {
     if order.descending { "<" } else { ">" }
 }
 
-fn state(completed: bool) -> String {
-    if completed {
-        "task.completed"
-    } else {
-        "NOT task.completed"
-    }
-    .to_owned()
-}
-
 /// The stretches of the index on states that together are the list, each by its conditions, where there is nothing else to the
 /// filters and the order is that of making; no stretch where all is wanted. At most six.
 fn stretches(filters: &Filters, order: Order) -> Option<Vec<Vec<String>>> {
@@ -475,47 +324,4 @@ fn stretches(filters: &Filters, order: Order) -> Option<Vec<Vec<String>>> {
         }
     }
     Some(stretches)
-}
-
-/// That a task is due before a moment. A plain date is, when its day is over by then in the zone. The first condition follows
-/// from the second, but an index can serve it: a plain date is kept as the end of its day in UTC.
-pub(super) fn due_before(moment: &str, zone: &str) -> String {
-    format!(
-        "(task.due_at < greatest({moment}, ({moment} AT TIME ZONE {zone})::date::timestamp AT TIME ZONE 'UTC')
-          AND CASE WHEN task.due_on IS NULL THEN task.due_at < {moment}
-                   ELSE task.due_on < ({moment} AT TIME ZONE {zone})::date END)"
-    )
-}
-
-/// That a task is due after a moment. See [`due_before`]; a day that ends with the moment itself is not after it.
-fn due_after(moment: &str, zone: &str) -> String {
-    let day = format!("(({moment} + interval '1 microsecond') AT TIME ZONE {zone})::date");
-    format!(
-        "(task.due_at > least({moment}, {day}::timestamp AT TIME ZONE 'UTC')
-          AND CASE WHEN task.due_on IS NULL THEN task.due_at > {moment} ELSE task.due_on >= {day} END)"
-    )
-}
-
-/// A pattern for LIKE that finds a word as it stands, wherever it stands.
-fn pattern(word: &str) -> String {
-    let mut pattern = String::with_capacity(word.len() + 2);
-    pattern.push('%');
-    for c in word.chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_finds_what_is_written() {
-        assert_eq!(pattern("100%_\\"), "%100\\%\\_\\\\%");
-    }
 }

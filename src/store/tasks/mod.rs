@@ -1,6 +1,8 @@
 //! The statements on tasks. Each names the user, runs in one round trip, and is its own transaction.
 //!
 //! - `list`: pages of tasks
+//! - `filters`: which tasks are in a list
+//! - `statement`: a statement that is put together from parts
 //! - `repeat`: making a task once, however often that is asked for
 //! - `tags`: counts them, renames and removes them everywhere
 //! - `stats`: numbers
@@ -13,9 +15,11 @@ macro_rules! task_columns {
     };
 }
 
+mod filters;
 pub(super) mod folding;
 mod list;
 mod repeat;
+mod statement;
 mod stats;
 mod tags;
 

@@ -40,12 +40,14 @@ const CREATE_ONCE: &str = concat!(
          WHERE user_id = $1 AND key = $11 AND created_at > now() - interval '24 hours'
      ), mine AS MATERIALIZED (
          SELECT FROM lock WHERE held AND NOT EXISTS (SELECT FROM known)
-     ), old AS (
+     ), oldest AS MATERIALIZED (
          SELECT user_id, key FROM {schema}.idempotency_keys
          WHERE created_at <= now() - interval '24 hours' ORDER BY created_at LIMIT 10 FOR UPDATE SKIP LOCKED
+     ), old AS MATERIALIZED (
+         SELECT user_id, key FROM oldest UNION SELECT $1, $11
      ), cleared AS (
          DELETE FROM {schema}.idempotency_keys AS expired USING mine
-         WHERE (user_id, key) IN (SELECT user_id, key FROM old) OR (user_id = $1 AND key = $11)
+         WHERE (user_id, key) IN (SELECT user_id, key FROM old) AND created_at <= now() - interval '24 hours'
          RETURNING 1
      ), owner AS (
          INSERT INTO {schema}.users (id) SELECT $1 FROM mine ON CONFLICT (id) DO NOTHING

@@ -6,7 +6,8 @@ use postgres::types::{ToSql, Type};
 use postgres::{Error as PgError, Row};
 use time::Date;
 
-use super::list::{due_before, is_unknown_zone};
+use super::filters::due_before;
+use super::list::is_unknown_zone;
 use crate::domain::stats::{Day, STATS_DAYS, Stats};
 use crate::domain::user::UserId;
 use crate::domain::zone::Zone;
