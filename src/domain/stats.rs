@@ -6,7 +6,7 @@ use time::Date;
 use super::timestamp::format_date;
 
 /// Days that [`Stats::completed_per_day`] covers, today among them.
-pub const STATS_DAYS: i32 = 30;
+pub const STATS_DAYS: usize = 30;
 
 /// A user's tasks in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -1,6 +1,6 @@
 //! A user's tasks in numbers.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use postgres::types::{ToSql, Type};
 use postgres::{Error as PgError, Row};
@@ -31,13 +31,13 @@ fn statement() -> String {
                AND due_at < greatest((today + 1)::timestamp AT TIME ZONE $2, (today + 1)::timestamp AT TIME ZONE 'UTC')
                AND coalesce(due_on, (due_at AT TIME ZONE $2)::date) = today
          UNION ALL
-         SELECT 'day', NULL, today - day, count(task.completed_at)
-         FROM today, generate_series(0, {last}) AS day
-              LEFT JOIN {{schema}}.tasks AS task
-              ON task.user_id = $1 AND task.completed
-                 AND (task.completed_at AT TIME ZONE $2)::date = (now() AT TIME ZONE $2)::date - day
-         GROUP BY 3 ORDER BY 3",
-        last = STATS_DAYS - 1
+         SELECT 'day', NULL, (completed_at AT TIME ZONE $2)::date, count(*)
+         FROM today, {{schema}}.tasks
+         WHERE user_id = $1 AND completed AND completed_at >= (today - {back})::timestamp AT TIME ZONE $2
+         GROUP BY (completed_at AT TIME ZONE $2)::date
+         UNION ALL
+         SELECT 'today', NULL, today, 0 FROM today",
+        back = STATS_DAYS - 1
     )
 }
 
@@ -65,16 +65,15 @@ fn read(rows: &[Row], zone: &Zone) -> Result<Stats, PgError> {
         tz: zone.to_string(),
         ..Stats::default()
     };
-    let mut days = BTreeMap::new();
+    let (mut today, mut days) = (None, HashMap::new());
     for row in rows {
         let kind: &str = row.try_get(0)?;
         let count: i64 = row.try_get(3)?;
         match kind {
             "overdue" => stats.overdue = count,
             "due today" => stats.due_today = count,
-            "day" => {
-                days.insert(row.try_get::<_, Date>(2)?, count);
-            }
+            "today" => today = Some(row.try_get::<_, Date>(2)?),
+            "day" => drop(days.insert(row.try_get::<_, Date>(2)?, count)),
             _ => {
                 let of_state = if kind == "open" {
                     &mut stats.open
@@ -92,9 +91,11 @@ fn read(rows: &[Row], zone: &Zone) -> Result<Stats, PgError> {
             }
         }
     }
-    stats.completed_per_day = days
-        .into_iter()
-        .map(|(date, count)| Day::new(date, count))
+    let backwards = std::iter::successors(today, |day| day.previous_day());
+    stats.completed_per_day = backwards
+        .take(STATS_DAYS)
+        .map(|day| Day::new(day, days.get(&day).copied().unwrap_or(0)))
         .collect();
+    stats.completed_per_day.reverse();
     Ok(stats)
 }
