@@ -230,7 +230,7 @@ pub fn pool_waited(time: Duration) {
     METRICS.pool_waits.observe(time.as_secs_f64());
 }
 
-/// A statement failed: `unavailable` or `internal`.
+/// A statement failed: `unavailable`, `internal` or `user_gone`.
 pub fn database_failed(kind: &'static str) {
     METRICS.database_errors.with_label_values(&[kind]).inc();
 }

@@ -4,10 +4,14 @@
 //! - [`dispatch`]: the way of a request: route, token, how often, user in the path, handler
 //! - [`limits`]: how often requests may come
 //! - `body`: reads a request's body
+//! - `conditions`: what a request says of the state that it expects
 //! - [`health`]: is it alive, is it ready
 //! - [`metrics`]: what is counted
 //! - [`root`]: what this is
-//! - [`tasks`]: the tasks
+//! - [`lists`]: the tasks, page by page
+//! - [`stats`]: the tasks in numbers
+//! - [`tags`]: the tags of all tasks
+//! - [`tasks`]: the tasks, one at a time
 //! - [`auth`]: register, log in, go on, log out
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
 
@@ -15,13 +19,17 @@ pub mod account;
 pub mod api_tokens;
 pub mod auth;
 mod body;
+mod conditions;
 pub mod dispatch;
 pub mod health;
 pub mod limits;
+pub mod lists;
 pub mod metrics;
 pub mod root;
 pub mod routes;
 pub mod sessions;
+pub mod stats;
+pub mod tags;
 pub mod tasks;
 
 use std::sync::Arc;

@@ -14,6 +14,8 @@ pub fn show(_: &App, _: &Call) -> Result<Response, Error> {
         "links": {
             "tasks": "/api/tasks",
             "account": "/api/auth/me",
+            "tags": "/api/tags",
+            "stats": "/api/tasks/stats",
             "health": "/health",
             "ready": "/health/ready",
         },

@@ -34,6 +34,8 @@ pub enum Error {
     RequestTimeout(&'static str),
     /// 409: it contradicts what is there.
     Conflict(&'static str),
+    /// 412: what is there is in another state than the request names.
+    PreconditionFailed(&'static str),
     /// 413: the body has more bytes than the limit named.
     PayloadTooLarge(usize),
     /// 414: the target has more bytes than the limit named.
@@ -127,6 +129,7 @@ impl Error {
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
             Error::RequestTimeout(_) => (408, "REQUEST_TIMEOUT"),
             Error::Conflict(_) => (409, "CONFLICT"),
+            Error::PreconditionFailed(_) => (412, "PRECONDITION_FAILED"),
             Error::PayloadTooLarge(_) => (413, "PAYLOAD_TOO_LARGE"),
             Error::UriTooLong(_) => (414, "URI_TOO_LONG"),
             Error::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE"),
@@ -149,6 +152,7 @@ impl Error {
             Error::Forbidden(text)
             | Error::NotFound(text)
             | Error::Conflict(text)
+            | Error::PreconditionFailed(text)
             | Error::RequestTimeout(text)
             | Error::HeadersTooLarge(text)
             | Error::NotImplemented(text)
@@ -261,6 +265,7 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Unavailable(cause) => Error::Unavailable(cause),
             store::Error::Internal(cause) => Error::Internal(cause),
+            store::Error::UserGone => Error::Unauthorized(Unauthorized::Revoked),
         }
     }
 }

@@ -77,12 +77,15 @@ pub struct UserRow {
 
 // A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago.
 macro_rules! owner {
-    () => {
-        "INSERT INTO {schema}.users (id)
-         SELECT $1 WHERE NOT EXISTS (SELECT FROM {schema}.users WHERE id = $1)
-                     AND NOT EXISTS (SELECT FROM {schema}.revocations
-                                     WHERE kind = 'user' AND id = $1 AND (until IS NULL OR until > now()))
-         ON CONFLICT (id) DO NOTHING"
+    ($from:literal) => {
+        concat!(
+            "INSERT INTO {schema}.users (id) SELECT $1",
+            $from,
+            " WHERE NOT EXISTS (SELECT FROM {schema}.users WHERE id = $1)
+                AND NOT EXISTS (SELECT FROM {schema}.revocations
+                                WHERE kind = 'user' AND id = $1 AND (until IS NULL OR until > now()))
+              ON CONFLICT (id) DO NOTHING"
+        )
     };
 }
 pub(super) use owner as OWNER;

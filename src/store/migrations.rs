@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use postgres::error::SqlState;
 
 use super::connector::{self, Connection};
+use super::tasks::folding::fold_some;
 use super::{SILENCE, Schema, Settings, describe};
 
 mod embedded {
@@ -91,6 +92,7 @@ pub(super) fn prepare(settings: &Settings, until: Instant) -> Result<Opened, Ope
             )));
         }
     };
+    fold(&mut link, &settings.schema)?;
     Ok(Opened {
         server_version,
         schema_version: latest,
@@ -223,6 +225,24 @@ fn migrate(link: &mut Link, schema: &Schema, until: Instant) -> Result<Vec<Strin
         .iter()
         .map(|migration| format!("V{}__{}", migration.version(), migration.name()))
         .collect())
+}
+
+/// Folds tasks that were written by a program that did not do so yet, some at a time.
+fn fold(link: &mut Link, schema: &Schema) -> Result<(), OpenError> {
+    let mut all = 0;
+    loop {
+        match link
+            .ask(|client| fold_some(client, schema))
+            .map_err(failed)?
+        {
+            0 => break,
+            folded => all += folded,
+        }
+    }
+    if all > 0 {
+        log::info!("{all} tasks can now be searched without regard to case and accents");
+    }
+    Ok(())
 }
 
 /// What a failed question means: mostly that the link is gone or PostgreSQL is busy, and another try is worth it.

@@ -3,7 +3,7 @@
 //! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
 //! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
 //! - [`migrations`]: brings the schema to the version this program needs
-//! - `tasks`: the statements on tasks
+//! - `tasks`: the statements on tasks and their tags
 //! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on who may do something with them
 //!
 //! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
@@ -35,7 +35,7 @@ pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::RevocationChanges;
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
-pub use tasks::{Created, TaskPage};
+pub use tasks::{Created, Listed, Outcome, Repeated, TaskPage};
 
 /// What the store needs to know.
 #[derive(Clone)]
@@ -99,6 +99,8 @@ impl Schema {
 pub enum Error {
     /// It cannot be had now, or not in time; nothing is known to be wrong with the request.
     Unavailable(String),
+    /// The user was deleted a moment ago.
+    UserGone,
     /// It refused a statement for a reason that is our mistake.
     Internal(String),
 }
@@ -107,6 +109,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Unavailable(cause) | Error::Internal(cause) => f.write_str(cause),
+            Error::UserGone => f.write_str("the user was deleted a moment ago"),
         }
     }
 }
@@ -173,7 +176,7 @@ impl Store {
         });
         match version {
             Ok(Some(Some(version))) if version >= migrations::latest() => Readiness::Ready,
-            Ok(_) | Err(Error::Internal(_)) => Readiness::SchemaNotReady,
+            Ok(_) | Err(Error::Internal(_) | Error::UserGone) => Readiness::SchemaNotReady,
             Err(Error::Unavailable(_)) => Readiness::DatabaseNotReady,
         }
     }
@@ -221,6 +224,7 @@ impl Store {
             metrics::database_failed(match error {
                 Error::Unavailable(_) => "unavailable",
                 Error::Internal(_) => "internal",
+                Error::UserGone => "user_gone",
             });
             return Err(error);
         }
@@ -290,7 +294,15 @@ fn classify(error: &postgres::Error, lost: bool) -> Error {
                 | SqlState::READ_ONLY_SQL_TRANSACTION
         ) || code.code().starts_with("53") // insufficient resources
     });
-    if lost || passing {
+    // A task, say, whose user was there when the statement began.
+    let user_gone = error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
+        && error
+            .as_db_error()
+            .and_then(|db| db.constraint())
+            .is_some_and(|name| name.ends_with("_user_id_fkey"));
+    if user_gone {
+        Error::UserGone
+    } else if lost || passing {
         Error::Unavailable(text)
     } else {
         Error::Internal(text)

@@ -1,0 +1,86 @@
+//! The tasks, page by page.
+
+use serde::Serialize;
+
+use super::{App, Call};
+use crate::domain::list::cursor::Cursor;
+use crate::domain::list::{ListQuery, Start};
+use crate::domain::task::Task;
+use crate::domain::user::UserId;
+use crate::http::error::Error;
+use crate::http::response::Response;
+use crate::http::target;
+use crate::store::Listed;
+
+/// The time zone is one that PostgreSQL does not know.
+pub const UNKNOWN_ZONE: &str = "query parameter tz names a time zone that is not known; it takes an IANA name (Europe/Berlin) or an offset (+02:00)";
+
+/// What says where a page starts; a link to the next one has a cursor instead.
+const STARTS: &[&str] = &["cursor", "offset", "skip", "page"];
+
+#[derive(Serialize)]
+struct TaskList {
+    tasks: Vec<Task>,
+    count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total: Option<i64>,
+    limit: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<u32>,
+    has_more: bool,
+    next_cursor: Option<String>,
+}
+
+/// `GET /tasks`
+pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+    let parameters =
+        target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
+    let query =
+        ListQuery::from_parameters(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
+    let page = match app.store.list_tasks(user, &query)? {
+        Listed::Page(page) => page,
+        Listed::UnknownZone => return Err(Error::BadRequest(UNKNOWN_ZONE.into())),
+    };
+    let next_cursor = page
+        .tasks
+        .last()
+        .filter(|_| page.has_more)
+        .map(|last| Cursor::behind(last, query.order).encode(&query.filters, query.order));
+    let link = next_cursor.as_deref().map(|next| {
+        let kept = parameters
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter(|(name, _)| !STARTS.contains(name));
+        let query = target::query(kept.chain([("cursor", next)]));
+        format!("<{}?{query}>; rel=\"next\"", path(call))
+    });
+    let list = TaskList {
+        count: page.tasks.len(),
+        total: page.total,
+        limit: query.limit.get(),
+        offset: match query.start {
+            Start::Offset(offset) => Some(offset),
+            _ => None,
+        },
+        page: match query.start {
+            Start::Page(page) => Some(page),
+            _ => None,
+        },
+        has_more: page.has_more,
+        next_cursor,
+        tasks: page.tasks,
+    };
+    let response = Response::json(200, &list);
+    Ok(match link {
+        Some(link) => response.header("Link", link),
+        None => response,
+    })
+}
+
+/// The path as the client wrote it. A target in absolute form (RFC 9112, section 3.2.2) has become a path before it came here.
+fn path<'c>(call: &Call<'c>) -> &'c str {
+    let target = &call.request.target;
+    target.split_once('?').map_or(target, |(path, _)| path)
+}
