@@ -1,15 +1,15 @@
 //! `todo-api serve`: the server, from start to stop.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
+use super::first_steps::first_steps;
+use super::signals::{Signal, take_signals};
 use super::{Failure, setup};
 use crate::api::App;
 use crate::api::routes::routes;
@@ -18,7 +18,6 @@ use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
 use crate::http::router::Router;
 use crate::local_postgres::LocalPostgres;
-use crate::log_writer;
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
@@ -28,9 +27,6 @@ use crate::store::migrations::{OpenError, Opened};
 const RETRY: Duration = Duration::from_secs(1);
 /// Descriptors beside connections: the pool's, listening sockets, log, event loops.
 const SPARE_DESCRIPTORS: u64 = 64;
-
-/// Signals that come closer together than this are one: timeout(1) sends its own to the process and then to its group.
-const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// A store that is not open yet, and the private PostgreSQL behind it where there is one.
 type Prepared = (Store, Option<LocalPostgres>);
@@ -49,13 +45,24 @@ enum Event {
     Failed(String),
 }
 
+impl From<Signal> for Event {
+    fn from(signal: Signal) -> Event {
+        match signal {
+            Signal::Stop(name) => Event::Stop(name),
+            Signal::Reload => Event::Reload,
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), Failure> {
     setup::logging(config);
     logging::log_panics();
     // Before anything is started, so that no signal finds us half made.
     let (events, inbox) = mpsc::channel();
-    take_signals(events.clone())
+    let signals = events.clone();
+    // Nobody listens only when the process is about to end.
+    take_signals(move |signal| drop(signals.send(signal.into())))
         .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     raise_descriptor_limit(config);
 
@@ -174,47 +181,6 @@ fn deaf() -> Failure {
     Failure::Failed("signals are taken no more".to_owned())
 }
 
-/// Turns signals into events. Whoever asks twice to stop is not kept waiting.
-fn take_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    // Whose terminal is closed is to end, and a private PostgreSQL with it. Asked now: later the terminal is gone.
-    let in_terminal = io::stdin().is_terminal();
-    let forward = move || {
-        let mut asked: Option<Instant> = None;
-        for signal in signals.forever() {
-            let name = match signal {
-                SIGHUP => {
-                    // Nobody listens only when the process is about to end.
-                    let _ = events.send(if in_terminal {
-                        Event::Stop("SIGHUP")
-                    } else {
-                        Event::Reload
-                    });
-                    continue;
-                }
-                SIGINT => "SIGINT",
-                _ => "SIGTERM",
-            };
-            match asked {
-                None => {
-                    asked = Some(Instant::now());
-                    let _ = events.send(Event::Stop(name));
-                }
-                Some(first) if first.elapsed() < ONE_SIGNAL => {}
-                Some(_) => {
-                    log::warn!("{name} received again: ending at once");
-                    log_writer::finish();
-                    std::process::exit(1);
-                }
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(forward)
-        .map(drop)
-}
-
 /// A connection is a descriptor, and the limit a shell gives is mostly lower than the one it may give.
 fn raise_descriptor_limit(config: &Config) {
     let limit = getrlimit(Resource::Nofile);
@@ -306,62 +272,5 @@ fn announce(config: &Config, opened: &Opened, addresses: &[String], private: boo
     ) {
         // Whoever has closed standard output does not want to read this.
         let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
-    }
-}
-
-/// Lines to paste into a shell.
-fn first_steps(config: &Config, address: &str) -> String {
-    let secret = match config.secret {
-        Some(_) => " (after setting BETTER_AUTH_SECRET there as it is set here)",
-        None => "",
-    };
-    format!(
-        "\ntodo-api is at {address}; its data lies in {data}. To try it, paste in another terminal{secret}:\n\n  \
-         export TOKEN=$({token} token --user me)\n  \
-         curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
-         curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n",
-        data = config.data_dir.display(),
-        token = this_program(config),
-    )
-}
-
-/// How this program is called from a shell in the same directory, with what a token depends on.
-fn this_program(config: &Config) -> String {
-    let program = std::env::args_os()
-        .next()
-        .unwrap_or_else(|| "todo-api".into());
-    let program = shell_word(&program.to_string_lossy());
-    if std::env::var_os("DATA_DIR").is_some() {
-        let data_dir = shell_word(&config.data_dir.to_string_lossy());
-        format!("DATA_DIR={data_dir} {program}")
-    } else {
-        program
-    }
-}
-
-/// A text as a shell reads it back, in quotes where it needs them.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_the_shell_where_they_need_it() {
-        for (text, word) in [
-            ("./data", "./data"),
-            ("my data", "'my data'"),
-            ("it's $HOME", r"'it'\''s $HOME'"),
-            ("", "''"),
-        ] {
-            assert_eq!(shell_word(text), word);
-        }
     }
 }

@@ -232,3 +232,14 @@ pub const SETTINGS: &[Setting] = &[
 pub fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
+
+/// Whether a setting is read from an environment variable of this name: one of its own names, or that of a file for a secret.
+pub fn is_read_from(variable: &str) -> bool {
+    let goes_by =
+        |setting: &Setting, name: &str| setting.name == name || setting.aliases.contains(&name);
+    let file = variable.strip_suffix("_FILE");
+    SETTINGS.iter().any(|setting| {
+        goes_by(setting, variable)
+            || file.is_some_and(|name| setting.secret && goes_by(setting, name))
+    })
+}

@@ -5,7 +5,8 @@ use todo_api::config::settings::SETTINGS;
 /// `.env.example` as the table of settings has it.
 fn env_example() -> String {
     let mut text = String::from(
-        "# Settings of todo-api. Copy this file, uncomment what you need, and give it to the program as its environment.\n\
+        "# Settings of todo-api. Copy this file to .env, which is read in development, or to a file that --env-file names,\n\
+         # and uncomment what you need. Put a value in single quotes when it has quotes, backslashes or # in it.\n\
          # None is needed to try it out. A secret X may also be in a file named by X_FILE, or a systemd credential X.\n",
     );
     for setting in SETTINGS {
