@@ -2,20 +2,48 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::sync::{PoisonError, RwLock};
 
-use env_logger::{Builder, Target};
-use log::{Level, LevelFilter, Record};
+use env_logger::{Builder, Logger, Target};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::domain::timestamp::Timestamp;
 use crate::http::responder::ACCESS_LOG;
 use crate::log_writer::LogWriter;
 
+static CURRENT: Current = Current(RwLock::new(None));
+
+/// The logger, which a new level replaces. Lines that nobody asks for never come here: `log` itself drops them.
+struct Current(RwLock<Option<Logger>>);
+
+impl Current {
+    fn with<T>(&self, ask: impl FnOnce(&Logger) -> T) -> Option<T> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(ask)
+    }
+}
+
+impl Log for Current {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.with(|logger| logger.enabled(metadata))
+            .unwrap_or(false)
+    }
+
+    fn log(&self, record: &Record) {
+        self.with(|logger| logger.log(record));
+    }
+
+    fn flush(&self) {
+        self.with(Log::flush);
+    }
+}
+
 /// Starts logging. `rust_log` (`RUST_LOG`) says what is logged, per module; where it is not set, `level` says how much of ours.
-/// Of other crates nothing below a warning: what they tell is not for the people who run this.
+/// Of other crates nothing below a warning: what they tell is not for the people who run this. A later call replaces what was
+/// said before.
 pub fn init(rust_log: Option<&str>, level: LevelFilter) {
     let default = format!("warn,tiny_http=off,todo_api={level}");
-    let mut builder = Builder::new();
-    builder
+    let logger = Builder::new()
         .parse_filters(rust_log.unwrap_or(&default))
         .target(match LogWriter::start() {
             Ok(writer) => Target::Pipe(Box::new(writer)),
@@ -34,9 +62,12 @@ pub fn init(rust_log: Option<&str>, level: LevelFilter) {
             // Failing to write is told by the end of the line, too.
             let _ = write!(OneLine(&mut *out), "{}", record.args());
             out.write_all(b"\n")
-        });
-    // A second start (in tests) keeps the first.
-    let _ = builder.try_init();
+        })
+        .build();
+    log::set_max_level(logger.filter());
+    *CURRENT.0.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
+    // It fails where it is set already.
+    let _ = log::set_logger(&CURRENT);
 }
 
 /// Whether a line may hold what people have written: below `info` the PostgreSQL crates print statements with their parameters.

@@ -6,7 +6,7 @@
 //! - `healthcheck`: answers by exit code
 //! - `config`: prints the settings
 //! - `setup`: what several of them need: the log, the database, the secret
-//! - `signals`, `first_steps`: what `serve` hears, and what it says to somebody who tries it
+//! - `signals`, `supervisor`, `first_steps`: what `serve` hears, what it tells systemd, and somebody who tries it
 
 mod config;
 mod first_steps;
@@ -15,6 +15,7 @@ mod migrate;
 mod serve;
 mod setup;
 mod signals;
+mod supervisor;
 mod token;
 
 use std::ffi::OsString;

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::first_steps::first_steps;
 use super::signals::{Signal, take_signals};
-use super::{Failure, setup};
+use super::{Failure, setup, supervisor};
 use crate::api::App;
 use crate::api::routes::routes;
 use crate::auth::token::Verifier;
@@ -65,6 +65,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     take_signals(move |signal| drop(signals.send(signal.into())))
         .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     raise_descriptor_limit(config);
+    if let Some(file) = &config.env_file {
+        log::info!("settings are also read from {}", file.display());
+    }
+    supervisor::starting(config.startup_timeout);
 
     let tls = config
         .tls
@@ -92,7 +96,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         workers: config.workers,
         limits: config.limits.clone(),
         tls: tls.map(Arc::new),
-        self_check: config.self_check,
+        self_check: self_check(config)?,
+        on_alive: Arc::new(supervisor::alive),
         reveal_causes: config.environment == Environment::Development,
     };
     let failures = events.clone();
@@ -105,16 +110,18 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         addresses.join(", ")
     );
+    supervisor::waiting_for_database();
 
     let (opening, timeout) = (Arc::clone(&app), config.startup_timeout);
     let outcome = in_background(events, move || {
         Event::Opened(open_store(&opening.store, timeout))
     })
     .and_then(|()| {
-        wait_for_stop(&server, &inbox, |opened| {
+        wait_for_stop(config, &server, &inbox, |opened| {
             announce(config, opened, &addresses, private.is_some());
         })
     });
+    supervisor::stopping(config.shutdown_timeout);
     if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
         log::warn!(
             "some requests did not finish within {} s",
@@ -164,6 +171,7 @@ fn prepare(
             Ok(Event::Prepared(_)) => return Ok(None),
             Ok(Event::Stop(signal)) => {
                 log::info!("{signal} received: stopping PostgreSQL as soon as it has started");
+                supervisor::stopping(config.shutdown_timeout);
                 stop_by = Some(Instant::now() + config.shutdown_timeout);
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -203,20 +211,56 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
+/// How often the server checks itself: as it is set, but twice in a watchdog's time at least.
+fn self_check(config: &Config) -> Result<Duration, Failure> {
+    let Some(watchdog) = supervisor::watchdog() else {
+        return Ok(config.self_check);
+    };
+    if !config.activated && config.listen.iter().all(|listen| listen.direct) {
+        return Err(Failure::Failed(
+            "LISTEN names direct: addresses alone, where the server cannot check itself for systemd's watchdog: name another, or remove WatchdogSec= from the unit"
+                .to_owned(),
+        ));
+    }
+    Ok(match config.self_check {
+        Duration::ZERO => watchdog / 2,
+        often => often.min(watchdog / 2),
+    })
+}
+
 /// Waits for the end; tells of the database when it is there.
 fn wait_for_stop(
+    config: &Config,
     server: &Server,
     inbox: &Receiver<Event>,
-    ready: impl Fn(&Opened),
+    announce: impl Fn(&Opened),
 ) -> Result<(), Failure> {
+    let mut ready = false;
     loop {
         match inbox.recv() {
             Ok(Event::Stop(signal)) => {
                 log::info!("{signal} received: finishing what is in flight");
                 return Ok(());
             }
-            Ok(Event::Reload) => server.reload(),
-            Ok(Event::Opened(Ok(opened))) => ready(&opened),
+            Ok(Event::Reload) => {
+                // Who is not ready yet must not say so by the way.
+                if ready {
+                    supervisor::reloading();
+                }
+                server.reload();
+                setup::read_log_level_again(config);
+                if ready {
+                    supervisor::reloaded();
+                }
+            }
+            Ok(Event::Opened(Ok(opened))) => {
+                ready = true;
+                announce(&opened);
+                supervisor::ready(&format!(
+                    "ready: PostgreSQL {}, schema version {}",
+                    opened.server_version, opened.schema_version
+                ));
+            }
             Ok(Event::Opened(Err(reason)) | Event::Failed(reason)) => {
                 return Err(Failure::Failed(reason));
             }

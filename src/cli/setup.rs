@@ -3,16 +3,41 @@
 use super::Failure;
 use crate::auth::secret;
 use crate::config::Config;
+use crate::config::env_file::EnvFile;
+use crate::config::source::Source;
 use crate::local_postgres::{self, LocalPostgres};
 use crate::logging;
 use crate::store::connector::{Session, Target};
 use crate::store::{Settings, Store};
 
-/// Starts logging as `RUST_LOG` says, else as `LOG_LEVEL` does.
+/// Logs as `RUST_LOG` says, else as `LOG_LEVEL` does.
 pub fn logging(config: &Config) {
     let filters = std::env::var("RUST_LOG").ok();
     let filters = filters.as_deref().filter(|filters| !filters.is_empty());
     logging::init(filters, config.log_level);
+}
+
+/// Reads the file with settings again, where there is one, and logs as much as it says now. The environment of a process never
+/// changes, and all other settings are read at the start only.
+pub fn read_log_level_again(config: &Config) {
+    let Some(path) = &config.env_file else {
+        return;
+    };
+    let again =
+        EnvFile::read(path).and_then(|file| Config::load(&Source::of_process().with_file(file)));
+    match again {
+        Ok(config) => {
+            logging(&config);
+            log::info!(
+                "LOG_LEVEL is read again from {}: {}",
+                path.display(),
+                config.log_level.as_str().to_lowercase()
+            );
+        }
+        Err(error) => {
+            log::error!("LOG_LEVEL stays as it is, and the next start would fail: {error}");
+        }
+    }
 }
 
 /// A store that is not open yet and, where none was named, the private PostgreSQL behind it, running.

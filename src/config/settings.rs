@@ -209,7 +209,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "SELF_CHECK_SECONDS",
         "10",
-        "How often the server checks that it still answers; after three silences it exits. 0: never",
+        "How often the server checks that it still answers; after three silences it exits. 0: never, but for systemd's watchdog, which is fed by it",
     ),
     plain(
         "STARTUP_TIMEOUT",
@@ -224,7 +224,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "LOG_LEVEL",
         "info",
-        "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module",
+        "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module. Read again on SIGHUP where it stands in a file",
     ),
 ];
 

@@ -21,7 +21,7 @@ use crate::api::{App, Handler};
 use crate::edge::address::{Address, Listen};
 use crate::edge::limits::Limits;
 use crate::edge::tls::Tls;
-use crate::edge::{self, Bound, Edge, Immediate, OnFailure, TicketOffice};
+use crate::edge::{self, Bound, Edge, Immediate, OnAlive, OnFailure, TicketOffice};
 use crate::http::request::Request;
 use crate::http::responder::Responder;
 use crate::http::response::Response;
@@ -47,6 +47,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
     pub self_check: Duration,
+    /// Hears of every such check that went well.
+    pub on_alive: OnAlive,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
 }
@@ -113,6 +115,7 @@ impl Server {
             limits: options.limits,
             tls: options.tls,
             self_check: options.self_check,
+            on_alive: options.on_alive,
             workers: options.workers,
             reveal_causes: options.reveal_causes,
         };

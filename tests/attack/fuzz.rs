@@ -648,6 +648,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         },
         tls,
         self_check: Duration::ZERO,
+        on_alive: Arc::new(|| {}),
         reveal_causes: false,
     };
     let table = routes().into_iter().chain(told).collect();

@@ -24,5 +24,6 @@ mod outages;
 mod pipelining;
 mod serving;
 mod starting;
+mod supervision;
 mod support;
 mod tasks;

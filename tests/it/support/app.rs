@@ -68,6 +68,7 @@ impl TestApp {
             limits: Limits::default(),
             tls: None,
             self_check: Duration::ZERO,
+            on_alive: Arc::new(|| {}),
             reveal_causes: false,
         };
         let table = routes().into_iter().chain(more).collect();

@@ -89,11 +89,12 @@ impl Process {
         }
     }
 
-    /// A shell that does this and then becomes the program, with this environment and nothing else of ours.
+    /// A shell that does this and then becomes the program, with the arguments that are added to it, this environment and
+    /// nothing else of ours.
     pub fn under_shell(script: &str, environment: &[(&str, &str)]) -> Command {
         let mut shell = Command::new("sh");
         shell
-            .args(["-c", &format!("{script}\nexec \"$0\"")])
+            .args(["-c", &format!("{script}\nexec \"$0\" \"$@\"")])
             .arg(env!("CARGO_BIN_EXE_todo-api"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
