@@ -5,10 +5,12 @@
 //! - `token`: prints a bearer token
 //! - `healthcheck`: answers by exit code
 //! - `config`: prints the settings
+//! - `doctor`: says what is wrong around the server
 //! - `setup`: what several of them need: the log, the database, the secret
 //! - `signals`, `supervisor`, `first_steps`: what `serve` hears, what it tells systemd, and somebody who tries it
 
 mod config;
+mod doctor;
 mod first_steps;
 mod healthcheck;
 mod migrate;
@@ -45,6 +47,7 @@ Commands:
   healthcheck   Ask the server of this configuration whether it is alive; exit 0 or 1
                   --ready       ask whether it can serve tasks, too
   config        Print every setting, its value, and where it came from; secrets are hidden
+  doctor        Look at settings, database, clock, certificate and limits; say what to do
 
 Options:
   --env-file FILE  Read settings from this file, too; the environment goes before it
@@ -83,6 +86,7 @@ enum Command {
     Token(token::Options),
     Healthcheck { ready: bool },
     Config,
+    Doctor,
     Help,
     Version,
 }
@@ -115,6 +119,7 @@ fn execute(command: Command, env_file: Option<&Path>) -> Result<(), Failure> {
         Command::Token(options) => token::run(&load()?, &options),
         Command::Healthcheck { ready } => healthcheck::run(&load()?, ready),
         Command::Config => config::run(&source(env_file)?),
+        Command::Doctor => doctor::run(&source(env_file)?),
     }
 }
 
@@ -180,6 +185,7 @@ fn named(name: &OsString) -> Result<Command, Failure> {
         Some("token") => Ok(Command::Token(token::Options::default())),
         Some("healthcheck") => Ok(Command::Healthcheck { ready: false }),
         Some("config") => Ok(Command::Config),
+        Some("doctor") => Ok(Command::Doctor),
         Some("help") => Ok(Command::Help),
         _ => Err(Failure::Usage(format!("there is no command {name:?}"))),
     }

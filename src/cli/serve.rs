@@ -6,8 +6,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::first_steps::first_steps;
 use super::signals::{Signal, take_signals};
 use super::{Failure, setup, supervisor};
@@ -25,9 +23,6 @@ use crate::store::migrations::{OpenError, Opened};
 
 /// Between two tries to reach the database at start.
 const RETRY: Duration = Duration::from_secs(1);
-/// Descriptors beside connections: the pool's, listening sockets, log, event loops.
-const SPARE_DESCRIPTORS: u64 = 64;
-
 /// A store that is not open yet, and the private PostgreSQL behind it where there is one.
 type Prepared = (Store, Option<LocalPostgres>);
 
@@ -189,21 +184,9 @@ fn deaf() -> Failure {
     Failure::Failed("signals are taken no more".to_owned())
 }
 
-/// A connection is a descriptor, and the limit a shell gives is mostly lower than the one it may give.
 fn raise_descriptor_limit(config: &Config) {
-    let limit = getrlimit(Resource::Nofile);
-    // It fails only where the system forbids what it says is allowed; the check below then tells.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
-    let wanted = config.limits.connections as u64 + u64::from(config.pool_size) + SPARE_DESCRIPTORS;
-    if let Some(allowed) = getrlimit(Resource::Nofile)
-        .current
-        .filter(|allowed| *allowed < wanted)
+    if let (Some(allowed), wanted) = setup::descriptors(config)
+        && allowed < wanted
     {
         log::warn!(
             "{allowed} descriptors are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"

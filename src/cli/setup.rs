@@ -1,5 +1,7 @@
 //! What several commands need: the log, the database, the secret.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::Failure;
 use crate::auth::secret;
 use crate::config::Config;
@@ -9,6 +11,9 @@ use crate::local_postgres::{self, LocalPostgres};
 use crate::logging;
 use crate::store::connector::{Session, Target};
 use crate::store::{Settings, Store};
+
+/// Descriptors beside connections: the pool's, listening sockets, log, event loops.
+const SPARE_DESCRIPTORS: u64 = 64;
 
 /// Logs as `RUST_LOG` says, else as `LOG_LEVEL` does.
 pub fn logging(config: &Config) {
@@ -55,6 +60,11 @@ pub fn store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure>
             (target, Some(private))
         }
     };
+    Ok((Store::new(store_settings(config, target)), private))
+}
+
+/// What a store on this database needs to know.
+pub fn store_settings(config: &Config, target: Target) -> Settings {
     let session = Session {
         statement_timeout: config.statement_timeout,
         lock_timeout: config.lock_timeout,
@@ -63,7 +73,7 @@ pub fn store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure>
         connect_timeout: config.connect_timeout,
         application_name: "todo-api".to_owned(),
     };
-    let settings = Settings {
+    Settings {
         direct_target: config
             .database_unpooled
             .clone()
@@ -74,8 +84,23 @@ pub fn store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure>
         pool_timeout: config.pool_timeout,
         session,
         migrate: config.migrate,
-    };
-    Ok((Store::new(settings), private))
+    }
+}
+
+/// Descriptors that are allowed (`None`: no limit), once raised as far as they may be, and those the settings need. A connection
+/// is a descriptor, and the limit a shell gives is mostly lower than the one it may give.
+pub fn descriptors(config: &Config) -> (Option<u64>, u64) {
+    let limit = getrlimit(Resource::Nofile);
+    // It fails only where the system forbids what it says is allowed; what is allowed then tells.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    let wanted = config.limits.connections as u64 + u64::from(config.pool_size) + SPARE_DESCRIPTORS;
+    (getrlimit(Resource::Nofile).current, wanted)
 }
 
 /// The key that tokens are signed with: the one that was set, else the one kept under the data directory.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 use super::env_file::EnvFile;
-use super::settings::setting;
+use super::settings::{SETTINGS, setting};
 
 /// The environment the program was started in.
 pub struct Source {
@@ -110,6 +110,24 @@ impl Source {
             Some(Place::File(variable, _)) => format!("what {variable} names"),
             Some(Place::Credential(name, _)) => format!("the systemd credential {name}"),
         }
+    }
+
+    /// The files that secrets are read from.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = SETTINGS
+            .iter()
+            .filter(|setting| setting.secret)
+            .filter_map(|setting| match self.place(setting.name)? {
+                Place::Variable(variable) => self
+                    .file
+                    .as_ref()
+                    .filter(|_| !self.variables.contains_key(variable))
+                    .map(|file| file.path.clone()),
+                Place::File(_, path) | Place::Credential(_, path) => Some(path),
+            })
+            .collect();
+        files.dedup();
+        files
     }
 
     /// The value of a setting that stands in a variable, as it stands there.

@@ -3,6 +3,7 @@
 //! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
 //! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
 //! - [`migrations`]: brings the schema to the version this program needs
+//! - [`diagnosis`]: what an operator wants to know of the database before it is used
 //! - `tasks`: the statements on tasks
 //!
 //! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
@@ -11,6 +12,7 @@
 //! the statement on this connection, else it is answered as unavailable, because it may have happened.
 
 pub mod connector;
+pub mod diagnosis;
 pub mod migrations;
 pub mod pool;
 mod tasks;

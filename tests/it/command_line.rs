@@ -42,6 +42,7 @@ fn help_and_version_are_there() {
             "token",
             "healthcheck",
             "config",
+            "doctor",
             "--env-file",
             "--user",
             "--hours",

@@ -14,6 +14,7 @@ mod bounds;
 mod command_line;
 mod contract;
 mod deadlines;
+mod doctor;
 mod documents;
 mod doors;
 mod drain;
