@@ -3,13 +3,14 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::{PoisonError, RwLock};
+use std::thread;
 
 use env_logger::{Builder, Logger, Target};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::domain::timestamp::Timestamp;
 use crate::http::responder::ACCESS_LOG;
-use crate::log_writer::LogWriter;
+use crate::log_writer::{self, LogWriter};
 
 static CURRENT: Current = Current(RwLock::new(None));
 
@@ -106,5 +107,9 @@ pub fn log_panics() {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         log::error!("panic at {place}: {}", text.unwrap_or("no message"));
+        // The main thread's is the process's last word.
+        if thread::current().name() == Some("main") {
+            log_writer::finish();
+        }
     }));
 }

@@ -10,6 +10,7 @@
 )]
 
 mod authentication;
+mod backup;
 mod bounds;
 mod command_line;
 mod contract;
