@@ -79,3 +79,54 @@ fn readme_lists_every_setting() {
         format!("{}{table}{}", &readme[..start], &readme[end..])
     });
 }
+
+/// The text of every file with tests that is called `module`.
+fn test_files(module: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut directories = vec![
+        format!("{}/tests", env!("CARGO_MANIFEST_DIR")),
+        format!("{}/src", env!("CARGO_MANIFEST_DIR")),
+    ];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path.display().to_string());
+            } else if path
+                .file_name()
+                .is_some_and(|name| *name == *format!("{module}.rs"))
+            {
+                found.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
+    let security = read("SECURITY.md");
+    let (_, checklist) = security.split_once("| try | it must | test |\n").unwrap();
+    let lines: Vec<&str> = checklist
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert!(lines.len() >= 30);
+    for line in lines {
+        let tests = line.trim_end_matches('|').rsplit('|').next().unwrap();
+        let tests: Vec<&str> = tests
+            .split(',')
+            .map(|test| test.trim().trim_matches('`'))
+            .collect();
+        for test in tests {
+            let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{line}"));
+            let there = test_files(module).iter().any(|file| {
+                file.split("#[test]\n")
+                    .skip(1)
+                    .any(|rest| rest.trim_start().starts_with(&format!("fn {name}(")))
+            });
+            assert!(there, "there is no test {test}");
+        }
+    }
+}
