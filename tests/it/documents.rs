@@ -130,3 +130,31 @@ fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
         }
     }
 }
+
+#[test]
+fn the_messages_that_operators_are_told_of_are_those_of_the_program() {
+    let guide = read("deploy/README.md");
+    let (_, table) = guide.split_once("| what it says | what to do |\n").unwrap();
+    let messages: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert!(messages.len() >= 10);
+    let mut source = String::new();
+    let mut directories = vec![format!("{}/src", env!("CARGO_MANIFEST_DIR"))];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path.display().to_string());
+            } else {
+                source.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    for message in messages {
+        for part in message.split('…').map(str::trim) {
+            assert!(source.contains(part), "the program never says {part:?}");
+        }
+    }
+}
