@@ -6,15 +6,44 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
+use std::sync::{PoisonError, RwLock};
+use std::thread;
 
-use env_logger::{Builder, Target};
+use env_logger::{Builder, Logger, Target};
 use log::kv::{self, Key, Value, VisitSource};
-use log::{Level, LevelFilter, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::Map;
 
 use crate::domain::timestamp::Timestamp;
 use crate::http::responder::ACCESS_LOG;
-use crate::log_writer::LogWriter;
+use crate::log_writer::{self, LogWriter};
+
+static CURRENT: Current = Current(RwLock::new(None));
+
+/// The logger, which a new level replaces. Lines that nobody asks for never come here: `log` itself drops them.
+struct Current(RwLock<Option<Logger>>);
+
+impl Current {
+    fn with<T>(&self, ask: impl FnOnce(&Logger) -> T) -> Option<T> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(ask)
+    }
+}
+
+impl Log for Current {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.with(|logger| logger.enabled(metadata))
+            .unwrap_or(false)
+    }
+
+    fn log(&self, record: &Record) {
+        self.with(|logger| logger.log(record));
+    }
+
+    fn flush(&self) {
+        self.with(Log::flush);
+    }
+}
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +55,12 @@ pub enum Format {
 }
 
 /// Starts logging. `rust_log` (`RUST_LOG`) says what is logged, per module; where it is not set, `level` says how much of ours.
-/// Of other crates nothing below a warning: what they tell is not for the people who run this.
+/// Of other crates nothing below a warning: what they tell is not for the people who run this. A later call replaces what was
+/// said before.
 pub fn init(rust_log: Option<&str>, level: LevelFilter, format: Format) {
     let default = format!("warn,tiny_http=off,todo_api={level}");
     let journal = writes_to_journal();
-    let mut builder = Builder::new();
-    builder
+    let logger = Builder::new()
         .parse_filters(rust_log.unwrap_or(&default))
         .target(match LogWriter::start() {
             Ok(writer) => Target::Pipe(Box::new(writer)),
@@ -49,9 +78,12 @@ pub fn init(rust_log: Option<&str>, level: LevelFilter, format: Format) {
                 Format::Text => write_text(out, record, journal),
                 Format::Json => write_json(out, record),
             }
-        });
-    // A second start (in tests) keeps the first.
-    let _ = builder.try_init();
+        })
+        .build();
+    log::set_max_level(logger.filter());
+    *CURRENT.0.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
+    // It fails where it is set already.
+    let _ = log::set_logger(&CURRENT);
 }
 
 /// Where an event comes from: the access log, this program, or another crate.
@@ -182,5 +214,9 @@ pub fn log_panics() {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         log::error!("panic at {place}: {}", text.unwrap_or("no message"));
+        // The main thread's is the process's last word.
+        if thread::current().name() == Some("main") {
+            log_writer::finish();
+        }
     }));
 }

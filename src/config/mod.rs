@@ -6,10 +6,12 @@
 //! - `values`: readers of the kinds of value that several settings have
 //! - [`visitors`]: who may come how often, and from whose pages
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
+//! - [`env_file`]: files with settings in them
 //!
 //! A bad value stops the start with one line that names the variable and never the value.
 
 pub mod accounts;
+pub mod env_file;
 pub mod settings;
 pub mod source;
 pub mod tokens;
@@ -94,6 +96,8 @@ pub enum Environment {
 /// The settings of the server, checked.
 #[derive(Clone)]
 pub struct Config {
+    /// The file that settings were also read from
+    pub env_file: Option<PathBuf>,
     /// `ENVIRONMENT`
     pub environment: Environment,
     /// `LISTEN`, or `HOST` and `PORT`
@@ -193,6 +197,7 @@ impl Config {
         let pool_size = number(source, "DB_POOL_SIZE", 1..=1_000)?.unwrap_or(workers + 2);
         let hours = decimal(source, "JWT_EXPIRATION_HOURS", 0.01..=8784.0)?.unwrap_or(24.0);
         Ok(Config {
+            env_file: source.file().map(|file| file.path.clone()),
             environment,
             listen,
             activated,

@@ -293,7 +293,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "SELF_CHECK_SECONDS",
         "10",
-        "How often the server checks that it still answers; after three silences it exits. 0: never",
+        "How often the server checks that it still answers; after three silences it exits. 0: never, but for systemd's watchdog, which is fed by it",
     ),
     plain(
         "STARTUP_TIMEOUT",
@@ -308,7 +308,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "LOG_LEVEL",
         "info",
-        "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module",
+        "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module. Read again on SIGHUP where it stands in a file",
     ),
     plain(
         "LOG_FORMAT",
@@ -320,4 +320,15 @@ pub const SETTINGS: &[Setting] = &[
 /// The setting of that name.
 pub fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Whether a setting is read from an environment variable of this name: one of its own names, or that of a file for a secret.
+pub fn is_read_from(variable: &str) -> bool {
+    let goes_by =
+        |setting: &Setting, name: &str| setting.name == name || setting.aliases.contains(&name);
+    let file = variable.strip_suffix("_FILE");
+    SETTINGS.iter().any(|setting| {
+        goes_by(setting, variable)
+            || file.is_some_and(|name| setting.secret && goes_by(setting, name))
+    })
 }

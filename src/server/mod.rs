@@ -22,7 +22,7 @@ use crate::edge::address::{Address, Listen};
 use crate::edge::client::TrustedProxies;
 use crate::edge::limits::Limits;
 use crate::edge::tls::Tls;
-use crate::edge::{self, Bound, Edge, Immediate, OnFailure, TicketOffice};
+use crate::edge::{self, Bound, Edge, Immediate, OnAlive, OnFailure, TicketOffice};
 use crate::http::policy::Policy;
 use crate::http::request::Request;
 use crate::http::responder::Responder;
@@ -50,6 +50,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
     pub self_check: Duration,
+    /// Hears of every such check that went well.
+    pub on_alive: OnAlive,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
     /// What browsers are told with every answer.
@@ -122,6 +124,7 @@ impl Server {
             limits: options.limits,
             tls: options.tls,
             self_check: options.self_check,
+            on_alive: options.on_alive,
             workers: options.workers,
             reveal_causes: options.reveal_causes,
             policy: options.policy,

@@ -3,6 +3,8 @@
 //! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
 //! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
 //! - [`migrations`]: brings the schema to the version this program needs
+//! - [`diagnosis`]: what an operator wants to know of the database before it is used
+//! - [`maintenance`]: what nobody needs any more goes
 //! - `tasks`: the statements on tasks and their tags
 //! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on who may do something with them
 //!
@@ -14,6 +16,8 @@
 mod accounts;
 mod api_tokens;
 pub mod connector;
+pub mod diagnosis;
+pub mod maintenance;
 pub mod migrations;
 pub mod pool;
 mod revocations;
@@ -22,6 +26,7 @@ mod tasks;
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
@@ -136,6 +141,7 @@ pub struct Store {
     settings: Settings,
     // Filled once the schema is known to be the right one.
     pool: OnceLock<Pool>,
+    asked: AtomicBool,
 }
 
 /// Whether a statement may be sent again after its connection was lost.
@@ -151,6 +157,7 @@ impl Store {
         Store {
             settings,
             pool: OnceLock::new(),
+            asked: AtomicBool::new(false),
         }
     }
 
@@ -181,6 +188,11 @@ impl Store {
         }
     }
 
+    /// Whether the database has been asked anything since this was last called.
+    pub fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+
     /// How many connections there are.
     pub fn pool_state(&self) -> PoolState {
         self.pool.get().map_or_else(PoolState::default, Pool::state)
@@ -196,6 +208,7 @@ impl Store {
             .pool
             .get()
             .ok_or_else(|| Error::Unavailable("the database is not ready yet".to_owned()))?;
+        self.asked.store(true, Ordering::Relaxed);
         let mut sent_before = false;
         loop {
             let mut client = pool

@@ -111,6 +111,7 @@ impl TestApp {
             limits: Bounds::default(),
             tls: None,
             self_check: Duration::ZERO,
+            on_alive: Arc::new(|| {}),
             reveal_causes: false,
             policy: Arc::new(Policy::new(&Origins::parse(ORIGIN).unwrap(), None)),
         };

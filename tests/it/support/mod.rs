@@ -10,6 +10,7 @@
 //! - `login`: somebody who has logged in
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
+//! - `systemd`: what systemd does to the program, and hears of it
 //! - `requests`: tables of requests, malformed and merely odd
 //! - `wire`: connections of every kind, for clients that do not behave
 //! - `tls`: certificates and clients that trust them
@@ -25,6 +26,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod requests;
+pub mod systemd;
 pub mod tls;
 pub mod wire;
 

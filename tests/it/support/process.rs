@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 use super::actors::Actor;
 use super::app::SECRET;
 
+/// A directory where no developer keeps a `.env`.
+const NO_SETTINGS_HERE: &str = env!("CARGO_TARGET_TMPDIR");
+
 /// The program with this environment and nothing else of ours.
 pub fn command(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_todo-api"));
@@ -20,6 +23,7 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
         .envs(environment.iter().copied())
+        .current_dir(NO_SETTINGS_HERE)
         .stdin(Stdio::null());
     // What a coverage run needs to be told.
     for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("LLVM_")) {
@@ -91,15 +95,17 @@ impl Process {
         }
     }
 
-    /// A shell that does this and then becomes the program, with this environment and nothing else of ours.
+    /// A shell that does this and then becomes the program, with the arguments that are added to it, this environment and
+    /// nothing else of ours.
     pub fn under_shell(script: &str, environment: &[(&str, &str)]) -> Command {
         let mut shell = Command::new("sh");
         shell
-            .args(["-c", &format!("{script}\nexec \"$0\"")])
+            .args(["-c", &format!("{script}\nexec \"$0\" \"$@\"")])
             .arg(env!("CARGO_BIN_EXE_todo-api"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(environment.iter().copied())
+            .current_dir(NO_SETTINGS_HERE)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         shell
