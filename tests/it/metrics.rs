@@ -1,8 +1,9 @@
 //! What Prometheus is told.
 
 use std::collections::HashSet;
+use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::actors::Actor;
 use crate::support::http::{Answer, send};
@@ -229,4 +230,42 @@ fn metrics_are_for_those_who_may_see_them() {
         .get("/metrics")
         .expect(403);
     closed.anonymous().post("/metrics", json!({})).expect(405);
+}
+
+#[test]
+fn dashboard_and_alerts_ask_for_what_is_there() {
+    let server = Process::serve(&fresh_database(), &[]);
+    // What has labels is there once it has happened.
+    try_log_in(server.address, "me@example.org", "x").expect(401);
+    let (_, text) = scrape(&server);
+    let families: HashSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .chain([
+            "todo_api_db_errors_total",
+            "todo_api_rejections_total",
+            "todo_api_rate_limited_total",
+        ])
+        .collect();
+    let monitoring = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring");
+    let read = |name: &str| std::fs::read_to_string(monitoring.join(name)).unwrap();
+    let (dashboard, alerts) = (read("grafana-dashboard.json"), read("alerts.yml"));
+    let panels: Value = serde_json::from_str(&dashboard).unwrap();
+    assert!(
+        panels["panels"]
+            .as_array()
+            .is_some_and(|panels| panels.len() > 10)
+    );
+    let mut asked = 0;
+    for word in (dashboard + &alerts).split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+        if word.starts_with("todo_api_") || word.starts_with("process_") {
+            let family = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| word.strip_suffix(end))
+                .unwrap_or(word);
+            assert!(families.contains(family), "{word}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 30);
 }
