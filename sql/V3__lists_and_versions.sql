@@ -18,6 +18,7 @@ CREATE INDEX tasks_newest_first ON tasks (user_id, created_at DESC, id DESC, due
 -- A list of some states and priorities merges as many stretches of this index.
 CREATE INDEX tasks_by_state ON tasks (user_id, completed, priority, created_at DESC, id DESC);
 CREATE INDEX tasks_by_due_date ON tasks (user_id, due_at, id);
+CREATE INDEX tasks_by_completion ON tasks (user_id, completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX tasks_not_folded ON tasks (user_id, id) WHERE search IS NULL;
 
 -- The tags once more, in the order of lists: an index on the array would find a tag, but not its newest tasks.

@@ -176,6 +176,40 @@ fn a_search_finds_every_word_without_case_and_accents_and_takes_signs_literally(
 }
 
 #[test]
+fn a_search_reaches_beyond_the_newest_tasks() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    user.task("so that the user is known");
+    app.sql()
+        .batch_execute(
+            "INSERT INTO todo.tasks (user_id, id, title, search, created_at)
+             SELECT 'u1', gen_random_uuid(), title, title || E'\\n', now() - n * interval '1 minute'
+             FROM (SELECT n, CASE WHEN n % 1500 = 0 THEN 'rare ' || n WHEN n = 5990 THEN 'oldest' ELSE 'often ' || n END AS title
+                   FROM generate_series(1, 6000) AS n) AS new",
+        )
+        .unwrap();
+    let rare = ["rare 1500", "rare 3000", "rare 4500", "rare 6000"];
+    assert_eq!(titles(&list(&user, "q=rare")), rare);
+    assert_eq!(titles(&list(&user, "q=oldest")), ["oldest"]);
+    assert_eq!(list(&user, "q=nowhere")["count"], 0);
+    for (limit, order) in [(1, "desc"), (2, "asc"), (3, "desc"), (4, "asc")] {
+        let mut expected = rare.to_vec();
+        if order == "asc" {
+            expected.reverse();
+        }
+        let walked = walk(&user, &format!("q=rare&order={order}"), limit);
+        let walked: Vec<&str> = walked
+            .iter()
+            .map(|task| task["title"].as_str().unwrap())
+            .collect();
+        assert_eq!(walked, expected, "{limit} {order}");
+    }
+    assert_eq!(titles(&list(&user, "q=rare&offset=1&limit=2")), rare[1..3]);
+    assert_eq!(titles(&list(&user, "q=rare&page=2&limit=3")), rare[3..]);
+    assert_eq!(walk(&user, "q=often", 700).len(), 5995);
+}
+
+#[test]
 fn due_dates_are_compared_without_their_ends_and_days_as_the_zone_has_them() {
     let app = TestApp::start();
     let user = app.user("u1");

@@ -7,9 +7,12 @@ use crate::domain::list::{Filters, Range};
 use crate::domain::task::Due;
 use crate::domain::zone::Zone;
 
+/// Tags that a list looks up in their own table; any more it looks for on the tasks.
+pub(super) const TAGS_JOINED: usize = 4;
+
 impl Statement {
-    /// What the filters say, but for the first tag.
-    pub(super) fn conditions(&mut self, filters: &Filters) -> Vec<String> {
+    /// What the filters say, but for the tags that are joined. `created_at` is the column that the list is in the order of.
+    pub(super) fn conditions(&mut self, filters: &Filters, created_at: &str) -> Vec<String> {
         let mut all = Vec::new();
         let zone = filters.zone.clone().unwrap_or_default();
         if let Some(zone) = &filters.zone {
@@ -50,12 +53,12 @@ impl Statement {
             None => {}
         }
         for (column, range) in [
-            ("created_at", filters.created),
-            ("updated_at", filters.updated),
+            (created_at, filters.created),
+            ("task.updated_at", filters.updated),
         ] {
             self.range(column, range, &zone, &mut all);
         }
-        if filters.tags.len() > 1 {
+        if filters.tags.len() > TAGS_JOINED {
             let tags: Vec<String> = filters
                 .tags
                 .iter()
@@ -74,11 +77,11 @@ impl Statement {
     fn range(&mut self, column: &str, range: Range, zone: &Zone, all: &mut Vec<String>) {
         if let Some(before) = range.before {
             let moment = self.start_of(before, zone);
-            all.push(format!("task.{column} < {moment}"));
+            all.push(format!("{column} < {moment}"));
         }
         if let Some(after) = range.after {
             let moment = self.end_of(after, zone);
-            all.push(format!("task.{column} > {moment}"));
+            all.push(format!("{column} > {moment}"));
         }
     }
 

@@ -14,7 +14,7 @@ use postgres::Error as PgError;
 use postgres::error::SqlState;
 use postgres::types::Type;
 
-use super::filters::state;
+use super::filters::{TAGS_JOINED, state};
 use super::read_task;
 use super::statement::Statement;
 use crate::domain::list::cursor::{Cursor, Key};
@@ -22,6 +22,9 @@ use crate::domain::list::{Filters, ListQuery, Order, SortKey, Start};
 use crate::domain::task::{Priority, TITLE_MAX, Task};
 use crate::domain::user::UserId;
 use crate::store::{Effect, Error, Store};
+
+/// How many of the newest tasks a search reads before it asks the index on words.
+const NEAR: usize = 2_000;
 
 /// Some of a user's tasks.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl Statement {
         statement.prepare = stretches.is_some();
         let conditions = match stretches {
             Some(_) => Vec::new(),
-            None => statement.conditions(filters),
+            None => statement.conditions(filters, from.created_at),
         };
         let parts = match order.key {
             SortKey::DueDate => statement.due_parts(cursor, order, &from),
@@ -139,7 +142,10 @@ impl Statement {
             let offset = statement.bind(query.offset(), Type::INT8);
             format!("LIMIT {rows}::int8 OFFSET {offset}::int8")
         };
-        statement.text = if let [_] = parts.as_slice() {
+        statement.text = if reads_the_newest_first(query) {
+            statement.near_first(&from, order, &conditions, &parts, rows + query.offset())
+                + &page(&mut statement)
+        } else if let [_] = parts.as_slice() {
             let page = page(&mut statement);
             selects.map(|select| format!("{select} {page}")).collect()
         } else {
@@ -160,13 +166,51 @@ impl Statement {
         statement
     }
 
+    /// A search in the order of making. Whether it is better to walk the newest tasks or to ask the index for all that match
+    /// depends on how many match, and PostgreSQL can only guess how many have a word. So the newest are read, which is cheap,
+    /// and only when they are not enough for the page is PostgreSQL's guess followed.
+    fn near_first(
+        &mut self,
+        from: &From,
+        order: Order,
+        conditions: &[String],
+        parts: &[Vec<String>],
+        reach: i64,
+    ) -> String {
+        let reach = self.bind(reach, Type::INT8);
+        let columns = columns();
+        let by = from.order_by(order);
+        let and = |conditions: &[String]| -> String {
+            conditions.iter().map(|c| format!(" AND {c}")).collect()
+        };
+        let behind = and(&parts.concat());
+        let conditions = and(conditions);
+        format!(
+            "WITH newest AS MATERIALIZED (
+                 SELECT task.* FROM {tables}{behind} ORDER BY {by} LIMIT {NEAR}
+             ), near AS MATERIALIZED (
+                 SELECT {columns} FROM newest AS task WHERE true{conditions} LIMIT {reach}::int8
+             ), enough AS MATERIALIZED (
+                 SELECT CASE WHEN (SELECT count(*) FROM near) >= {reach}::int8 THEN true
+                             ELSE (SELECT count(*) FROM newest) < {NEAR} END AS enough
+             )
+             SELECT * FROM (
+                 (SELECT {columns} FROM near AS task WHERE (SELECT enough FROM enough))
+                 UNION ALL
+                 (SELECT {columns} FROM {tables}{behind}{conditions} AND NOT (SELECT enough FROM enough)
+                  ORDER BY {by} LIMIT {reach}::int8)
+             ) AS task ORDER BY {by} ",
+            tables = from.tables,
+        )
+    }
+
     /// How many there are.
     fn count(user: &UserId, filters: &Filters) -> Statement {
         let mut statement = Statement::new();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
         let from = statement.from(&user, filters, Order::default());
         let conditions: String = statement
-            .conditions(filters)
+            .conditions(filters, from.created_at)
             .iter()
             .map(|condition| format!(" AND {condition}"))
             .collect();
@@ -184,11 +228,27 @@ impl Statement {
             Some(tag) => {
                 let tag = self.bind(tag.as_str().to_owned(), Type::TEXT);
                 let by_tag = order.key == SortKey::CreatedAt;
+                // PostgreSQL starts with whichever tag is on the fewest tasks: all come in the same order.
+                let others: String = filters
+                    .tags
+                    .iter()
+                    .take(TAGS_JOINED)
+                    .enumerate()
+                    .skip(1)
+                    .map(|(number, tag)| {
+                        let tag = self.bind(tag.as_str().to_owned(), Type::TEXT);
+                        format!(
+                            " JOIN {{schema}}.task_tags AS tag{number}
+                              ON tag{number}.user_id = {user} AND tag{number}.tag = {tag}
+                                 AND tag{number}.created_at = tagged.created_at AND tag{number}.task_id = tagged.task_id"
+                        )
+                    })
+                    .collect();
                 From {
                     tables: format!(
-                        "{{schema}}.task_tags AS tagged
-                         JOIN {{schema}}.tasks AS task ON task.user_id = tagged.user_id AND task.id = tagged.task_id
-                         WHERE tagged.user_id = {user} AND task.user_id = {user} AND tagged.tag = {tag}"
+                        "{{schema}}.task_tags AS tagged{others}
+                         JOIN {{schema}}.tasks AS task ON task.user_id = {user} AND task.id = tagged.task_id
+                         WHERE tagged.user_id = {user} AND tagged.tag = {tag}"
                     ),
                     created_at: "tagged.created_at",
                     id: if by_tag { "tagged.task_id" } else { "task.id" },
@@ -292,6 +352,12 @@ fn direction(order: Order) -> &'static str {
 
 fn comparison(order: Order) -> &'static str {
     if order.descending { "<" } else { ">" }
+}
+
+/// Whether a list is a search that may find what it needs among the newest tasks, or the oldest.
+fn reads_the_newest_first(query: &ListQuery) -> bool {
+    let Filters { words, tags, .. } = &query.filters;
+    !words.is_empty() && tags.is_empty() && query.order.key == SortKey::CreatedAt
 }
 
 /// The stretches of the index on states that together are the list, each by its conditions, where there is nothing else to the
