@@ -6,6 +6,8 @@
 ALTER TABLE users
     ALTER COLUMN email TYPE text COLLATE "C",
     ADD COLUMN name text,
+    -- Since when nothing but its deletion is left to do.
+    ADD COLUMN deleted_at timestamptz,
     ADD CONSTRAINT users_email_key UNIQUE (email),
     ADD CONSTRAINT users_email_length CHECK (char_length(email) BETWEEN 3 AND 254),
     ADD CONSTRAINT users_name_length CHECK (char_length(name) BETWEEN 1 AND 100);
@@ -55,6 +57,9 @@ CREATE TABLE revocations (
 );
 
 CREATE INDEX revocations_written_by ON revocations (written_by);
+CREATE INDEX revocations_until ON revocations (until);
+CREATE INDEX sessions_expires_at ON sessions (expires_at);
+CREATE INDEX refresh_tokens_expires_at ON refresh_tokens (expires_at);
 
 -- Tokens that users make for their scripts.
 CREATE TABLE api_tokens (

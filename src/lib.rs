@@ -5,10 +5,11 @@
 //! - [`cli`]: one file per subcommand; `serve` is the usual one
 //! - [`config`]: every setting: variable, default, check, secret or not
 //! - [`logging`], [`log_writer`]: log lines, and how they are written
+//! - [`metrics`]: what is counted
 //! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
 //! - [`edge`]: what a stranger meets first: connections, bounds, deadlines, framing, TLS
 //! - [`api`]: the routing table, the way of a request, and the handlers, one file per resource
-//! - [`auth`]: bearer tokens and their key
+//! - [`auth`]: bearer tokens, our own and those of others, and the keys that sign them
 //! - [`http`]: requests, answers, errors, the router, the way back to the client
 //! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
 //! - [`domain`]: tasks and users, what may be said of them; no I/O
@@ -24,5 +25,6 @@ pub mod http;
 pub mod local_postgres;
 pub mod log_writer;
 pub mod logging;
+pub mod metrics;
 pub mod server;
 pub mod store;

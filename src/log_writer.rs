@@ -24,6 +24,9 @@ static LINES: Lines = Lines {
     written: Condvar::new(),
 };
 
+/// Whether the writing thread runs.
+static STARTED: Mutex<bool> = Mutex::new(false);
+
 struct Lines {
     state: Mutex<State>,
     filled: Condvar,
@@ -39,15 +42,19 @@ struct State {
 pub struct LogWriter;
 
 impl LogWriter {
-    /// Starts the writing thread.
+    /// Starts the writing thread; there is only ever one.
     ///
     /// # Errors
     /// No thread can be started.
     pub fn start() -> io::Result<LogWriter> {
-        thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(write_lines)
-            .map(|_| LogWriter)
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*started {
+            thread::Builder::new()
+                .name("log".to_owned())
+                .spawn(write_lines)?;
+            *started = true;
+        }
+        Ok(LogWriter)
     }
 }
 

@@ -1,42 +1,181 @@
-//! Log lines: to standard error, one event a line.
+//! Log lines: to standard error, one event a line, as text or JSON.
+//!
+//! An event is a sentence and, where there are any, fields beside it: `request_id`, `client` and such. In text they stand behind the
+//! sentence, as `name=value`; a value that is not plain is quoted, so that no stranger's text can pass for another field.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::sync::{PoisonError, RwLock};
+use std::thread;
 
-use env_logger::{Builder, Target};
-use log::{Level, LevelFilter, Record};
+use env_logger::{Builder, Logger, Target};
+use log::kv::{self, Key, Value, VisitSource};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::Map;
 
 use crate::domain::timestamp::Timestamp;
 use crate::http::responder::ACCESS_LOG;
-use crate::log_writer::LogWriter;
+use crate::log_writer::{self, LogWriter};
+
+static CURRENT: Current = Current(RwLock::new(None));
+
+/// The logger, which a new level replaces. Lines that nobody asks for never come here: `log` itself drops them.
+struct Current(RwLock<Option<Logger>>);
+
+impl Current {
+    fn with<T>(&self, ask: impl FnOnce(&Logger) -> T) -> Option<T> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(ask)
+    }
+}
+
+impl Log for Current {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        self.with(|logger| logger.enabled(metadata))
+            .unwrap_or(false)
+    }
+
+    fn log(&self, record: &Record) {
+        self.with(|logger| logger.log(record));
+    }
+
+    fn flush(&self) {
+        self.with(Log::flush);
+    }
+}
+
+/// How lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: an object a line.
+    Json,
+}
 
 /// Starts logging. `rust_log` (`RUST_LOG`) says what is logged, per module; where it is not set, `level` says how much of ours.
-/// Of other crates nothing below a warning: what they tell is not for the people who run this.
-pub fn init(rust_log: Option<&str>, level: LevelFilter) {
+/// Of other crates nothing below a warning: what they tell is not for the people who run this. A later call replaces what was
+/// said before.
+pub fn init(rust_log: Option<&str>, level: LevelFilter, format: Format) {
     let default = format!("warn,tiny_http=off,todo_api={level}");
-    let mut builder = Builder::new();
-    builder
+    let journal = writes_to_journal();
+    let logger = Builder::new()
         .parse_filters(rust_log.unwrap_or(&default))
         .target(match LogWriter::start() {
             Ok(writer) => Target::Pipe(Box::new(writer)),
             // Without a thread for it, each line is written by whoever says it.
             Err(_) => Target::Stderr,
         })
-        .format(|out, record| {
+        .format(move |out, record| {
             if tells_contents(record) {
                 return Ok(());
             }
-            let name = match record.target() {
-                ACCESS_LOG => "access",
-                target => target.split("::").next().unwrap_or_default(),
-            };
-            write!(out, "{} {:<5} {name}: ", Timestamp::now(), record.level())?;
-            // Failing to write is told by the end of the line, too.
-            let _ = write!(OneLine(&mut *out), "{}", record.args());
-            out.write_all(b"\n")
-        });
-    // A second start (in tests) keeps the first.
-    let _ = builder.try_init();
+            if journal {
+                write!(out, "<{}>", priority(record.level()))?;
+            }
+            match format {
+                Format::Text => write_text(out, record, journal),
+                Format::Json => write_json(out, record),
+            }
+        })
+        .build();
+    log::set_max_level(logger.filter());
+    *CURRENT.0.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
+    // It fails where it is set already.
+    let _ = log::set_logger(&CURRENT);
+}
+
+/// Where an event comes from: the access log, this program, or another crate.
+fn logger<'r>(record: &'r Record<'_>) -> &'r str {
+    match record.target() {
+        ACCESS_LOG => "access",
+        target => target.split("::").next().unwrap_or_default(),
+    }
+}
+
+fn write_text(out: &mut impl Write, record: &Record<'_>, journal: bool) -> io::Result<()> {
+    if !journal {
+        // The journal has a clock of its own.
+        write!(out, "{} ", Timestamp::now())?;
+    }
+    write!(out, "{:<5} {}:", record.level(), logger(record))?;
+    // Failing to write is told by the end of the line, too.
+    let mut line = OneLine(&mut *out);
+    if record.args().as_str() != Some("") {
+        let _ = write!(line, " {}", record.args());
+    }
+    let _ = record.key_values().visit(&mut TextFields(&mut line));
+    out.write_all(b"\n")
+}
+
+fn write_json(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
+    let mut object = Map::new();
+    let mut add = |name: &str, text: String| object.insert(name.to_owned(), text.into());
+    add("timestamp", Timestamp::now().to_string());
+    add("level", record.level().to_string());
+    add("logger", logger(record).to_owned());
+    if record.args().as_str() != Some("") {
+        add("message", record.args().to_string());
+    }
+    let _ = record.key_values().visit(&mut JsonFields(&mut object));
+    serde_json::to_writer(&mut *out, &object)?;
+    out.write_all(b"\n")
+}
+
+/// `name=value`, behind a sentence.
+struct TextFields<'w, W>(&'w mut OneLine<W>);
+
+impl<'kvs, W: Write> VisitSource<'kvs> for TextFields<'_, W> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let plain = |text: &str| {
+            let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:{}".contains(&byte);
+            !text.is_empty() && text.bytes().all(fit)
+        };
+        let written = match value.to_borrowed_str() {
+            Some(text) if !plain(text) => write!(self.0, " {key}={text:?}"),
+            _ => write!(self.0, " {key}={value}"),
+        };
+        Ok(written?)
+    }
+}
+
+/// Members of an object.
+struct JsonFields<'m>(&'m mut Map<String, serde_json::Value>);
+
+impl<'kvs> VisitSource<'kvs> for JsonFields<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let number = || value.to_u64().map(serde_json::Value::from);
+        let decimal = || value.to_f64().map(serde_json::Value::from);
+        let value = match value.to_borrowed_str() {
+            Some(text) => text.into(),
+            None => number()
+                .or_else(decimal)
+                .unwrap_or_else(|| value.to_string().into()),
+        };
+        self.0.insert(key.to_string(), value);
+        Ok(())
+    }
+}
+
+/// Whether standard error is the journal's: it then takes a priority at the start of a line (systemd.exec(5), JOURNAL_STREAM;
+/// sd-daemon(3)).
+fn writes_to_journal() -> bool {
+    let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+/// The priority of syslog.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
 }
 
 /// Whether a line may hold what people have written: below `info` the PostgreSQL crates print statements with their parameters.
@@ -75,5 +214,9 @@ pub fn log_panics() {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         log::error!("panic at {place}: {}", text.unwrap_or("no message"));
+        // The main thread's is the process's last word.
+        if thread::current().name() == Some("main") {
+            log_writer::finish();
+        }
     }));
 }

@@ -1,15 +1,18 @@
 //! The caller's own account.
 
-use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, confirmed};
+use std::sync::Arc;
+
+use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
 use super::openapi::ACCOUNT;
 use super::{App, Call, Job};
 use crate::auth::caller::Caller;
 use crate::auth::password;
-use crate::domain::account::{Account, AccountChanges, Confirmation, Email, PasswordChange};
+use crate::domain::account::{Account, AccountChanges, Confirmation, Password, PasswordChange};
+use crate::domain::fields::BodyError;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::store::Updated;
+use crate::store::{Credential, Updated};
 
 /// `GET /api/auth/me`
 #[utoipa::path(get, path = "/api/auth/me", operation_id = "showAccount", tag = ACCOUNT, summary = "Show who is asking",
@@ -34,6 +37,10 @@ pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
         (status = 409, description = "Somebody has this address already, or there is no account here: the token comes from elsewhere")))]
 pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     let changes = json(call.request, AccountChanges::from_json)?;
+    if changes.email.is_some() {
+        // Whether an address is taken is what registrations tell, too.
+        app.guessing.registration(call.request.client)?;
+    }
     match app.store.update_account(&caller.user, &changes)? {
         Updated::Account(account) => Ok(Response::json(200, &account)),
         Updated::EmailTaken => Err(EMAIL_TAKEN),
@@ -50,20 +57,22 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
         (status = 409, description = "The password has been changed meanwhile, or there is none here: the token comes from elsewhere")))]
 pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
     let change = json(call.request, PasswordChange::from_json)?;
-    let (caller, attempt, failure) = attempt(app, call, caller)?;
-    Ok(Box::new(move |app| {
-        let field = "current_password";
-        let credential = confirmed(app, &caller, field, &change.current, attempt, &failure)?;
+    let confirm = confirmation(app, call, caller, "current_password", change.current)?;
+    let caller = caller.clone();
+    Ok(Box::new(move || {
+        let credential = confirm()?;
         let hash = password::hash(&change.new).map_err(Error::Internal)?;
-        let old = Some(credential.password_hash.as_str());
-        let ended = app
-            .store
-            .set_password(&caller.user, old, &hash, caller.session())?
-            .ok_or(Error::Conflict(
-                "the password has been changed meanwhile; log in with the new one",
-            ))?;
-        app.guard.revoke(&ended);
-        Ok(Response::empty(204))
+        Ok(Box::new(move |app| {
+            let old = Some(credential.password_hash.as_str());
+            let ended = app
+                .store
+                .set_password(&caller.user, old, &hash, caller.session())?
+                .ok_or(Error::Conflict(
+                    "the password has been changed meanwhile; try again with the new one",
+                ))?;
+            app.guard.revoke(&ended);
+            Ok(Response::empty(204))
+        }))
     }))
 }
 
@@ -74,38 +83,44 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, E
         (status = 204, description = "Nothing of the user is left"),
         (status = 409, description = "There is no account here: the token comes from elsewhere")))]
 pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
-    let confirmation = json(call.request, Confirmation::from_json)?;
-    let (caller, attempt, failure) = attempt(app, call, caller)?;
-    Ok(Box::new(move |app| {
-        let field = "password";
-        confirmed(
-            app,
-            &caller,
-            field,
-            &confirmation.password,
-            attempt,
-            &failure,
-        )?;
-        let ended = app.store.delete_user(&caller.user)?.unwrap_or_default();
-        app.guard.revoke(&ended);
-        app.guard.forget_api_tokens(&caller.user);
-        log::info!("account deleted: user={:?}", caller.user.as_str());
-        Ok(Response::empty(204))
+    let sent = json(call.request, Confirmation::from_json)?;
+    let confirm = confirmation(app, call, caller, "password", sent.password)?;
+    let user = caller.user.clone();
+    Ok(Box::new(move || {
+        confirm()?;
+        Ok(Box::new(move |app| {
+            let ended = app.store.begin_deletion(&user)?.unwrap_or_default();
+            app.guard.revoke(&ended);
+            app.guard.forget_api_tokens(&user);
+            log::info!(user = user.as_str(); "account deleted");
+            if let Err(error) = app.store.finish_deletion(&user) {
+                // That it is to be deleted is committed; the hourly upkeep goes on.
+                log::warn!(user = user.as_str(); "not all of a deleted account is gone yet: {error}");
+            }
+            Ok(Response::empty(204))
+        }))
     }))
 }
 
-/// A stolen token must not be good for guessing the password it was made with: that counts as failed logins do.
-fn attempt(
+/// Holds a password against the caller's own, on a hashing thread; answers the account.
+///
+/// A stolen token must not be good for guessing the password it was made with: wrong ones are counted.
+fn confirmation(
     app: &App,
     call: &Call,
     caller: &Caller,
-) -> Result<(Caller, crate::auth::guessing::Attempt, Failure), Error> {
-    // The token's address is only what is counted under and logged.
-    let email = caller
-        .email
-        .as_deref()
-        .and_then(|email| Email::parse(email).ok());
-    let attempt = app.guessing.attempt(email.as_ref(), call.request.client)?;
-    let failure = Failure::named(call.request, email.as_ref().map_or("", Email::as_str));
-    Ok((caller.clone(), attempt, failure))
+    field: &'static str,
+    password: Password,
+) -> Result<impl FnOnce() -> Result<Credential, Error> + Send + use<>, Error> {
+    let credential = app.store.credential_of(&caller.user)?.ok_or(NO_ACCOUNT)?;
+    let (guessing, user) = (Arc::clone(&app.guessing), caller.user.clone());
+    let failure = Failure::of(call.request, user.as_str());
+    Ok(move || {
+        let attempt = guessing.own_attempt(&user);
+        let wrong = BodyError::in_field(field, "is not the password of this account");
+        match prove(attempt, Some(credential), &password, &failure)? {
+            Some(proven) => Ok(proven.credential),
+            None => Err(wrong.into()),
+        }
+    })
 }

@@ -1,6 +1,9 @@
 //! Register, log in, go on, log out.
 //!
-//! What hashes a password is done in two steps: the worker reads and checks, and hands the rest over to the hashing threads.
+//! What hashes a password is done in three steps: the worker reads, checks and looks up; a hashing thread hashes; and what is left to
+//! do in the database is done by another thread again.
+
+use std::sync::Arc;
 
 use utoipa::ToSchema;
 
@@ -19,6 +22,7 @@ use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::Request;
 use crate::http::response::Response;
+use crate::metrics;
 use crate::store::{Credential, NewAccount, Refreshed, Registered};
 
 /// For so long a refresh token may be presented again: its answer may have been lost, or another tab holds it too.
@@ -42,25 +46,27 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
             "registration is closed here; ask whoever runs this server for an account",
         ));
     }
-    let registration = json(call.request, Registration::from_json)?;
     app.guessing.registration(call.request.client)?;
+    let registration = json(call.request, Registration::from_json)?;
     let origin = origin(call.request);
-    Ok(Box::new(move |app| {
+    Ok(Box::new(move || {
         let password_hash = password::hash(&registration.password).map_err(Error::Internal)?;
-        let (session, refresh_token) = app.issuer.begin(origin).map_err(Error::Internal)?;
-        let account = NewAccount {
-            id: &UserId::new_local(),
-            email: &registration.email,
-            name: registration.name.as_ref(),
-            password_hash: &password_hash,
-        };
-        match app.store.register(&account, &session)? {
-            Registered::EmailTaken => Err(EMAIL_TAKEN),
-            Registered::Account(account) => {
-                log::info!("registered: user={:?}", account.id.as_str());
-                tokens(201, app.issuer.first(&session, refresh_token, account))
+        Ok(Box::new(move |app| {
+            let (session, refresh_token) = app.issuer.begin(origin).map_err(Error::Internal)?;
+            let account = NewAccount {
+                id: &UserId::new_local(),
+                email: &registration.email,
+                name: registration.name.as_ref(),
+                password_hash: &password_hash,
+            };
+            match app.store.register(&account, &session)? {
+                Registered::EmailTaken => Err(EMAIL_TAKEN),
+                Registered::Account { account, at } => {
+                    log::info!(user = account.id.as_str(); "registered");
+                    tokens(201, app.issuer.first(&session, refresh_token, at, account))
+                }
             }
-        }
+        }))
     }))
 }
 
@@ -78,35 +84,57 @@ pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
     } else {
         json(call.request, Login::from_json)?
     };
-    let attempt = app
-        .guessing
-        .attempt(login.email.as_ref(), call.request.client)?;
-    let (origin, failure) = (origin(call.request), Failure::of(call.request, &login));
-    Ok(Box::new(move |app| {
-        let credential = match &login.email {
-            Some(email) => app.store.credential_by_email(email.as_str())?,
-            None => None,
-        };
-        let Some(credential) = matching(app, credential, &login.password)? else {
-            failure.log();
-            attempt.failed();
-            return Err(WRONG);
-        };
-        drop(attempt);
-        if !credential.active {
-            return Err(DISABLED);
-        }
-        let (session, refresh_token) = app.issuer.begin(origin).map_err(Error::Internal)?;
-        let account = credential.account;
-        // The password may have been changed, or its owner been disabled, since we looked.
-        if !app
-            .store
-            .open_session(&account.id, &credential.password_hash, &session)?
-        {
-            return Err(WRONG);
-        }
-        tokens(200, app.issuer.first(&session, refresh_token, account))
+    let credential = match &login.email {
+        Some(email) => app.store.credential_by_email(email.as_str())?,
+        None => None,
+    };
+    let (guessing, client) = (Arc::clone(&app.guessing), call.request.client);
+    let account = login.email.as_ref().map_or("", |email| email.as_str());
+    let (origin, failure) = (origin(call.request), Failure::of(call.request, account));
+    Ok(Box::new(move || {
+        let attempt = guessing.attempt(login.email.as_ref(), client);
+        let proven = prove(attempt, credential, &login.password, &failure)?.ok_or(WRONG)?;
+        Ok(Box::new(move |app| {
+            open_session(app, proven, &login.password, origin)
+        }))
     }))
+}
+
+fn open_session(
+    app: &App,
+    proven: Proven,
+    password: &Password,
+    origin: Origin,
+) -> Result<Response, Error> {
+    let Proven {
+        mut credential,
+        renewed,
+    } = proven;
+    if !credential.active {
+        return Err(DISABLED);
+    }
+    let (session, refresh_token) = app.issuer.begin(origin).map_err(Error::Internal)?;
+    let id = credential.account.id.clone();
+    let outdated = credential.password_hash.clone();
+    let mut opened = app.store.open_session(&id, &outdated, &session)?;
+    if opened.is_none() {
+        // The hash has changed since we looked. Where another login has renewed it, the password is still the same.
+        credential = app.store.credential_of(&id)?.ok_or(WRONG)?;
+        let hash = credential.password_hash.as_str();
+        if password::verify(password, Some(hash)).map_err(Error::Internal)? != Match::No {
+            opened = app.store.open_session(&id, hash, &session)?;
+        }
+    }
+    let opened = opened.ok_or(WRONG)?;
+    app.guard.revoke(&opened.revoked);
+    if let Some(new) = renewed {
+        app.store.rehash_password(&id, &outdated, &new)?;
+    }
+    tokens(
+        200,
+        app.issuer
+            .first(&session, refresh_token, opened.at, credential.account),
+    )
 }
 
 /// `POST /api/auth/refresh`
@@ -118,10 +146,10 @@ after that its use ends the session.",
         (status = 200, description = "New tokens", body = TokenPair),
         (status = 401, description = "The refresh token is not known, has expired, or was used before")))]
 pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
+    app.guessing.refresh(call.request.client)?;
     let RefreshToken {
         refresh_token: presented,
     } = json(call.request, RefreshToken::from_json)?;
-    app.guessing.refresh(call.request.client)?;
     let successor = app.issuer.successor(&presented);
     let refreshed = app.store.refresh_session(
         &opaque::hash(&presented),
@@ -146,9 +174,8 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
         }
         Refreshed::Unknown => {
             log::warn!(
-                "refresh refused: client={} request_id={}",
-                call.request.client,
-                call.request.id.as_str()
+                client:% = call.request.client, request_id = call.request.id.as_str();
+                "refresh refused"
             );
             Err(Error::Unauthorized(Unauthorized::Refused(
                 "The refresh token is not known or has expired; log in again",
@@ -157,10 +184,8 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
         Refreshed::Reused { user, revoked } => {
             app.guard.revoke(&revoked);
             log::warn!(
-                "refresh token used again, its session is ended: user={:?} client={} request_id={}",
-                user.as_str(),
-                call.request.client,
-                call.request.id.as_str()
+                user = user.as_str(), client:% = call.request.client, request_id = call.request.id.as_str();
+                "a refresh token was used again: its session is ended"
             );
             Err(Error::Unauthorized(Unauthorized::Refused(
                 "The refresh token was used before, so its session has been ended; log in again",
@@ -192,56 +217,42 @@ pub fn logout_all(app: &App, _: &Call, caller: &Caller) -> Result<Response, Erro
     Ok(Response::empty(204))
 }
 
-/// Lets a password be held against an account's, once its turn to try has been taken. The account, where it is right; a hash that
-/// is out of date is renewed.
-pub fn matching(
-    app: &App,
+/// An account whose password was right.
+pub struct Proven {
+    /// The account.
+    pub credential: Credential,
+    /// The password hashed anew, where its hash is out of date.
+    pub renewed: Option<String>,
+}
+
+/// Holds a password against an account's, once the turn to try has come; `None` where it is wrong.
+///
+/// # Errors
+/// There were too many tries, or a hash cannot be read.
+pub fn prove(
+    attempt: Result<Attempt, Error>,
     credential: Option<Credential>,
     password: &Password,
-) -> Result<Option<Credential>, Error> {
+    failure: &Failure,
+) -> Result<Option<Proven>, Error> {
+    let attempt = attempt.inspect_err(|_| failure.log("login refused:"))?;
     let hash = credential
         .as_ref()
         .map(|credential| credential.password_hash.as_str());
     let matched = password::verify(password, hash).map_err(Error::Internal)?;
-    Ok(match (matched, credential) {
-        (Match::Yes, Some(credential)) => Some(credential),
-        (Match::YesOutdated, Some(credential)) => Some(renewed(app, credential, password)?),
-        _ => None,
-    })
-}
-
-fn renewed(
-    app: &App,
-    mut credential: Credential,
-    password: &Password,
-) -> Result<Credential, Error> {
-    let new = password::hash(password).map_err(Error::Internal)?;
-    app.store
-        .rehash_password(&credential.account.id, &credential.password_hash, &new)?;
-    credential.password_hash = new;
-    Ok(credential)
-}
-
-/// Holds a password against the caller's own; answers the account.
-pub fn confirmed(
-    app: &App,
-    caller: &Caller,
-    field: &'static str,
-    password: &Password,
-    attempt: Attempt,
-    failure: &Failure,
-) -> Result<Credential, Error> {
-    let Some(credential) = app.store.credential_of(&caller.user)? else {
-        return Err(NO_ACCOUNT);
+    let (Match::Yes | Match::YesOutdated, Some(credential)) = (matched, credential) else {
+        failure.log("login failed:");
+        attempt.failed();
+        return Ok(None);
     };
-    match matching(app, Some(credential), password)? {
-        Some(credential) => Ok(credential),
-        None => {
-            failure.log();
-            attempt.failed();
-            Err(BodyError::in_field(field, "is not the password of this account").into())
-        }
-    }
+    let renewed = match matched {
+        Match::YesOutdated => Some(password::hash(password).map_err(Error::Internal)?),
+        _ => None,
+    };
+    Ok(Some(Proven {
+        credential,
+        renewed,
+    }))
 }
 
 /// What is said to a user whose password is somewhere else.
@@ -256,15 +267,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn of(request: &Request, login: &Login) -> Failure {
-        Failure::named(
-            request,
-            login.email.as_ref().map_or("", |email| email.as_str()),
-        )
-    }
-
     /// A failure that names this account.
-    pub fn named(request: &Request, account: &str) -> Failure {
+    pub fn of(request: &Request, account: &str) -> Failure {
         Failure {
             account: account.to_owned(),
             client: request.client.to_string(),
@@ -272,13 +276,12 @@ impl Failure {
         }
     }
 
-    fn log(&self) {
+    fn log(&self, what: &str) {
+        metrics::login_failed();
         // The client comes first: what follows is a stranger's text, quoted.
         log::warn!(
-            "login failed: client={} account={:?} request_id={}",
-            self.client,
-            self.account,
-            self.request_id
+            client = self.client, account = self.account, request_id = self.request_id;
+            "{what}"
         );
     }
 }

@@ -31,19 +31,29 @@ pub fn dispatch(
 ) {
     match answer(app, router, request, &mut responder) {
         Ok(Outcome::Answered(response)) => responder.answer(Ok(response)),
-        Ok(Outcome::Job(job)) => {
-            let job_app = Arc::clone(app);
-            app.hashing.submit(move |turn| {
-                responder.answer(match turn {
-                    Turn::InTime => job(&job_app),
-                    Turn::TooLate => Err(Error::Unavailable(
-                        "too many passwords are to be hashed at once".to_owned(),
-                    )),
-                });
-            });
-        }
+        Ok(Outcome::Job(job)) => hash_and_finish(app, job, responder),
         Err(error) => responder.answer(Err(error)),
     }
+}
+
+fn hash_and_finish(app: &Arc<App>, job: Job, responder: Responder) {
+    let in_time = |turn| match turn {
+        Turn::InTime => Ok(()),
+        Turn::TooLate => Err(Error::Unavailable(
+            "too many passwords are to be hashed at once".to_owned(),
+        )),
+    };
+    let shared = Arc::clone(app);
+    app.hashing
+        .submit(move |turn| match in_time(turn).and_then(|()| job()) {
+            Ok(finish) => {
+                let app = Arc::clone(&shared);
+                shared.finishing.submit(move |turn| {
+                    responder.answer(in_time(turn).and_then(|()| finish(&app)));
+                });
+            }
+            Err(error) => responder.answer(Err(error)),
+        });
 }
 
 /// Answers a request that needs no worker; `None` for all others.

@@ -11,6 +11,7 @@ use crate::http::error::{Error, whole_seconds};
 use crate::http::limiter::{Allowance, KEYS, Key, Limiter, Wait};
 use crate::http::request::Client;
 use crate::http::responder::Responder;
+use crate::metrics;
 
 const WINDOW: Duration = Duration::from_secs(3600);
 
@@ -35,7 +36,7 @@ impl Limits {
     /// # Errors
     /// 429 when there have been too many.
     pub fn count_user(&self, user: &UserId, responder: &mut Responder) -> Result<(), Error> {
-        count(self.users.as_ref(), user, responder)
+        count(self.users.as_ref(), user, "user", responder)
     }
 
     /// Counts a request that names no user.
@@ -43,7 +44,12 @@ impl Limits {
     /// # Errors
     /// 429 when there have been too many.
     pub fn count_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
-        count(self.addresses.as_ref(), &client.network(), responder)
+        count(
+            self.addresses.as_ref(),
+            &client.network(),
+            "address",
+            responder,
+        )
     }
 
     /// Counts a request whose token is refused, and answers what it is told: that, or 429 when there have been too many. What
@@ -60,6 +66,7 @@ impl Limits {
 fn count(
     limiter: Option<&Limiter>,
     key: &impl Key,
+    by: &'static str,
     responder: &mut Responder,
 ) -> Result<(), Error> {
     let Some(limiter) = limiter else {
@@ -76,6 +83,7 @@ fn count(
             Ok(())
         }
         Err(Wait { limit, retry_after }) => {
+            metrics::rate_limited(by);
             tell(responder, limit, 0, retry_after);
             Err(Error::RateLimited {
                 text: format!("there may be no more than {limit} requests an hour").into(),
@@ -85,7 +93,7 @@ fn count(
     }
 }
 
-/// The fields that clients look for (draft-ietf-httpapi-ratelimit-headers-06, section 5), and their older names. Times are
+/// The fields that clients look for (draft-ietf-httpapi-ratelimit-headers-06), and their older names. Times are
 /// seconds from now: after `reset` there will be more room than there is now.
 fn tell(responder: &mut Responder, limit: u32, remaining: u32, reset: Duration) {
     let (limit, remaining) = (limit.to_string(), remaining.to_string());

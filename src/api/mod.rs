@@ -4,9 +4,14 @@
 //! - [`dispatch`]: the way of a request: route, token, how often, user in the path, handler
 //! - [`limits`]: how often requests may come
 //! - `body`: reads a request's body
+//! - `conditions`: what a request says of the state that it expects
 //! - [`health`]: is it alive, is it ready
+//! - [`metrics`]: what is counted
 //! - [`root`]: what this is
-//! - [`tasks`]: the tasks
+//! - [`lists`]: the tasks, page by page
+//! - [`stats`]: the tasks in numbers
+//! - [`tags`]: the tags of all tasks
+//! - [`tasks`]: the tasks, one at a time
 //! - [`auth`]: register, log in, go on, log out
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
 //! - [`openapi`]: the API's description
@@ -16,23 +21,29 @@ pub mod account;
 pub mod api_tokens;
 pub mod auth;
 mod body;
+mod conditions;
 pub mod dispatch;
 pub mod health;
 pub mod limits;
+pub mod lists;
+pub mod metrics;
 pub mod openapi;
 pub mod pages;
 pub mod root;
 pub mod routes;
 pub mod sessions;
+pub mod stats;
+pub mod tags;
 pub mod tasks;
 
 use std::sync::Arc;
 
 use self::limits::Limits;
+use self::metrics::MetricsAccess;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
-use crate::auth::hashing::Hashing;
+use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
@@ -52,9 +63,13 @@ pub struct App {
     /// Issues tokens.
     pub issuer: Issuer,
     /// Hashes passwords.
-    pub hashing: Hashing,
+    pub hashing: Crew,
+    /// Does what is left to do then.
+    pub finishing: Crew,
     /// Counts tries at passwords.
     pub guessing: Arc<Guessing>,
+    /// Who may see the metrics.
+    pub metrics: MetricsAccess,
     /// Whether anybody may make an account.
     pub registration_is_open: bool,
 }
@@ -69,8 +84,10 @@ pub struct Call<'c> {
     pub query: &'c str,
 }
 
-/// The rest of an answer that takes a while, for another thread than a worker's.
-pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
+/// Hashes a password, on a thread for that; what is left to do then is done on another.
+pub type Job = Box<dyn FnOnce() -> Result<Finish, Error> + Send>;
+/// What is left to do once a password is hashed.
+pub type Finish = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
 
 /// Answers a request that anybody may make.
 pub type PublicHandler = fn(&App, &Call) -> Result<Response, Error>;

@@ -23,6 +23,10 @@ pub struct About {
 struct Links {
     /// The caller's tasks.
     tasks: &'static str,
+    /// The caller's tags.
+    tags: &'static str,
+    /// The caller's tasks in numbers.
+    stats: &'static str,
     /// The caller's account.
     account: &'static str,
     /// Where to try the API in a browser.
@@ -46,6 +50,8 @@ pub fn show(_: &App, _: &Call) -> Result<Response, Error> {
         version: env!("CARGO_PKG_VERSION"),
         links: Links {
             tasks: "/api/tasks",
+            tags: "/api/tags",
+            stats: "/api/tasks/stats",
             account: "/api/auth/me",
             docs: "/docs",
             reference: "/redoc",

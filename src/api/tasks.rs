@@ -1,121 +1,148 @@
-//! The tasks: parse, check, one call to the store, respond.
+//! The tasks, one at a time: parse, check, one call to the store, respond.
 
-use serde::Serialize;
-use utoipa::ToSchema;
+use std::borrow::Cow;
+
 use uuid::Uuid;
 
 use super::body::json;
+use super::conditions::{idempotency_key, if_match, if_none_match};
 use super::openapi::TASKS;
 use super::{App, Call};
 use crate::domain::draft::{Completion, NewTask, TaskChanges};
-use crate::domain::list::ListQuery;
+use crate::domain::etag::{ETag, EntityTags};
+use crate::domain::fields::FieldError;
 use crate::domain::task::Task;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::http::target;
-use crate::store::Created;
+use crate::store::{Created, Outcome, Repeated};
 
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
 const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
-
-/// Some of a user's tasks.
-#[derive(Serialize, ToSchema)]
-pub struct TaskList {
-    tasks: Vec<Task>,
-    /// How many there are in this answer.
-    #[schema(example = 1)]
-    count: usize,
-    /// How many there may be in this answer.
-    #[schema(minimum = 1, maximum = 1000, example = 1000)]
-    limit: u16,
-    /// Whether the user has more than these.
-    has_more: bool,
-}
-
-/// `GET /tasks`
-#[utoipa::path(get, path = "/api/tasks", operation_id = "listTasks", tag = TASKS, summary = "List tasks, the newest first",
-    params(("limit" = inline(Option<u16>), Query, description = "Most tasks in the answer; 1,000 unless said otherwise", minimum = 1, maximum = 1000)),
-    responses((status = 200, description = "The tasks", body = TaskList)))]
-pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
-    let parameters =
-        target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
-    let query =
-        ListQuery::from_parameters(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
-    let page = app.store.list_tasks(user, query)?;
-    let list = TaskList {
-        count: page.tasks.len(),
-        has_more: page.has_more,
-        limit: query.limit.get(),
-        tasks: page.tasks,
-    };
-    Ok(Response::json(200, &list))
-}
+const ID_TAKEN: Error = Error::Conflict("a task with this id exists already");
+const STALE: Error = Error::PreconditionFailed(
+    "the task has changed since: get it again, and send its new ETag in If-Match",
+);
 
 /// `POST /tasks`
 #[utoipa::path(post, path = "/api/tasks", operation_id = "createTask", tag = TASKS, summary = "Create a task",
     request_body = NewTask,
+    params(("Idempotency-Key" = inline(Option<String>), Header, description = "Names the request, so that sending it again makes no second task: 1 to 255 visible ASCII characters", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
     responses(
-        (status = 201, description = "The task as it was made", body = Task, headers(("Location", description = "Where it is now"))),
-        (status = 409, description = "A task with the `id` that was sent exists already")))]
+        (status = 201, description = "The task as it was made", body = Task, headers(
+            ("Location", description = "Where it is now"),
+            ("ETag", description = "Names the task as it is now"),
+            ("Idempotency-Replayed", description = "`true`: it was made by an earlier request with this key"))),
+        (status = 409, description = "A task with the `id` that was sent exists already, or a request with this key is still running")))]
 pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+    let key = idempotency_key(call.request)?;
     let draft = json(call.request, NewTask::from_json)?;
-    match app.store.create_task(user, &draft)? {
-        Created::Task(task) => {
-            let location = format!("/api/tasks/{}", task.id);
-            Ok(Response::json(201, &task).header("Location", location))
-        }
-        Created::IdTaken => Err(Error::Conflict("a task with this id exists already")),
+    let Some(key) = key else {
+        return match app.store.create_task(user, &draft)? {
+            Created::Task(task) => Ok(created(&task)),
+            Created::IdTaken => Err(ID_TAKEN),
+        };
+    };
+    match app.store.create_task_once(user, &draft, &key)? {
+        Repeated::Made(task) => Ok(created(&task)),
+        Repeated::Before(task) => Ok(created(&task).header("Idempotency-Replayed", "true")),
+        Repeated::OtherBody => Err(Error::Validation(vec![FieldError {
+            field: Cow::Borrowed("Idempotency-Key"),
+            message: Cow::Borrowed("was used with another body; send a new key with a new request"),
+        }])),
+        Repeated::Running => Err(Error::Conflict(
+            "a request with this Idempotency-Key is still running; send it again in a moment",
+        )),
+        Repeated::IdTaken => Err(ID_TAKEN),
     }
 }
 
 /// `GET /tasks/{id}`
 #[utoipa::path(get, path = "/api/tasks/{id}", operation_id = "getTask", tag = TASKS, summary = "Show a task",
     params(("id" = Uuid, Path, description = "The task's id")),
-    responses((status = 200, description = "The task", body = Task)))]
+    responses(
+        (status = 200, description = "The task", body = Task),
+        (status = 304, description = "It is as the client has it (`If-None-Match`)"),
+        (status = 412, description = "It is not as `If-Match` says")))]
 pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
-    found(app.store.get_task(user, task_id(call)?)?)
+    let id = task_id(call)?;
+    let if_match = if_match(call.request)?;
+    let known = if_none_match(call.request)?;
+    let task = app.store.get_task(user, id)?.ok_or(NO_SUCH_TASK)?;
+    let tag = ETag::of(&task);
+    if if_match.is_some_and(|tags| !tags.match_strongly(tag)) {
+        return Err(STALE);
+    }
+    if known.is_some_and(|tags| tags.match_weakly(tag)) {
+        return Ok(Response::empty(304).header("ETag", tag.to_string()));
+    }
+    Ok(shown(200, &task))
 }
 
 /// `PUT /tasks/{id}` and `PATCH /tasks/{id}`
 #[utoipa::path(method(put, patch), path = "/api/tasks/{id}", operation_id = "updateTask", tag = TASKS, summary = "Change a task",
     description = "Fields that are sent change, fields that are absent stay, `null` empties what may be empty. PUT and PATCH are the same.",
     params(("id" = Uuid, Path, description = "The task's id")), request_body = TaskChanges,
-    responses((status = 200, description = "The task as it is now", body = Task)))]
+    responses(
+        (status = 200, description = "The task as it is now", body = Task, headers(("ETag", description = "Names the task as it is now"))),
+        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
+    let if_match = if_match(call.request)?;
     let changes = json(call.request, TaskChanges::from_json)
-        .map_err(|error| missing_first(app, user, id, error))?;
-    found(app.store.update_task(user, id, &changes)?)
+        .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
+    done(
+        app.store
+            .update_task(user, id, &changes, if_match.as_ref())?,
+    )
+    .map(|task| shown(200, &task))
 }
 
 /// `PATCH /tasks/{id}/complete`
 #[utoipa::path(patch, path = "/api/tasks/{id}/complete", operation_id = "completeTask", tag = TASKS, summary = "Complete a task, or open it again",
     description = "With a body it is set; with none at all it is turned over.",
     params(("id" = Uuid, Path, description = "The task's id")), request_body = Option<Completion>,
-    responses((status = 200, description = "The task as it is now", body = Task)))]
+    responses(
+        (status = 200, description = "The task as it is now", body = Task, headers(("ETag", description = "Names the task as it is now"))),
+        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
+    let if_match = if_match(call.request)?;
     let completion = json(call.request, Completion::from_json)
-        .map_err(|error| missing_first(app, user, id, error))?;
-    found(app.store.complete_task(user, id, completion)?)
+        .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
+    let outcome = app
+        .store
+        .complete_task(user, id, completion, if_match.as_ref())?;
+    done(outcome).map(|task| shown(200, &task))
 }
 
 /// `DELETE /tasks/{id}`
 #[utoipa::path(delete, path = "/api/tasks/{id}", operation_id = "deleteTask", tag = TASKS, summary = "Delete a task",
     params(("id" = Uuid, Path, description = "The task's id")),
-    responses((status = 204, description = "It is deleted")))]
+    responses(
+        (status = 204, description = "It is deleted"),
+        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
-    if app.store.delete_task(user, task_id(call)?)? {
-        Ok(Response::empty(204))
-    } else {
-        Err(NO_SUCH_TASK)
-    }
+    let id = task_id(call)?;
+    let if_match = if_match(call.request)?;
+    done(app.store.delete_task(user, id, if_match.as_ref())?).map(|()| Response::empty(204))
 }
 
-fn found(task: Option<Task>) -> Result<Response, Error> {
-    task.map(|task| Response::json(200, &task))
-        .ok_or(NO_SUCH_TASK)
+/// A task, with its entity tag.
+fn shown(status: u16, task: &Task) -> Response {
+    Response::json(status, task).header("ETag", ETag::of(task).to_string())
+}
+
+fn created(task: &Task) -> Response {
+    shown(201, task).header("Location", format!("/api/tasks/{}", task.id))
+}
+
+fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
+    match outcome {
+        Outcome::Done(value) => Ok(value),
+        Outcome::NotFound => Err(NO_SUCH_TASK),
+        Outcome::Stale => Err(STALE),
+    }
 }
 
 fn task_id(call: &Call) -> Result<Uuid, Error> {
@@ -123,11 +150,19 @@ fn task_id(call: &Call) -> Result<Uuid, Error> {
     Uuid::try_parse(id).map_err(|_| NO_SUCH_TASK)
 }
 
-/// That there is no task comes before what is wrong with the body. It is looked up only when the body is wrong.
-fn missing_first(app: &App, user: &UserId, id: Uuid, error: Error) -> Error {
-    match app.store.task_exists(user, id) {
-        Ok(true) => error,
-        Ok(false) => NO_SUCH_TASK,
+/// That there is no task, or that it has changed, comes before what is wrong with the body. It is looked up only when the body
+/// is wrong.
+fn task_first(
+    app: &App,
+    user: &UserId,
+    id: Uuid,
+    if_match: Option<&EntityTags>,
+    error: Error,
+) -> Error {
+    match app.store.task_state(user, id) {
+        Ok(None) => NO_SUCH_TASK,
+        Ok(Some(tag)) if if_match.is_some_and(|tags| !tags.match_strongly(tag)) => STALE,
+        Ok(Some(_)) => error,
         Err(failure) => failure.into(),
     }
 }

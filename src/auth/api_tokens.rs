@@ -1,6 +1,7 @@
 //! Personal API tokens: what each is good for, asked of the database once a second at most.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const REMEMBERED: usize = 10_000;
 #[derive(Default)]
 pub struct ApiTokens {
     known: Mutex<HashMap<[u8; 32], Answer>>,
+    /// How often tokens were deleted here.
+    deletions: AtomicU64,
 }
 
 struct Answer {
@@ -35,22 +38,29 @@ impl ApiTokens {
     /// # Errors
     /// It is not known or has expired, or the database cannot be asked.
     pub fn look_up(&self, store: &Store, token: &str) -> Result<ApiTokenUse, Error> {
+        const UNKNOWN: Error = Error::Unauthorized(Unauthorized::Invalid(
+            "there is no such API token; it may have been deleted",
+        ));
+        if !opaque::looks_like_api_token(token) {
+            return Err(UNKNOWN);
+        }
         let hash = opaque::hash(token);
         let found = match self.remembered(&hash, FRESH) {
             Some(token) => token,
-            None => match store.use_api_token(&hash) {
-                Ok(Some(token)) => {
-                    self.remember(hash, &token);
-                    token
+            None => {
+                let deletions = self.deletions.load(Ordering::SeqCst);
+                match store.use_api_token(&hash) {
+                    Ok(Some(token)) => {
+                        self.remember(hash, &token, deletions);
+                        token
+                    }
+                    Ok(None) => {
+                        self.lock().remove(&hash);
+                        return Err(UNKNOWN);
+                    }
+                    Err(error) => self.remembered(&hash, TRUSTED).ok_or(error)?,
                 }
-                Ok(None) => {
-                    self.lock().remove(&hash);
-                    return Err(Error::Unauthorized(Unauthorized::Invalid(
-                        "there is no such API token; it may have been deleted",
-                    )));
-                }
-                Err(error) => self.remembered(&hash, TRUSTED).ok_or(error)?,
-            },
+            }
         };
         match found.expires_at {
             Some(end) if end <= OffsetDateTime::now_utc() => {
@@ -62,7 +72,9 @@ impl ApiTokens {
 
     /// Forgets what is known of a user's tokens, because one of them was deleted here.
     pub fn forget(&self, user: &UserId) {
-        self.lock().retain(|_, answer| answer.token.user != *user);
+        let mut known = self.lock();
+        self.deletions.fetch_add(1, Ordering::SeqCst);
+        known.retain(|_, answer| answer.token.user != *user);
     }
 
     fn remembered(&self, hash: &[u8; 32], age: Duration) -> Option<ApiTokenUse> {
@@ -72,8 +84,12 @@ impl ApiTokens {
             .map(|answer| answer.token.clone())
     }
 
-    fn remember(&self, hash: [u8; 32], token: &ApiTokenUse) {
+    /// `deletions` as they were before the database was asked: what it said then may be over.
+    fn remember(&self, hash: [u8; 32], token: &ApiTokenUse, deletions: u64) {
         let mut known = self.lock();
+        if self.deletions.load(Ordering::SeqCst) != deletions {
+            return;
+        }
         if known.len() >= REMEMBERED {
             known.retain(|_, answer| answer.asked.elapsed() < FRESH);
         }

@@ -68,6 +68,11 @@ impl Guard {
         self.revocations.note(revocations);
     }
 
+    /// Has the keys of others read again, where there are any.
+    pub fn reload(&self) {
+        self.verifier.reload();
+    }
+
     /// Forgets what is known of a user's API tokens, because one of them was deleted here.
     pub fn forget_api_tokens(&self, user: &UserId) {
         self.api_tokens.forget(user);

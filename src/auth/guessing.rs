@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::account::Email;
+use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
 use crate::http::request::{Client, Network};
+use crate::metrics;
 
 /// How many of each; 0 is no limit.
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub struct GuessingLimits {
 pub struct Guessing {
     failures_by_account: Option<Limiter>,
     failures_by_address: Option<Limiter>,
+    failures_by_user: Option<Limiter>,
     registrations: Option<Limiter>,
     refreshes: Option<Limiter>,
 }
@@ -39,6 +42,7 @@ impl Guessing {
         Guessing {
             failures_by_account: limiter(limits.failures_per_account, QUARTER),
             failures_by_address: limiter(limits.failures_per_address, QUARTER),
+            failures_by_user: limiter(limits.failures_per_account, QUARTER),
             registrations: limiter(limits.registrations_per_address, Duration::from_secs(3600)),
             refreshes: limiter(limits.refreshes_per_address, Duration::from_secs(60)),
         }
@@ -57,6 +61,7 @@ impl Guessing {
             guessing: Arc::clone(self),
             account: None,
             network: None,
+            user: None,
         };
         // What has been taken when the second refuses is given back with the attempt.
         if let Some(email) = account {
@@ -72,7 +77,23 @@ impl Guessing {
         Ok(attempt)
     }
 
-    /// Counts a registration.
+    /// Lets somebody who is logged in try the password of their own account. Counted for itself: whoever guesses at it from outside
+    /// does not keep its owner from changing it.
+    ///
+    /// # Errors
+    /// There were too many failures of that user.
+    pub fn own_attempt(self: &Arc<Guessing>, user: &UserId) -> Result<Attempt, Error> {
+        let what = "too many wrong passwords";
+        let allowance = take(&self.failures_by_user, user, what)?;
+        Ok(Attempt {
+            guessing: Arc::clone(self),
+            account: None,
+            network: None,
+            user: allowance.map(|allowance| (user.clone(), allowance)),
+        })
+    }
+
+    /// Counts a registration, or another way to find out who has an account.
     ///
     /// # Errors
     /// There were too many from that address.
@@ -99,21 +120,22 @@ fn take(
     let Some(limiter) = limiter else {
         return Ok(None);
     };
-    limiter
-        .take(key, Instant::now())
-        .map(Some)
-        .map_err(|wait| Error::RateLimited {
+    limiter.take(key, Instant::now()).map(Some).map_err(|wait| {
+        metrics::rate_limited("tries");
+        Error::RateLimited {
             text: what.into(),
             retry_after: wait.retry_after,
-        })
+        }
+    })
 }
 
 /// A try at a password. It counts from the start, so that many at once are no more than many after another; unless it fails it is
-/// given back.
+/// given back. So it is taken only when the password's turn to be hashed has come.
 pub struct Attempt {
     guessing: Arc<Guessing>,
     account: Option<(String, Allowance)>,
     network: Option<(Network, Allowance)>,
+    user: Option<(UserId, Allowance)>,
 }
 
 impl Attempt {
@@ -121,6 +143,7 @@ impl Attempt {
     pub fn failed(mut self) {
         self.account = None;
         self.network = None;
+        self.user = None;
     }
 }
 
@@ -135,6 +158,11 @@ impl Drop for Attempt {
             (&self.guessing.failures_by_address, self.network.take())
         {
             limiter.give_back(&network, allowance);
+        }
+        if let (Some(limiter), Some((user, allowance))) =
+            (&self.guessing.failures_by_user, self.user.take())
+        {
+            limiter.give_back(&user, allowance);
         }
     }
 }

@@ -1,4 +1,7 @@
-//! The threads that hash passwords, so that no worker does: half the cores, at least one, behind a queue with a deadline.
+//! Threads for what no worker should do: hashing passwords, and what is left to do in the database once one is hashed.
+//!
+//! Hashing takes half the cores, at least one, and nothing else is done on these threads: a login must not wait because the database
+//! is slow with another's. Both queues have a deadline.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,10 +9,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::metrics;
+
 /// How long a job may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Jobs that may wait at once: more than can have their turn in that time.
 const QUEUE_MAX: usize = 256;
+/// Threads for what follows hashing. They mostly wait for the database.
+const FINISHING: usize = 4;
 
 /// Whether a job's turn came in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +29,8 @@ pub enum Turn {
 
 type Job = Box<dyn FnOnce(Turn) + Send>;
 
-/// Threads that hash. They end with it.
-pub struct Hashing {
+/// Threads that take jobs in the order they come. They end with it.
+pub struct Crew {
     queue: Arc<Queue>,
 }
 
@@ -39,23 +46,35 @@ struct Waiting {
     closed: bool,
 }
 
-impl Hashing {
-    /// Starts the threads.
+impl Crew {
+    /// The threads that hash.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start() -> std::io::Result<Hashing> {
+    pub fn for_hashing() -> std::io::Result<Crew> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let hashing = Hashing {
+        Crew::start("hashing", 1.max(cores / 2))
+    }
+
+    /// The threads that do what is left to do then.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn for_finishing() -> std::io::Result<Crew> {
+        Crew::start("finishing", FINISHING)
+    }
+
+    fn start(name: &'static str, threads: usize) -> std::io::Result<Crew> {
+        let crew = Crew {
             queue: Arc::default(),
         };
-        for number in 0..1.max(cores / 2) {
-            let queue = Arc::clone(&hashing.queue);
+        for number in 0..threads {
+            let queue = Arc::clone(&crew.queue);
             thread::Builder::new()
-                .name(format!("hashing-{number}"))
+                .name(format!("{name}-{number}"))
                 .spawn(move || queue.work())?;
         }
-        Ok(hashing)
+        Ok(crew)
     }
 
     /// Has a job done when its turn comes; it is called in any case, and mostly on another thread.
@@ -70,7 +89,7 @@ impl Hashing {
     }
 }
 
-impl Drop for Hashing {
+impl Drop for Crew {
     fn drop(&mut self) {
         self.queue.lock().closed = true;
         self.queue.changed.notify_all();
@@ -90,9 +109,10 @@ impl Queue {
             } else {
                 Turn::TooLate
             };
+            metrics::hashing_waited(since.elapsed());
             // Unwinding drops what the job holds, and that answers its request.
             if catch_unwind(AssertUnwindSafe(|| job(turn))).is_err() {
-                log::error!("a job that hashes a password panicked");
+                log::error!("a job panicked on its way to an answer");
             }
         }
     }
@@ -121,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_job_alone() {
-        let hashing = Hashing::start().unwrap();
+        let hashing = Crew::start("test", 1).unwrap();
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
@@ -141,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_the_queue_does_not_hold_is_told_at_once() {
-        let hashing = Hashing::start().unwrap();
+        let hashing = Crew::start("test", 1).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..QUEUE_MAX + 64 {

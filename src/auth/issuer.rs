@@ -75,7 +75,7 @@ impl Issuer {
         self.succession.after(refresh_token)
     }
 
-    /// A pair for a session just begun.
+    /// A pair for a session just begun; `at` by the database's clock, which revocations go by.
     ///
     /// # Errors
     /// The signing library's sentence.
@@ -83,13 +83,14 @@ impl Issuer {
         &self,
         session: &NewSession,
         refresh_token: String,
+        at: OffsetDateTime,
         user: Account,
     ) -> Result<TokenPair, String> {
         let tokens = Successor {
             refresh_token,
             token_id: Uuid::new_v4(),
         };
-        self.pair(session.id, tokens, OffsetDateTime::now_utc(), user)
+        self.pair(session.id, tokens, at, user)
     }
 
     /// A pair for a session. The same arguments give the same tokens.

@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::claims::ISSUER;
+use super::cryptography;
 use crate::domain::user::UserId;
 
 /// Makes bearer tokens.
@@ -39,6 +40,7 @@ pub struct SessionClaims<'a> {
 impl Minter {
     /// A minter that signs with the current secret.
     pub fn new(secret: &str) -> Minter {
+        cryptography::install();
         Minter {
             key: EncodingKey::from_secret(secret.as_bytes()),
         }

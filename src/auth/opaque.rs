@@ -3,14 +3,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Digest, Sha256};
+use ring::{digest, hmac};
 use uuid::Uuid;
 
 /// How a personal API token starts.
 pub const API_TOKEN_PREFIX: &str = "todo_";
 /// How a refresh token starts.
 const REFRESH_TOKEN_PREFIX: &str = "refresh_";
+/// 256 bits in base64, six to a character.
+const RANDOM_LENGTH: usize = 43;
 /// Characters of an API token that its owner is shown afterwards. They hold 48 of its 256 bits.
 const SHOWN: usize = API_TOKEN_PREFIX.len() + 8;
 
@@ -20,6 +21,15 @@ const SHOWN: usize = API_TOKEN_PREFIX.len() + 8;
 /// There are no random bytes.
 pub fn new_api_token() -> Result<String, String> {
     random().map(|bytes| text(API_TOKEN_PREFIX, &bytes))
+}
+
+/// Whether a text has the form of an API token.
+pub fn looks_like_api_token(text: &str) -> bool {
+    let random = text.strip_prefix(API_TOKEN_PREFIX).unwrap_or_default();
+    random.len() == RANDOM_LENGTH
+        && random
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 /// How an API token starts, for its owner to know it by.
@@ -37,7 +47,9 @@ pub fn new_refresh_token() -> Result<String, String> {
 
 /// What a token is stored by.
 pub fn hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    hash
 }
 
 /// Derives what follows from a refresh token, always the same from the same one, so that no live token need be stored for
@@ -76,12 +88,11 @@ impl Succession {
     }
 }
 
+/// HMAC-SHA256 (RFC 2104).
 fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    match Hmac::<Sha256>::new_from_slice(key) {
-        Ok(mac) => mac.chain_update(message).finalize().into_bytes().into(),
-        // HMAC takes keys of any length (RFC 2104, section 3).
-        Err(_) => unreachable!(),
-    }
+    let mut mac = [0; 32];
+    mac.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref());
+    mac
 }
 
 fn random() -> Result<[u8; 32], String> {
@@ -113,6 +124,8 @@ mod tests {
         assert!(tokens[0] != tokens[1] && tokens[2].starts_with("refresh_"));
         assert_eq!(shown_part(&tokens[0]).len(), 13);
         assert_eq!(shown_part("todo_"), "todo_");
+        assert!(looks_like_api_token(&tokens[0]) && !looks_like_api_token(&tokens[2]));
+        assert!(!looks_like_api_token("todo_x") && !looks_like_api_token(""));
     }
 
     #[test]

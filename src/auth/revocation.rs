@@ -101,7 +101,16 @@ impl Revocations {
             store::Error::Unavailable("revocations could not be read a moment ago".to_owned())
         } else {
             let began = Instant::now();
-            match read(reading.next) {
+            // Transactions are numbered anew where the database is another one now, restored from a backup, say: then what was read
+            // says nothing of where to go on.
+            let changes = read(reading.next).and_then(|changes| {
+                if changes.next < reading.next {
+                    read(0)
+                } else {
+                    Ok(changes)
+                }
+            });
+            match changes {
                 Ok(changes) => {
                     if reading.failed.take().is_some() {
                         log::info!("revocations can be read again");
@@ -165,5 +174,64 @@ impl Known {
         let lasts = |until: &Until| until.is_none_or(|until| now < until);
         self.sessions.retain(|_, until| lasts(until));
         self.users.retain(|_, until| lasts(until));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use uuid::Uuid;
+
+    fn caller(session: Uuid) -> Caller {
+        Caller {
+            user: UserId::parse("u").unwrap(),
+            email: None,
+            credential: Credential::Session(session),
+        }
+    }
+
+    fn changes(next: i64, session: Option<Uuid>) -> RevocationChanges {
+        let revocation = |id| Revocation {
+            whose: Revoked::Session(id),
+            until: None,
+        };
+        RevocationChanges {
+            revocations: session.map(revocation).into_iter().collect(),
+            next,
+        }
+    }
+
+    #[test]
+    fn a_database_that_counts_anew_is_read_from_the_start() {
+        let (revocations, session) = (Revocations::default(), Uuid::new_v4());
+        let asked = RefCell::new(Vec::new());
+        let read = |since: i64| {
+            asked.borrow_mut().push(since);
+            Ok(match (asked.borrow().len(), since) {
+                (1, 0) => changes(5_000, None),
+                // Restored from a backup: what was revoked since has a lower number.
+                (_, 5_000) => changes(700, None),
+                (_, 0) => changes(700, Some(session)),
+                _ => changes(701, None),
+            })
+        };
+        assert!(revocations.allow(&caller(session), &read).unwrap());
+        assert!(
+            revocations.allow(&caller(session), &read).unwrap(),
+            "it has just been read"
+        );
+        std::thread::sleep(FRESH);
+        assert!(!revocations.allow(&caller(session), &read).unwrap());
+        std::thread::sleep(FRESH);
+        assert!(!revocations.allow(&caller(session), &read).unwrap());
+        assert_eq!(*asked.borrow(), [0, 5_000, 0, 700]);
+    }
+
+    #[test]
+    fn what_was_never_read_is_not_trusted() {
+        let revocations = Revocations::default();
+        let read = |_| Err(store::Error::Unavailable("gone".to_owned()));
+        assert!(revocations.allow(&caller(Uuid::new_v4()), &read).is_err());
     }
 }

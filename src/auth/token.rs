@@ -12,6 +12,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::claims::{Claims, Signer, sent};
+use super::cryptography;
+use super::jwks::Keys;
+use super::key_set::{self, Candidates};
 use crate::http::error::{Error, Unauthorized};
 
 pub use super::claims::{Expected, ISSUER, Origin, Verified};
@@ -59,19 +62,31 @@ pub fn bearer(authorization: Option<&str>) -> Result<&str, Unauthorized> {
 pub struct Verifier {
     // The first is the current one; a second one is there during a rotation.
     secrets: Vec<DecodingKey>,
+    keys: Option<Keys>,
     expected: Expected,
 }
 
 impl Verifier {
     /// A verifier for the current secret and, during a rotation, the one before it.
     pub fn new(secret: &str, previous: Option<&str>) -> Verifier {
+        cryptography::install();
         let secrets = std::iter::once(secret)
             .chain(previous)
             .map(|key| DecodingKey::from_secret(key.as_bytes()))
             .collect();
         Verifier {
             secrets,
+            keys: None,
             expected: Expected::default(),
+        }
+    }
+
+    /// The same verifier, which also accepts tokens signed with these keys of others.
+    #[must_use]
+    pub fn trusting(self, keys: Keys) -> Verifier {
+        Verifier {
+            keys: Some(keys),
+            ..self
         }
     }
 
@@ -79,6 +94,13 @@ impl Verifier {
     #[must_use]
     pub fn expecting(self, expected: Expected) -> Verifier {
         Verifier { expected, ..self }
+    }
+
+    /// Has the keys of others read again, where there are any.
+    pub fn reload(&self) {
+        if let Some(keys) = &self.keys {
+            keys.reload();
+        }
     }
 
     /// Reads the value of an `Authorization` header field and answers whose token it is.
@@ -103,13 +125,31 @@ impl Verifier {
 
     /// Finds the key for a token and answers whose it is, where the signature is that key's.
     fn check_signature(&self, token: &Token, header: &Header) -> Result<Signer, TokenError> {
-        match header.algorithm()? {
-            "HS256" => {
-                token.check_signature(&self.secrets, Algorithm::HS256)?;
-                Ok(Signer::Secret)
-            }
-            _ => Err(Unauthorized::Invalid("only HS256 is accepted").into()),
+        let named = header.algorithm()?;
+        if named == "HS256" {
+            token.check_signature(&self.secrets, Algorithm::HS256)?;
+            return Ok(Signer::Secret);
         }
+        let Some(keys) = &self.keys else {
+            return Err(Unauthorized::Invalid("only HS256 is accepted").into());
+        };
+        let algorithm = key_set::algorithm(named).ok_or(Unauthorized::Invalid(
+            "only HS256, EdDSA, ES256 and RS256 are accepted",
+        ))?;
+        let id = header.key_id()?;
+        let set = keys
+            .for_token(algorithm, id)
+            .map_err(|cause| TokenError::Unavailable(cause.to_owned()))?;
+        match set.candidates(algorithm, id) {
+            Candidates::Keys(keys) => token.check_signature(keys, algorithm)?,
+            Candidates::Unknown => {
+                return Err(Unauthorized::Invalid("its key is not known here").into());
+            }
+            Candidates::TooMany => {
+                return Err(Unauthorized::Invalid("its header must name its key (kid)").into());
+            }
+        }
+        Ok(Signer::KeySet)
     }
 }
 
@@ -190,6 +230,8 @@ struct Header {
     crit: Option<Value>,
     #[serde(default, deserialize_with = "sent")]
     b64: Option<Value>,
+    #[serde(default, deserialize_with = "sent")]
+    kid: Option<Value>,
 }
 
 impl Header {
@@ -221,6 +263,16 @@ impl Header {
         self.alg
             .as_str()
             .ok_or(Unauthorized::Invalid("its header must name its alg"))
+    }
+
+    fn key_id(&self) -> Result<Option<&str>, Unauthorized> {
+        let Some(kid) = &self.kid else {
+            return Ok(None);
+        };
+        // One that is null names no key either, and is no reason to try them all.
+        kid.as_str().map(Some).ok_or(Unauthorized::Invalid(
+            "the kid in its header must be a text",
+        ))
     }
 }
 

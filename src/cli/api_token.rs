@@ -72,7 +72,7 @@ fn create(config: &Config, user: &str, options: &Options) -> Result<(), Failure>
     };
     let token = opaque::new_api_token().map_err(Failure::Failed)?;
     let (store, _private) = setup::open_store(config)?;
-    let user = find(&store, user)?.account.id;
+    let user = find(&store, user, false)?.account.id;
     let (hash, prefix) = (opaque::hash(&token), opaque::shown_part(&token));
     match store.add_api_token(&user, &wanted, &hash, prefix)? {
         ApiTokenAdded::Token(_) => print(&format!("{token}\n")),
@@ -84,7 +84,7 @@ fn create(config: &Config, user: &str, options: &Options) -> Result<(), Failure>
 
 fn list(config: &Config, user: &str) -> Result<(), Failure> {
     let (store, _private) = setup::open_store(config)?;
-    let user = find(&store, user)?.account.id;
+    let user = find(&store, user, false)?.account.id;
     let mut text = String::new();
     for token in store.list_api_tokens(&user)? {
         let moment = |moment: Option<Timestamp>, none: &str| {
@@ -107,7 +107,7 @@ fn list(config: &Config, user: &str) -> Result<(), Failure> {
 
 fn revoke(config: &Config, user: &str, id: &str) -> Result<(), Failure> {
     let (store, _private) = setup::open_store(config)?;
-    let user = find(&store, user)?.account.id;
+    let user = find(&store, user, false)?.account.id;
     let none = || {
         Failure::Failed(format!(
             "the user has no API token {id:?}; `todo-api api-token list` shows those there are"

@@ -1,30 +1,29 @@
 //! `todo-api serve`: the server, from start to stop.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
-use super::{Failure, setup};
+use super::first_steps::first_steps;
+use super::signals::{Signal, take_signals};
+use super::upkeep::Upkeep;
+use super::{Failure, setup, supervisor};
 use crate::api::App;
 use crate::api::limits::Limits;
 use crate::api::routes::routes;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
-use crate::auth::hashing::Hashing;
+use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
+use crate::auth::jwks::{Keys, Timing};
 use crate::auth::token::Verifier;
 use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
 use crate::http::policy::Policy;
 use crate::http::router::Router;
 use crate::local_postgres::LocalPostgres;
-use crate::log_writer;
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
@@ -32,12 +31,6 @@ use crate::store::migrations::{OpenError, Opened};
 
 /// Between two tries to reach the database at start.
 const RETRY: Duration = Duration::from_secs(1);
-/// Descriptors beside connections: the pool's, listening sockets, log, event loops.
-const SPARE_DESCRIPTORS: u64 = 64;
-
-/// Signals that come closer together than this are one: timeout(1) sends its own to the process and then to its group.
-const ONE_SIGNAL: Duration = Duration::from_millis(100);
-
 /// A store that is not open yet, and the private PostgreSQL behind it where there is one.
 type Prepared = (Store, Option<LocalPostgres>);
 
@@ -55,15 +48,30 @@ enum Event {
     Failed(String),
 }
 
+impl From<Signal> for Event {
+    fn from(signal: Signal) -> Event {
+        match signal {
+            Signal::Stop(name) => Event::Stop(name),
+            Signal::Reload => Event::Reload,
+        }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub fn run(config: &Config) -> Result<(), Failure> {
     setup::logging(config);
     logging::log_panics();
     // Before anything is started, so that no signal finds us half made.
     let (events, inbox) = mpsc::channel();
-    take_signals(events.clone())
+    let signals = events.clone();
+    // Nobody listens only when the process is about to end.
+    take_signals(move |signal| drop(signals.send(signal.into())))
         .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
     raise_descriptor_limit(config);
+    if let Some(file) = &config.env_file {
+        log::info!("settings are also read from {}", file.display());
+    }
+    supervisor::starting(config.startup_timeout);
 
     let tls = config
         .tls
@@ -72,26 +80,22 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         .transpose()
         .map_err(Failure::Failed)?;
     let secret = setup::signing_secret(config)?;
-    let verifier = Verifier::new(
-        &secret,
-        config
-            .previous_secret
-            .as_ref()
-            .map(|secret| secret.expose()),
-    );
+    let verifier = verifier(config, &secret)?;
     let Some((store, private)) = prepare(config, &events, &inbox)? else {
         log::info!("stopped");
         return Ok(());
     };
     let (accounts, visitors) = (&config.accounts, &config.visitors);
+    let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
     let app = Arc::new(App {
         store,
         guard: Guard::new(verifier),
         limits: Limits::new(visitors.requests_per_user, visitors.requests_per_address),
         issuer: Issuer::new(&secret, config.token_lifetime, accounts.refresh_lifetime),
-        hashing: Hashing::start()
-            .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?,
+        hashing: Crew::for_hashing().map_err(no_thread)?,
+        finishing: Crew::for_finishing().map_err(no_thread)?,
         guessing: Arc::new(Guessing::new(&accounts.limits)),
+        metrics: visitors.metrics.clone(),
         registration_is_open: accounts.registration_is_open,
     });
     let options = Options {
@@ -101,7 +105,8 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         workers: config.workers,
         limits: config.limits.clone(),
         tls: tls.map(Arc::new),
-        self_check: config.self_check,
+        self_check: self_check(config)?,
+        on_alive: Arc::new(supervisor::alive),
         reveal_causes: config.environment == Environment::Development,
         policy: Arc::new(Policy::new(
             &config.visitors.origins,
@@ -118,7 +123,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         addresses.join(", ")
     );
+    supervisor::waiting_for_database();
 
+    let upkeep = Upkeep::start(&app).map_err(no_thread)?;
     let (opening, timeout) = (Arc::clone(&app), config.startup_timeout);
     let outcome = in_background(events, move || {
         let opened = open_store(&opening.store, timeout);
@@ -129,10 +136,17 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         Event::Opened(opened)
     })
     .and_then(|()| {
-        wait_for_stop(&server, &inbox, |opened| {
+        let reload = || {
+            server.reload();
+            app.guard.reload();
+            setup::read_log_level_again(config);
+        };
+        wait_for_stop(&inbox, reload, |opened| {
             announce(config, opened, &addresses, private.is_some());
         })
     });
+    drop(upkeep);
+    supervisor::stopping(config.shutdown_timeout);
     if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
         log::warn!(
             "some requests did not finish within {} s",
@@ -144,6 +158,26 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     drop(private);
     log::info!("stopped");
     outcome
+}
+
+/// What checks bearer tokens: with the secret, and with the keys of others where they are configured.
+fn verifier(config: &Config, secret: &str) -> Result<Verifier, Failure> {
+    let previous = config
+        .previous_secret
+        .as_ref()
+        .map(|secret| secret.expose());
+    let verifier = Verifier::new(secret, previous).expecting(config.tokens.expected.clone());
+    let Some(location) = &config.tokens.key_set else {
+        return Ok(verifier);
+    };
+    if config.tokens.expected.audiences.is_empty() {
+        log::warn!(
+            "JWT_AUDIENCE is not set: tokens that the owner of the key set in {location} makes for other services are accepted here too"
+        );
+    }
+    Keys::load(location, Timing::default())
+        .map(|keys| verifier.trusting(keys))
+        .map_err(|problem| Failure::Failed(format!("{location}: {problem}")))
 }
 
 /// Does what may take long on a thread of its own, so that signals are heard meanwhile, and tells what came of it.
@@ -182,6 +216,7 @@ fn prepare(
             Ok(Event::Prepared(_)) => return Ok(None),
             Ok(Event::Stop(signal)) => {
                 log::info!("{signal} received: stopping PostgreSQL as soon as it has started");
+                supervisor::stopping(config.shutdown_timeout);
                 stop_by = Some(Instant::now() + config.shutdown_timeout);
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -199,62 +234,9 @@ fn deaf() -> Failure {
     Failure::Failed("signals are taken no more".to_owned())
 }
 
-/// Turns signals into events. Whoever asks twice to stop is not kept waiting.
-fn take_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    // Whose terminal is closed is to end, and a private PostgreSQL with it. Asked now: later the terminal is gone.
-    let in_terminal = io::stdin().is_terminal();
-    let forward = move || {
-        let mut asked: Option<Instant> = None;
-        for signal in signals.forever() {
-            let name = match signal {
-                SIGHUP => {
-                    // Nobody listens only when the process is about to end.
-                    let _ = events.send(if in_terminal {
-                        Event::Stop("SIGHUP")
-                    } else {
-                        Event::Reload
-                    });
-                    continue;
-                }
-                SIGINT => "SIGINT",
-                _ => "SIGTERM",
-            };
-            match asked {
-                None => {
-                    asked = Some(Instant::now());
-                    let _ = events.send(Event::Stop(name));
-                }
-                Some(first) if first.elapsed() < ONE_SIGNAL => {}
-                Some(_) => {
-                    log::warn!("{name} received again: ending at once");
-                    log_writer::finish();
-                    std::process::exit(1);
-                }
-            }
-        }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(forward)
-        .map(drop)
-}
-
-/// A connection is a descriptor, and the limit a shell gives is mostly lower than the one it may give.
 fn raise_descriptor_limit(config: &Config) {
-    let limit = getrlimit(Resource::Nofile);
-    // It fails only where the system forbids what it says is allowed; the check below then tells.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
-    let wanted = config.limits.connections as u64 + u64::from(config.pool_size) + SPARE_DESCRIPTORS;
-    if let Some(allowed) = getrlimit(Resource::Nofile)
-        .current
-        .filter(|allowed| *allowed < wanted)
+    if let (Some(allowed), wanted) = setup::descriptors(config)
+        && allowed < wanted
     {
         log::warn!(
             "{allowed} descriptors are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
@@ -262,20 +244,54 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
+/// How often the server checks itself: as it is set, but twice in a watchdog's time at least.
+fn self_check(config: &Config) -> Result<Duration, Failure> {
+    let Some(watchdog) = supervisor::watchdog() else {
+        return Ok(config.self_check);
+    };
+    if !config.activated && config.listen.iter().all(|listen| listen.direct) {
+        return Err(Failure::Failed(
+            "LISTEN names direct: addresses alone, where the server cannot check itself for systemd's watchdog: name another, or remove WatchdogSec= from the unit"
+                .to_owned(),
+        ));
+    }
+    Ok(match config.self_check {
+        Duration::ZERO => watchdog / 2,
+        often => often.min(watchdog / 2),
+    })
+}
+
 /// Waits for the end; tells of the database when it is there.
 fn wait_for_stop(
-    server: &Server,
     inbox: &Receiver<Event>,
-    ready: impl Fn(&Opened),
+    reload: impl Fn(),
+    announce: impl Fn(&Opened),
 ) -> Result<(), Failure> {
+    let mut ready = false;
     loop {
         match inbox.recv() {
             Ok(Event::Stop(signal)) => {
                 log::info!("{signal} received: finishing what is in flight");
                 return Ok(());
             }
-            Ok(Event::Reload) => server.reload(),
-            Ok(Event::Opened(Ok(opened))) => ready(&opened),
+            Ok(Event::Reload) => {
+                // Who is not ready yet must not say so by the way.
+                if ready {
+                    supervisor::reloading();
+                }
+                reload();
+                if ready {
+                    supervisor::reloaded();
+                }
+            }
+            Ok(Event::Opened(Ok(opened))) => {
+                ready = true;
+                announce(&opened);
+                supervisor::ready(&format!(
+                    "ready: PostgreSQL {}, schema version {}",
+                    opened.server_version, opened.schema_version
+                ));
+            }
             Ok(Event::Opened(Err(reason)) | Event::Failed(reason)) => {
                 return Err(Failure::Failed(reason));
             }
@@ -331,62 +347,5 @@ fn announce(config: &Config, opened: &Opened, addresses: &[String], private: boo
     ) {
         // Whoever has closed standard output does not want to read this.
         let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
-    }
-}
-
-/// Lines to paste into a shell.
-fn first_steps(config: &Config, address: &str) -> String {
-    let secret = match config.secret {
-        Some(_) => " (after setting BETTER_AUTH_SECRET there as it is set here)",
-        None => "",
-    };
-    format!(
-        "\ntodo-api is at {address}; its data lies in {data}. To try it, paste in another terminal{secret}:\n\n  \
-         export TOKEN=$({token} token --user me)\n  \
-         curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
-         curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n",
-        data = config.data_dir.display(),
-        token = this_program(config),
-    )
-}
-
-/// How this program is called from a shell in the same directory, with what a token depends on.
-fn this_program(config: &Config) -> String {
-    let program = std::env::args_os()
-        .next()
-        .unwrap_or_else(|| "todo-api".into());
-    let program = shell_word(&program.to_string_lossy());
-    if std::env::var_os("DATA_DIR").is_some() {
-        let data_dir = shell_word(&config.data_dir.to_string_lossy());
-        format!("DATA_DIR={data_dir} {program}")
-    } else {
-        program
-    }
-}
-
-/// A text as a shell reads it back, in quotes where it needs them.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_the_shell_where_they_need_it() {
-        for (text, word) in [
-            ("./data", "./data"),
-            ("my data", "'my data'"),
-            ("it's $HOME", r"'it'\''s $HOME'"),
-            ("", "''"),
-        ] {
-            assert_eq!(shell_word(text), word);
-        }
     }
 }

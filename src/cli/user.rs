@@ -1,7 +1,7 @@
 //! `todo-api user`: looks after users.
 
 use std::fmt::Write;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::{Failure, print, setup};
 use crate::auth::password;
@@ -20,6 +20,8 @@ pub struct Options {
     pub words: Vec<String>,
     /// `--name`
     pub name: Option<String>,
+    /// `--id`: the user is named by an id, even where it looks like an address or nobody is known by it
+    pub id: bool,
     /// `--yes`
     pub yes: bool,
 }
@@ -31,10 +33,10 @@ pub fn run(config: &Config, options: &Options) -> Result<(), Failure> {
     match (words.as_slice(), name, options.yes) {
         (["add", email], name, false) => add(config, email, name),
         (["list"], None, false) => list(config),
-        (["password", user], None, false) => set_password(config, user),
-        (["disable", user], None, false) => set_active(config, user, false),
-        (["enable", user], None, false) => set_active(config, user, true),
-        (["delete", user], None, true) => delete(config, user),
+        (["password", user], None, false) => set_password(config, user, options.id),
+        (["disable", user], None, false) => set_active(config, user, options.id, false),
+        (["enable", user], None, false) => set_active(config, user, options.id, true),
+        (["delete", user], None, true) => delete(config, user, options.id),
         (["delete", _], None, false) => Err(Failure::Usage(
             "this deletes the user with all tasks; say --yes when that is what you want".to_owned(),
         )),
@@ -61,7 +63,7 @@ fn add(config: &Config, email: &str, name: Option<&str>) -> Result<(), Failure> 
         password_hash: &hash,
     };
     match store.add_account(&account)? {
-        Registered::Account(account) => print(&format!(
+        Registered::Account { account, .. } => print(&format!(
             "added {} with the id {}\n",
             email.as_str(),
             account.id
@@ -112,10 +114,10 @@ fn line(user: &UserRow) -> String {
     )
 }
 
-fn set_password(config: &Config, user: &str) -> Result<(), Failure> {
+fn set_password(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
     let hash = hash(&ask_for_password()?)?;
     let (store, _private) = setup::open_store(config)?;
-    let found = find(&store, user)?;
+    let found = find(&store, user, id)?;
     let ended = store
         .set_password(&found.account.id, None, &hash, None)?
         .ok_or_else(|| {
@@ -129,15 +131,16 @@ fn set_password(config: &Config, user: &str) -> Result<(), Failure> {
     ))
 }
 
-fn set_active(config: &Config, user: &str, active: bool) -> Result<(), Failure> {
+fn set_active(config: &Config, user: &str, id: bool, active: bool) -> Result<(), Failure> {
     let (store, _private) = setup::open_store(config)?;
     // Whoever has never written anything here can be kept out all the same.
-    let id = match store.find_user(user)? {
+    let unknown = id || (!active && Email::parse(user).is_err());
+    let id = match search(&store, user, id)? {
         Some(found) => found.account.id,
-        None if Email::parse(user).is_ok() || active => return Err(nobody(user)),
-        None => {
+        None if unknown => {
             UserId::parse(user).map_err(|problem| Failure::Usage(format!("the id {problem}")))?
         }
+        None => return Err(nobody(user)),
     };
     store.set_active(&id, active)?;
     print(&if active {
@@ -147,10 +150,11 @@ fn set_active(config: &Config, user: &str, active: bool) -> Result<(), Failure> 
     })
 }
 
-fn delete(config: &Config, user: &str) -> Result<(), Failure> {
+fn delete(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
     let (store, _private) = setup::open_store(config)?;
-    let found = find(&store, user)?;
-    store.delete_user(&found.account.id)?;
+    let found = find(&store, user, id)?;
+    store.begin_deletion(&found.account.id)?;
+    store.finish_deletion(&found.account.id)?;
     let back = if found.has_password {
         ""
     } else {
@@ -159,9 +163,22 @@ fn delete(config: &Config, user: &str) -> Result<(), Failure> {
     print(&format!("{} is deleted{back}\n", found.account.id))
 }
 
-/// The user that a command line names.
-pub fn find(store: &Store, user: &str) -> Result<UserRow, Failure> {
-    store.find_user(user)?.ok_or_else(|| nobody(user))
+/// The user that a command line names, by id or address, or by `id` alone.
+pub fn find(store: &Store, user: &str, id: bool) -> Result<UserRow, Failure> {
+    search(store, user, id)?.ok_or_else(|| nobody(user))
+}
+
+fn search(store: &Store, user: &str, id: bool) -> Result<Option<UserRow>, Failure> {
+    let mut found = store.find_users(user)?;
+    if id {
+        found.retain(|found| found.account.id.as_str() == user);
+    }
+    if found.len() > 1 {
+        return Err(Failure::Failed(format!(
+            "{user:?} is one user's id and another's address; say --id for the one, and the other's id for the other"
+        )));
+    }
+    Ok(found.pop())
 }
 
 fn nobody(user: &str) -> Failure {
@@ -186,14 +203,17 @@ fn ask_for_password() -> Result<Password, Failure> {
         }
         first
     } else {
-        let mut text = String::new();
+        let mut line = Vec::new();
         // No password has more bytes than this.
         let most = 4 * (PASSWORD_MAX as u64 + 1) + 2;
         io::stdin()
+            .lock()
             .take(most)
-            .read_to_string(&mut text)
+            .read_until(b'\n', &mut line)
             .map_err(unreadable)?;
-        text.lines().next().unwrap_or_default().to_owned()
+        let line = String::from_utf8(line)
+            .map_err(|_| Failure::Failed("the password must be UTF-8".to_owned()))?;
+        line.trim_end_matches(['\n', '\r']).to_owned()
     };
     Password::parse(&text).map_err(|problem| Failure::Failed(format!("the password {problem}")))
 }

@@ -2,15 +2,19 @@
 //!
 //! - [`accounts`]: those of accounts
 //! - [`settings`]: the table of settings, from which `.env.example` and README are kept true
+//! - [`tokens`]: the settings of tokens from elsewhere
 //! - `values`: readers of the kinds of value that several settings have
 //! - [`visitors`]: who may come how often, and from whose pages
 //! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
+//! - [`env_file`]: files with settings in them
 //!
 //! A bad value stops the start with one line that names the variable and never the value.
 
 pub mod accounts;
+pub mod env_file;
 pub mod settings;
 pub mod source;
+pub mod tokens;
 mod values;
 pub mod visitors;
 
@@ -22,6 +26,7 @@ use std::time::Duration;
 use accounts::Accounts;
 use log::LevelFilter;
 use source::Source;
+use tokens::Tokens;
 use values::{decimal, number, seconds, switch};
 use visitors::Visitors;
 
@@ -29,6 +34,7 @@ use crate::edge::address::{self, Listen};
 use crate::edge::client::TrustedProxies;
 use crate::edge::head::HeadLimits;
 use crate::edge::limits::Limits;
+use crate::logging::Format;
 use crate::store::Schema;
 use crate::store::connector::Target;
 
@@ -90,6 +96,8 @@ pub enum Environment {
 /// The settings of the server, checked.
 #[derive(Clone)]
 pub struct Config {
+    /// The file that settings were also read from
+    pub env_file: Option<PathBuf>,
     /// `ENVIRONMENT`
     pub environment: Environment,
     /// `LISTEN`, or `HOST` and `PORT`
@@ -126,6 +134,8 @@ pub struct Config {
     pub token_lifetime: Duration,
     /// `REGISTRATION` and what follows it
     pub accounts: Accounts,
+    /// `AUTH_JWKS_…`, `JWT_ISSUER` and `JWT_AUDIENCE`
+    pub tokens: Tokens,
     /// `WORKERS`
     pub workers: usize,
     /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
@@ -142,6 +152,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// `LOG_LEVEL`
     pub log_level: LevelFilter,
+    /// `LOG_FORMAT`
+    pub log_format: Format,
 }
 
 impl Config {
@@ -185,6 +197,7 @@ impl Config {
         let pool_size = number(source, "DB_POOL_SIZE", 1..=1_000)?.unwrap_or(workers + 2);
         let hours = decimal(source, "JWT_EXPIRATION_HOURS", 0.01..=8784.0)?.unwrap_or(24.0);
         Ok(Config {
+            env_file: source.file().map(|file| file.path.clone()),
             environment,
             listen,
             activated,
@@ -207,6 +220,7 @@ impl Config {
             previous_secret: self::secret(source, "BETTER_AUTH_SECRET_PREVIOUS")?,
             token_lifetime: Duration::from_secs_f64(hours * 3600.0),
             accounts: Accounts::read(source, environment)?,
+            tokens: Tokens::read(source)?,
             workers,
             limits: limits(source)?,
             visitors: Visitors::read(source, environment)?,
@@ -217,6 +231,7 @@ impl Config {
             startup_timeout: seconds(source, "STARTUP_TIMEOUT", Duration::from_secs(60))?,
             shutdown_timeout: seconds(source, "SHUTDOWN_TIMEOUT", Duration::from_secs(10))?,
             log_level: log_level(source)?,
+            log_format: log_format(source)?,
         })
     }
 }
@@ -323,6 +338,14 @@ fn log_level(source: &Source) -> Result<LevelFilter, ConfigError> {
         Some(level) => level.parse().map_err(|_| {
             ConfigError::new("LOG_LEVEL", "must be error, warn, info, debug or trace")
         }),
+    }
+}
+
+fn log_format(source: &Source) -> Result<Format, ConfigError> {
+    match source.get("LOG_FORMAT")?.as_deref() {
+        None | Some("text") => Ok(Format::Text),
+        Some("json") => Ok(Format::Json),
+        Some(_) => Err(ConfigError::new("LOG_FORMAT", "must be text or json")),
     }
 }
 

@@ -159,6 +159,26 @@ pub const SETTINGS: &[Setting] = &[
         "Refreshes from one address (IPv6: /64) in a minute before it is answered 429; 0: no limit",
     ),
     plain(
+        "AUTH_JWKS_FILE",
+        "none",
+        "A file with the public keys (JSON Web Key Set) of whoever else signs tokens: EdDSA, ES256, RS256. Read again on SIGHUP (which stops a server that runs in a terminal)",
+    ),
+    plain(
+        "AUTH_JWKS_URL",
+        "none",
+        "The address of such a key set in place of a file: `https`, or `http` on this machine; fetched again for an unknown key, at most once a minute, and when it is ten minutes old",
+    ),
+    plain(
+        "JWT_ISSUER",
+        "any",
+        "What tokens from elsewhere must name as their issuer (`iss`); several with commas between them",
+    ),
+    plain(
+        "JWT_AUDIENCE",
+        "any",
+        "What tokens from elsewhere must name among their audiences (`aud`); several with commas between them",
+    ),
+    plain(
         "WORKERS",
         "database on this machine: twice the cores, at least 4; else 10",
         "Threads that answer requests: so many for the edge, and as many again for each `direct:` address",
@@ -252,6 +272,17 @@ pub const SETTINGS: &[Setting] = &[
         "31536000",
         "How long browsers that came over TLS are to come over TLS alone (`Strict-Transport-Security`); 0 makes them forget it",
     ),
+    plain(
+        "METRICS_ALLOW",
+        "127.0.0.0/8,::1",
+        "Who may see `/metrics` without a token: addresses and networks, comma-separated, or `none`. Whoever comes through a proxy may not",
+    ),
+    secret(
+        "METRICS_TOKEN",
+        &[],
+        "none",
+        "A bearer token, at least 16 bytes, with which `/metrics` may be seen from anywhere",
+    ),
     plain("SOCKET_MODE", "0660", "File mode of Unix sockets"),
     plain(
         "TLS_CERT_FILE",
@@ -262,7 +293,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "SELF_CHECK_SECONDS",
         "10",
-        "How often the server checks that it still answers; after three silences it exits. 0: never",
+        "How often the server checks that it still answers; after three silences it exits. 0: never, but for systemd's watchdog, which is fed by it",
     ),
     plain(
         "STARTUP_TIMEOUT",
@@ -277,11 +308,27 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "LOG_LEVEL",
         "info",
-        "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module",
+        "`error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` is understood too, per module. Read again on SIGHUP where it stands in a file",
+    ),
+    plain(
+        "LOG_FORMAT",
+        "text",
+        "`text`, or `json`: an object a line. Where the journal of systemd receives it, each line has its priority",
     ),
 ];
 
 /// The setting of that name.
 pub fn setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// Whether a setting is read from an environment variable of this name: one of its own names, or that of a file for a secret.
+pub fn is_read_from(variable: &str) -> bool {
+    let goes_by =
+        |setting: &Setting, name: &str| setting.name == name || setting.aliases.contains(&name);
+    let file = variable.strip_suffix("_FILE");
+    SETTINGS.iter().any(|setting| {
+        goes_by(setting, variable)
+            || file.is_some_and(|name| setting.secret && goes_by(setting, name))
+    })
 }

@@ -1,16 +1,19 @@
 //! Where a setting's value comes from.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
-use super::settings::setting;
+use super::env_file::EnvFile;
+use super::settings::{SETTINGS, setting};
 
 /// The environment the program was started in.
 pub struct Source {
     variables: HashMap<String, OsString>,
+    /// A file with settings, for what the environment does not name.
+    file: Option<EnvFile>,
     credentials: Option<PathBuf>,
 }
 
@@ -34,8 +37,22 @@ impl Source {
         let credentials = variables.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         Source {
             variables,
+            file: None,
             credentials,
         }
+    }
+
+    /// The same, with what this file says where the environment says nothing: not even that a variable is empty.
+    pub fn with_file(self, file: EnvFile) -> Source {
+        Source {
+            file: Some(file),
+            ..self
+        }
+    }
+
+    /// The file with settings.
+    pub fn file(&self) -> Option<&EnvFile> {
+        self.file.as_ref()
     }
 
     /// An environment of these names and values alone.
@@ -46,6 +63,7 @@ impl Source {
             .collect();
         Source {
             variables,
+            file: None,
             credentials: None,
         }
     }
@@ -68,7 +86,7 @@ impl Source {
         match self.place(name) {
             None => Ok(None),
             Some(Place::Variable(variable)) => {
-                let value = self.set(variable).and_then(|value| value.to_str());
+                let value = self.set(variable).and_then(OsStr::to_str);
                 value
                     .map(|value| Some(value.to_owned()))
                     .ok_or_else(|| ConfigError::new(variable, "must be UTF-8"))
@@ -94,9 +112,54 @@ impl Source {
         }
     }
 
-    fn set(&self, variable: &str) -> Option<&OsString> {
+    /// The files that secrets are read from.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = SETTINGS
+            .iter()
+            .filter(|setting| setting.secret)
+            .filter_map(|setting| match self.place(setting.name)? {
+                Place::Variable(variable) => self
+                    .file
+                    .as_ref()
+                    .filter(|_| !self.variables.contains_key(variable))
+                    .map(|file| file.path.clone()),
+                Place::File(_, path) | Place::Credential(_, path) => Some(path),
+            })
+            .collect();
+        files.dedup();
+        files
+    }
+
+    /// The value of a setting that stands in a variable, as it stands there.
+    pub fn value(&self, name: &str) -> Option<&OsStr> {
+        match self.place(name)? {
+            Place::Variable(variable) => self.set(variable),
+            Place::File(..) | Place::Credential(..) => None,
+        }
+    }
+
+    /// Where the value of a setting comes from, for a list of all of them; `None` where it comes from nowhere.
+    pub fn place_in_words(&self, name: &str) -> Option<String> {
+        let named = |variable: &str| match &self.file {
+            Some(file) if !self.variables.contains_key(variable) => {
+                format!("{variable} in {}", file.path.display())
+            }
+            _ => format!("the environment's {variable}"),
+        };
+        self.place(name).map(|place| match place {
+            Place::Variable(variable) => named(variable),
+            Place::File(variable, path) => {
+                format!("the file {} ({})", path.display(), named(&variable))
+            }
+            Place::Credential(name, _) => format!("the systemd credential {name}"),
+        })
+    }
+
+    fn set(&self, variable: &str) -> Option<&OsStr> {
         self.variables
             .get(variable)
+            .map(OsString::as_os_str)
+            .or_else(|| self.file.as_ref()?.get(variable).map(OsStr::new))
             .filter(|value| !value.is_empty())
     }
 
@@ -168,6 +231,7 @@ mod tests {
         );
         let source = Source {
             variables: HashMap::new(),
+            file: None,
             credentials: Some(directory.path().to_owned()),
         };
         assert_eq!(
@@ -197,6 +261,7 @@ mod tests {
         );
         let source = Source {
             variables: HashMap::new(),
+            file: None,
             credentials: Some(directory.path().to_owned()),
         };
         assert_eq!(
@@ -210,6 +275,7 @@ mod tests {
         );
         let source = Source {
             variables: HashMap::from([("WORKERS".to_owned(), OsString::from_vec(vec![0xff]))]),
+            file: None,
             credentials: None,
         };
         assert_eq!(refused(&source, "WORKERS"), "WORKERS must be UTF-8");

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::source::Source;
 use super::values::number;
 use super::{ConfigError, Environment};
+use crate::api::metrics::MetricsAccess;
+use crate::edge::client::networks;
 use crate::http::policy::Origins;
 
 /// The most that may be set.
@@ -25,6 +27,8 @@ pub struct Visitors {
     pub origins: Origins,
     /// `HSTS_SECONDS`
     pub tls_alone: Duration,
+    /// `METRICS_ALLOW` and `METRICS_TOKEN`
+    pub metrics: MetricsAccess,
 }
 
 impl Visitors {
@@ -42,8 +46,33 @@ impl Visitors {
             tls_alone: Duration::from_secs(
                 number(source, "HSTS_SECONDS", 0..=10 * YEAR)?.unwrap_or(YEAR) as u64,
             ),
+            metrics: metrics(source)?,
         })
     }
+}
+
+fn metrics(source: &Source) -> Result<MetricsAccess, ConfigError> {
+    let list = source.get("METRICS_ALLOW")?;
+    let networks = match list.as_deref().unwrap_or("127.0.0.0/8,::1") {
+        "none" => Vec::new(),
+        list => networks(list).ok_or_else(|| {
+            ConfigError::new(
+                "METRICS_ALLOW",
+                "must be none, or a list of addresses and networks such as 10.0.0.0/8, comma-separated",
+            )
+        })?,
+    };
+    let token = source.get("METRICS_TOKEN")?;
+    if token.as_ref().is_some_and(|token| token.trim().len() < 16) {
+        return Err(ConfigError::new(
+            "METRICS_TOKEN",
+            "must have at least 16 bytes; `openssl rand -hex 16` makes a good one",
+        ));
+    }
+    Ok(MetricsAccess::new(
+        networks,
+        token.as_deref().map(str::trim),
+    ))
 }
 
 fn origins(source: &Source, environment: Environment) -> Result<Origins, ConfigError> {

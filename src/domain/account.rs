@@ -99,7 +99,9 @@ impl Name {
         if text.is_empty() || text.chars().count() > NAME_MAX {
             return Err("must have 1 to 100 characters");
         }
-        if text.chars().any(char::is_control) {
+        // What turns the direction of writing over would turn over what stands beside the name, too.
+        let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if text.chars().any(|c| c.is_control() || turns(c)) {
             return Err("must be one line without control characters");
         }
         Ok(Name(text.to_owned()))

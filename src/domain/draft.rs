@@ -1,12 +1,16 @@
 //! What a client sends: a new task, changes to one, a completion.
 
+use serde_json::value::RawValue;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::fields::{BodyError, Field, Fields, Patch, string};
-use super::task::{Description, Due, Priority, Title};
+use super::tag::{Tag, Tags};
+use super::task::{Description, Due, Priority, Task, Title};
+use super::timestamp::Timestamp;
+use super::user::UserId;
 
 /// A task to be made.
 #[derive(Clone, Debug, PartialEq, ToSchema)]
@@ -27,6 +31,9 @@ pub struct NewTask {
     /// When it is due.
     #[schema(example = "2030-01-31")]
     pub due_date: Option<Due>,
+    /// What it is grouped by.
+    #[schema(value_type = Option<Vec<Tag>>, max_items = 20)]
+    pub tags: Tags,
 }
 
 impl NewTask {
@@ -41,6 +48,7 @@ impl NewTask {
         let completed = fields.optional("completed");
         let priority = fields.optional("priority");
         let due_date: Patch<Due> = fields.patch("due_date");
+        let tags: Patch<Tags> = fields.patch("tags");
         let id = fields.optional("id");
         Ok(NewTask {
             title: fields.finish_with(title)?,
@@ -49,7 +57,29 @@ impl NewTask {
             completed: completed.unwrap_or(false),
             priority: priority.unwrap_or_default(),
             due_date: due_date.value().copied(),
+            tags: tags.value().cloned().unwrap_or_default(),
         })
+    }
+
+    /// The task that this made under an id at a moment, as it was then.
+    pub fn made(&self, user: &UserId, id: Uuid, at: Timestamp) -> Task {
+        Task {
+            id,
+            user_id: user.clone(),
+            title: self.title.as_str().to_owned(),
+            description: self
+                .description
+                .as_ref()
+                .map(|text| text.as_str().to_owned()),
+            completed: self.completed,
+            completed_at: self.completed.then_some(at),
+            priority: self.priority,
+            due_date: self.due_date,
+            created_at: at,
+            updated_at: at,
+            version: 1,
+            tags: self.tags.texts().into_iter().map(str::to_owned).collect(),
+        }
     }
 }
 
@@ -71,6 +101,9 @@ pub struct TaskChanges {
     /// A new due date, or none.
     #[schema(value_type = Option<Due>, example = "2030-02-01")]
     pub due_date: Patch<Due>,
+    /// New tags in place of the old, or none.
+    #[schema(value_type = Option<Vec<Tag>>, max_items = 20)]
+    pub tags: Patch<Tags>,
 }
 
 impl TaskChanges {
@@ -86,10 +119,21 @@ impl TaskChanges {
             completed: fields.optional("completed"),
             priority: fields.optional("priority"),
             due_date: fields.patch("due_date"),
+            tags: fields.patch("tags"),
         };
         fields.finish()?;
         Ok(changes)
     }
+}
+
+/// Reads the body of a PUT to a tag: its new name.
+///
+/// # Errors
+/// See [`BodyError`].
+pub fn tag_from_json(body: &[u8]) -> Result<Tag, BodyError> {
+    let mut fields = Fields::of(body)?;
+    let name = fields.required("name");
+    fields.finish_with(name)
 }
 
 /// What to do with a task's completion.
@@ -156,6 +200,25 @@ impl Field for Due {
     }
 }
 
+impl Field for Tag {
+    fn from_json(json: &str) -> Result<Tag, &'static str> {
+        Tag::parse(&string(json)?)
+    }
+}
+
+impl Field for Tags {
+    fn from_json(json: &str) -> Result<Tags, &'static str> {
+        let texts: Vec<&RawValue> =
+            serde_json::from_str(json).map_err(|_| "must be a list of strings")?;
+        let texts: Vec<String> = texts
+            .iter()
+            .map(|text| string(text.get()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| "must be a list of strings in valid Unicode")?;
+        Tags::parse(&texts)
+    }
+}
+
 impl Field for Uuid {
     fn from_json(json: &str) -> Result<Uuid, &'static str> {
         Uuid::try_parse(&string(json)?).map_err(|_| "must be a UUID")
@@ -180,7 +243,7 @@ mod tests {
 
     #[test]
     fn every_bad_field_is_named() {
-        let body = br#"{"title":"","description":1,"completed":null,"priority":"urgent","due_date":"soon","id":"7"}"#;
+        let body = br#"{"title":"","description":1,"completed":null,"priority":"urgent","due_date":"soon","tags":["a",1],"id":"7"}"#;
         let Err(BodyError::Invalid(errors)) = NewTask::from_json(body) else {
             panic!()
         };
@@ -193,6 +256,7 @@ mod tests {
                 "completed",
                 "priority",
                 "due_date",
+                "tags",
                 "id"
             ]
         );

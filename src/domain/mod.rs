@@ -6,16 +6,28 @@
 //! - [`task`]: a task, its fields as types that cannot hold a wrong value
 //! - [`draft`]: what a client sends: a new task, changes to one, a completion
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
-//! - [`list`]: what is asked of a list of tasks
+//! - [`tag`]: words by which a user groups tasks
+//! - [`list`]: what is asked of a list of tasks: filters, order, page
+//! - [`stats`]: how many tasks there are of which kind
+//! - [`etag`]: which state of a task a client has seen
+//! - [`idempotency`]: the key by which a client says a request again
+//! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
+//! - [`zone`]: time zones
 //! - [`user`]: who owns tasks
 
 pub mod account;
 pub mod api_token;
 pub mod draft;
+pub mod etag;
 pub mod fields;
+pub mod fold;
+pub mod idempotency;
 pub mod list;
 pub mod session;
+pub mod stats;
+pub mod tag;
 pub mod task;
 pub mod timestamp;
 pub mod user;
+pub mod zone;

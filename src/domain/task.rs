@@ -1,12 +1,13 @@
 //! A task, its fields as types that cannot hold a wrong value.
 
 use serde::{Serialize, Serializer};
-use time::Date;
+use time::{Date, Duration, Time};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AnyOf, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
+use super::tag::Tag;
 use super::timestamp::{Timestamp, format_date, parse_date};
 use super::user::UserId;
 
@@ -46,6 +47,12 @@ pub struct Task {
     /// When it last really changed.
     #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub updated_at: Timestamp,
+    /// 1 when it is made; goes up with every real change.
+    #[schema(minimum = 1, example = 1)]
+    pub version: i64,
+    /// At most 20, each 1 to 50 characters.
+    #[schema(value_type = Vec<Tag>, max_items = 20)]
+    pub tags: Vec<String>,
 }
 
 fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -189,6 +196,17 @@ impl Due {
             .map(Due::On)
             .or_else(|| Timestamp::parse(text).map(Due::At))
             .ok_or("must be a date (2026-01-31) or a timestamp with offset (2026-01-31T09:30:00Z)")
+    }
+
+    /// The moment by which tasks are sorted: a plain date counts as its last microsecond in UTC.
+    pub fn moment(self) -> Timestamp {
+        match self {
+            Due::At(moment) => moment,
+            Due::On(date) => {
+                let last = Time::MIDNIGHT - Duration::microseconds(1);
+                Timestamp::from(date.with_time(last).assume_utc())
+            }
+        }
     }
 }
 

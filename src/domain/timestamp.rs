@@ -35,6 +35,19 @@ impl Timestamp {
             .then_some(Timestamp(moment))
     }
 
+    /// The moment so many microseconds after the beginning of 1970, or before it; `None` outside the years 1 to 9999.
+    pub fn from_micros(micros: i64) -> Option<Timestamp> {
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;
+        (1..=9999)
+            .contains(&moment.year())
+            .then_some(Timestamp(moment))
+    }
+
+    /// Microseconds since the beginning of 1970.
+    pub fn micros(self) -> i64 {
+        self.0.unix_timestamp() * 1_000_000 + i64::from(self.0.microsecond())
+    }
+
     /// The moment, in UTC.
     pub fn as_utc(self) -> OffsetDateTime {
         self.0
@@ -216,6 +229,7 @@ mod tests {
             let moment = Timestamp::from(moment);
             let text = serde_json::to_value(moment).unwrap();
             prop_assert_eq!(Timestamp::parse(text.as_str().unwrap()), Some(moment));
+            prop_assert_eq!(Timestamp::from_micros(moment.micros()), Some(moment));
         }
 
         #[test]

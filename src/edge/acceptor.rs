@@ -22,6 +22,7 @@ use crate::http::error::Error;
 use crate::http::request::{Client, Method, RequestId};
 use crate::http::responder::Responder;
 use crate::http::response::Framing;
+use crate::metrics;
 
 /// Stack of a connection's thread. Measured need: under 40 KiB, with TLS.
 const STACK: usize = 256 * 1024;
@@ -133,10 +134,17 @@ fn welcome(shared: &Arc<Shared>, socket: Socket, peer: &Peer, tls: Option<&Arc<T
     let id = match shared.connections.admit(&connection, !trusted && !loopback) {
         Ok(id) => id,
         Err(full) => {
-            let cause = match full {
-                Full::Server => "there are as many connections as there may be",
-                Full::Address => "the address has as many connections as it may have",
+            let (reason, cause) = match full {
+                Full::Server => (
+                    "CONNECTIONS",
+                    "there are as many connections as there may be",
+                ),
+                Full::Address => (
+                    "CONNECTIONS_PER_IP",
+                    "the address has as many connections as it may have",
+                ),
             };
+            metrics::rejected(reason);
             return turn_away(shared, &connection, cause, tls.is_some());
         }
     };
@@ -162,6 +170,7 @@ fn welcome(shared: &Arc<Shared>, socket: Socket, peer: &Peer, tls: Option<&Arc<T
             serve(&place.shared, &served, transport);
         });
     if let Err(error) = spawned {
+        metrics::rejected("NO_THREAD");
         let shared = &shared;
         turn_away(
             shared,

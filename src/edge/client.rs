@@ -13,6 +13,15 @@ pub struct TrustedProxies {
     unix: bool,
 }
 
+/// Reads a comma-separated list of networks and addresses; `None` where it is none.
+pub fn networks(list: &str) -> Option<Vec<IpNet>> {
+    let network = |text: &str| {
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse().ok().or_else(address)
+    };
+    list.split(',').map(str::trim).map(network).collect()
+}
+
 impl Default for TrustedProxies {
     /// Loopback and Unix sockets.
     fn default() -> TrustedProxies {
@@ -38,12 +47,9 @@ impl TrustedProxies {
                 unix: false,
             });
         }
-        let networks = list
-            .split(',')
-            .map(str::trim)
-            .map(|network| network.parse().ok().or_else(|| network.parse::<IpAddr>().ok().map(IpNet::from)))
-            .collect::<Option<_>>()
-            .ok_or("must be none, or a list of addresses and networks such as 10.0.0.0/8, comma-separated")?;
+        let networks = networks(list).ok_or(
+            "must be none, or a list of addresses and networks such as 10.0.0.0/8, comma-separated",
+        )?;
         Ok(TrustedProxies {
             networks,
             unix: true,

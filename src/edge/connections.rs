@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::socket::Socket;
 use crate::http::request::{Client, Network};
+use crate::metrics;
 
 /// How long a connection must have been idle before it may have to make room: one that has just come, or has just had its
 /// answer, is about to ask. So who comes to a full server is served or told that it is full, and never let in only to be shut
@@ -225,6 +226,7 @@ impl Connections {
         if let Some(address) = counted {
             *inner.by_address.entry(address).or_default() += 1;
         }
+        metrics::connection_opened();
         inner.next += 1;
         let id = inner.next;
         inner.open.insert(
@@ -288,7 +290,11 @@ impl Inner {
     }
 
     fn forget(&mut self, id: u64) {
-        let Some(address) = self.open.remove(&id).and_then(|entry| entry.counted) else {
+        let Some(entry) = self.open.remove(&id) else {
+            return;
+        };
+        metrics::connection_closed();
+        let Some(address) = entry.counted else {
             return;
         };
         if let Some(count) = self.by_address.get_mut(&address) {

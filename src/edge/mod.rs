@@ -107,6 +107,9 @@ pub trait Immediate: Send + Sync {
 /// Is told why the process cannot go on.
 pub type OnFailure = Box<dyn Fn(String) + Send + Sync>;
 
+/// Is told that the server has answered itself.
+pub type OnAlive = Arc<dyn Fn() + Send + Sync>;
+
 /// What the edge needs to know.
 pub struct Options {
     /// The bounds.
@@ -115,6 +118,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
     pub self_check: Duration,
+    /// Hears of every self-check that went well.
+    pub on_alive: OnAlive,
     /// How many workers take tickets.
     pub workers: usize,
     /// Whether answers of 500 and over say why; for development only.
@@ -140,6 +145,7 @@ struct Shared {
     /// The self-check's own ends of connections that are being made.
     own: Mutex<HashSet<Peer>>,
     on_failure: OnFailure,
+    on_alive: OnAlive,
 }
 
 /// The edge at work.
@@ -180,6 +186,7 @@ impl Edge {
             limits,
             tls,
             self_check,
+            on_alive,
             workers,
             reveal_causes,
             policy,
@@ -198,6 +205,7 @@ impl Edge {
             policy,
             immediate,
             on_failure,
+            on_alive,
         });
         let mut bounds = Vec::new();
         for (bound, listener) in listeners {

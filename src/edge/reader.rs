@@ -24,6 +24,7 @@ use crate::http::policy;
 use crate::http::request::{Headers, Method, Request, RequestId};
 use crate::http::responder::{Reply, Responder};
 use crate::http::response::Framing;
+use crate::metrics;
 
 /// Bytes read at a time.
 const READ: usize = 8 * 1024;
@@ -387,6 +388,7 @@ impl Reader<'_> {
 
     /// Says why a request is not served, as the connection's last answer.
     fn refuse(&mut self, error: Error) {
+        metrics::rejected(error.code());
         let known = self.known.take().unwrap_or_else(|| Known {
             method: Method::Other,
             id: RequestId::from_header(None),

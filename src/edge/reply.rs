@@ -67,10 +67,7 @@ pub fn within_budget(
         return Some((answer, share));
     }
     let cause = "answers that clients are slow to read fill the memory set aside for them";
-    log::warn!(
-        "an answer is replaced by a 503: {cause} request_id={}",
-        request_id.as_str()
-    );
+    log::warn!(request_id = request_id.as_str(); "an answer is replaced by a 503: {cause}");
     let refusal = Error::Unavailable(cause.to_owned()).into_response(request_id, false);
     let answer = refusal.encode(framing, request_id.as_str());
     answers.share(answer.len()).map(|share| (answer, share))

@@ -1,6 +1,6 @@
 //! The server's check on itself: a request over its own front door and through a worker.
 //!
-//! Any answer counts as alive, also a 503. After three silences the process is past helping and ends, so that its supervisor
+//! Any answer counts as alive, also a 503; a supervisor is told of it. After three silences the process is past helping and ends, so that its supervisor
 //! starts it again: it never stays alive and deaf. Its own requests wait for a worker as long as it takes, so a server that is
 //! busy, or whose database is away, is not taken for a dead one: its workers still take requests, one after another.
 
@@ -31,7 +31,10 @@ pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
             return;
         }
         match ask(shared, address, interval) {
-            Ok(()) => silences = 0,
+            Ok(()) => {
+                silences = 0;
+                (shared.on_alive)();
+            }
             Err(error) => {
                 silences += 1;
                 log::warn!(

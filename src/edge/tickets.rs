@@ -17,6 +17,7 @@ use super::limits::Share;
 use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::responder::Responder;
+use crate::metrics;
 
 /// Called tickets beyond which more are only noted down, for each worker.
 const ENOUGH_PER_WORKER: u64 = 2;
@@ -120,6 +121,9 @@ impl Tickets {
             .extract_if(|_, (since, ticket)| !ticket.patient && since.elapsed() > after)
             .map(|(_, (_, ticket))| ticket)
             .collect();
+        for _ in &expired {
+            metrics::rejected("QUEUE_TIMEOUT");
+        }
         refuse(expired, "no worker took the request in time");
     }
 

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 /// Makes TLS connections with the certificate that is current (TLS 1.2 and 1.3, HTTP/1.1).
 pub struct Tls {
@@ -116,6 +118,19 @@ fn load(certificate: &Path, key: &Path) -> Result<Current, String> {
         config: Arc::new(config),
         stamps,
     })
+}
+
+/// When the first certificate of a PEM file ends, the server's own.
+///
+/// # Errors
+/// One sentence that names the file.
+pub fn end(certificate: &Path) -> Result<SystemTime, String> {
+    let unreadable = |error: &dyn std::fmt::Display| {
+        format!("{} is no PEM certificate: {error}", certificate.display())
+    };
+    let own = CertificateDer::from_pem_file(certificate).map_err(|error| unreadable(&error))?;
+    let own = Certificate::from_der(&own).map_err(|error| unreadable(&error))?;
+    Ok(own.tbs_certificate.validity.not_after.to_system_time())
 }
 
 fn stamp(file: &Path) -> Option<SystemTime> {

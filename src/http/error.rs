@@ -35,6 +35,8 @@ pub enum Error {
     RequestTimeout(&'static str),
     /// 409: it contradicts what is there.
     Conflict(&'static str),
+    /// 412: what is there is in another state than the request names.
+    PreconditionFailed(&'static str),
     /// 413: the body has more bytes than the limit named.
     PayloadTooLarge(usize),
     /// 414: the target has more bytes than the limit named.
@@ -113,7 +115,7 @@ impl Error {
         self.status_and_code().0
     }
 
-    /// The stable word for programs.
+    /// The word for programs, as `error.code` has it.
     pub fn code(&self) -> &'static str {
         self.status_and_code().1
     }
@@ -128,6 +130,7 @@ impl Error {
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
             Error::RequestTimeout(_) => (408, "REQUEST_TIMEOUT"),
             Error::Conflict(_) => (409, "CONFLICT"),
+            Error::PreconditionFailed(_) => (412, "PRECONDITION_FAILED"),
             Error::PayloadTooLarge(_) => (413, "PAYLOAD_TOO_LARGE"),
             Error::UriTooLong(_) => (414, "URI_TOO_LONG"),
             Error::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE"),
@@ -150,6 +153,7 @@ impl Error {
             Error::Forbidden(text)
             | Error::NotFound(text)
             | Error::Conflict(text)
+            | Error::PreconditionFailed(text)
             | Error::RequestTimeout(text)
             | Error::HeadersTooLarge(text)
             | Error::NotImplemented(text)
@@ -262,6 +266,7 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Unavailable(cause) => Error::Unavailable(cause),
             store::Error::Internal(cause) => Error::Internal(cause),
+            store::Error::UserGone => Error::Unauthorized(Unauthorized::Revoked),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::error::{Error, Unauthorized};
 use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
 use crate::domain::user::UserId;
+use crate::metrics;
 
 /// The target of the access log's lines. Below `todo_api`, so that a filter for the program does not leave it out.
 pub const ACCESS_LOG: &str = "todo_api::access";
@@ -53,6 +54,7 @@ impl Responder {
         framing: Framing,
         reveal_causes: bool,
     ) -> Responder {
+        metrics::request_arrived();
         let exchange = Exchange {
             method: request.method,
             client: request.client,
@@ -109,6 +111,7 @@ impl Responder {
             response = response.header(name, value);
         }
         reply.send(response.encode(&self.framing, self.exchange.request_id.as_str()));
+        self.exchange.count(&response);
         self.exchange.log_access(&response, self.level);
     }
 }
@@ -125,41 +128,48 @@ impl Exchange {
     fn log_error(&self, error: &Error) {
         let (id, client) = (self.request_id.as_str(), self.client);
         match error {
-            Error::Internal(cause) => log::error!("request failed: {cause} request_id={id}"),
-            Error::Unavailable(cause) => log::warn!("request refused: {cause} request_id={id}"),
+            Error::Internal(cause) => log::error!(request_id = id; "request failed: {cause}"),
+            Error::Unavailable(cause) => log::warn!(request_id = id; "request refused: {cause}"),
             // Whoever refuses a password or a refresh token has said more than this could.
             Error::Unauthorized(Unauthorized::Refused(_)) => {}
             Error::Unauthorized(_) => {
-                log::warn!(
-                    "authentication failed: {} client={client} request_id={id}",
-                    error.message()
-                );
+                log::warn!(client:% = client, request_id = id; "authentication failed: {}", error.message());
             }
             Error::Forbidden(_) => {
                 let user = self.user.as_ref().map_or("", UserId::as_str);
                 log::warn!(
-                    "authorization violation: {} user={user:?} client={client} request_id={id}",
-                    error.message()
+                    user, client:% = client, request_id = id;
+                    "authorization violation: {}", error.message()
                 );
             }
             _ => {}
         }
     }
 
+    fn count(&self, response: &Response) {
+        metrics::request_answered(
+            self.method.as_str(),
+            self.route.as_deref(),
+            response.status,
+            self.received.elapsed(),
+        );
+    }
+
     fn log_access(&self, response: &Response, level: Level) {
-        // A user id is a stranger's text: quoted, so that none can pass for another field of the line.
+        // In whole microseconds.
+        let duration_ms = (self.received.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         log::log!(
             target: ACCESS_LOG,
             level,
-            "method={} route={} status={} duration_ms={:.3} bytes={} user={:?} client={} request_id={}",
-            self.method.as_str(),
-            self.route.as_deref().unwrap_or("-"),
-            response.status,
-            self.received.elapsed().as_secs_f64() * 1e3,
-            response.body.len(),
-            self.user.as_ref().map_or("", UserId::as_str),
-            self.client,
-            self.request_id.as_str(),
+            method = self.method.as_str(),
+            route = self.route.as_deref().unwrap_or("-"),
+            status = response.status,
+            duration_ms,
+            bytes = response.body.len(),
+            user = self.user.as_ref().map_or("", UserId::as_str),
+            client:% = self.client,
+            request_id = self.request_id.as_str();
+            ""
         );
     }
 }

@@ -38,6 +38,15 @@ impl Response {
         Response::with_content_type(status, "application/json", value)
     }
 
+    /// An answer in text of some kind.
+    pub fn text(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
+        Response {
+            content_type: Some(content_type),
+            body,
+            ..Response::empty(status)
+        }
+    }
+
     /// An answer in JSON under another media type.
     pub fn with_content_type(
         status: u16,

@@ -46,6 +46,31 @@ pub fn parameters(query: &str) -> Result<Vec<(String, String)>, &'static str> {
         .ok_or("the query is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte")
 }
 
+/// Writes names and values as a query string that [`parameters`] reads back.
+pub fn query<'p>(parameters: impl Iterator<Item = (&'p str, &'p str)>) -> String {
+    let mut query = String::new();
+    for (name, value) in parameters {
+        if !query.is_empty() {
+            query.push('&');
+        }
+        encode(name, &mut query);
+        query.push('=');
+        encode(value, &mut query);
+    }
+    query
+}
+
+/// Writes all but the unreserved characters (RFC 3986, section 2.3) as `%XX`.
+fn encode(text: &str, encoded: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
 /// Decodes `%XX` once. `None` where two hexadecimal digits are missing or the bytes are no UTF-8.
 fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
     if !text
@@ -118,6 +143,13 @@ mod tests {
         fn any_text_survives_encoding_and_decoding(text in any::<String>()) {
             let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
             prop_assert_eq!(decode(&encoded, true).unwrap(), text);
+        }
+
+        #[test]
+        fn a_query_is_read_back(name in any::<String>(), value in any::<String>()) {
+            let text = query([(name.as_str(), value.as_str()), ("limit", "1")].into_iter());
+            let read = parameters(&text).unwrap();
+            prop_assert_eq!(read, [(name, value), ("limit".to_owned(), "1".to_owned())]);
         }
 
         #[test]

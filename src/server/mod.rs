@@ -22,12 +22,13 @@ use crate::edge::address::{Address, Listen};
 use crate::edge::client::TrustedProxies;
 use crate::edge::limits::Limits;
 use crate::edge::tls::Tls;
-use crate::edge::{self, Bound, Edge, Immediate, OnFailure, TicketOffice};
+use crate::edge::{self, Bound, Edge, Immediate, OnAlive, OnFailure, TicketOffice};
 use crate::http::policy::Policy;
 use crate::http::request::Request;
 use crate::http::responder::Responder;
 use crate::http::response::Response;
 use crate::http::router::Router;
+use crate::metrics;
 
 /// While it stops, a worker that hears nothing for this long takes it that nothing more will come.
 const QUIET: Duration = Duration::from_millis(100);
@@ -49,6 +50,8 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
     pub self_check: Duration,
+    /// Hears of every such check that went well.
+    pub on_alive: OnAlive,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
     /// What browsers are told with every answer.
@@ -121,6 +124,7 @@ impl Server {
             limits: options.limits,
             tls: options.tls,
             self_check: options.self_check,
+            on_alive: options.on_alive,
             workers: options.workers,
             reveal_causes: options.reveal_causes,
             policy: options.policy,
@@ -135,6 +139,7 @@ impl Server {
         let mut queues = Vec::new();
         let mut staff = |queue: tiny_http::Server, source: Source| -> io::Result<()> {
             let queue = Arc::new(queue);
+            metrics::workers_started(options.workers);
             for number in 0..options.workers {
                 let (queue, shared, alive, source) = (
                     Arc::clone(&queue),
@@ -258,6 +263,7 @@ fn work(queue: &tiny_http::Server, shared: &Shared, source: &Source) {
 }
 
 fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bool) {
+    let _busy = metrics::Busy::begin();
     let (request, responder, _body_share) = match source {
         Source::Tickets(office) => {
             let target = called.url().to_owned();
@@ -283,6 +289,6 @@ fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bo
         dispatch(&shared.app, &shared.router, &request, responder)
     }));
     if outcome.is_err() {
-        log::error!("a handler panicked request_id={}", request.id.as_str());
+        log::error!(request_id = request.id.as_str(); "a handler panicked");
     }
 }

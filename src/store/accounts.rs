@@ -17,7 +17,6 @@ use crate::domain::user::UserId;
 const DELETED_AT_ONCE: i64 = 10_000;
 
 /// An account to be made.
-#[derive(Debug)]
 pub struct NewAccount<'a> {
     /// Its user.
     pub id: &'a UserId,
@@ -33,7 +32,12 @@ pub struct NewAccount<'a> {
 #[derive(Debug)]
 pub enum Registered {
     /// It was made.
-    Account(Account),
+    Account {
+        /// The account.
+        account: Account,
+        /// When, by the database's clock.
+        at: OffsetDateTime,
+    },
     /// Somebody has that address; nothing was changed.
     EmailTaken,
 }
@@ -70,6 +74,21 @@ pub struct UserRow {
     /// Whether they can log in here.
     pub has_password: bool,
 }
+
+// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago.
+macro_rules! owner {
+    ($from:literal) => {
+        concat!(
+            "INSERT INTO {schema}.users (id) SELECT $1",
+            $from,
+            " WHERE NOT EXISTS (SELECT FROM {schema}.users WHERE id = $1)
+                AND NOT EXISTS (SELECT FROM {schema}.revocations
+                                WHERE kind = 'user' AND id = $1 AND (until IS NULL OR until > now()))
+              ON CONFLICT (id) DO NOTHING"
+        )
+    };
+}
+pub(super) use owner as OWNER;
 
 macro_rules! account_columns {
     () => {
@@ -130,18 +149,24 @@ const DELETE_TASKS: &str = "DELETE FROM {schema}.tasks WHERE user_id = $1 AND id
          SELECT id FROM {schema}.tasks WHERE user_id = $1 LIMIT $2
      )";
 
-const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1 RETURNING password_hash IS NOT NULL";
+const IS_LOCAL_LOCKED: &str =
+    "SELECT password_hash IS NOT NULL FROM {schema}.users WHERE id = $1 FOR UPDATE";
+
+const MARK_DELETED: &str = "UPDATE {schema}.users
+     SET deleted_at = now(), active = false, email = NULL, name = NULL, password_hash = NULL WHERE id = $1";
+
+const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1";
 
 const LIST: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", active, password_hash IS NOT NULL FROM {schema}.users WHERE id > $1 ORDER BY id LIMIT $2"
+    ", active, password_hash IS NOT NULL FROM {schema}.users WHERE id > $1 AND deleted_at IS NULL ORDER BY id LIMIT $2"
 );
 
 const FIND: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", active, password_hash IS NOT NULL FROM {schema}.users WHERE id = $1 OR email = $2"
+    ", active, password_hash IS NOT NULL FROM {schema}.users WHERE (id = $1 OR email = $2) AND deleted_at IS NULL"
 );
 
 const SET_ACTIVE: &str = "INSERT INTO {schema}.users (id, active) VALUES ($1, $2)
@@ -193,12 +218,16 @@ impl Store {
         self.run(Effect::Write, |client| {
             let statement = client.prepared(sql)?;
             match client.query_one(&statement, &parameters) {
-                Ok(row) => Ok(Registered::Account(Account {
-                    id: account.id.clone(),
-                    email: Some(email.to_owned()),
-                    name: name.map(str::to_owned),
-                    created_at: Some(row.try_get::<_, OffsetDateTime>(0)?.into()),
-                })),
+                Ok(row) => {
+                    let at: OffsetDateTime = row.try_get(0)?;
+                    let account = Account {
+                        id: account.id.clone(),
+                        email: Some(email.to_owned()),
+                        name: name.map(str::to_owned),
+                        created_at: Some(at.into()),
+                    };
+                    Ok(Registered::Account { account, at })
+                }
                 Err(error) if violates(&error, "users_email_key") => Ok(Registered::EmailTaken),
                 Err(error) => Err(error),
             }
@@ -330,32 +359,27 @@ impl Store {
         })
     }
 
-    /// Deletes a user with all that is theirs. Their tokens are refused for good where they were made here; who is known from
-    /// another issuer's tokens may come again. Answers what is to be refused; `None` where nobody was there.
+    /// Marks a user as deleted: nobody can log in as them, their address is free, their sessions end, and the tokens of an account
+    /// made here are refused for good. Answers what is to be refused; `None` where nobody is there.
     ///
     /// # Errors
-    /// See [`Error`]. Of many tasks some may be gone already; a second call goes on.
-    pub fn delete_user(&self, user: &UserId) -> Result<Option<Vec<Revocation>>, Error> {
-        while self.run(Effect::Write, |client| {
-            let statement = client.prepared(DELETE_TASKS)?;
-            client.execute(&statement, &[&user.as_str(), &DELETED_AT_ONCE])
-        })? > 0
-        {}
+    /// See [`Error`].
+    pub fn begin_deletion(&self, user: &UserId) -> Result<Option<Vec<Revocation>>, Error> {
         self.run(Effect::Write, |client| {
-            let (lock, end, delete, revoke) = (
-                client.prepared(LOCK_USER)?,
+            let (lock, mark, end, revoke) = (
+                client.prepared(IS_LOCAL_LOCKED)?,
+                client.prepared(MARK_DELETED)?,
                 client.prepared(END_ALL)?,
-                client.prepared(DELETE)?,
                 client.prepared(REVOKE_USER)?,
             );
             let mut transaction = client.transaction()?;
-            transaction.execute(&lock, &[&user.as_str()])?;
-            let mut ended =
-                read_ended(&transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?)?;
-            let Some(deleted) = transaction.query_opt(&delete, &[&user.as_str()])? else {
+            let Some(found) = transaction.query_opt(&lock, &[&user.as_str()])? else {
                 return Ok(None);
             };
-            if deleted.try_get(0)? {
+            transaction.execute(&mark, &[&user.as_str()])?;
+            let mut ended =
+                read_ended(&transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?)?;
+            if found.try_get(0)? {
                 let for_good = None::<OffsetDateTime>;
                 transaction.execute(&revoke, &[&user.as_str(), &for_good])?;
                 ended.push(Revocation {
@@ -365,6 +389,23 @@ impl Store {
             }
             transaction.commit()?;
             Ok(Some(ended))
+        })
+    }
+
+    /// Deletes a user with all that is theirs, after [`Store::begin_deletion`], some at a time: there may be many tasks. Who is known
+    /// from another issuer's tokens may come again.
+    ///
+    /// # Errors
+    /// See [`Error`]; a second call goes on.
+    pub fn finish_deletion(&self, user: &UserId) -> Result<(), Error> {
+        while self.run(Effect::Write, |client| {
+            let statement = client.prepared(DELETE_TASKS)?;
+            client.execute(&statement, &[&user.as_str(), &DELETED_AT_ONCE])
+        })? > 0
+        {}
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(DELETE)?;
+            client.execute(&statement, &[&user.as_str()]).map(drop)
         })
     }
 
@@ -403,11 +444,11 @@ impl Store {
         })
     }
 
-    /// The user of this id or, where there is none, the account of this address.
+    /// The users of this id or this address: two, where one has as id what is another's address.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn find_user(&self, id_or_email: &str) -> Result<Option<UserRow>, Error> {
+    pub fn find_users(&self, id_or_email: &str) -> Result<Vec<UserRow>, Error> {
         let email = Email::parse(id_or_email).ok();
         self.run(Effect::Read, |client| {
             let statement = client.prepared(FIND)?;
@@ -415,11 +456,7 @@ impl Store {
                 &statement,
                 &[&id_or_email, &email.as_ref().map(Email::as_str)],
             )?;
-            let users = rows.iter().map(read_user).collect::<Result<Vec<_>, _>>()?;
-            let exact = users
-                .iter()
-                .position(|user| user.account.id.as_str() == id_or_email);
-            Ok(users.into_iter().nth(exact.unwrap_or(0)))
+            rows.iter().map(read_user).collect()
         })
     }
 }

@@ -4,6 +4,7 @@ use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::accounts::OWNER;
 use super::{Effect, Error, Store};
 use crate::domain::api_token::{ApiToken, NewApiToken, Scopes};
 use crate::domain::timestamp::Timestamp;
@@ -40,9 +41,9 @@ macro_rules! token_columns {
 
 // A user known only from a token gets a row with the first write.
 const ADD: &str = concat!(
-    "WITH owner AS (
-         INSERT INTO {schema}.users (id) VALUES ($1) ON CONFLICT (id) DO NOTHING
-     )
+    "WITH owner AS (",
+    OWNER!(""),
+    ")
      INSERT INTO {schema}.api_tokens (user_id, id, name, token_hash, prefix, scopes, expires_at)
      SELECT $1, $2, $3, $4, $5, $6, $7
      WHERE (SELECT count(*) FROM {schema}.api_tokens WHERE user_id = $1) < $8

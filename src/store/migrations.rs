@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use postgres::error::SqlState;
 
 use super::connector::{self, Connection};
+use super::tasks::folding::fold_some;
 use super::{SILENCE, Schema, Settings, describe};
 
 mod embedded {
@@ -91,6 +92,7 @@ pub(super) fn prepare(settings: &Settings, until: Instant) -> Result<Opened, Ope
             )));
         }
     };
+    fold(&mut link, &settings.schema)?;
     Ok(Opened {
         server_version,
         schema_version: latest,
@@ -99,15 +101,15 @@ pub(super) fn prepare(settings: &Settings, until: Instant) -> Result<Opened, Ope
 }
 
 /// The connection that all of this goes over.
-struct Link {
-    connection: Connection,
+pub(super) struct Link {
+    pub(super) connection: Connection,
     /// How long an answer may take that needs no work.
-    patience: Duration,
+    pub(super) patience: Duration,
 }
 
 impl Link {
     /// Asks for what needs no work: a server that does not answer it in time has fallen silent.
-    fn ask<T>(
+    pub(super) fn ask<T>(
         &mut self,
         question: impl FnOnce(&mut postgres::Client) -> Result<T, postgres::Error>,
     ) -> Result<T, postgres::Error> {
@@ -118,7 +120,7 @@ impl Link {
     }
 }
 
-fn check_server(link: &mut Link) -> Result<String, OpenError> {
+pub(super) fn check_server(link: &mut Link) -> Result<String, OpenError> {
     let question =
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
                            current_setting('server_encoding')";
@@ -142,7 +144,7 @@ fn check_server(link: &mut Link) -> Result<String, OpenError> {
 }
 
 /// The schema's version; 0 where nothing has been applied.
-fn current_version(link: &mut Link, schema: &Schema) -> Result<i32, OpenError> {
+pub(super) fn current_version(link: &mut Link, schema: &Schema) -> Result<i32, OpenError> {
     let history = format!("{}.refinery_schema_history", schema.quoted());
     let known: bool = link
         .ask(|client| client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&history]))
@@ -225,8 +227,26 @@ fn migrate(link: &mut Link, schema: &Schema, until: Instant) -> Result<Vec<Strin
         .collect())
 }
 
+/// Folds tasks that were written by a program that did not do so yet, some at a time.
+fn fold(link: &mut Link, schema: &Schema) -> Result<(), OpenError> {
+    let mut all = 0;
+    loop {
+        match link
+            .ask(|client| fold_some(client, schema))
+            .map_err(failed)?
+        {
+            0 => break,
+            folded => all += folded,
+        }
+    }
+    if all > 0 {
+        log::info!("{all} tasks can now be searched without regard to case and accents");
+    }
+    Ok(())
+}
+
 /// What a failed question means: mostly that the link is gone or PostgreSQL is busy, and another try is worth it.
-fn failed(error: postgres::Error) -> OpenError {
+pub(super) fn failed(error: postgres::Error) -> OpenError {
     let text = describe(&error);
     let Some(code) = error.code() else {
         return OpenError::Unreachable(text);

@@ -3,7 +3,9 @@
 //! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
 //! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
 //! - [`migrations`]: brings the schema to the version this program needs
-//! - `tasks`: the statements on tasks
+//! - [`diagnosis`]: what an operator wants to know of the database before it is used
+//! - [`maintenance`]: what nobody needs any more goes
+//! - `tasks`: the statements on tasks and their tags
 //! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on who may do something with them
 //!
 //! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
@@ -14,6 +16,8 @@
 mod accounts;
 mod api_tokens;
 pub mod connector;
+pub mod diagnosis;
+pub mod maintenance;
 pub mod migrations;
 pub mod pool;
 mod revocations;
@@ -22,6 +26,7 @@ mod tasks;
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
@@ -29,11 +34,13 @@ use postgres::error::SqlState;
 use connector::{Session, Target};
 use pool::{Client, Pool};
 
+use crate::metrics::{self, PoolState};
+
 pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::RevocationChanges;
-pub use sessions::{NewSession, Refreshed, RefreshedSession};
-pub use tasks::{Created, TaskPage};
+pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
+pub use tasks::{Created, Listed, Outcome, Repeated, TaskPage};
 
 /// What the store needs to know.
 #[derive(Clone)]
@@ -97,6 +104,8 @@ impl Schema {
 pub enum Error {
     /// It cannot be had now, or not in time; nothing is known to be wrong with the request.
     Unavailable(String),
+    /// The user was deleted a moment ago.
+    UserGone,
     /// It refused a statement for a reason that is our mistake.
     Internal(String),
 }
@@ -105,6 +114,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Unavailable(cause) | Error::Internal(cause) => f.write_str(cause),
+            Error::UserGone => f.write_str("the user was deleted a moment ago"),
         }
     }
 }
@@ -131,6 +141,7 @@ pub struct Store {
     settings: Settings,
     // Filled once the schema is known to be the right one.
     pool: OnceLock<Pool>,
+    asked: AtomicBool,
 }
 
 /// Whether a statement may be sent again after its connection was lost.
@@ -146,6 +157,7 @@ impl Store {
         Store {
             settings,
             pool: OnceLock::new(),
+            asked: AtomicBool::new(false),
         }
     }
 
@@ -171,9 +183,19 @@ impl Store {
         });
         match version {
             Ok(Some(Some(version))) if version >= migrations::latest() => Readiness::Ready,
-            Ok(_) | Err(Error::Internal(_)) => Readiness::SchemaNotReady,
+            Ok(_) | Err(Error::Internal(_) | Error::UserGone) => Readiness::SchemaNotReady,
             Err(Error::Unavailable(_)) => Readiness::DatabaseNotReady,
         }
+    }
+
+    /// Whether the database has been asked anything since this was last called.
+    pub fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// How many connections there are.
+    pub fn pool_state(&self) -> PoolState {
+        self.pool.get().map_or_else(PoolState::default, Pool::state)
     }
 
     /// Runs an operation on a connection of the pool, under a deadline, and again where that is safe.
@@ -186,6 +208,7 @@ impl Store {
             .pool
             .get()
             .ok_or_else(|| Error::Unavailable("the database is not ready yet".to_owned()))?;
+        self.asked.store(true, Ordering::Relaxed);
         let mut sent_before = false;
         loop {
             let mut client = pool
@@ -210,7 +233,13 @@ impl Store {
                 sent_before = true;
                 continue;
             }
-            return Err(classify(&error, lost));
+            let error = classify(&error, lost);
+            metrics::database_failed(match error {
+                Error::Unavailable(_) => "unavailable",
+                Error::Internal(_) => "internal",
+                Error::UserGone => "user_gone",
+            });
+            return Err(error);
         }
     }
 }
@@ -278,7 +307,15 @@ fn classify(error: &postgres::Error, lost: bool) -> Error {
                 | SqlState::READ_ONLY_SQL_TRANSACTION
         ) || code.code().starts_with("53") // insufficient resources
     });
-    if lost || passing {
+    // A task, say, whose user was there when the statement began.
+    let user_gone = error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
+        && error
+            .as_db_error()
+            .and_then(|db| db.constraint())
+            .is_some_and(|name| name.ends_with("_user_id_fkey"));
+    if user_gone {
+        Error::UserGone
+    } else if lost || passing {
         Error::Unavailable(text)
     } else {
         Error::Internal(text)

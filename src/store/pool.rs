@@ -8,6 +8,7 @@
 //! empty is told so at once. When PostgreSQL falls silent, nobody waits for one of the connections that are in use, either: they
 //! are not coming back.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,12 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use postgres::Statement;
 use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::{ToSql, Type};
+use postgres::{Row, Statement};
 use r2d2::{HandleError, ManageConnection, PooledConnection};
 
 use super::connector::{self, Connection, Session, Target};
 use super::{Schema, Settings};
+use crate::metrics::{self, PoolState};
 
 /// Between two attempts to connect while the database cannot be reached.
 const RETRY: Duration = Duration::from_secs(1);
@@ -32,11 +35,17 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often a caller that waits for a connection looks whether the database has gone away meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Most statements put together from parts that one connection keeps prepared: as many as there are lists of states and
+/// priorities (24), in either direction, with a cursor and without.
+const BUILT_MAX: usize = 96;
+
 /// A connection of the pool, with the statements prepared on it.
 pub struct Client {
     connection: Connection,
     schema: Schema,
-    statements: HashMap<&'static str, Statement>,
+    statements: HashMap<Cow<'static, str>, Statement>,
+    // How many of these were put together while the program ran.
+    built: usize,
     generation: u64,
     made: Instant,
     used: Instant,
@@ -48,15 +57,51 @@ impl Client {
     /// # Errors
     /// What PostgreSQL says of the statement.
     pub fn prepared(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(statement.clone());
+        match self.statements.get(sql) {
+            Some(statement) => Ok(statement.clone()),
+            None => self.prepare_and_keep(Cow::Borrowed(sql)),
         }
-        let statement = self
-            .connection
-            .client
-            .prepare(&sql.replace("{schema}", &self.schema.quoted()))?;
+    }
+
+    /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps the first 96 of them;
+    /// `None` for any more.
+    ///
+    /// # Errors
+    /// What PostgreSQL says of the statement.
+    pub fn prepared_built(&mut self, sql: &str) -> Result<Option<Statement>, postgres::Error> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(Some(statement.clone()));
+        }
+        if self.built >= BUILT_MAX {
+            return Ok(None);
+        }
+        self.built += 1;
+        self.prepare_and_keep(Cow::Owned(sql.to_owned())).map(Some)
+    }
+
+    fn prepare_and_keep(&mut self, sql: Cow<'static, str>) -> Result<Statement, postgres::Error> {
+        let text = self.with_schema(&sql);
+        let statement = self.connection.client.prepare(&text)?;
         self.statements.insert(sql, statement.clone());
         Ok(statement)
+    }
+
+    /// Runs a query in one round trip without preparing it. PostgreSQL plans it for these very values, every time, which is
+    /// what `plan_cache_mode = force_custom_plan` does for statements that are prepared.
+    ///
+    /// # Errors
+    /// What PostgreSQL says of it.
+    pub fn query_planned(
+        &mut self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, postgres::Error> {
+        let text = self.with_schema(sql);
+        self.connection.client.query_typed(&text, parameters)
+    }
+
+    fn with_schema(&self, sql: &str) -> String {
+        sql.replace("{schema}", &self.schema.quoted())
     }
 
     /// Sets the moment by which the server must have answered.
@@ -125,7 +170,8 @@ impl Pool {
     /// # Errors
     /// A sentence for the log.
     pub fn get(&self, timeout: Duration) -> Result<PooledConnection<Manager>, String> {
-        let until = Instant::now() + timeout;
+        let asked = Instant::now();
+        let until = asked + timeout;
         loop {
             if let Some(client) = self.pool.try_get() {
                 return Ok(client);
@@ -141,8 +187,19 @@ impl Pool {
                 ));
             }
             if let Ok(client) = self.pool.get_timeout(left.min(LOOK)) {
+                metrics::pool_waited(asked.elapsed());
                 return Ok(client);
             }
+        }
+    }
+
+    /// How many connections there are.
+    pub fn state(&self) -> PoolState {
+        let state = self.pool.state();
+        PoolState {
+            size: self.pool.max_size(),
+            open: state.connections,
+            idle: state.idle_connections,
         }
     }
 
@@ -188,6 +245,7 @@ impl ManageConnection for Manager {
             connection,
             schema: self.schema.clone(),
             statements: HashMap::new(),
+            built: 0,
             generation,
             made: Instant::now(),
             used: Instant::now(),

@@ -24,10 +24,11 @@ pub(super) const REVOKE_USER: &str =
     "INSERT INTO {schema}.revocations (kind, id, until) VALUES ('user', $1, $2)
      ON CONFLICT (kind, id) DO UPDATE SET until = excluded.until, written_by = excluded.written_by";
 
-// One row at least, so that the next reading always knows where to begin. What was lifted is among them.
+// One row at least, so that the next reading always knows where to begin. What was lifted is among them, but for the first reading.
 const CHANGES: &str =
     "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until
-     FROM (SELECT) AS once LEFT JOIN {schema}.revocations ON written_by >= $1";
+     FROM (SELECT) AS once
+     LEFT JOIN {schema}.revocations ON written_by >= $1 AND ($1 > 0 OR until IS NULL OR until > now())";
 
 /// What has been revoked, or lifted, since a reading.
 #[derive(Debug)]

@@ -17,7 +17,6 @@ use crate::domain::user::UserId;
 const SESSIONS_MAX: i64 = 100;
 
 /// A session to be opened.
-#[derive(Clone, Debug)]
 pub struct NewSession {
     /// Its id, the claim `sid` of its access tokens.
     pub id: Uuid,
@@ -29,6 +28,15 @@ pub struct NewSession {
     pub access_lifetime: Duration,
     /// Where the login came from.
     pub origin: Origin,
+}
+
+/// A session that was opened.
+#[derive(Debug)]
+pub struct OpenedSession {
+    /// When, by the database's clock.
+    pub at: OffsetDateTime,
+    /// What is to be refused from now on, because it had to make room.
+    pub revoked: Vec<Revocation>,
 }
 
 /// What came of presenting a refresh token.
@@ -72,25 +80,34 @@ const OPEN: &str = concat!(
      ), ended AS (
          DELETE FROM {schema}.sessions WHERE user_id = $1 AND id IN (
              SELECT id FROM {schema}.sessions WHERE user_id = $1 ORDER BY last_used_at DESC OFFSET $9
-         ) RETURNING id, access_expires_at
+         ) AND EXISTS (SELECT FROM account) RETURNING id, access_expires_at
      ), revoked AS (",
     ENDED_ARE_REVOKED!(),
     "), session AS (
          INSERT INTO {schema}.sessions (user_id, id, expires_at, access_expires_at, address, user_agent)
          SELECT id, $3, now() + make_interval(secs => $5), now() + make_interval(secs => $6), $7, $8 FROM account
          RETURNING user_id, id, expires_at
+     ), token AS (
+         INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
+         SELECT $4, user_id, id, expires_at FROM session
      )
-     INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
-     SELECT $4, user_id, id, expires_at FROM session"
+     SELECT ended.id, ended.access_expires_at, now() FROM session LEFT JOIN ended ON true"
 );
 
 // Of several that present one token at a time, the first marks it used and the others wait for that row and find it marked; all
 // of them make the same successor.
-const REFRESH: &str = "WITH presented AS (
+// The session is locked first, as it is by whoever ends it.
+const REFRESH: &str = "WITH locked AS (
+         SELECT session.user_id, session.id
+         FROM {schema}.refresh_tokens AS token
+         JOIN {schema}.sessions AS session ON session.user_id = token.user_id AND session.id = token.session_id
+         WHERE token.token_hash = $1
+         FOR UPDATE OF session
+     ), presented AS (
          UPDATE {schema}.refresh_tokens AS token
          SET used_at = coalesce(token.used_at, now())
-         FROM {schema}.users AS account
-         WHERE token.token_hash = $1 AND token.expires_at > now() AND account.id = token.user_id AND account.active
+         FROM locked JOIN {schema}.users AS account ON account.id = locked.user_id
+         WHERE token.token_hash = $1 AND token.expires_at > now() AND account.active
          RETURNING token.user_id, token.session_id, token.used_at, account.email, account.name, account.created_at,
                    token.used_at > now() - make_interval(secs => $3) AS in_time
      ), session AS (
@@ -133,7 +150,7 @@ const LIST: &str =
      WHERE user_id = $1 AND expires_at > now() ORDER BY last_used_at DESC";
 
 impl Store {
-    /// Opens a session for an active user whose password hash is still this one; false where it is not.
+    /// Opens a session for an active user whose password hash is still this one; `None` where it is not.
     ///
     /// # Errors
     /// See [`Error`].
@@ -142,10 +159,10 @@ impl Store {
         user: &UserId,
         password_hash: &str,
         session: &NewSession,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<OpenedSession>, Error> {
         self.run(Effect::Write, |client| {
             let statement = client.prepared(OPEN)?;
-            let opened = client.execute(
+            let rows = client.query(
                 &statement,
                 &[
                     &user.as_str(),
@@ -159,7 +176,17 @@ impl Store {
                     &(SESSIONS_MAX - 1),
                 ],
             )?;
-            Ok(opened > 0)
+            let Some(first) = rows.first() else {
+                return Ok(None);
+            };
+            let at = first.try_get(2)?;
+            let made_room = first.try_get::<_, Option<Uuid>>(0)?.is_some();
+            let revoked = if made_room {
+                read_ended(&rows)?
+            } else {
+                Vec::new()
+            };
+            Ok(Some(OpenedSession { at, revoked }))
         })
     }
 

@@ -649,6 +649,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         },
         tls,
         self_check: Duration::ZERO,
+        on_alive: Arc::new(|| {}),
         reveal_causes: false,
         policy: Arc::default(),
     };

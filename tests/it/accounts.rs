@@ -337,6 +337,16 @@ fn an_outdated_hash_is_renewed_by_a_login() {
     assert!(Login::again(app.address, "me@example.org").is_in());
     assert!(stored(&mut sql).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
     Login::again(app.address, "me@example.org");
+    // Several at once: each has a hash to renew, and one of them does.
+    for _ in 0..3 {
+        sql.execute("UPDATE todo.users SET password_hash = $1", &[&old])
+            .unwrap();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| Login::again(app.address, "me@example.org"));
+            }
+        });
+    }
 }
 
 /// What an earlier version might have stored for [`PASSWORD`].
@@ -347,4 +357,49 @@ fn old_hash() -> String {
         .hash_password_with_salt(PASSWORD.as_bytes(), b"0123456789abcdef")
         .unwrap()
         .to_string()
+}
+
+#[test]
+fn whoever_writes_while_the_account_is_deleted_leaves_nothing_behind() {
+    let app = TestApp::start();
+    let mut overtaken = 0;
+    for round in 0..5 {
+        let me = Login::register(app.address, &format!("{round}@example.org"));
+        let token = me
+            .actor()
+            .post("/api/auth/tokens", json!({"name": "t"}))
+            .expect(201)
+            .json();
+        let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
+        let script = Actor::with_authorization(app.address, &bearer);
+        let statuses: Vec<u16> = thread::scope(|scope| {
+            let writers: Vec<_> = [me.actor(), me.actor(), script]
+                .into_iter()
+                .map(|writer| {
+                    scope.spawn(move || {
+                        let write = |_| writer.post("/api/tasks", json!({"title": "t"})).status;
+                        (0..100).map(write).collect::<Vec<u16>>()
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(20 * round));
+            me.actor()
+                .send_json("DELETE", "/api/auth/me", json!({"password": PASSWORD}))
+                .expect(204);
+            writers
+                .into_iter()
+                .flat_map(|writer| writer.join().unwrap())
+                .collect()
+        });
+        let expected = |status: &u16| [201, 401].contains(status);
+        assert!(statuses.iter().all(expected), "{statuses:?}");
+        overtaken += usize::from(statuses.contains(&401));
+    }
+    assert!(overtaken > 0, "the writers were done before");
+    let mut sql = app.sql();
+    for table in ["users", "tasks", "api_tokens"] {
+        let count = format!("SELECT count(*) FROM todo.{table}");
+        let row = sql.query_one(&count, &[]).unwrap();
+        assert_eq!(row.get::<_, i64>(0), 0, "{table}");
+    }
 }

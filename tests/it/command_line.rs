@@ -1,11 +1,14 @@
 //! The command line, as a person meets it.
 
+use std::path::Path;
 use std::process::Output;
+
+use todo_api::config::settings::SETTINGS;
 
 use crate::support::app::SECRET;
 use crate::support::http;
 use crate::support::postgres::fresh_database;
-use crate::support::process::{Process, run};
+use crate::support::process::{Process, command, run};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -38,6 +41,9 @@ fn help_and_version_are_there() {
             "migrate",
             "token",
             "healthcheck",
+            "config",
+            "doctor",
+            "--env-file",
             "--user",
             "--hours",
             ".env.example",
@@ -68,6 +74,7 @@ fn what_is_not_understood_is_said_and_exits_2() {
         (&["token", "--user", "u", "--hours", "soon"], "--hours"),
         (&["token", "--user", "u", "--hours", "-1"], "--hours"),
         (&["token", "--user", "u", "--hours", "NaN"], "--hours"),
+        (&["serve", "--env-file"], "--env-file"),
     ] {
         let line = complaint(&run(arguments, &[("BETTER_AUTH_SECRET", SECRET)]), 2);
         assert!(line.contains(word) && line.contains("--help"), "{line}");
@@ -176,4 +183,120 @@ fn the_healthcheck_answers_by_exit_code() {
     drop(server);
     let line = complaint(&run(&["healthcheck"], &[("LISTEN", &listen)]), 1);
     assert!(line.contains("does not answer"), "{line}");
+}
+
+/// The program in this directory.
+fn run_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    command(environment)
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap()
+}
+
+/// What `todo-api config` says of a setting, with its blanks made one.
+#[track_caller]
+fn told(output: &Output, setting: &str) -> String {
+    let lines = stdout(output);
+    let line = lines
+        .lines()
+        .find(|line| line.split(' ').next() == Some(setting))
+        .unwrap();
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    words.join(" ")
+}
+
+#[test]
+fn config_tells_every_setting_where_it_came_from_and_no_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("BETTER_AUTH_SECRET"), SECRET).unwrap();
+    let file = directory.path().join("settings.env");
+    std::fs::write(
+        &file,
+        "WORKERS=7\nLOG_LEVEL=debug\nBETTER_AUTH_SECRET_PREVIOUS='hunter2 hunter2 hunter2 hunter2 hunter2'\n",
+    )
+    .unwrap();
+    let environment = [
+        ("CREDENTIALS_DIRECTORY", directory.path().to_str().unwrap()),
+        ("NEON_DB_URL", "postgresql://u:hunter2@db.example/x"),
+        ("LOG_LEVEL", "warn"),
+        ("DATA_DIR", "a\u{1b}[2Jb"),
+    ];
+    let file = file.to_str().unwrap();
+    let output = run(&["config", "--env-file", file], &environment);
+    assert!(output.status.success(), "{output:?}");
+    let text = stdout(&output);
+    assert!(
+        !text.contains("hunter2") && !text.contains(SECRET),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "{text}");
+    assert_eq!(text.lines().count(), SETTINGS.len());
+    for (setting, what) in [
+        ("WORKERS", format!("7 (WORKERS in {file})")),
+        ("LOG_LEVEL", "warn (the environment's LOG_LEVEL)".to_owned()),
+        ("DB_POOL_SIZE", "9 (default)".to_owned()),
+        ("ENVIRONMENT", "development (default)".to_owned()),
+        (
+            "DATABASE_URL",
+            "(hidden) (the environment's NEON_DB_URL)".to_owned(),
+        ),
+        (
+            "BETTER_AUTH_SECRET",
+            "(hidden) (the systemd credential BETTER_AUTH_SECRET)".to_owned(),
+        ),
+        (
+            "BETTER_AUTH_SECRET_PREVIOUS",
+            format!("(hidden) (BETTER_AUTH_SECRET_PREVIOUS in {file})"),
+        ),
+    ] {
+        assert_eq!(told(&output, setting), what);
+    }
+
+    // Also where one of them is wrong, which is said.
+    let output = run(&["config"], &[("WORKERS", "many"), ("PORT", "81")]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(told(&output, "PORT"), "81 (the environment's PORT)");
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(said.contains("WORKERS must be"), "{said}");
+}
+
+#[test]
+fn a_file_with_settings_is_read_in_development_or_where_it_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |text: &str| std::fs::write(directory.path().join(".env"), text).unwrap();
+    let told_here = |arguments: &[&str], environment: &[(&str, &str)]| {
+        told(&run_in(directory.path(), arguments, environment), "WORKERS")
+    };
+    write("WORKERS=7\nNEXT_PUBLIC_NAME=it's ours\n");
+    assert_eq!(told_here(&["config"], &[]), "7 (WORKERS in .env)");
+    // The environment goes before it, also where it says that there is none.
+    assert!(told_here(&["config"], &[("WORKERS", "3")]).starts_with("3 "));
+    assert!(told_here(&["config"], &[("WORKERS", "")]).ends_with("(default)"));
+    // Another file in its place.
+    std::fs::write(directory.path().join("other"), "PORT=1\n").unwrap();
+    assert!(told_here(&["config", "--env-file", "other"], &[]).ends_with("(default)"));
+
+    let production = [
+        ("ENVIRONMENT", "production"),
+        ("DATABASE_URL", "postgresql://u@db.example/x"),
+        ("BETTER_AUTH_SECRET", SECRET),
+    ];
+    assert_eq!(told_here(&["config"], &production), "10 (default)");
+    assert_eq!(
+        told_here(&["--env-file", ".env", "config"], &production),
+        "7 (WORKERS in .env)"
+    );
+
+    write("ENVIRONMENT=production\n");
+    let line = complaint(&run_in(directory.path(), &["config"], &[]), 1);
+    assert!(
+        line.contains("ENVIRONMENT") && line.contains("--env-file"),
+        "{line}"
+    );
+    write("WORKERS\n");
+    let line = complaint(&run_in(directory.path(), &["serve"], &[]), 1);
+    assert!(line.contains(".env") && line.contains("line 1"), "{line}");
+    let line = complaint(&run(&["serve", "--env-file", "/nowhere/at/all"], &[]), 1);
+    assert!(line.contains("/nowhere/at/all cannot be read"), "{line}");
 }

@@ -6,7 +6,8 @@ use todo_api::config::settings::SETTINGS;
 /// `.env.example` as the table of settings has it.
 fn env_example() -> String {
     let mut text = String::from(
-        "# Settings of todo-api. Copy this file, uncomment what you need, and give it to the program as its environment.\n\
+        "# Settings of todo-api. Copy this file to .env, which is read in development, or to a file that --env-file names,\n\
+         # and uncomment what you need. Put a value in single quotes when it has quotes, backslashes or # in it.\n\
          # None is needed to try it out. A secret X may also be in a file named by X_FILE, or a systemd credential X.\n",
     );
     for setting in SETTINGS {
@@ -85,4 +86,83 @@ fn readme_lists_every_setting() {
     check("README.md", &readme[start..end], &table, || {
         format!("{}{table}{}", &readme[..start], &readme[end..])
     });
+}
+
+/// The text of every file with tests that is called `module`.
+fn test_files(module: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut directories = vec![
+        format!("{}/tests", env!("CARGO_MANIFEST_DIR")),
+        format!("{}/src", env!("CARGO_MANIFEST_DIR")),
+    ];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path.display().to_string());
+            } else if path
+                .file_name()
+                .is_some_and(|name| *name == *format!("{module}.rs"))
+            {
+                found.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
+    let security = read("SECURITY.md");
+    let (_, checklist) = security.split_once("| try | it must | test |\n").unwrap();
+    let lines: Vec<&str> = checklist
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert!(lines.len() >= 30);
+    for line in lines {
+        let tests = line.trim_end_matches('|').rsplit('|').next().unwrap();
+        let tests: Vec<&str> = tests
+            .split(',')
+            .map(|test| test.trim().trim_matches('`'))
+            .collect();
+        for test in tests {
+            let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{line}"));
+            let there = test_files(module).iter().any(|file| {
+                file.split("#[test]\n")
+                    .skip(1)
+                    .any(|rest| rest.trim_start().starts_with(&format!("fn {name}(")))
+            });
+            assert!(there, "there is no test {test}");
+        }
+    }
+}
+
+#[test]
+fn the_messages_that_operators_are_told_of_are_those_of_the_program() {
+    let guide = read("deploy/README.md");
+    let (_, table) = guide.split_once("| what it says | what to do |\n").unwrap();
+    let messages: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert!(messages.len() >= 10);
+    let mut source = String::new();
+    let mut directories = vec![format!("{}/src", env!("CARGO_MANIFEST_DIR"))];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path.display().to_string());
+            } else {
+                source.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    for message in messages {
+        for part in message.split('…').map(str::trim) {
+            assert!(source.contains(part), "the program never says {part:?}");
+        }
+    }
 }

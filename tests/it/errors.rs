@@ -75,7 +75,7 @@ fn an_internal_error_says_nothing_of_the_inside_outside_development() {
     assert_eq!(answer.json()["error"]["details"], serde_json::json!([]));
     let id = answer.header("X-Request-ID").unwrap().to_owned();
     let log = production.wait_for(&id);
-    assert!(log.contains("column \"title\" does not exist"), "{log}");
+    assert!(log.contains("column task.title does not exist"), "{log}");
     let answer = development.user("u1").get("/api/tasks");
     assert!(
         answer.body.contains("column"),

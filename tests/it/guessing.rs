@@ -118,12 +118,35 @@ fn registrations_and_refreshes_are_limited_by_address() {
 }
 
 #[test]
+fn many_right_logins_at_once_are_no_guessing() {
+    let server = Process::serve(
+        &fresh_database(),
+        &[
+            ("LOGIN_FAILURES_PER_IP", "3"),
+            ("LOGIN_FAILURES_PER_ACCOUNT", "2"),
+        ],
+    );
+    let address = server.address;
+    Login::register(address, "me@example.org");
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..8)
+            .map(|_| scope.spawn(move || try_log_in(address, "me@example.org", PASSWORD).status))
+            .collect();
+        for one in all {
+            assert_eq!(one.join().unwrap(), 200);
+        }
+    });
+}
+
+#[test]
 fn a_stolen_token_is_not_good_for_guessing_the_password() {
     let server = Process::serve(&fresh_database(), &[]);
     let login = Login::register(server.address, "me@example.org");
+    // One that names no address counts no less.
+    let stolen = [login.actor(), server.user(login.id())];
     let guess = |number: usize| {
         let body = json!({"current_password": format!("guess number {number}"), "new_password": "my own password"});
-        login.actor().put("/api/auth/password", body)
+        stolen[number % 2].put("/api/auth/password", body)
     };
     for number in 0..10 {
         guess(number).expect_error(422, "VALIDATION_ERROR");
@@ -131,6 +154,39 @@ fn a_stolen_token_is_not_good_for_guessing_the_password() {
     expect_limited(&guess(10));
     let confirm = json!({"password": PASSWORD});
     expect_limited(&login.actor().send_json("DELETE", "/api/auth/me", confirm));
+}
+
+#[test]
+fn strangers_do_not_lock_an_owner_out_of_their_account() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let login = Login::register(server.address, "me@example.org");
+    for number in 0..11 {
+        let from = format!("192.0.2.{number}");
+        log_in_from(server.address, &from, "me@example.org", "a wrong password");
+    }
+    expect_limited(&try_log_in(server.address, "me@example.org", PASSWORD));
+    let body = json!({"current_password": PASSWORD, "new_password": "a better password"});
+    login.actor().put("/api/auth/password", body).expect(204);
+}
+
+#[test]
+fn whether_an_address_is_taken_is_told_no_more_often_than_registrations_tell_it() {
+    let server = Process::serve(&fresh_database(), &[("REGISTRATIONS_PER_IP", "4")]);
+    let login = Login::register(server.address, "me@example.org");
+    let change = |number: usize| {
+        login.actor().patch(
+            "/api/auth/me",
+            json!({"email": format!("{number}@example.org")}),
+        )
+    };
+    for number in 0..3 {
+        change(number).expect(200);
+    }
+    expect_limited(&change(3));
+    login
+        .actor()
+        .patch("/api/auth/me", json!({"name": "N"}))
+        .expect(200);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::postgres::fresh_database;
-use crate::support::process::Process;
+use crate::support::process::{Process, free_address};
 use crate::support::{Actor, Answer};
 
 /// A server that has its usual limits, but for these settings. An empty one counts as none.
@@ -169,4 +169,18 @@ fn zero_is_no_limit() {
     ]);
     expect_no_limit(&server.user("u").get("/api/tasks").expect(200));
     expect_no_limit(&server.anonymous().get("/api/tasks").expect(401));
+}
+
+#[test]
+fn behind_a_direct_address_a_trusted_proxy_says_who_it_is() {
+    let direct = free_address();
+    let listen = format!("{},direct:{direct}", free_address());
+    let _server = limited(&[("LISTEN", &listen), ("RATE_LIMIT_ANON_PER_HOUR", "1")]);
+    let stranger = Actor::anonymous(direct);
+    for (address, status) in [("192.0.2.1", 401), ("192.0.2.1", 429), ("192.0.2.2", 401)] {
+        let says = [("X-Forwarded-For", address)];
+        stranger
+            .send("GET", "/api/tasks", &says, None)
+            .expect(status);
+    }
 }

@@ -454,3 +454,53 @@ pub fn wait_until(mut holds: impl FnMut() -> bool) {
         thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn the_log_speaks_json_when_asked_to() {
+    let server = Process::serve(&fresh_database(), &[("LOG_FORMAT", "json")]);
+    let odd = "u\"1\n";
+    let headers = [
+        ("X-Request-ID", "log-in-json"),
+        ("Authorization", odd.trim()),
+    ];
+    server
+        .anonymous()
+        .send("GET", "/api/tasks?secret=hunter2", &headers, None)
+        .expect(401);
+    let mut lines = server.wait_for("\"logger\":\"access\"");
+    while !lines.contains("log-in-json") || !lines.contains("\"status\":401") {
+        lines.push_str(&server.wait_for("\"logger\":\"access\""));
+    }
+    assert!(!lines.contains("hunter2"));
+    let events: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for event in &events {
+        assert!(
+            event["timestamp"].as_str().unwrap().ends_with('Z') && event["level"].is_string(),
+            "{event}"
+        );
+    }
+    let of_request = |logger: &str| {
+        events
+            .iter()
+            .find(|event| event["logger"] == logger && event["request_id"] == "log-in-json")
+            .unwrap()
+    };
+    let access = of_request("access");
+    assert_eq!(
+        (&access["method"], &access["route"], &access["status"]),
+        (&"GET".into(), &"/api/tasks".into(), &401.into())
+    );
+    assert!(
+        access["duration_ms"].is_number() && access["client"] == "127.0.0.1",
+        "{access}"
+    );
+    assert!(
+        of_request("todo_api")["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("authentication failed")
+    );
+}

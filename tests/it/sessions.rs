@@ -255,3 +255,53 @@ fn nothing_that_is_stored_is_a_live_token() {
         }
     }
 }
+
+#[test]
+fn refreshing_and_ending_at_once_do_not_get_in_each_others_way() {
+    let app = TestApp::start();
+    Login::register(app.address, "me@example.org");
+    for round in 0..20 {
+        let login = Login::again(app.address, "me@example.org");
+        let statuses: Vec<u16> = thread::scope(|scope| {
+            let mut all: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| login.try_refresh().status))
+                .collect();
+            let path = if round % 2 == 0 {
+                "/api/auth/logout"
+            } else {
+                "/api/auth/logout-all"
+            };
+            let actor = login.actor();
+            all.push(scope.spawn(move || actor.send("POST", path, &[], None).status));
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let (ended, refreshed) = statuses.split_last().unwrap();
+        assert_eq!(*ended, 204, "{statuses:?}");
+        assert!(
+            refreshed.iter().all(|status| [200, 401].contains(status)),
+            "{statuses:?}"
+        );
+        assert!(!login.is_in());
+        login.try_refresh().expect(401);
+    }
+}
+
+#[test]
+fn another_login_too_many_ends_the_oldest_at_once() {
+    let app = TestApp::start();
+    let oldest = Login::register(app.address, "me@example.org");
+    app.sql()
+        .execute(
+            "INSERT INTO todo.sessions (user_id, id, expires_at, access_expires_at, address)
+             SELECT $1, gen_random_uuid(), now() + interval '1 day', now() + interval '1 day', '' FROM generate_series(1, 99)",
+            &[&oldest.id()],
+        )
+        .unwrap();
+    assert!(oldest.is_in());
+    let newest = Login::again(app.address, "me@example.org");
+    assert!(newest.is_in() && !oldest.is_in());
+    assert_eq!(
+        newest.actor().get("/api/auth/sessions").expect(200).json()["count"],
+        100
+    );
+}

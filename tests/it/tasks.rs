@@ -52,6 +52,8 @@ fn a_new_task_has_every_field() {
         "due_date",
         "created_at",
         "updated_at",
+        "version",
+        "tags",
     ];
     assert_eq!(names, HashSet::from(expected));
     assert_eq!(task["title"], "Buy milk");
@@ -326,6 +328,7 @@ fn an_update_changes_what_is_sent_and_nothing_else() {
             ),
             (json!({ "due_date": "2026-01-02" }), "due_date"),
             (json!({ "due_date": null }), "due_date"),
+            (json!({ "tags": ["b", "a"] }), "tags"),
         ] {
             let task = user.post("/api/tasks", full.clone()).expect(201).json();
             let changed = user
@@ -335,6 +338,7 @@ fn an_update_changes_what_is_sent_and_nothing_else() {
             let mut expected = task.clone();
             expected[field] = changes[field].clone();
             expected["updated_at"] = changed["updated_at"].clone();
+            expected["version"] = json!(2);
             assert_eq!(changed, expected, "{method} {changes}");
             assert!(
                 changed["updated_at"].as_str() > task["updated_at"].as_str(),
@@ -508,7 +512,7 @@ fn the_list_is_newest_first_and_says_whether_there_is_more() {
     let user = app.user("u1");
     assert_eq!(
         user.get("/api/tasks").expect(200).json(),
-        json!({ "tasks": [], "count": 0, "limit": 1000, "has_more": false })
+        json!({ "tasks": [], "count": 0, "total": 0, "limit": 1000, "has_more": false, "next_cursor": null })
     );
     let mut titles: Vec<String> = (0..5).map(|number| format!("t{number}")).collect();
     for title in &titles {

@@ -60,6 +60,12 @@ fn documented() -> Vec<(Error, &'static str)> {
             "It contradicts what is there",
         ),
         (
+            Error::PreconditionFailed(
+                "the task has changed since: get it again, and send its new ETag in If-Match",
+            ),
+            "It is not as `If-Match` says",
+        ),
+        (
             Error::PayloadTooLarge(1_048_576),
             "The body is larger than the server takes (`MAX_BODY_BYTES`)",
         ),
@@ -236,6 +242,7 @@ mod tests {
             Error::NotImplemented(_) => 16,
             Error::Unavailable(_) => 17,
             Error::VersionNotSupported => 18,
+            Error::PreconditionFailed(_) => 19,
         }
     }
 
@@ -245,6 +252,6 @@ mod tests {
             .iter()
             .map(|(error, _)| number(error))
             .collect();
-        assert_eq!(documented, (0..19).collect());
+        assert_eq!(documented, (0..20).collect());
     }
 }

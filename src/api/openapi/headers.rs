@@ -7,6 +7,8 @@ use utoipa::openapi::{Ref, RefOr, Required, Response};
 
 /// By it a client and the log know a request.
 pub const REQUEST_ID: &str = "X-Request-ID";
+/// By it a client says which state it expects.
+pub const IF_MATCH: &str = "If-Match";
 /// By it a client says what it has already.
 pub const IF_NONE_MATCH: &str = "If-None-Match";
 const LIMITED: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
@@ -48,6 +50,10 @@ const PARAMETERS: &[(&str, &str)] = &[
     (
         REQUEST_ID,
         "Names the request in the log and in its answer: 1 to 64 letters, digits, `-`, `_` and `.`. Anything else is replaced",
+    ),
+    (
+        IF_MATCH,
+        "The `ETag` of what the client has seen: if it has changed since, nothing is done and the answer is 412",
     ),
     (
         IF_NONE_MATCH,

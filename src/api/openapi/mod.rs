@@ -20,12 +20,17 @@ use utoipa::openapi::security::{
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{OpenApi, RefOr, Required, Server};
 
-use super::{Handler, account, api_tokens, auth, health, pages, root, routes, sessions, tasks};
+use super::{
+    Handler, account, api_tokens, auth, health, lists, metrics, pages, root, routes, sessions,
+    stats, tags, tasks,
+};
 use crate::http::error::Problem;
 use crate::http::request::Method;
 
 /// The group of the tasks.
 pub const TASKS: &str = "Tasks";
+/// The group of the tags of all tasks.
+pub const TAGS: &str = "Tags";
 /// The group of what one does with one's account.
 pub const ACCOUNT: &str = "Account";
 /// The group of logins.
@@ -43,6 +48,7 @@ const ERRORS: &str = "Errors";
 /// The groups in the order they are shown, and what is in them.
 const GROUPS: &[(&str, &str)] = &[
     (TASKS, "The caller's tasks."),
+    (TAGS, "Words by which the caller groups tasks."),
     (
         ACCOUNT,
         "Register, log in, go on, log out; the caller's own account. Users of other systems need none.",
@@ -74,16 +80,21 @@ const GROUPS: &[(&str, &str)] = &[
         root::show,
         health::alive,
         health::ready,
+        metrics::show,
         pages::openapi,
         pages::docs,
         pages::asset,
         pages::reference,
-        tasks::list,
+        lists::list,
         tasks::create,
+        stats::show,
         tasks::show,
         tasks::update,
         tasks::complete,
         tasks::delete,
+        tags::list,
+        tags::rename,
+        tags::delete,
         auth::register,
         auth::login,
         auth::refresh,
@@ -177,6 +188,9 @@ fn complete(operation: &mut Operation, handler: &Handler) {
     let names_one = parameters
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
+    if operation.responses.responses.contains_key("412") {
+        parameters.push(headers::parameter(headers::IF_MATCH));
+    }
     if operation.responses.responses.contains_key("304") {
         parameters.push(headers::parameter(headers::IF_NONE_MATCH));
     }

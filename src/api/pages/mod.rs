@@ -13,6 +13,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
+use super::conditions::if_none_match;
 use super::openapi::{self as description, SERVICE};
 use super::{App, Call};
 use crate::http::error::Error;
@@ -144,6 +145,8 @@ impl File {
     }
 
     fn answer(&self, request: &Request) -> Result<Response, Error> {
+        // A field that cannot be read is refused as everywhere.
+        if_none_match(request)?;
         let known = request
             .headers
             .all("If-None-Match")

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use todo_api::api::limits::Limits;
+use todo_api::api::metrics::MetricsAccess;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
 use todo_api::auth::guessing::{Guessing, GuessingLimits};
-use todo_api::auth::hashing::Hashing;
+use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::Verifier;
 use todo_api::edge::address::{Address, parse_list};
@@ -57,27 +58,49 @@ impl TestApp {
         app.0
     }
 
+    /// A server that judges tokens in its own way, on a database of its own.
+    pub fn judging(verifier: Verifier) -> TestApp {
+        let (server, app) =
+            TestApp::not_open_judging(&postgres::fresh_database(), |_| {}, Vec::new(), verifier);
+        app.store
+            .open(Instant::now() + Duration::from_secs(20))
+            .map_err(|error| error.to_string())
+            .unwrap();
+        server
+    }
+
     /// As [`TestApp::on`], with a store that is yet to be opened.
     pub fn not_open(
         database: &str,
         adjust: impl FnOnce(&mut Settings),
         more: Vec<Route<Handler>>,
     ) -> (TestApp, Arc<App>) {
+        TestApp::not_open_judging(database, adjust, more, Verifier::new(SECRET, None))
+    }
+
+    fn not_open_judging(
+        database: &str,
+        adjust: impl FnOnce(&mut Settings),
+        more: Vec<Route<Handler>>,
+        verifier: Verifier,
+    ) -> (TestApp, Arc<App>) {
         let mut settings = settings(database);
         adjust(&mut settings);
         let day = Duration::from_secs(24 * 3600);
         let app = Arc::new(App {
             store: Store::new(settings),
-            guard: Guard::new(Verifier::new(SECRET, None)),
+            guard: Guard::new(verifier),
             limits: Limits::new(0, 0),
             issuer: Issuer::new(SECRET, day, 30 * day),
-            hashing: Hashing::start().unwrap(),
+            hashing: Crew::for_hashing().unwrap(),
+            finishing: Crew::for_finishing().unwrap(),
             guessing: Arc::new(Guessing::new(&GuessingLimits {
                 failures_per_account: 10,
                 failures_per_address: 30,
                 registrations_per_address: 0,
                 refreshes_per_address: 0,
             })),
+            metrics: MetricsAccess::default(),
             registration_is_open: true,
         });
         let options = Options {
@@ -88,6 +111,7 @@ impl TestApp {
             limits: Bounds::default(),
             tls: None,
             self_check: Duration::ZERO,
+            on_alive: Arc::new(|| {}),
             reveal_causes: false,
             policy: Arc::new(Policy::new(&Origins::parse(ORIGIN).unwrap(), None)),
         };

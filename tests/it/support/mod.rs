@@ -4,10 +4,13 @@
 //! - `app`: a server of one's own
 //! - `actors`: who talks to it: anonymous, a user, another user
 //! - `hold`: holds a server up, and waits for what must come
+//! - `jwt`: tokens of every kind, and the keys that sign them
+//! - `key_server`: publishes a key set, well or badly
 //! - `http`: a client that sends exactly what it is told
 //! - `login`: somebody who has logged in
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
+//! - `systemd`: what systemd does to the program, and hears of it
 //! - `requests`: tables of requests, malformed and merely odd
 //! - `schema`: holds JSON against the API's description
 //! - `wire`: connections of every kind, for clients that do not behave
@@ -17,12 +20,15 @@ pub mod actors;
 pub mod app;
 pub mod hold;
 pub mod http;
+pub mod jwt;
+pub mod key_server;
 pub mod login;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod requests;
 pub mod schema;
+pub mod systemd;
 pub mod tls;
 pub mod wire;
 

@@ -166,6 +166,12 @@ fn database_from(template: &str) -> String {
     SHARED.url(&name)
 }
 
+/// What the shared cluster has logged.
+pub fn log() -> String {
+    let path = SHARED.directory.join("postgres.log");
+    String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()
+}
+
 /// The shared cluster's Unix socket.
 pub fn socket_file() -> PathBuf {
     SHARED.socket_file()

@@ -4,12 +4,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::actors::Actor;
 use super::app::SECRET;
+
+/// A directory where no developer keeps a `.env`.
+const NO_SETTINGS_HERE: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The program with this environment and nothing else of ours.
 pub fn command(environment: &[(&str, &str)]) -> Command {
@@ -19,6 +23,7 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
         .env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
         .envs(environment.iter().copied())
+        .current_dir(NO_SETTINGS_HERE)
         .stdin(Stdio::null());
     // What a coverage run needs to be told.
     for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("LLVM_")) {
@@ -90,15 +95,17 @@ impl Process {
         }
     }
 
-    /// A shell that does this and then becomes the program, with this environment and nothing else of ours.
+    /// A shell that does this and then becomes the program, with the arguments that are added to it, this environment and
+    /// nothing else of ours.
     pub fn under_shell(script: &str, environment: &[(&str, &str)]) -> Command {
         let mut shell = Command::new("sh");
         shell
-            .args(["-c", &format!("{script}\nexec \"$0\"")])
+            .args(["-c", &format!("{script}\nexec \"$0\" \"$@\"")])
             .arg(env!("CARGO_BIN_EXE_todo-api"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(environment.iter().copied())
+            .current_dir(NO_SETTINGS_HERE)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         shell
@@ -221,12 +228,20 @@ pub fn signal(pid: i32, name: &str) {
     assert!(status.success());
 }
 
-/// An address of this machine where nobody listens.
+/// An address of this machine where nobody listens, each time another. Its port is below those that the kernel gives to
+/// whoever connects, or a client of some other test might have it before the server does.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Tests of another process start elsewhere.
+    let start = std::process::id().wrapping_mul(397);
+    loop {
+        let step = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = 12_000 + u16::try_from(step % 20_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn lines(stderr: ChildStderr) -> Receiver<String> {

@@ -1,0 +1,49 @@
+//! What a request says of the state that it expects: `If-Match`, `If-None-Match` and `Idempotency-Key`.
+
+use crate::domain::etag::EntityTags;
+use crate::domain::idempotency::Repeatable;
+use crate::http::error::Error;
+use crate::http::request::Request;
+
+/// The precondition of a write (RFC 9110, section 13.1.1).
+///
+/// # Errors
+/// 400 when the field cannot be read.
+pub fn if_match(request: &Request) -> Result<Option<EntityTags>, Error> {
+    entity_tags(request, "If-Match")
+}
+
+/// What a client has already (RFC 9110, section 13.1.2).
+///
+/// # Errors
+/// 400 when the field cannot be read.
+pub fn if_none_match(request: &Request) -> Result<Option<EntityTags>, Error> {
+    entity_tags(request, "If-None-Match")
+}
+
+fn entity_tags(request: &Request, name: &str) -> Result<Option<EntityTags>, Error> {
+    // Bytes that are no text stand in no tag of ours.
+    let fields = request
+        .headers
+        .raw(name)
+        .map(|value| std::str::from_utf8(value).unwrap_or("\u{fffd}"));
+    EntityTags::from_fields(fields)
+        .map_err(|error| Error::BadRequest(format!("header {name} {error}").into()))
+}
+
+/// The key by which the same request may come again.
+///
+/// # Errors
+/// 400 when the field cannot be read or is there twice: to pass over it would be to do the work twice.
+pub fn idempotency_key(request: &Request) -> Result<Option<Repeatable>, Error> {
+    let bad = |error| Error::BadRequest(format!("header Idempotency-Key {error}").into());
+    let mut fields = request.headers.raw("Idempotency-Key");
+    let Some(key) = fields.next() else {
+        return Ok(None);
+    };
+    if fields.next().is_some() {
+        return Err(bad("must be there once"));
+    }
+    let key = std::str::from_utf8(key).unwrap_or_default().trim();
+    Repeatable::parse(key, &request.body).map(Some).map_err(bad)
+}

@@ -1,0 +1,223 @@
+//! `todo-api doctor`: looks at what the server would start with, and says what to do about what is wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::{Failure, print, setup};
+use crate::config::Config;
+use crate::config::source::Source;
+use crate::edge::tls::{self, Tls};
+use crate::store::diagnosis::{Diagnosis, diagnose};
+
+/// Clocks that differ by more than the leeway of tokens have tokens end too early or too late.
+const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
+/// A certificate that ends sooner should have been renewed: tools do it a month before.
+const CERTIFICATE_LEFT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Random text of 32 characters in hexadecimal digits has fewer different ones less than once in 10^8 times.
+const DIFFERENT_BYTES: usize = 8;
+
+/// What was looked at, line by line.
+#[derive(Default)]
+struct Report {
+    text: String,
+    wrong: usize,
+}
+
+impl Report {
+    fn note(&mut self, finding: Result<String, String>) {
+        let (word, sentence) = match finding {
+            Ok(sentence) => ("OK   ", sentence),
+            Err(sentence) => {
+                self.wrong += 1;
+                ("WRONG", sentence)
+            }
+        };
+        self.text.push_str(&format!("{word}  {sentence}\n"));
+    }
+}
+
+/// Prints a line for each thing it has looked at, and fails when one of them is wrong.
+pub fn run(source: &Source) -> Result<(), Failure> {
+    let mut report = Report::default();
+    match Config::load(source) {
+        Err(error) => report.note(Err(format!("settings: {error}"))),
+        Ok(config) => {
+            report.note(Ok(match &config.env_file {
+                Some(file) => format!("settings, also from {}", file.display()),
+                None => "settings".to_owned(),
+            }));
+            for file in source.secret_files() {
+                report.note(only_ours(&file, "a file with secrets"));
+            }
+            if let Some(secret) = &config.secret {
+                report.note(strength(secret.expose()));
+            }
+            database(&config, &mut report);
+            if let Some((certificate, key)) = &config.tls {
+                report.note(certificate_lasts(certificate, key));
+                report.note(only_ours(key, "the certificate's key"));
+            }
+            let (allowed, wanted) = setup::descriptors(&config);
+            report.note(match allowed {
+                Some(allowed) if allowed < wanted => Err(format!(
+                    "descriptors: {allowed} are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
+                )),
+                _ => Ok("descriptors: as many as MAX_CONNECTIONS needs".to_owned()),
+            });
+        }
+    }
+    print(&report.text)?;
+    match report.wrong {
+        0 => Ok(()),
+        1 => Err(Failure::Failed("one thing is wrong".to_owned())),
+        many => Err(Failure::Failed(format!("{many} things are wrong"))),
+    }
+}
+
+/// A file that nobody else on this machine should read.
+fn only_ours(path: &Path, what: &str) -> Result<String, String> {
+    let mode = fs::metadata(path)
+        .map_err(|error| format!("{what}: {} cannot be looked at: {error}", path.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o007 == 0 {
+        Ok(format!("{what}: others cannot reach {}", path.display()))
+    } else {
+        Err(format!(
+            "{what}: everybody on this machine can reach {0}: chmod o= {0}",
+            path.display()
+        ))
+    }
+}
+
+/// Whether the secret looks as if a machine had made it.
+fn strength(secret: &str) -> Result<String, String> {
+    let mut bytes = secret.as_bytes().to_vec();
+    bytes.sort_unstable();
+    bytes.dedup();
+    let lower = secret.to_ascii_lowercase();
+    let words = ["secret", "change", "password", "example", "your-", "your_"];
+    if bytes.len() < DIFFERENT_BYTES || words.iter().any(|word| lower.contains(word)) {
+        Err("BETTER_AUTH_SECRET is one that can be guessed: `openssl rand -hex 32` makes a good one; the old one goes into BETTER_AUTH_SECRET_PREVIOUS for as long as its tokens live".to_owned())
+    } else {
+        Ok("BETTER_AUTH_SECRET looks like a random one".to_owned())
+    }
+}
+
+fn database(config: &Config, report: &mut Report) {
+    let Some(target) = &config.database else {
+        report.note(Ok(format!(
+            "database: none is named, so the server makes a private one in {}",
+            config.data_dir.display()
+        )));
+        return;
+    };
+    match diagnose(&setup::store_settings(config, target.clone())) {
+        Err(error) => report.note(Err(format!("database: {error}"))),
+        Ok(found) => {
+            for finding in judge(config, &found) {
+                report.note(finding);
+            }
+        }
+    }
+}
+
+fn judge(config: &Config, found: &Diagnosis) -> Vec<Result<String, String>> {
+    let schema = config.schema.as_str();
+    let (version, needed) = (found.schema_version, found.needed_version);
+    let tables = if version > needed {
+        Err(format!(
+            "schema {schema} is at version {version} and this program knows only {needed}: install a newer todo-api"
+        ))
+    } else if version == needed && found.forbidden_tables.is_empty() {
+        Ok(format!(
+            "schema {schema} is at version {version}, and its tables can be read and written"
+        ))
+    } else if version == needed {
+        Err(format!(
+            "schema {schema}: not everything may be done with {}: GRANT the user of DATABASE_URL SELECT, INSERT, UPDATE and DELETE on all tables in it",
+            found.forbidden_tables.join(", ")
+        ))
+    } else if !found.may_migrate {
+        Err(format!(
+            "schema {schema} is at version {version}, {needed} is needed, and the user of DATABASE_URL may not make it: have the owner of the database run `todo-api migrate`"
+        ))
+    } else if config.migrate {
+        Ok(format!(
+            "schema {schema} is at version {version}; the server brings it to {needed} when it starts"
+        ))
+    } else {
+        Err(format!(
+            "schema {schema} is at version {version} and {needed} is needed: run `todo-api migrate`, or set MIGRATE=on"
+        ))
+    };
+    let writable = if found.read_only {
+        Err("database: nothing can be written there: name the primary in DATABASE_URL".to_owned())
+    } else {
+        Ok(format!("database: PostgreSQL {}", found.server_version))
+    };
+    let seconds = found.clock_difference.as_secs_f64();
+    let clock = if found.clock_difference > CLOCK_LEEWAY {
+        Err(format!(
+            "clock: {seconds:.1} s away from the database's: let both machines keep time (timedatectl set-ntp true)"
+        ))
+    } else {
+        Ok("clock: agrees with the database's".to_owned())
+    };
+    let pool = i64::from(config.pool_size);
+    // A server that runs already has its own.
+    let room = found.connections_left + found.connections_ours;
+    let connections = if room < pool {
+        Err(format!(
+            "connections: the server keeps {pool} open and PostgreSQL has room for {room}: raise its max_connections, or lower DB_POOL_SIZE here or elsewhere"
+        ))
+    } else {
+        Ok(format!(
+            "connections: the server keeps {pool} open; PostgreSQL has {} left and {} are ours already",
+            found.connections_left, found.connections_ours
+        ))
+    };
+    vec![writable, tables, connections, clock]
+}
+
+fn certificate_lasts(certificate: &Path, key: &Path) -> Result<String, String> {
+    Tls::load(certificate, key)?;
+    let left = tls::end(certificate)?.duration_since(SystemTime::now());
+    let days = |time: Duration| time.as_secs() / (24 * 3600);
+    match left {
+        Ok(left) if left >= CERTIFICATE_LEFT => {
+            Ok(format!("certificate: good for {} days", days(left)))
+        }
+        Ok(left) => Err(format!(
+            "certificate: {} ends in {} days: renew it",
+            certificate.display(),
+            days(left)
+        )),
+        Err(past) => Err(format!(
+            "certificate: {} ended {} days ago: renew it",
+            certificate.display(),
+            days(past.duration())
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_that_people_make_up_are_told_from_random_ones() {
+        for secret in [
+            "a".repeat(40),
+            "abcabcabcabcabcabcabcabcabcabcabcabc".to_owned(),
+            "change-me-0123456789-0123456789-abcdef".to_owned(),
+            "Your_very_long_key_0123456789_0123456".to_owned(),
+        ] {
+            let problem = strength(&secret).unwrap_err();
+            assert!(!problem.contains(&secret));
+        }
+        assert!(strength("6f1d0c3b9a8e7f5d4c2b1a0918273645a1b2c3d4e5f60718").is_ok());
+    }
+}

@@ -1,0 +1,206 @@
+//! Files with settings in them: `--env-file FILE`, and `.env` in development.
+//!
+//! A line is `NAME=value`, also with `export` before it; `#` starts a comment. A value may stand in single quotes, where every
+//! character is itself, or in double quotes, where a backslash takes the meaning from `"`, `\`, `$` and `` ` ``; in quotes it may
+//! go on over several lines. Nothing is replaced in a value. Shells, systemd and Docker read such files each in a way of its own,
+//! so an unquoted value that they would not agree on is refused. Lines for other programs may be there and say what they like.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::ConfigError;
+use super::settings::is_read_from;
+
+/// A file that is read in development, where it is in the working directory.
+pub const DOT_ENV: &str = ".env";
+
+/// What such a file says of our settings.
+#[derive(Clone, Debug)]
+pub struct EnvFile {
+    /// Where it is.
+    pub path: PathBuf,
+    values: HashMap<String, String>,
+}
+
+impl EnvFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line of it cannot be; the sentence names the file and the line, never the value.
+    pub fn read(path: &Path) -> Result<EnvFile, ConfigError> {
+        let refused = |problem| ConfigError::new(&path.display().to_string(), problem);
+        let text = fs::read_to_string(path)
+            .map_err(|error| refused(format!("cannot be read: {error}")))?;
+        let values = parse(&text).map_err(refused)?;
+        Ok(EnvFile {
+            path: path.to_owned(),
+            values,
+        })
+    }
+
+    /// As [`EnvFile::read`], where there is such a file.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_if_there(path: &Path) -> Result<Option<EnvFile>, ConfigError> {
+        // One that cannot be looked at is there, and reading it says why not.
+        if path.try_exists().unwrap_or(true) {
+            EnvFile::read(path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, variable: &str) -> Option<&str> {
+        self.values.get(variable).map(String::as_str)
+    }
+}
+
+/// The lines that are ours; or what is wrong, as the end of a sentence that starts with the file's name.
+fn parse(text: &str) -> Result<HashMap<String, String>, String> {
+    let mut values = HashMap::new();
+    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    while !rest.is_empty() {
+        let number = 1 + text[..text.len() - rest.len()].matches('\n').count();
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        let statement = line.trim();
+        if statement.is_empty() || statement.starts_with('#') {
+            rest = after;
+            continue;
+        }
+        let (name, value) = assignment(rest)
+            .ok_or_else(|| format!("cannot be read: line {number} is not NAME=value"))?;
+        let ours = is_read_from(name);
+        let (value, after) = match read_value(value) {
+            Ok(read) => read,
+            Err(_) if !ours => (String::new(), after),
+            Err(problem) => return Err(format!("has {name} in line {number}, which {problem}")),
+        };
+        if ours {
+            values.insert(name.to_owned(), value);
+        }
+        rest = after;
+    }
+    Ok(values)
+}
+
+/// The name that a line starts with, and all that follows its `=`.
+fn assignment(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.split_once('=')?;
+    let name = name.trim_start();
+    let name = name
+        .strip_prefix("export ")
+        .map_or(name, str::trim_start)
+        .trim_end_matches([' ', '\t']);
+    let fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (!name.is_empty() && name.bytes().all(fit)).then_some((name, value))
+}
+
+/// Reads a value up to the end of its line; gives it with what follows.
+fn read_value(text: &str) -> Result<(String, &str), &'static str> {
+    let text = text.trim_start_matches([' ', '\t']);
+    let (value, rest) = match text.chars().next() {
+        Some('\'') => text[1..]
+            .split_once('\'')
+            .map(|(value, rest)| (value.to_owned(), rest))
+            .ok_or("has a quote that is not closed")?,
+        Some('"') => double_quoted(&text[1..])?,
+        _ => return unquoted(text),
+    };
+    let (end, after) = rest.split_once('\n').unwrap_or((rest, ""));
+    let end = end.trim();
+    if end.is_empty() || end.starts_with('#') {
+        Ok((value, after))
+    } else {
+        Err("goes on after the closing quote")
+    }
+}
+
+fn unquoted(text: &str) -> Result<(String, &str), &'static str> {
+    let (value, after) = text.split_once('\n').unwrap_or((text, ""));
+    let value = value.trim();
+    if value.contains(['\'', '"', '\\', '`']) || value.contains(" #") || value.contains("\t#") {
+        return Err("must be put in single quotes: programs read it differently without them");
+    }
+    // `NAME= # a comment` has no value.
+    let value = if value.starts_with('#') { "" } else { value };
+    Ok((value.to_owned(), after))
+}
+
+fn double_quoted(text: &str) -> Result<(String, &str), &'static str> {
+    let mut value = String::new();
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Ok((value, &text[at + 1..])),
+            '\\' => match characters.next() {
+                Some((_, escaped @ ('"' | '\\' | '$' | '`'))) => value.push(escaped),
+                _ => return Err("has a backslash before what needs none"),
+            },
+            character => value.push(character),
+        }
+    }
+    Err("has a quote that is not closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str, name: &str) -> Option<String> {
+        parse(text).unwrap().remove(name)
+    }
+
+    #[test]
+    fn values_are_what_stands_there() {
+        for (line, value) in [
+            ("WORKERS=4", "4"),
+            ("export WORKERS = 4 ", "4"),
+            ("\u{feff}WORKERS=4\r\nPORT=1", "4"),
+            ("# WORKERS=5\n\n  WORKERS='4' # five were too many", "4"),
+            ("WORKERS=3\nWORKERS=4", "4"),
+            ("WORKERS=a=b#c d$HOME", "a=b#c d$HOME"),
+            (
+                r#"WORKERS="a \"b\" \\ \$HOME # 'c'""#,
+                r#"a "b" \ $HOME # 'c'"#,
+            ),
+            (r"WORKERS='a \n $b'", r"a \n $b"),
+            ("WORKERS='two\nlines'\nPORT=1", "two\nlines"),
+            ("WORKERS=", ""),
+            ("WORKERS= # none", ""),
+        ] {
+            assert_eq!(one(line, "WORKERS").as_deref(), Some(value), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_programs_read_differently_is_refused_without_showing_it() {
+        for line in [
+            "JWT_SECRET=hunter2 # old",
+            "JWT_SECRET=hunter2\\n",
+            "JWT_SECRET=it's hunter2",
+            "JWT_SECRET='hunter2",
+            "JWT_SECRET=\"hunter2",
+            "JWT_SECRET='hunter2'hunter2",
+            "JWT_SECRET=\"hunter2\\n\"",
+        ] {
+            let problem = parse(&format!("PORT=1\n{line}\nHOST=::1")).unwrap_err();
+            assert!(
+                problem.starts_with("has JWT_SECRET in line 2, which "),
+                "{problem}"
+            );
+            assert!(!problem.contains("hunter2"), "{problem}");
+        }
+        let problem = parse("PORT=1\nhunter2\n").unwrap_err();
+        assert_eq!(problem, "cannot be read: line 2 is not NAME=value");
+    }
+
+    #[test]
+    fn lines_for_others_are_passed_over() {
+        let text = "NEXT_PUBLIC_URL=http://localhost # ours\nKEY=\"-----BEGIN\nabc==\n-----END\"\nTITLE=it's\nPORT=1";
+        assert_eq!(parse(text).unwrap().len(), 1);
+        assert_eq!(one(text, "PORT").as_deref(), Some("1"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Tags: words by which a user groups tasks.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Longest tag, in characters (Unicode scalar values).
+pub const TAG_MAX: usize = 50;
+/// Most tags of one task. The constraint `tasks_tags_number` says the same.
+pub const TAGS_MAX: usize = 20;
+
+/// A tag: 1 to 50 characters after trimming, one line. Case counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[serde(transparent)]
+#[schema(
+    min_length = 1,
+    max_length = 50,
+    example = "errands",
+    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
+)]
+pub struct Tag(String);
+
+impl Tag {
+    /// Trims white space at both ends; keeps the rest as it came.
+    ///
+    /// # Errors
+    /// Says what a tag must be, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Tag, &'static str> {
+        let text = text.trim();
+        if text.is_empty() || text.chars().count() > TAG_MAX {
+            return Err("must have 1 to 50 characters");
+        }
+        if text
+            .chars()
+            .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+        {
+            return Err("must be one line without control characters");
+        }
+        Ok(Tag(text.to_owned()))
+    }
+
+    /// The tag as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The tags of a task: at most 20, each once, in the order they were given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags(Vec<Tag>);
+
+impl Tags {
+    /// Reads a list; a tag that is there twice is kept once.
+    ///
+    /// # Errors
+    /// Says what tags must be, as the end of a sentence that starts with the field's name.
+    pub fn parse(texts: &[String]) -> Result<Tags, &'static str> {
+        let mut seen = HashSet::new();
+        let mut tags = Vec::new();
+        for text in texts {
+            let tag = Tag::parse(text)
+                .map_err(|_| "must each have 1 to 50 characters on one line, none of them a control character")?;
+            if seen.insert(tag.clone()) {
+                tags.push(tag);
+            }
+        }
+        if tags.len() > TAGS_MAX {
+            return Err("must be at most 20");
+        }
+        Ok(Tags(tags))
+    }
+
+    /// The tags as texts.
+    pub fn texts(&self) -> Vec<&str> {
+        self.0.iter().map(Tag::as_str).collect()
+    }
+}
+
+/// A tag and how many tasks have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct TagCount {
+    /// The tag.
+    #[schema(value_type = Tag)]
+    pub name: String,
+    /// How many of the user's tasks have it.
+    pub count: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tags(texts: &[&str]) -> Result<Tags, &'static str> {
+        let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
+        Tags::parse(&texts)
+    }
+
+    #[test]
+    fn tags_are_trimmed_and_kept_once() {
+        let read = tags(&[" home ", "Home", "home", "shop, later"]).unwrap();
+        assert_eq!(read.texts(), ["home", "Home", "shop, later"]);
+        assert!(tags(&["é".repeat(50).as_str()]).is_ok());
+        for bad in ["", "  ", "a\nb", "a\0", "x\u{2028}y", &"x".repeat(51)] {
+            assert!(tags(&["good", bad]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn twenty_are_enough() {
+        let many: Vec<String> = (0..21).map(|n| format!("t{n}")).collect();
+        assert!(Tags::parse(&many[..20]).is_ok());
+        assert_eq!(Tags::parse(&many).unwrap_err(), "must be at most 20");
+        let same = vec!["same".to_owned(); 30];
+        assert_eq!(Tags::parse(&same).unwrap().texts(), ["same"]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Time zones, as clients name them.
+
+use std::fmt;
+
+/// Longest name of a time zone, in bytes; the longest of the IANA database has 32.
+const NAME_MAX: usize = 64;
+
+/// A time zone in the form PostgreSQL understands. Whether a name is known, PostgreSQL says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone(String);
+
+impl Zone {
+    /// Reads an IANA name (`Europe/Berlin`) or an offset (`Z`, `+02:00`, `-0330`).
+    ///
+    /// A `+` that arrives as a space, because nobody encoded it, is a `+`.
+    ///
+    /// # Errors
+    /// Says what a zone must be, as the end of a sentence.
+    pub fn parse(text: &str) -> Result<Zone, &'static str> {
+        const MUST: &str =
+            "must be the IANA name of a time zone (Europe/Berlin) or an offset (+02:00)";
+        if matches!(text, "Z" | "z") {
+            return Ok(Zone::default());
+        }
+        if text.starts_with(['+', '-', ' ']) {
+            return offset(text).ok_or(MUST);
+        }
+        let fit =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-' | b'+');
+        // Without a slash a digit or sign would make it a POSIX zone, where UTC+2 lies in the west.
+        let plain = text.contains('/') || text.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(fit) && plain {
+            Ok(Zone(text.to_owned()))
+        } else {
+            Err(MUST)
+        }
+    }
+
+    /// The zone for PostgreSQL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Zone {
+    fn default() -> Zone {
+        Zone("UTC".to_owned())
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Of an offset the part in angle brackets is what the client wrote.
+        let shown = self
+            .0
+            .strip_prefix('<')
+            .and_then(|rest| rest.split_once('>'));
+        f.write_str(shown.map_or(self.0.as_str(), |(offset, _)| offset))
+    }
+}
+
+/// A POSIX zone with a fixed offset, whose sign is turned: POSIX counts westwards.
+fn offset(text: &str) -> Option<Zone> {
+    let (sign, turned) = if text.starts_with('-') {
+        ('-', '+')
+    } else {
+        ('+', '-')
+    };
+    let digits = text.get(1..)?;
+    let (hours, minutes) = match digits.len() {
+        2 => (digits, "00"),
+        4 => digits.split_at_checked(2)?,
+        5 => digits.split_once(':')?,
+        _ => return None,
+    };
+    let number = |part: &str, below: u8| {
+        let fit = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse()
+            .ok()
+            .filter(|number: &u8| fit && *number < below)
+    };
+    // The farthest zones there are lie 14 hours east and 12 west of UTC.
+    let (hours, minutes) = (number(hours, 15)?, number(minutes, 60)?);
+    Some(Zone(format!(
+        "<{sign}{hours:02}:{minutes:02}>{turned}{hours:02}:{minutes:02}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_offsets_are_told_apart() {
+        for (text, zone, shown) in [
+            ("Europe/Berlin", "Europe/Berlin", "Europe/Berlin"),
+            ("Etc/GMT+3", "Etc/GMT+3", "Etc/GMT+3"),
+            ("UTC", "UTC", "UTC"),
+            ("Z", "UTC", "UTC"),
+            ("+02:00", "<+02:00>-02:00", "+02:00"),
+            (" 0545", "<+05:45>-05:45", "+05:45"),
+            ("-03", "<-03:00>+03:00", "-03:00"),
+        ] {
+            let read = Zone::parse(text).unwrap();
+            assert_eq!((read.as_str(), read.to_string().as_str()), (zone, shown));
+        }
+        for text in [
+            "",
+            "UTC+2",
+            "EST5EDT",
+            "+2",
+            "+15:00",
+            "+02:60",
+            "+ä0",
+            "Europe/Zürich",
+            "a'b/c",
+            "A/B C",
+            "+2:000",
+        ] {
+            assert!(Zone::parse(text).is_err(), "{text}");
+        }
+    }
+}

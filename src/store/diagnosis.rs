@@ -1,0 +1,126 @@
+//! What `todo-api doctor` asks the database. Nothing is changed by it.
+
+use std::time::{Duration, SystemTime};
+
+use super::migrations::{self, Link, OpenError, check_server, current_version, failed};
+use super::{SILENCE, Settings, connector};
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Diagnosis {
+    /// The server's version, as it tells it.
+    pub server_version: String,
+    /// The schema's version; 0 where there is none.
+    pub schema_version: i32,
+    /// The version this program needs.
+    pub needed_version: i32,
+    /// Whether the schema's tables may be made and changed by this user, for migrations.
+    pub may_migrate: bool,
+    /// Tables in the schema that this user may not read, or not write.
+    pub forbidden_tables: Vec<String>,
+    /// Whether nothing can be written there: a replica, or a database that is set to read only.
+    pub read_only: bool,
+    /// How far this machine's clock is from the database's, either way, less what the asking took.
+    pub clock_difference: Duration,
+    /// Connections that are left for this user, besides those that are open now.
+    pub connections_left: i64,
+    /// Connections that servers of ours have open now, with this user.
+    pub connections_ours: i64,
+}
+
+/// Looks at the database that the settings name, on the direct way where there is one.
+///
+/// # Errors
+/// It cannot be reached, or is none that this program can use.
+pub fn diagnose(settings: &Settings) -> Result<Diagnosis, OpenError> {
+    let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
+    let connection = connector::connect(target, &settings.session)
+        .map_err(|error| OpenError::Unreachable(error.to_string()))?;
+    let mut link = Link {
+        connection,
+        patience: settings.session.statement_timeout + SILENCE,
+    };
+    let server_version = check_server(&mut link)?;
+    let schema_version = current_version(&mut link, &settings.schema)?;
+    let schema = settings.schema.as_str();
+
+    // Tables belong to whoever made them, and only their owner may change them.
+    let rights = "SELECT
+            CASE WHEN namespace.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
+                 ELSE has_schema_privilege(namespace.oid, 'CREATE') AND NOT EXISTS (
+                    SELECT FROM pg_class
+                    WHERE relnamespace = namespace.oid AND relkind = 'r' AND NOT pg_has_role(relowner, 'USAGE')) END,
+            ARRAY(SELECT relname::text FROM pg_class
+                  WHERE relnamespace = namespace.oid AND relkind = 'r' AND relname <> 'refinery_schema_history'
+                    AND NOT (has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
+                         AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE'))
+                  ORDER BY relname),
+            current_setting('transaction_read_only') = 'on'
+        FROM (SELECT to_regnamespace(quote_ident($1)) AS name) AS wanted
+        LEFT JOIN pg_namespace AS namespace ON namespace.oid = wanted.name";
+    let row = link
+        .ask(|client| client.query_one(rights, &[&schema]))
+        .map_err(failed)?;
+    let may_migrate = row.try_get(0).map_err(failed)?;
+    let forbidden_tables = row.try_get(1).map_err(failed)?;
+    let read_only = row.try_get(2).map_err(failed)?;
+
+    let room = "SELECT least(
+            current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+            (SELECT CASE WHEN rolconnlimit < 0 THEN 1000000 ELSE rolconnlimit
+                - (SELECT count(*) FROM pg_stat_activity WHERE usename = current_user) END
+             FROM pg_roles WHERE rolname = current_user),
+            (SELECT CASE WHEN datconnlimit < 0 THEN 1000000 ELSE datconnlimit
+                - (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) END
+             FROM pg_database WHERE datname = current_database())),
+            (SELECT count(*) FROM pg_stat_activity
+             WHERE usename = current_user AND application_name = current_setting('application_name') AND pid <> pg_backend_pid())";
+    let row = link
+        .ask(|client| client.query_one(room, &[]))
+        .map_err(failed)?;
+    let connections_left = row.try_get(0).map_err(failed)?;
+    let connections_ours = row.try_get(1).map_err(failed)?;
+
+    let before = since_epoch();
+    let theirs: f64 = link
+        .ask(|client| client.query_one("SELECT extract(epoch FROM clock_timestamp())::float8", &[]))
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
+    let after = since_epoch();
+    Ok(Diagnosis {
+        server_version,
+        schema_version,
+        needed_version: migrations::latest(),
+        may_migrate,
+        forbidden_tables,
+        read_only,
+        clock_difference: Duration::from_secs_f64(outside(theirs, before, after)),
+        connections_left,
+        connections_ours,
+    })
+}
+
+/// How far a time lies outside of a span, in seconds.
+fn outside(time: f64, from: f64, to: f64) -> f64 {
+    (from - time).max(time - to).max(0.0)
+}
+
+fn since_epoch() -> f64 {
+    // Before 1970 the clock is wrong anyway.
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |time| time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_judged_by_what_cannot_be_the_way() {
+        assert_eq!(outside(5.0, 4.0, 6.0), 0.0);
+        assert_eq!(outside(3.0, 4.0, 6.0), 1.0);
+        assert_eq!(outside(8.5, 4.0, 6.0), 2.5);
+    }
+}

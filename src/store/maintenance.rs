@@ -1,0 +1,128 @@
+//! Upkeep: what nobody needs any more goes.
+//!
+//! Each kind goes in small lots, so that no statement takes long and none holds many locks. Of several instances one does it: the others
+//! find its lock taken, and it is not worth waiting for.
+
+use std::fmt;
+
+use super::{Effect, Error, Store};
+
+/// Rows that one statement deletes at most.
+const LOT: i64 = 1_000;
+/// Names our lock among all advisory ones, together with a hash of the schema's name.
+const LOCK: i32 = 0x746f_646f;
+
+/// One kind of thing that goes.
+struct Upkeep {
+    what: &'static str,
+    sql: &'static str,
+}
+
+// Revocations stay for an hour after their end: until then instances may have yet to read that one was lifted.
+const UPKEEP: &[Upkeep] = &[
+    Upkeep {
+        what: "expired sessions",
+        sql: "DELETE FROM {schema}.sessions WHERE (user_id, id) IN (
+                  SELECT user_id, id FROM {schema}.sessions WHERE expires_at < now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    },
+    Upkeep {
+        what: "expired refresh tokens",
+        sql: "DELETE FROM {schema}.refresh_tokens WHERE token_hash IN (
+                  SELECT token_hash FROM {schema}.refresh_tokens WHERE expires_at < now()
+                  ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    },
+    Upkeep {
+        what: "revocations that are over",
+        sql: "DELETE FROM {schema}.revocations WHERE (kind, id) IN (
+                  SELECT kind, id FROM {schema}.revocations WHERE until < now() - interval '1 hour'
+                    AND written_by < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                  ORDER BY until LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    },
+    Upkeep {
+        what: "idempotency keys",
+        sql: "DELETE FROM {schema}.idempotency_keys WHERE (user_id, key) IN (
+                  SELECT user_id, key FROM {schema}.idempotency_keys WHERE created_at < now() - interval '24 hours'
+                  ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    },
+    Upkeep {
+        what: "tasks of deleted accounts",
+        sql: "DELETE FROM {schema}.tasks WHERE (user_id, id) IN (
+                  SELECT task.user_id, task.id FROM {schema}.users AS account JOIN {schema}.tasks AS task ON task.user_id = account.id
+                  WHERE account.deleted_at < now() - interval '1 minute' LIMIT $1)",
+    },
+    Upkeep {
+        what: "deleted accounts",
+        sql: "DELETE FROM {schema}.users WHERE id IN (
+                  SELECT id FROM {schema}.users AS account WHERE deleted_at < now() - interval '1 minute'
+                    AND NOT EXISTS (SELECT FROM {schema}.tasks WHERE user_id = account.id) LIMIT $1)",
+    },
+];
+
+/// What has gone.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Done(Vec<(&'static str, u64)>);
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("there was nothing to do");
+        }
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(what, number)| format!("{number} {what}"))
+            .collect();
+        write!(f, "removed {}", parts.join(", "))
+    }
+}
+
+impl Done {
+    /// Whether nothing was there to go.
+    pub fn is_nothing(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Store {
+    /// Removes what nobody needs any more; `None` where another instance is at it.
+    ///
+    /// # Errors
+    /// See [`Error`]. What has gone by then stays gone.
+    pub fn maintain(&self) -> Result<Option<Done>, Error> {
+        let mut done = Done::default();
+        for upkeep in UPKEEP {
+            let mut removed = 0;
+            loop {
+                match self.remove_a_lot(upkeep)? {
+                    None => return Ok(None),
+                    Some(0) => break,
+                    Some(number) => removed += number,
+                }
+            }
+            if removed > 0 {
+                done.0.push((upkeep.what, removed));
+            }
+        }
+        Ok(Some(done))
+    }
+
+    /// The lock is the transaction's, so it is never left behind, also where a pooler stands between.
+    fn remove_a_lot(&self, upkeep: &Upkeep) -> Result<Option<u64>, Error> {
+        self.run(Effect::Write, |client| {
+            let (lock, remove) = (
+                client.prepared("SELECT pg_try_advisory_xact_lock($1, hashtext('{schema}'))")?,
+                client.prepared(upkeep.sql)?,
+            );
+            let mut transaction = client.transaction()?;
+            if !transaction
+                .query_one(&lock, &[&LOCK])?
+                .try_get::<_, bool>(0)?
+            {
+                return Ok(None);
+            }
+            let removed = transaction.execute(&remove, &[&LOT])?;
+            transaction.commit()?;
+            Ok(Some(removed))
+        })
+    }
+}

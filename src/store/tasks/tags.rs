@@ -1,0 +1,123 @@
+//! The tags of all of a user's tasks.
+
+use crate::domain::tag::{Tag, TagCount};
+use crate::domain::user::UserId;
+use crate::store::{Effect, Error, Store};
+
+/// Tasks that one statement changes, so that none takes longer than statements may, and no row is locked for long.
+const BATCH: i64 = 1_000;
+
+/// Statements in a row that may find tasks and change none of them.
+const PATIENCE: u32 = 10;
+
+const COUNT: &str =
+    "SELECT tag, count(*) FROM {schema}.task_tags WHERE user_id = $1 GROUP BY tag ORDER BY tag";
+
+// Some tasks that have the tag `$2`, which becomes `$3`, or goes where that is null. Rows are locked in one order, so that two of
+// these do not wait for each other, and what is in a row is read once it is locked.
+const REPLACE: &str = "WITH found AS MATERIALIZED (
+         SELECT task_id FROM {schema}.task_tags WHERE user_id = $1 AND tag = $2 LIMIT $4
+     ), locked AS MATERIALIZED (
+         SELECT id FROM {schema}.tasks
+         WHERE user_id = $1 AND id = ANY (ARRAY(SELECT task_id FROM found)) AND tags @> ARRAY[$2]
+         ORDER BY id FOR NO KEY UPDATE
+     ), changed AS (
+         UPDATE {schema}.tasks AS task
+         SET tags = CASE WHEN $3::text IS NULL OR tags @> ARRAY[$3] THEN array_remove(tags, $2)
+                         ELSE array_replace(tags, $2, $3) END,
+             version = version + 1,
+             updated_at = greatest(now(), updated_at + interval '1 microsecond')
+         WHERE user_id = $1 AND id = ANY (ARRAY(SELECT id FROM locked)) AND tags @> ARRAY[$2]
+         RETURNING 1
+     )
+     SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM changed)";
+
+const HAS: &str = "SELECT count(*) FROM {schema}.task_tags WHERE user_id = $1 AND tag = $2";
+
+impl Store {
+    /// A user's tags, by name, with the number of tasks that have each.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn list_tags(&self, user: &UserId) -> Result<Vec<TagCount>, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(COUNT)?;
+            let rows = client.query(&statement, &[&user.as_str()])?;
+            rows.iter()
+                .map(|row| {
+                    Ok(TagCount {
+                        name: row.try_get(0)?,
+                        count: row.try_get(1)?,
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// Gives a tag another name on every task that has it; where a task has that one, too, they become one. Says how many tasks
+    /// have it then; `None` where no task had the old one.
+    ///
+    /// # Errors
+    /// See [`Error`]. Tasks are changed some at a time: after an error the rest can be changed by asking again.
+    pub fn rename_tag(
+        &self,
+        user: &UserId,
+        from: &Tag,
+        to: &Tag,
+    ) -> Result<Option<TagCount>, Error> {
+        let found = if from == to {
+            self.count_tag(user, from)?
+        } else {
+            self.replace_tag(user, from, Some(to))?
+        };
+        if found == 0 {
+            return Ok(None);
+        }
+        Ok(Some(TagCount {
+            name: to.as_str().to_owned(),
+            count: self.count_tag(user, to)?,
+        }))
+    }
+
+    /// Takes a tag off every task that has it; false where none had it.
+    ///
+    /// # Errors
+    /// As [`Store::rename_tag`].
+    pub fn delete_tag(&self, user: &UserId, tag: &Tag) -> Result<bool, Error> {
+        Ok(self.replace_tag(user, tag, None)? > 0)
+    }
+
+    /// Goes on until no task has the tag any more; says how many were changed.
+    fn replace_tag(&self, user: &UserId, from: &Tag, to: Option<&Tag>) -> Result<i64, Error> {
+        let (mut all, mut in_vain) = (0, 0);
+        loop {
+            let (found, changed) = self.run(Effect::Write, |client| {
+                let statement = client.prepared(REPLACE)?;
+                let row = client.query_one(
+                    &statement,
+                    &[&user.as_str(), &from.as_str(), &to.map(Tag::as_str), &BATCH],
+                )?;
+                Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(1)?))
+            })?;
+            all += changed;
+            // What was found and not changed was changed by somebody else meanwhile; the next statement sees it as it is.
+            in_vain = if changed == 0 { in_vain + 1 } else { 0 };
+            if (found < BATCH && changed == found) || in_vain > PATIENCE {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// How many tasks have a tag.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn count_tag(&self, user: &UserId, tag: &Tag) -> Result<i64, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(HAS)?;
+            client
+                .query_one(&statement, &[&user.as_str(), &tag.as_str()])?
+                .try_get(0)
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! `todo-api doctor`, as an operator meets it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+
+use crate::support::postgres::{Cluster, empty_database, fresh_database, socket_file, sql};
+use crate::support::process::{free_address, run};
+use crate::support::proxy::Proxy;
+use crate::support::tls::Certificate;
+
+const SECRET: &str = "6f1d0c3b9a8e7f5d4c2b1a0918273645a1b2c3d4e5f60718";
+
+fn doctor(environment: &[(&str, &str)]) -> Output {
+    let mut all = vec![("BETTER_AUTH_SECRET", SECRET)];
+    all.extend_from_slice(environment);
+    run(&["doctor"], &all)
+}
+
+/// Asserts that all is well, and gives what was said.
+#[track_caller]
+fn healthy(output: &Output) -> String {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(text.lines().all(|line| line.starts_with("OK ")), "{text}");
+    text
+}
+
+/// Asserts that this and nothing else is wrong, and gives what was said of it.
+#[track_caller]
+fn only_wrong(output: &Output, what: &str) -> String {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let wrong: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("OK "))
+        .collect();
+    assert_eq!(wrong.len(), 1, "{text}");
+    assert!(wrong[0].starts_with(&format!("WRONG  {what}")), "{text}");
+    assert!(!text.contains(SECRET), "{text}");
+    wrong[0].to_owned()
+}
+
+#[test]
+fn all_is_well_before_the_first_start_and_after_it() {
+    let before = healthy(&doctor(&[("DATABASE_URL", &empty_database())]));
+    assert!(before.contains("the server brings it to"), "{before}");
+    let after = healthy(&doctor(&[("DATABASE_URL", &fresh_database())]));
+    assert!(after.contains("can be read and written"), "{after}");
+    healthy(&doctor(&[]));
+}
+
+#[test]
+fn nothing_is_changed_by_looking() {
+    let database = empty_database();
+    healthy(&doctor(&[("DATABASE_URL", &database)]));
+    let mut client = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'todo'";
+    let made: i64 = client.query_one(schemas, &[]).unwrap().get(0);
+    assert_eq!(made, 0);
+}
+
+#[test]
+fn what_is_wrong_with_the_database_is_said() {
+    let nobody = format!("postgresql://todo@{}/todo", free_address());
+    let line = only_wrong(&doctor(&[("DATABASE_URL", &nobody)]), "database: ");
+    assert!(!line.contains("todo@"), "{line}");
+
+    let silent = Proxy::to(&socket_file());
+    silent.fall_silent();
+    let url = silent.url(&fresh_database());
+    let environment = [
+        ("DATABASE_URL", url.as_str()),
+        ("DB_CONNECT_TIMEOUT", "0.3"),
+    ];
+    only_wrong(&doctor(&environment), "database: ");
+
+    let newer = fresh_database();
+    sql(
+        &newer,
+        "INSERT INTO todo.refinery_schema_history VALUES (9999, 'later', '', '')",
+    );
+    let line = only_wrong(&doctor(&[("DATABASE_URL", &newer)]), "schema todo ");
+    assert!(line.contains("install a newer todo-api"), "{line}");
+
+    let environment = [("DATABASE_URL", &*empty_database()), ("MIGRATE", "off")];
+    let line = only_wrong(&doctor(&environment), "schema todo ");
+    assert!(line.contains("todo-api migrate"), "{line}");
+
+    let read_only = fresh_database();
+    let name = read_only.rsplit_once('/').unwrap().1;
+    let name = name.split('?').next().unwrap();
+    sql(
+        &read_only,
+        &format!("ALTER DATABASE {name} SET default_transaction_read_only = on"),
+    );
+    let line = only_wrong(&doctor(&[("DATABASE_URL", &read_only)]), "database: ");
+    assert!(line.contains("primary"), "{line}");
+
+    let environment = [
+        ("DATABASE_URL", &*fresh_database()),
+        ("DB_POOL_SIZE", "900"),
+    ];
+    let line = only_wrong(&doctor(&environment), "connections: ");
+    assert!(line.contains("max_connections"), "{line}");
+}
+
+#[test]
+fn rights_that_are_missing_are_named() {
+    // Roles are the whole cluster's.
+    let cluster = Cluster::start(false);
+    let owner = cluster.url("todo");
+    sql(&owner, "CREATE ROLE stranger LOGIN");
+    let stranger = owner.replacen("todo@", "stranger@", 1);
+    let environment = [("DATABASE_URL", stranger.as_str())];
+    let line = only_wrong(&doctor(&environment), "schema todo ");
+    assert!(line.contains("may not make it"), "{line}");
+
+    assert!(
+        run(&["migrate"], &[("DATABASE_URL", &owner)])
+            .status
+            .success()
+    );
+    sql(
+        &owner,
+        "GRANT USAGE ON SCHEMA todo TO stranger;
+         GRANT SELECT ON ALL TABLES IN SCHEMA todo TO stranger;
+         GRANT INSERT, UPDATE, DELETE ON todo.users TO stranger",
+    );
+    let line = only_wrong(&doctor(&environment), "schema todo");
+    assert!(line.contains("tasks") && line.contains("GRANT"), "{line}");
+    assert!(!line.contains("users"), "{line}");
+    sql(
+        &owner,
+        "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA todo TO stranger",
+    );
+    healthy(&doctor(&environment));
+}
+
+#[test]
+fn what_is_wrong_on_this_machine_is_said() {
+    let environment = [(
+        "BETTER_AUTH_SECRET",
+        "change-me-change-me-change-me-change-me",
+    )];
+    let line = only_wrong(&doctor(&environment), "BETTER_AUTH_SECRET ");
+    assert!(line.contains("openssl rand"), "{line}");
+    let line = only_wrong(&doctor(&[("WORKERS", "many")]), "settings: WORKERS ");
+    assert!(!line.contains("many"), "{line}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, SECRET).unwrap();
+    let mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    let name = file.to_str().unwrap();
+    let environment = [
+        ("BETTER_AUTH_SECRET", ""),
+        ("BETTER_AUTH_SECRET_FILE", name),
+    ];
+    mode(0o644);
+    let line = only_wrong(&doctor(&environment), "a file with secrets: ");
+    assert!(line.ends_with(&format!("chmod o= {name}")), "{line}");
+    mode(0o640);
+    healthy(&doctor(&environment));
+
+    let certificate = Certificate::make();
+    let settings = certificate.settings();
+    let environment: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let line = only_wrong(&doctor(&environment), "the certificate's key: ");
+    assert!(line.contains("chmod o="), "{line}");
+    fs::set_permissions(certificate.key_file(), fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(healthy(&doctor(&environment)).contains("certificate: good for"));
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut ended = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    ended.not_after = rcgen::date_time_ymd(2020, 2, 1);
+    let ended = ended.self_signed(&key).unwrap();
+    fs::write(certificate.file(), ended.pem()).unwrap();
+    fs::write(certificate.key_file(), key.serialize_pem()).unwrap();
+    let line = only_wrong(&doctor(&environment), "certificate: ");
+    assert!(line.contains("ended"), "{line}");
+}
+
+#[test]
+fn too_few_descriptors_are_said() {
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 500; exec \"$0\" doctor"])
+        .arg(env!("CARGO_BIN_EXE_todo-api"))
+        .env_clear()
+        .env("BETTER_AUTH_SECRET", SECRET)
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .output()
+        .unwrap();
+    let line = only_wrong(&output, "descriptors: ");
+    assert!(line.contains("LimitNOFILE"), "{line}");
+}

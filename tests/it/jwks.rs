@@ -1,0 +1,450 @@
+//! Keys of others, published at an address or in a file: they come, go, and cannot be had.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use todo_api::auth::jwks::Timing;
+use todo_api::auth::token::{Expected, Verifier};
+
+use crate::support::app::SECRET;
+use crate::support::hold::wait_until;
+use crate::support::jwt::{Key, base64url, claims, key_set, now};
+use crate::support::key_server::{KeyServer, Publishes};
+use crate::support::postgres::fresh_database;
+use crate::support::process::Process;
+use crate::support::tls::Certificate;
+use crate::support::{Actor, Answer, TestApp};
+
+const UNKNOWN: &str = "Invalid token: its key is not known here";
+
+/// Fetches as often as it likes, but for what a test is about.
+const QUICK: Timing = Timing {
+    period: Duration::from_millis(50),
+    max_age: Duration::from_secs(600),
+    wait: Duration::from_secs(5),
+};
+/// Fetches once.
+const ONCE: Timing = Timing {
+    period: Duration::from_secs(600),
+    max_age: Duration::from_secs(600),
+    wait: Duration::from_secs(5),
+};
+
+fn ask(app: &TestApp, token: &str) -> Answer {
+    ask_at(app.address, token)
+}
+
+fn ask_at(address: SocketAddr, token: &str) -> Answer {
+    Actor::with_authorization(address, &format!("Bearer {token}")).get("/api/tasks")
+}
+
+/// A server that has the address of this one.
+fn server(keys: &KeyServer, timing: Timing) -> TestApp {
+    TestApp::judging(Verifier::new(SECRET, None).trusting(keys.keys(timing)))
+}
+
+fn publishing(keys: &[&Key]) -> Publishes {
+    Publishes::Body(key_set(keys))
+}
+
+/// Waits until a token is accepted, which it may not be for want of keys alone.
+#[track_caller]
+fn wait_until_accepted(app: &TestApp, token: &str) {
+    wait_until(|| {
+        let answer = ask(app, token);
+        if answer.status != 200 {
+            unavailable(&answer);
+        }
+        answer.status == 200
+    });
+}
+
+/// "Not now" is not "no": a client that is told so keeps its token.
+#[track_caller]
+fn unavailable(answer: &Answer) {
+    answer.expect_error(503, "SERVICE_UNAVAILABLE");
+    assert_eq!(answer.header("Retry-After"), Some("1"));
+}
+
+#[test]
+fn a_token_signed_with_a_published_key_is_its_users() {
+    let keys = [Key::ed25519("ed"), Key::p256("ec"), Key::rsa("rsa")];
+    let published = KeyServer::start(publishing(&[&keys[0], &keys[1], &keys[2]]));
+    let app = server(&published, ONCE);
+    wait_until_accepted(&app, &keys[0].token(&claims("u1")));
+    for key in &keys {
+        let token = key.token(&claims("u1"));
+        let actor = Actor::with_authorization(app.address, &format!("Bearer {token}"));
+        let task = actor.task(key.algorithm());
+        assert_eq!(task["user_id"], "u1");
+        actor.get("/api/u1/tasks").expect(200);
+        actor.get("/api/u2/tasks").expect(403);
+    }
+    assert_eq!(app.user("u1").get("/api/tasks").json()["count"], 3);
+    assert_eq!(published.asked(), 1);
+}
+
+#[test]
+fn new_keys_are_taken_and_withdrawn_ones_stop_counting() {
+    let (old, new) = (Key::ed25519("old"), Key::p256("new"));
+    let published = KeyServer::start(publishing(&[&old]));
+    let app = server(&published, QUICK);
+    let (with_old, with_new) = (old.token(&claims("u1")), new.token(&claims("u1")));
+    wait_until_accepted(&app, &with_old);
+    let sentence = ask(&app, &with_new).expect_error(401, "UNAUTHORIZED");
+    assert_eq!(sentence, UNKNOWN);
+
+    // Both are published while one takes over from the other.
+    published.publish(publishing(&[&old, &new]));
+    thread::sleep(QUICK.period);
+    ask(&app, &with_new).expect(200);
+    ask(&app, &with_old).expect(200);
+
+    published.publish(publishing(&[&new]));
+    thread::sleep(QUICK.period);
+    let stranger = Key::ed25519("stranger").token(&claims("u1"));
+    ask(&app, &stranger).expect_error(401, "UNAUTHORIZED");
+    let sentence = ask(&app, &with_old).expect_error(401, "UNAUTHORIZED");
+    assert_eq!(sentence, UNKNOWN);
+    ask(&app, &with_new).expect(200);
+}
+
+#[test]
+fn a_key_that_is_withdrawn_stops_counting_though_nobody_asks_for_another() {
+    let key = Key::ed25519("a");
+    let published = KeyServer::start(publishing(&[&key]));
+    let aging = Timing {
+        max_age: Duration::from_millis(200),
+        ..QUICK
+    };
+    let app = server(&published, aging);
+    let token = key.token(&claims("u1"));
+    wait_until_accepted(&app, &token);
+    published.publish(Publishes::Body(json!({ "keys": [] }).to_string()));
+    wait_until(|| ask(&app, &token).status == 401);
+
+    // A server that nobody uses asks nobody.
+    let asked = published.asked();
+    thread::sleep(3 * aging.max_age);
+    assert_eq!(published.asked(), asked);
+}
+
+#[test]
+fn strangers_cannot_have_keys_fetched_more_than_once_in_a_period() {
+    let key = Key::ed25519("a");
+    let published = KeyServer::start(publishing(&[&key]));
+    let timing = Timing {
+        period: Duration::from_secs(2),
+        ..QUICK
+    };
+    let app = server(&published, timing);
+    let good = key.token(&claims("u1"));
+    wait_until_accepted(&app, &good);
+    thread::sleep(timing.period);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let (address, good) = (app.address, &good);
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let stranger = Key::ed25519(&format!("{thread}-{number}"));
+                    let answer = ask_at(address, &stranger.token(&claims("u1")));
+                    assert!([401, 503].contains(&answer.status), "{answer:?}");
+                    ask_at(address, good).expect(200);
+                }
+            });
+        }
+    });
+    let periods = begun.elapsed().as_millis() / timing.period.as_millis();
+    let fetches = published.asked() as u128 - 1;
+    assert!(
+        (1..=periods + 1).contains(&fetches),
+        "{fetches} fetches in {periods} periods"
+    );
+}
+
+#[test]
+fn one_request_waits_for_a_slow_key_set_and_the_others_go_on() {
+    let (key, new) = (Key::ed25519("a"), Key::ed25519("b"));
+    let published = KeyServer::start(publishing(&[&key]));
+    let timing = Timing {
+        wait: Duration::from_secs(2),
+        ..QUICK
+    };
+    let app = server(&published, timing);
+    let (good, with_new) = (key.token(&claims("u1")), new.token(&claims("u1")));
+    wait_until_accepted(&app, &good);
+    published.publish(Publishes::Silence(Duration::from_secs(4)));
+    thread::sleep(timing.period);
+    // More of them than there are workers.
+    let address = app.address;
+    let took = thread::scope(|scope| {
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let begun = Instant::now();
+                    unavailable(&ask_at(address, &with_new));
+                    begun.elapsed()
+                })
+            })
+            .collect();
+        published.wait_until_asked(2);
+        let begun = Instant::now();
+        ask(&app, &good).expect(200);
+        assert!(begun.elapsed() < timing.wait, "nobody else waits");
+        asking
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    let waited = took.iter().filter(|took| **took >= timing.wait).count();
+    assert_eq!(waited, 1, "{took:?}");
+
+    published.publish(publishing(&[&key, &new]));
+    wait_until_accepted(&app, &with_new);
+}
+
+#[test]
+fn keys_are_kept_while_they_cannot_be_fetched() {
+    let (key, new) = (Key::ed25519("a"), Key::ed25519("b"));
+    let published = KeyServer::start(publishing(&[&key]));
+    let app = server(&published, QUICK);
+    let (good, with_new) = (key.token(&claims("u1")), new.token(&claims("u1")));
+    wait_until_accepted(&app, &good);
+    // With the very keys that are wanted, as an error page of a cache may have.
+    let of_status = |status, field| Publishes::Status(status, field, key_set(&[&key, &new]));
+    for trouble in [
+        Publishes::Nothing,
+        Publishes::Body("<html>It works!</html>".to_owned()),
+        Publishes::Body("{}".to_owned()),
+        Publishes::Body(String::new()),
+        of_status(500, "Server: x".to_owned()),
+        of_status(404, "Server: x".to_owned()),
+        of_status(203, "Server: x".to_owned()),
+        of_status(302, format!("Location: http://{}/other", published.address)),
+        Publishes::Endless(300 * 1024),
+    ] {
+        published.publish(trouble);
+        thread::sleep(QUICK.period);
+        let asked = published.asked();
+        unavailable(&ask(&app, &with_new));
+        assert_eq!(published.asked(), asked + 1, "it was asked, and no other");
+        ask(&app, &good).expect(200);
+        app.user("u1").get("/api/tasks").expect(200);
+    }
+    published.publish(publishing(&[&key, &new]));
+    thread::sleep(QUICK.period);
+    ask(&app, &with_new).expect(200);
+}
+
+#[test]
+fn a_server_starts_without_the_keys_and_fetches_them_when_they_can_be_had() {
+    let key = Key::ed25519("a");
+    let published = KeyServer::start(Publishes::Status(
+        502,
+        "Server: x".to_owned(),
+        String::new(),
+    ));
+    let app = server(&published, QUICK);
+    let token = key.token(&claims("u1"));
+    published.wait_until_asked(2);
+    unavailable(&ask(&app, &token));
+    // The secret's tokens have nothing to do with it.
+    app.user("u1").get("/api/tasks").expect(200);
+    let none = Key::secret(SECRET).token_with(&json!({ "alg": "none" }), &claims("u1"));
+    ask(&app, &none).expect_error(401, "UNAUTHORIZED");
+    published.publish(publishing(&[&key]));
+    wait_until_accepted(&app, &token);
+}
+
+#[test]
+fn issuer_and_audience_are_asked_of_tokens_from_elsewhere() {
+    let key = Key::ed25519("a");
+    let published = KeyServer::start(publishing(&[&key]));
+    let expected = Expected {
+        issuers: vec!["https://app.example".to_owned()],
+        audiences: vec!["https://api.example".to_owned(), "todo".to_owned()],
+    };
+    let verifier = Verifier::new(SECRET, None)
+        .trusting(published.keys(ONCE))
+        .expecting(expected);
+    let app = TestApp::judging(verifier);
+    let of = |iss: Value, aud: Value| {
+        let mut claims = claims("u1");
+        (claims["iss"], claims["aud"]) = (iss, aud);
+        claims
+    };
+    let good = of(json!("https://app.example"), json!("todo"));
+    wait_until_accepted(&app, &key.token(&good));
+    for key in [&key, &Key::secret(SECRET)] {
+        ask(&app, &key.token(&good)).expect(200);
+        let listed = of(
+            json!("https://app.example"),
+            json!(["x", "https://api.example"]),
+        );
+        ask(&app, &key.token(&listed)).expect(200);
+        for (claims, claim) in [
+            (of(json!("https://evil.example"), json!("todo")), "iss"),
+            (of(json!("https://app.example/"), json!("todo")), "iss"),
+            (of(json!(null), json!("todo")), "iss"),
+            (
+                json!({ "sub": "u1", "exp": now() + 60, "aud": "todo" }),
+                "iss",
+            ),
+            (of(json!("https://app.example"), json!("other")), "aud"),
+            (of(json!("https://app.example"), json!(["x", "y"])), "aud"),
+            (of(json!("https://app.example"), json!([])), "aud"),
+            (
+                json!({ "sub": "u1", "exp": now() + 60, "iss": "https://app.example" }),
+                "aud",
+            ),
+        ] {
+            let sentence = ask(&app, &key.token(&claims)).expect_error(401, "UNAUTHORIZED");
+            assert!(
+                sentence.starts_with(&format!("Invalid token: the claim {claim} ")),
+                "{claims}: {sentence}"
+            );
+        }
+    }
+    // Our own tokens are judged by ours.
+    app.user("u1").get("/api/tasks").expect(200);
+    let ours = key.token(&of(json!("todo-api"), json!("todo")));
+    ask(&app, &ours).expect_error(401, "UNAUTHORIZED");
+}
+
+#[test]
+fn a_key_set_in_a_file_is_read_again_on_sighup() {
+    let (old, new) = (Key::ed25519("a"), Key::p256("b"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    fs::write(
+        &file,
+        key_set(&[&old, &Key::secret("not a public key, but in the set")]),
+    )
+    .unwrap();
+    let settings = [("AUTH_JWKS_FILE", file.to_str().unwrap())];
+    let server = Process::serve(&fresh_database(), &settings);
+    let ask = |key: &Key| ask_at(server.address, &key.token(&claims("u1")));
+    ask(&old).expect(200);
+    assert_eq!(ask(&new).expect_error(401, "UNAUTHORIZED"), UNKNOWN);
+
+    fs::write(&file, key_set(&[&new])).unwrap();
+    server.signal("HUP");
+    wait_until(|| ask(&new).status == 200);
+    assert_eq!(ask(&old).expect_error(401, "UNAUTHORIZED"), UNKNOWN);
+
+    // A file that is half written, or lost, takes nobody's keys away.
+    for spoiled in ["", "{\"keys\":[", "{\"keys\":[]}"] {
+        fs::write(&file, spoiled).unwrap();
+        server.signal("HUP");
+        server.wait_for("the keys read before stay in use");
+        ask(&new).expect(200);
+    }
+    fs::remove_file(&file).unwrap();
+    server.signal("HUP");
+    server.wait_for("the keys read before stay in use");
+    ask(&new).expect(200);
+    server.user("u1").get("/api/tasks").expect(200);
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_told_and_one_set_without_any_stops_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    let settings = [("AUTH_JWKS_FILE", file.to_str().unwrap())];
+    let small = json!({ "kty": "RSA", "n": base64url([0xff; 128]), "e": "AQAB", "kid": "small" });
+    let symmetric = json!({ "kty": "oct", "k": base64url("hunter2"), "kid": "shared" });
+    let good = Key::ed25519("a");
+    fs::write(
+        &file,
+        json!({ "keys": [small, symmetric, good.jwk()] }).to_string(),
+    )
+    .unwrap();
+    let server = Process::start(&fresh_database(), &settings);
+    let log = server.wait_for("ready: ");
+    assert!(log.contains("keys for tokens of others: 1 from"), "{log}");
+    assert!(log.contains("key 1: an RSA key must have 2048"), "{log}");
+    assert!(log.contains("key 2: it is symmetric"), "{log}");
+    assert!(
+        !log.contains("hunter2") && !log.contains(&base64url("hunter2")),
+        "{log}"
+    );
+    drop(server);
+
+    for (text, reason) in [
+        (
+            json!({ "keys": [small, symmetric] }).to_string(),
+            "no key that can be used",
+        ),
+        (json!({ "keys": [] }).to_string(), "no key that can be used"),
+        ("<html>".to_owned(), "it is no JSON Web Key Set"),
+        (" ".repeat(300 * 1024), "more than 262144 bytes"),
+    ] {
+        fs::write(&file, text).unwrap();
+        refuses_to_start(&settings, reason);
+    }
+    fs::remove_file(&file).unwrap();
+    refuses_to_start(&settings, "cannot be read");
+}
+
+/// Asserts that the program ends at once, with a line that names the setting and this reason.
+#[track_caller]
+fn refuses_to_start(settings: &[(&str, &str)], reason: &str) {
+    let server = Process::start("postgresql://nobody@127.0.0.1:1/none", settings);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("AUTH_JWKS_FILE: ") && log.contains(reason),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_program_takes_keys_from_an_address_and_asks_for_issuer_and_audience() {
+    let key = Key::rsa("a");
+    let published = KeyServer::start(publishing(&[&key]));
+    let url = format!(
+        "http://localhost:{}/api/auth/jwks",
+        published.address.port()
+    );
+    let settings = [
+        ("AUTH_JWKS_URL", url.as_str()),
+        ("JWT_ISSUER", "https://app.example"),
+        ("JWT_AUDIENCE", "https://app.example, todo"),
+        // On this machine no proxy is asked.
+        ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ("HTTPS_PROXY", "http://127.0.0.1:1"),
+    ];
+    let server = Process::serve(&fresh_database(), &settings);
+    let ask = |claims: &Value| ask_at(server.address, &key.token(claims));
+    let mut good = claims("u1");
+    (good["iss"], good["aud"]) = (json!("https://app.example"), json!("todo"));
+    wait_until(|| ask(&good).status == 200);
+    ask(&claims("u1")).expect_error(401, "UNAUTHORIZED");
+    // SIGHUP has the address asked at once.
+    let other = Key::ed25519("b");
+    published.publish(publishing(&[&other]));
+    server.signal("HUP");
+    wait_until(|| ask(&good).status == 401);
+    assert_eq!(published.asked(), 2);
+}
+
+#[test]
+fn a_key_set_behind_a_certificate_that_nobody_vouches_for_is_not_taken() {
+    let certificate = Certificate::make();
+    let [cert, key] = certificate.settings();
+    let impostor = Process::serve(&fresh_database(), &[(cert.0, &cert.1), (key.0, &key.1)]);
+    let url = format!("https://localhost:{}/health", impostor.address.port());
+    let server = Process::start(&fresh_database(), &[("AUTH_JWKS_URL", &url)]);
+    let log = server.wait_for("cannot be fetched: ");
+    assert!(log.contains("invalid peer certificate"), "{log}");
+    server.wait_for("ready: ");
+    unavailable(&ask_at(
+        server.address,
+        &Key::ed25519("a").token(&claims("u1")),
+    ));
+    server.user("u1").get("/api/tasks").expect(200);
+}
