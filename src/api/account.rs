@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
-use super::openapi::ACCOUNT;
+use super::groups::ACCOUNT;
 use super::{App, Call, Job};
 use crate::auth::caller::Caller;
 use crate::auth::password;

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::body::json;
-use super::openapi::API_TOKENS;
+use super::groups::API_TOKENS;
 use super::{App, Call};
 use crate::auth::caller::Caller;
 use crate::auth::opaque;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 use super::body::{form, is_form, json};
-use super::openapi::ACCOUNT;
+use super::groups::ACCOUNT;
 use super::{App, Call, Job};
 use crate::auth::caller::Caller;
 use crate::auth::guessing::Attempt;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::openapi::SERVICE;
+use super::groups::SERVICE;
 use super::{App, Call};
 use crate::domain::timestamp::Timestamp;
 use crate::http::error::Error;

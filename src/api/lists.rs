@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::openapi::TASKS;
+use super::groups::TASKS;
 use super::{App, Call};
 use crate::domain::list::cursor::Cursor;
 use crate::domain::list::{ListQuery, Start};

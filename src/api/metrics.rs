@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::openapi::SERVICE;
+use super::groups::SERVICE;
 use super::{App, Call};
 use crate::auth::opaque::hash;
 use crate::http::error::Error;

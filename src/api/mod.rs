@@ -14,7 +14,7 @@
 //! - [`tasks`]: the tasks, one at a time
 //! - [`auth`]: register, log in, go on, log out
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
-//! - [`openapi`]: the API's description
+//! - [`openapi`], [`groups`]: the API's description, and the groups of operations in it
 //! - [`pages`]: that description as pages for browsers
 
 pub mod account;
@@ -23,6 +23,7 @@ pub mod auth;
 mod body;
 mod conditions;
 pub mod dispatch;
+pub mod groups;
 pub mod health;
 pub mod limits;
 pub mod lists;

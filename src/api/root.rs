@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::openapi::SERVICE;
+use super::groups::SERVICE;
 use super::{App, Call};
 use crate::http::error::Error;
 use crate::http::response::Response;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::openapi::SESSIONS;
+use super::groups::SESSIONS;
 use super::{App, Call};
 use crate::auth::caller::Caller;
 use crate::domain::session::Session;

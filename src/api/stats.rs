@@ -1,7 +1,7 @@
 //! The tasks in numbers.
 
+use super::groups::TASKS;
 use super::lists::UNKNOWN_ZONE;
-use super::openapi::TASKS;
 use super::{App, Call};
 use crate::domain::stats::Stats;
 use crate::domain::user::UserId;

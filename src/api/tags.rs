@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::json;
-use super::openapi::TAGS;
+use super::groups::TAGS;
 use super::{App, Call};
 use crate::domain::draft::tag_from_json;
 use crate::domain::tag::{Tag, TagCount};

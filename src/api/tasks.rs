@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::body::json;
 use super::conditions::{idempotency_key, if_match, if_none_match};
-use super::openapi::TASKS;
+use super::groups::TASKS;
 use super::{App, Call};
 use crate::domain::draft::{Completion, NewTask, TaskChanges};
 use crate::domain::etag::{ETag, EntityTags};

@@ -60,6 +60,16 @@ def filter_case(context, case):
     return not past
 
 
+def agree(query):
+    """Takes out parameters that contradict each other, and names a zone that there is."""
+    if "tz" in query:
+        query["tz"] = random.choice(["UTC", "Europe/Berlin", "-03:30"])
+    for first, second in [("completed", "status"), ("sort", "order"), ("offset", "page")]:
+        if first in query:
+            query.pop(second, None)
+    query.pop("cursor", None)
+
+
 @schemathesis.auth(refresh_interval=None)
 class Token:
     def get(self, case, context):
@@ -70,7 +80,14 @@ class Token:
     def set(self, case, data, context):
         case.headers["Authorization"] = f"Bearer {data}"
         # Ids at random lead nowhere, which is worth asking now and then.
-        if case.meta and case.meta.generation.mode.is_positive and random.random() < 0.8:
+        if not (case.meta and case.meta.generation.mode.is_positive):
+            return
+        # A key that comes twice is for the same request.
+        if "Idempotency-Key" in case.headers:
+            case.headers["Idempotency-Key"] = secrets.token_hex(8)
+        if case.query and random.random() < 0.8:
+            agree(case.query)
+        if random.random() < 0.8:
             if "user_id" in case.path_parameters:
                 case.path_parameters["user_id"] = USER["user"]["id"]
             if "id" in case.path_parameters and case.meta.phase.name.value != "stateful":

@@ -14,7 +14,8 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 
 use super::conditions::if_none_match;
-use super::openapi::{self as description, SERVICE};
+use super::groups::SERVICE;
+use super::openapi as description;
 use super::{App, Call};
 use crate::http::error::Error;
 use crate::http::request::Request;
