@@ -34,6 +34,7 @@ mod lists;
 mod maintenance;
 mod metrics;
 mod outages;
+mod pages;
 mod pipelining;
 mod rate_limits;
 mod revocation;
