@@ -66,16 +66,27 @@ pub fn asset(_: &App, call: &Call) -> Result<Response, Error> {
             ("docs.js", File::text(SCRIPT, "", include_str!("docs.js"))),
             ("docs.css", File::text(STYLE, "", include_str!("docs.css"))),
         ];
-        let vendored = [
-            ("swagger-ui-bundle.js", SCRIPT),
-            ("swagger-ui.css", STYLE),
-            ("favicon-32x32.png", "image/png"),
+        // src/api/pages/build.rs puts them there.
+        let vendored: [(_, _, &[u8]); 3] = [
+            (
+                "swagger-ui-bundle.js",
+                SCRIPT,
+                include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui-bundle.js.gz")),
+            ),
+            (
+                "swagger-ui.css",
+                STYLE,
+                include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui.css.gz")),
+            ),
+            (
+                "favicon-32x32.png",
+                "image/png",
+                include_bytes!(concat!(env!("OUT_DIR"), "/favicon-32x32.png.gz")),
+            ),
         ];
-        own.into_iter()
-            .chain(vendored.into_iter().filter_map(|(name, content_type)| {
-                Some((name, File::vendored(name, content_type)?))
-            }))
-            .collect()
+        let vendored = vendored
+            .map(|(name, content_type, gzip)| (name, File::compressed(content_type, "", gzip)));
+        own.into_iter().chain(vendored).collect()
     });
     files
         .iter()
@@ -121,13 +132,6 @@ impl File {
         // Writing to a Vec cannot fail.
         let _ = gzip.write_all(text.as_bytes());
         File::compressed(content_type, policy, &gzip.finish().unwrap_or_default())
-    }
-
-    /// A file of Swagger UI; `None` where it has none of that name.
-    fn vendored(name: &str, content_type: &'static str) -> Option<File> {
-        let config = Arc::new(utoipa_swagger_ui::Config::default());
-        let file = utoipa_swagger_ui::serve(name, config).ok().flatten()?;
-        Some(File::compressed(content_type, "", &file.bytes))
     }
 
     fn compressed(content_type: &'static str, policy: &str, gzip: &[u8]) -> File {
