@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Longest tag, in characters (Unicode scalar values).
 pub const TAG_MAX: usize = 50;
-/// Most tags of one task. The constraint `tasks_tags_number` says the same.
+/// Most tags of one task.
 pub const TAGS_MAX: usize = 20;
 
 /// A tag: 1 to 50 characters after trimming, one line. Case counts.
