@@ -14,6 +14,8 @@
 //! - [`tasks`]: the tasks, one at a time
 //! - [`auth`]: register, log in, go on, log out
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
+//! - [`openapi`], [`groups`]: the API's description, and the groups of operations in it
+//! - [`pages`]: that description as pages for browsers
 
 pub mod account;
 pub mod api_tokens;
@@ -21,10 +23,13 @@ pub mod auth;
 mod body;
 mod conditions;
 pub mod dispatch;
+pub mod groups;
 pub mod health;
 pub mod limits;
 pub mod lists;
 pub mod metrics;
+pub mod openapi;
+pub mod pages;
 pub mod root;
 pub mod routes;
 pub mod sessions;

@@ -4,7 +4,7 @@ use super::Handler::{
     self, Account, AccountHashing, AtOnce, Public, PublicHashing, Unlimited, User,
 };
 use super::{
-    account, api_tokens, auth, health, lists, metrics, root, sessions, stats, tags, tasks,
+    account, api_tokens, auth, health, lists, metrics, pages, root, sessions, stats, tags, tasks,
 };
 use crate::http::request::Method::{Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
@@ -16,6 +16,10 @@ pub fn routes() -> Vec<Route<Handler>> {
         Route::new(Get, "/health", AtOnce(health::alive)),
         Route::new(Get, "/health/ready", Unlimited(health::ready)),
         Route::new(Get, "/metrics", Unlimited(metrics::show)),
+        Route::new(Get, "/openapi.json", Unlimited(pages::openapi)),
+        Route::new(Get, "/docs", Unlimited(pages::docs)),
+        Route::new(Get, "/docs/{file}", Unlimited(pages::asset)),
+        Route::new(Get, "/redoc", Unlimited(pages::reference)),
         Route::new(Get, "/api/[{user_id}/]tasks", User(lists::list)),
         Route::new(Post, "/api/[{user_id}/]tasks", User(tasks::create)),
         Route::new(Get, "/api/[{user_id}/]tasks/stats", User(stats::show)),

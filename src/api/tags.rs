@@ -1,8 +1,10 @@
 //! The tags of all tasks.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::body::json;
+use super::groups::TAGS;
 use super::{App, Call};
 use crate::domain::draft::tag_from_json;
 use crate::domain::tag::{Tag, TagCount};
@@ -12,13 +14,25 @@ use crate::http::response::Response;
 
 const NO_SUCH_TAG: Error = Error::NotFound("Tag not found");
 
-#[derive(Serialize)]
-struct TagList {
+/// A user's tags.
+#[derive(Serialize, ToSchema)]
+pub struct TagList {
+    /// How many there are.
     count: usize,
     tags: Vec<TagCount>,
 }
 
+/// What a tag is to be called.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it is only described: tag_from_json reads it")]
+struct TagName {
+    /// The new name.
+    name: Tag,
+}
+
 /// `GET /tags`
+#[utoipa::path(get, path = "/api/tags", operation_id = "listTags", tag = TAGS, summary = "List tags",
+    responses((status = 200, description = "The tags, and how many tasks have each", body = TagList)))]
 pub fn list(app: &App, _: &Call, user: &UserId) -> Result<Response, Error> {
     let tags = app.store.list_tags(user)?;
     let list = TagList {
@@ -29,6 +43,10 @@ pub fn list(app: &App, _: &Call, user: &UserId) -> Result<Response, Error> {
 }
 
 /// `PUT /tags/{name}`
+#[utoipa::path(put, path = "/api/tags/{name}", operation_id = "renameTag", tag = TAGS, summary = "Rename a tag",
+    description = "On all tasks that have it. A tag of the new name that is there already takes it in.",
+    params(("name" = Tag, Path, description = "The tag")), request_body = TagName,
+    responses((status = 200, description = "The tag as it is now", body = TagCount)))]
 pub fn rename(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let from = tag(call)?;
     let to = match json(call.request, tag_from_json) {
@@ -44,6 +62,9 @@ pub fn rename(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 }
 
 /// `DELETE /tags/{name}`
+#[utoipa::path(delete, path = "/api/tags/{name}", operation_id = "deleteTag", tag = TAGS, summary = "Take a tag off all tasks",
+    params(("name" = Tag, Path, description = "The tag")),
+    responses((status = 204, description = "No task has it any more")))]
 pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     if app.store.delete_tag(user, &tag(call)?)? {
         Ok(Response::empty(204))

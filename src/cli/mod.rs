@@ -4,6 +4,7 @@
 //! - `migrate`: brings the database's schema up to date
 //! - `user`, `api_token`: look after users and their API tokens
 //! - `token`: prints a bearer token
+//! - `openapi`: prints the API's description
 //! - `healthcheck`: answers by exit code
 //! - `maintenance`: removes what nobody needs any more
 //! - `config`: prints the settings
@@ -18,6 +19,7 @@ mod first_steps;
 mod healthcheck;
 mod maintenance;
 mod migrate;
+mod openapi;
 mod serve;
 mod setup;
 mod signals;
@@ -64,6 +66,7 @@ Commands:
                   --user ID     whose token it is
                   --email E     an address to name in it
                   --hours N     how long it is good for (default: JWT_EXPIRATION_HOURS)
+  openapi       Print the API's description (OpenAPI 3.1, JSON)
   maintenance   Remove expired sessions, revocations, keys and what is left of deleted accounts;
                   a running server does it every hour
   healthcheck   Ask the server of this configuration whether it is alive; exit 0 or 1
@@ -110,6 +113,7 @@ enum Command {
     Token(token::Options),
     User(user::Options),
     ApiToken(api_token::Options),
+    Openapi,
     Maintenance,
     Healthcheck { ready: bool },
     Config,
@@ -146,6 +150,7 @@ fn execute(command: Command, env_file: Option<&Path>) -> Result<(), Failure> {
         Command::Token(options) => token::run(&load()?, &options),
         Command::User(options) => user::run(&load()?, &options),
         Command::ApiToken(options) => api_token::run(&load()?, &options),
+        Command::Openapi => openapi::run(),
         Command::Maintenance => maintenance::run(&load()?),
         Command::Healthcheck { ready } => healthcheck::run(&load()?, ready),
         Command::Config => config::run(&source(env_file)?),
@@ -234,6 +239,7 @@ fn named(name: &OsString) -> Result<Command, Failure> {
         Some("token") => Ok(Command::Token(token::Options::default())),
         Some("user") => Ok(Command::User(user::Options::default())),
         Some("api-token") => Ok(Command::ApiToken(api_token::Options::default())),
+        Some("openapi") => Ok(Command::Openapi),
         Some("maintenance") => Ok(Command::Maintenance),
         Some("healthcheck") => Ok(Command::Healthcheck { ready: false }),
         Some("config") => Ok(Command::Config),

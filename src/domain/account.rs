@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use email_address::EmailAddress;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::fields::{BodyError, Field, Fields, Patch, string};
 use super::timestamp::Timestamp;
@@ -79,7 +80,13 @@ impl fmt::Debug for Password {
 }
 
 /// What a person is called: 1 to 100 characters after trimming, one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(
+    min_length = 1,
+    max_length = 100,
+    example = "Me",
+    pattern = r"^[^\u0000-\u001F\u007F-\u009F]*$"
+)]
 pub struct Name(String);
 
 impl Name {
@@ -107,16 +114,20 @@ impl Name {
 }
 
 /// An account as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Account {
     /// The user it belongs to.
     #[serde(serialize_with = "user_id")]
+    #[schema(value_type = String, min_length = 1, max_length = 255, example = "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55")]
     pub id: UserId,
     /// The address to log in with; none for a user who is known from another issuer's tokens alone.
+    #[schema(required, example = "me@example.org")]
     pub email: Option<String>,
     /// What they are called.
+    #[schema(required, example = "Me")]
     pub name: Option<String>,
     /// When they became known here; none for one who has not written anything yet.
+    #[schema(required, value_type = Option<String>, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub created_at: Option<Timestamp>,
 }
 
@@ -125,11 +136,13 @@ fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// A registration.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub struct Registration {
     /// The address to log in with.
+    #[schema(value_type = String, format = Email, max_length = 254, example = "me@example.org")]
     pub email: Email,
     /// The password.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128, example = "correct horse battery")]
     pub password: Password,
     /// What they are called.
     pub name: Option<Name>,
@@ -155,11 +168,14 @@ impl Registration {
 }
 
 /// What somebody logs in with. Neither is checked for form: what is wrong with it is that it does not match.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub struct Login {
-    /// The address; `None` where it is none, so that nobody has it.
+    /// The account's address.
+    // `None` where it is none, so that nobody has it.
+    #[schema(value_type = String, required, example = "me@example.org")]
     pub email: Option<Email>,
     /// The password.
+    #[schema(value_type = String, format = Password, example = "correct horse battery")]
     pub password: Password,
 }
 
@@ -205,11 +221,13 @@ impl Login {
 }
 
 /// Changes to an account: what is absent stays.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub struct AccountChanges {
     /// A new address.
+    #[schema(value_type = String, required = false, format = Email, max_length = 254, example = "new@example.org")]
     pub email: Option<Email>,
     /// A new name, or none.
+    #[schema(value_type = Option<Name>)]
     pub name: Patch<Name>,
 }
 
@@ -230,11 +248,13 @@ impl AccountChanges {
 }
 
 /// A change of password.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub struct PasswordChange {
     /// What they say it is now.
+    #[schema(rename = "current_password", value_type = String, format = Password, example = "correct horse battery")]
     pub current: Password,
     /// What it is to be.
+    #[schema(rename = "new_password", value_type = String, format = Password, min_length = 8, max_length = 128, example = "staple correct horse")]
     pub new: Password,
 }
 
@@ -256,9 +276,10 @@ impl PasswordChange {
 }
 
 /// A password sent to prove that it is really its owner who asks.
-#[derive(Debug)]
+#[derive(Debug, ToSchema)]
 pub struct Confirmation {
     /// What they say it is.
+    #[schema(value_type = String, format = Password, example = "correct horse battery")]
     pub password: Password,
 }
 

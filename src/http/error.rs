@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::request::RequestId;
 use super::response::{Response, reason};
@@ -279,20 +280,32 @@ impl From<BodyError> for Error {
     }
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// The body of every error (RFC 9457), with the family's `error` object in it.
+#[derive(Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// Always `about:blank`: the status says what kind it is.
     r#type: &'static str,
+    /// The status's standard phrase.
     title: &'static str,
+    /// The status code again.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// One sentence for people.
     detail: &'a str,
+    /// The same for programs.
     error: ProblemError<'a>,
+    /// Finds the request in the server's log; the header `X-Request-ID` says the same.
     request_id: &'a str,
 }
 
-#[derive(Serialize)]
-struct ProblemError<'a> {
+/// An error for programs.
+#[derive(Serialize, ToSchema)]
+pub struct ProblemError<'a> {
+    /// A word that stays as it is.
     code: &'static str,
+    /// `detail` again.
     message: &'a str,
+    /// Every field that is wrong; empty where it is no matter of fields.
     details: Vec<FieldError>,
 }
 

@@ -68,6 +68,16 @@ impl Response {
         }
     }
 
+    /// An answer that is no JSON.
+    pub fn bytes(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
+        Response {
+            status,
+            headers: Vec::new(),
+            content_type: Some(content_type),
+            body,
+        }
+    }
+
     /// Adds a header field. What cannot stand in one (a control character) is dropped from the value, so that no value can
     /// start a field of its own.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Response {

@@ -27,6 +27,23 @@ impl<H> Route<H> {
     }
 }
 
+impl<H> Route<H> {
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The paths its pattern stands for: the shorter one first, where there are two.
+    pub fn paths(&self) -> Vec<String> {
+        spellings(self.pattern)
+    }
+
+    /// Where it goes.
+    pub fn handler(&self) -> &H {
+        &self.handler
+    }
+}
+
 /// All routes, ready to be searched.
 pub struct Router<H> {
     // The most literal first.

@@ -1,5 +1,6 @@
-//! What is written of the settings is what the program reads.
+//! What is written of the program is what it does.
 
+use todo_api::api::openapi;
 use todo_api::config::settings::SETTINGS;
 
 /// `.env.example` as the table of settings has it.
@@ -41,8 +42,9 @@ fn readme_table() -> String {
     table
 }
 
+/// Empty where there is no such file yet.
 fn read(file: &str) -> String {
-    std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()
 }
 
 /// Compares a document with what it should say; `UPDATE_DOCUMENTS=1` writes that into it instead.
@@ -63,6 +65,12 @@ fn the_example_environment_lists_every_setting() {
     check(".env.example", &read(".env.example"), &wanted, || {
         wanted.clone()
     });
+}
+
+#[test]
+fn the_api_is_described_as_it_was_when_somebody_last_looked() {
+    let (file, described) = ("tests/openapi.json", openapi::json());
+    check(file, &read(file), &described, || described.clone());
 }
 
 #[test]

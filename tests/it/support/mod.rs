@@ -12,6 +12,7 @@
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
 //! - `systemd`: what systemd does to the program, and hears of it
 //! - `requests`: tables of requests, malformed and merely odd
+//! - `schema`: holds JSON against the API's description
 //! - `wire`: connections of every kind, for clients that do not behave
 //! - `tls`: certificates and clients that trust them
 
@@ -26,6 +27,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod requests;
+pub mod schema;
 pub mod systemd;
 pub mod tls;
 pub mod wire;

@@ -1,0 +1,100 @@
+// The pages of the API, in a browser.
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { BASE, account, launch, picture, quit, withPage } from "./browser.mjs";
+
+before(launch);
+after(quit);
+
+const DESKTOP = { viewport: { width: 1280, height: 900 } };
+const NARROW = { viewport: { width: 390, height: 844 } };
+const LOOKS = [
+  ["desktop-light", { ...DESKTOP, colorScheme: "light" }],
+  ["desktop-dark", { ...DESKTOP, colorScheme: "dark" }],
+  ["narrow-light", { ...NARROW, colorScheme: "light" }],
+  ["narrow-dark", { ...NARROW, colorScheme: "dark" }],
+];
+
+// Sends what an operation's form holds, and gives the status that comes back.
+async function execute(operation, status) {
+  await operation.locator(".execute").click();
+  await operation.locator(".live-responses-table .response-col_status", { hasText: String(status) }).waitFor();
+}
+
+test("one logs in on /docs and tries calls", async () => {
+  const { email, password } = await account();
+  await withPage(DESKTOP, async (page) => {
+    await page.goto(`${BASE}/docs`);
+    await page.locator(".opblock").first().waitFor();
+
+    await page.locator(".btn.authorize").click();
+    const dialog = page.locator(".modal-ux");
+    const login = dialog.locator(".auth-container").first();
+    await login.locator("#oauth_username").fill(email);
+    await login.locator("#oauth_password").fill(password);
+    await picture(page, "docs-authorize");
+    await login.locator("button.authorize").click();
+    await login.locator("button", { hasText: "Logout" }).waitFor();
+    await dialog.locator("button.btn-done").first().click();
+
+    const create = page.locator("#operations-Tasks-createTask");
+    await create.locator(".opblock-summary").click();
+    await create.locator("textarea.body-param__text").fill('{"title": "Made on the page"}');
+    await execute(create, 201);
+    await picture(page, "docs-created");
+
+    const list = page.locator("#operations-Tasks-listTasks");
+    await list.locator(".opblock-summary").click();
+    await execute(list, 200);
+    assert.match(await list.locator(".live-responses-table").innerText(), /Made on the page/);
+  });
+});
+
+test("a link into /docs opens what it names", async () => {
+  await withPage(DESKTOP, async (page) => {
+    await page.goto(`${BASE}/docs/#/Tasks/deleteTask`);
+    await page.locator("#operations-Tasks-deleteTask.is-open").waitFor();
+  });
+});
+
+test("/docs can be looked at on every screen", async () => {
+  for (const [name, options] of LOOKS) {
+    await withPage(options, async (page) => {
+      await page.goto(`${BASE}/docs`);
+      await page.locator(".opblock").first().waitFor();
+      await picture(page, `docs-${name}`);
+      await picture(page, `docs-${name}-all`, { fullPage: true });
+    });
+  }
+});
+
+test("/redoc is read without JavaScript, on every screen", async () => {
+  for (const [name, options] of LOOKS) {
+    await withPage({ ...options, javaScriptEnabled: false }, async (page) => {
+      await page.goto(`${BASE}/redoc`);
+      const link = page.locator("nav a", { hasText: "Create a task" });
+      await picture(page, `redoc-${name}`);
+      await link.click();
+      assert.match(page.url(), /#createTask$/);
+      await page.locator("#createTask").waitFor();
+      assert.ok(await page.locator("#createTask").isVisible());
+      await picture(page, `redoc-${name}-operation`);
+    });
+  }
+});
+
+test("every link within /redoc leads somewhere, and nothing is wider than the screen", async () => {
+  await withPage(NARROW, async (page) => {
+    await page.goto(`${BASE}/redoc`);
+    const dangling = await page.$$eval("a[href^='#']", (links) =>
+      links.map((link) => link.getAttribute("href").slice(1)).filter((id) => !document.getElementById(id)),
+    );
+    assert.deepEqual(dangling, []);
+    const twice = await page.$$eval("[id]", (elements) => elements.map((element) => element.id).filter((id, at, all) => all.indexOf(id) !== at));
+    assert.deepEqual(twice, []);
+    const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+    assert.ok(inner <= outer, `${inner} > ${outer}`);
+    if (process.env.SCREENSHOTS) await page.pdf({ path: `${process.env.SCREENSHOTS}/redoc.pdf` });
+  });
+});

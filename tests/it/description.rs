@@ -1,0 +1,686 @@
+//! The API's description says what is served, no more and no less.
+//!
+//! Every operation of the description is asked for in every way that ends in a status of its own, and every answer must be as
+//! described: its status, the kind of its body, each of its fields.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use todo_api::api::openapi;
+use todo_api::api::routes::routes;
+
+use crate::support::login::{Login, PASSWORD};
+use crate::support::schema::{complaints, fields, resolve};
+use crate::support::{Actor, Answer, TestApp};
+
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+/// What any request may be answered, and no operation lists.
+const ANY: [u16; 7] = [405, 408, 414, 417, 431, 501, 505];
+/// What comes of a database or a worker that is not there, of our faults and of limits; other tests see to them.
+const NOT_ASKED_FOR: [u16; 3] = [429, 500, 503];
+
+fn document() -> Value {
+    serde_json::from_str(&openapi::json()).unwrap()
+}
+
+#[test]
+fn every_route_is_described_and_nothing_else() {
+    let served: BTreeSet<(String, String)> = routes()
+        .iter()
+        .flat_map(|route| {
+            let paths = route.paths().into_iter();
+            paths.map(|path| (route.method().as_str().to_lowercase(), path))
+        })
+        .collect();
+    let document = document();
+    let described: BTreeSet<(String, String)> = operations(&document)
+        .map(|operation| (operation.method.to_owned(), operation.path.to_owned()))
+        .collect();
+    assert_eq!(served, described);
+    let ids: Vec<&str> = operations(&document)
+        .map(|operation| operation.id())
+        .collect();
+    assert_eq!(
+        ids.iter().collect::<BTreeSet<_>>().len(),
+        ids.len(),
+        "{ids:?}"
+    );
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_everything_says_what_it_is() {
+    fn walk(document: &Value, value: &Value) {
+        resolve(document, value);
+        let inner: Vec<&Value> = match value {
+            Value::Object(object) => object.values().collect(),
+            Value::Array(items) => items.iter().collect(),
+            _ => Vec::new(),
+        };
+        inner.into_iter().for_each(|value| walk(document, value));
+    }
+    let document = document();
+    walk(&document, &document);
+    let groups: Vec<&Value> = document["tags"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tag| &tag["name"])
+        .collect();
+    for operation in operations(&document) {
+        let value = operation.value;
+        assert!(value["summary"].is_string(), "{}", operation.id());
+        assert!(groups.contains(&&value["tags"][0]), "{}", operation.id());
+        for (status, response) in value["responses"].as_object().unwrap() {
+            let response = resolve(&document, response);
+            let described = response["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty());
+            assert!(described, "{} {status}", operation.id());
+            for header in response["headers"].as_object().unwrap().values() {
+                assert!(
+                    resolve(&document, header)["description"].is_string(),
+                    "{header}"
+                );
+            }
+        }
+        for parameter in value["parameters"].as_array().unwrap() {
+            assert!(
+                resolve(&document, parameter)["description"].is_string(),
+                "{parameter}"
+            );
+        }
+    }
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn what_is_served_is_what_is_described() {
+    let app = TestApp::start();
+    let document = document();
+    for operation in operations(&document) {
+        let asker = Asker::new(&app, &document, operation);
+        asker.succeed();
+        asker.be_refused();
+        asker.send_wrong_bodies();
+        asker.meet_what_is_there();
+        asker.assert_all_seen();
+    }
+}
+
+#[test]
+fn a_request_too_many_is_described_where_it_is_refused() {
+    let document = document();
+    for operation in operations(&document) {
+        let unlimited = operation.value["tags"][0] == "Service";
+        let described = !operation.value["responses"]["429"].is_null();
+        assert_eq!(described, !unlimited, "{}", operation.id());
+    }
+}
+
+/// An operation of the description.
+#[derive(Clone, Copy)]
+struct Operation<'d> {
+    method: &'d str,
+    path: &'d str,
+    value: &'d Value,
+}
+
+impl<'d> Operation<'d> {
+    fn id(&self) -> &'d str {
+        self.value["operationId"].as_str().unwrap()
+    }
+
+    fn needs_token(&self) -> bool {
+        !self.value["security"][0].is_null()
+    }
+
+    fn body(&self) -> Option<&'d Value> {
+        self.value["requestBody"]["content"]
+            .get("application/json")
+            .map(|content| &content["schema"])
+    }
+}
+
+fn operations(document: &Value) -> impl Iterator<Item = Operation<'_>> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths.flat_map(|(path, item)| {
+        METHODS.iter().filter_map(move |method| {
+            let value = item.get(method)?;
+            Some(Operation {
+                method,
+                path,
+                value,
+            })
+        })
+    })
+}
+
+/// Asks for one operation, and holds every answer against the description.
+struct Asker<'d> {
+    app: &'d TestApp,
+    document: &'d Value,
+    operation: Operation<'d>,
+    seen: std::cell::RefCell<BTreeMap<u16, usize>>,
+}
+
+impl<'d> Asker<'d> {
+    fn new(app: &'d TestApp, document: &'d Value, operation: Operation<'d>) -> Asker<'d> {
+        Asker {
+            app,
+            document,
+            operation,
+            seen: Default::default(),
+        }
+    }
+
+    fn somebody(&self) -> Login {
+        let email = format!("{}@example.org", uuid::Uuid::new_v4());
+        Login::register(self.app.address, &email)
+    }
+
+    /// Sends a request and gives its answer, which is as described.
+    #[track_caller]
+    fn ask(
+        &self,
+        who: &Actor,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let method = self.operation.method.to_uppercase();
+        let answer = who.send(&method, target, headers, body);
+        let told = format!(
+            "{method} {target} {}: {answer:?}",
+            String::from_utf8_lossy(body.unwrap_or_default())
+                .chars()
+                .take(300)
+                .collect::<String>()
+        );
+        *self.seen.borrow_mut().entry(answer.status).or_default() += 1;
+        if ANY.contains(&answer.status) {
+            return answer;
+        }
+        let response = &self.operation.value["responses"][answer.status.to_string()];
+        assert!(
+            !response.is_null(),
+            "a status that is not described: {told}"
+        );
+        let response = resolve(self.document, response);
+        let described = response["content"].as_object();
+        match (described, answer.header("Content-Type")) {
+            (None, None) => assert_eq!(answer.body, "", "{told}"),
+            (Some(content), Some(content_type)) => {
+                let content = content.get(content_type);
+                let schema =
+                    &content.unwrap_or_else(|| panic!("another kind of body: {told}"))["schema"];
+                if content_type.ends_with("json") {
+                    let wrong = complaints(self.document, schema, &answer.json());
+                    assert!(wrong.is_empty(), "{wrong:?}: {told}");
+                }
+            }
+            _ => panic!("a body where none is described, or none where one is: {told}"),
+        }
+        for name in [
+            "Location",
+            "Retry-After",
+            "WWW-Authenticate",
+            "Allow",
+            "ETag",
+            "Link",
+        ] {
+            let is_described = !response["headers"][name].is_null();
+            assert!(
+                answer.header(name).is_none() || is_described,
+                "{name} is not described: {told}"
+            );
+        }
+        let must = [
+            (201, "Location"),
+            (401, "WWW-Authenticate"),
+            (429, "Retry-After"),
+            (503, "Retry-After"),
+        ];
+        for (status, name) in must {
+            let is_described = !response["headers"][name].is_null();
+            let missing = answer.status == status && is_described && answer.header(name).is_none();
+            assert!(!missing, "{name} is missing: {told}");
+        }
+        answer
+    }
+
+    /// Sends JSON.
+    #[track_caller]
+    fn ask_json(&self, who: &Actor, target: &str, body: &Value) -> Answer {
+        let json = [("Content-Type", "application/json")];
+        self.ask(who, target, &json, Some(body.to_string().as_bytes()))
+    }
+
+    /// The path, leading to something of this user's that is there.
+    fn target(&self, user: &Login) -> String {
+        let path = self.operation.path.replace("{user_id}", user.id());
+        let actor = user.actor();
+        let id = if path.contains("/tasks/{id}") {
+            actor.task("one")["id"].as_str().unwrap().to_owned()
+        } else if path.contains("/sessions/{id}") {
+            let email = user.answer["user"]["email"].as_str().unwrap();
+            Login::again(self.app.address, email);
+            let sessions = actor.get("/api/auth/sessions").expect(200).json();
+            let sessions = sessions["sessions"].as_array().unwrap().clone();
+            let other = sessions
+                .iter()
+                .find(|session| session["current"] == false)
+                .unwrap();
+            other["id"].as_str().unwrap().to_owned()
+        } else if path.contains("/tokens/{id}") {
+            let made = actor.post("/api/auth/tokens", json!({"name": "one"}));
+            made.expect(201).json()["id"].as_str().unwrap().to_owned()
+        } else {
+            String::new()
+        };
+        if path.contains("{name}") {
+            actor
+                .post("/api/tasks", json!({"title": "one", "tags": ["errands"]}))
+                .expect(201);
+        }
+        path.replace("{id}", &id)
+            .replace("{file}", "docs.css")
+            .replace("{name}", "errands")
+    }
+
+    /// A body that will do: the description's own examples, but for what must fit this user.
+    fn good_body(&self, user: &Login) -> Option<Value> {
+        let schema = self.operation.body()?;
+        let mut body = json!({});
+        for (name, field) in fields(self.document, schema).0 {
+            body[name] = match name {
+                "email" => match self.operation.id() {
+                    "login" => user.answer["user"]["email"].clone(),
+                    _ => format!("{}@example.org", uuid::Uuid::new_v4()).into(),
+                },
+                "id" => uuid::Uuid::new_v4().to_string().into(),
+                "password" | "current_password" => PASSWORD.into(),
+                "refresh_token" => user.refresh_token().into(),
+                _ => example(self.document, field),
+            };
+        }
+        Some(body)
+    }
+
+    fn who(&self, user: &Login) -> Actor {
+        if self.operation.needs_token() {
+            user.actor()
+        } else {
+            self.app.anonymous()
+        }
+    }
+
+    #[track_caller]
+    fn ask_well(&self, user: &Login) -> Answer {
+        let (who, target) = (self.who(user), self.target(user));
+        match self.good_body(user) {
+            Some(body) => self.ask_json(&who, &target, &body),
+            None => self.ask(&who, &target, &[], None),
+        }
+    }
+
+    fn succeed(&self) {
+        let user = self.somebody();
+        let answer = self.ask_well(&user);
+        if self.operation.id() == "metrics" {
+            // Nobody may see them here; tests/it/metrics.rs looks at them.
+            answer.expect_error(403, "FORBIDDEN");
+            return;
+        }
+        assert!(
+            (200..300).contains(&answer.status),
+            "{} {answer:?}",
+            self.operation.id()
+        );
+        if self.operation.value["requestBody"]["required"] == false {
+            let (who, target) = (self.who(&user), self.target(&user));
+            assert_eq!(self.ask(&who, &target, &[], None).status, 200);
+        }
+        if self.operation.value["responses"].get("304").is_some() {
+            let (who, target) = (self.who(&user), self.target(&user));
+            let first = self.ask(&who, &target, &[], None);
+            let tag = first.header("ETag").unwrap().to_owned();
+            let again = self.ask(&who, &target, &[("If-None-Match", &tag)], None);
+            assert_eq!(
+                (again.status, again.header("ETag")),
+                (304, Some(tag.as_str()))
+            );
+        }
+        // Every parameter is one that is known, and every one that is known is described.
+        let described: BTreeSet<&str> = self.parameters("query").collect();
+        for name in &described {
+            let (who, target) = (self.who(&user), self.target(&user));
+            let value = match *name {
+                "cursor" => {
+                    who.task("another");
+                    who.task("a third");
+                    let page = self.ask(&who, &format!("{target}?limit=1"), &[], None);
+                    assert!(page.header("Link").is_some(), "{page:?}");
+                    page.json()["next_cursor"].as_str().unwrap().to_owned()
+                }
+                name => parameter(name).to_owned(),
+            };
+            let answer = self.ask(&who, &format!("{target}?{name}={value}"), &[], None);
+            assert_eq!(answer.status, 200, "{name} {answer:?}");
+        }
+        if !described.is_empty() {
+            let target = format!("{}?colour=red", self.target(&user));
+            let refused = self.ask(&self.who(&user), &target, &[], None);
+            let known = refused.expect_error(400, "BAD_REQUEST");
+            let known: BTreeSet<&str> = known
+                .split_once(" take")
+                .unwrap()
+                .1
+                .trim_start_matches("s ")
+                .trim()
+                .split(", ")
+                .collect();
+            assert_eq!(described, known);
+        }
+        if self
+            .parameters("header")
+            .any(|name| name == "Idempotency-Key")
+        {
+            let (target, body) = (
+                self.target(&user),
+                self.good_body(&user).unwrap().to_string(),
+            );
+            let headers = [
+                ("Idempotency-Key", "k1"),
+                ("Content-Type", "application/json"),
+            ];
+            for replayed in [None, Some("true")] {
+                let answer = self.ask(&self.who(&user), &target, &headers, Some(body.as_bytes()));
+                assert_eq!(
+                    (answer.status, answer.header("Idempotency-Replayed")),
+                    (201, replayed)
+                );
+            }
+        }
+        if self.parameters("header").any(|name| name == "If-Match") {
+            let (who, target) = (self.who(&user), self.target(&user));
+            let body = self
+                .good_body(&user)
+                .map(|body| body.to_string().into_bytes());
+            self.ask(&who, &target, &[("If-Match", "\"0-0\"")], body.as_deref())
+                .expect_error(412, "PRECONDITION_FAILED");
+        }
+    }
+
+    /// The names of what it takes in a place.
+    fn parameters(&self, place: &str) -> impl Iterator<Item = &'d str> {
+        let all = self.operation.value["parameters"]
+            .as_array()
+            .unwrap()
+            .iter();
+        let document = self.document;
+        all.map(|parameter| resolve(document, parameter))
+            .filter(move |parameter| parameter["in"] == place)
+            .map(|parameter| parameter["name"].as_str().unwrap())
+    }
+
+    /// No token, the wrong token, the wrong path.
+    fn be_refused(&self) {
+        let user = self.somebody();
+        let target = self.target(&user);
+        self.ask(&self.app.anonymous(), &format!("{target}%zz"), &[], None)
+            .expect_error(400, "BAD_REQUEST");
+        if !self.operation.needs_token() {
+            return;
+        }
+        self.ask(&self.app.anonymous(), &target, &[], None)
+            .expect_error(401, "UNAUTHORIZED");
+        if self.operation.path.contains("{user_id}") {
+            let other = self.operation.path.replace("{user_id}", "somebody-else");
+            self.ask(&user.actor(), &other, &[], None)
+                .expect_error(403, "FORBIDDEN");
+        }
+        // A token for the contrary of what is asked.
+        let scope = if self.operation.method == "get" {
+            "tasks:write"
+        } else {
+            "tasks:read"
+        };
+        let made = user.actor().post(
+            "/api/auth/tokens",
+            json!({"name": "one", "scopes": [scope]}),
+        );
+        let token = made.expect(201).json()["token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let script = Actor::with_authorization(self.app.address, &format!("Bearer {token}"));
+        let status = self.ask(&script, &target, &[], None).status;
+        let account = self.operation.path.starts_with("/api/auth");
+        assert_eq!(
+            status,
+            if account { 401 } else { 403 },
+            "{}",
+            self.operation.id()
+        );
+    }
+
+    /// Everything that can be wrong with a body, field by field.
+    fn send_wrong_bodies(&self) {
+        let Some(schema) = self.operation.body() else {
+            return;
+        };
+        let user = self.somebody();
+        let (who, target) = (self.who(&user), self.target(&user));
+        self.ask(&who, &target, &[], Some(b"{"))
+            .expect_error(400, "BAD_REQUEST");
+        let text = [("Content-Type", "text/plain")];
+        self.ask(&who, &target, &text, Some(b"{}"))
+            .expect_error(415, "UNSUPPORTED_MEDIA_TYPE");
+        let large = vec![b' '; 1024 * 1024 + 1];
+        self.ask(&who, &target, &[], Some(&large))
+            .expect_error(413, "PAYLOAD_TOO_LARGE");
+        self.ask(&who, &target, &[], Some(b"[]"))
+            .expect_error(422, "VALIDATION_ERROR");
+
+        let (fields, required) = fields(self.document, schema);
+        let good = self.good_body(&user).unwrap();
+        for (name, field) in fields {
+            let with = |value: Value| {
+                let mut body = good.clone();
+                body[name] = value;
+                body
+            };
+            let mut wrong = vec![with(json!({ "no": "such thing" }))];
+            let variants = field["oneOf"].as_array();
+            let nullable = variants.is_some() || field["type"].to_string().contains("null");
+            let field = variants.map_or(field, |variants| &variants[0]);
+            let field = resolve(self.document, field);
+            let kinds = field["type"].to_string();
+            if let Some(most) = field["maxLength"].as_u64() {
+                let longest = usize::try_from(most).unwrap();
+                wrong.push(with("x".repeat(longest + 1).into()));
+            }
+            if field["minLength"].as_u64().is_some_and(|least| least > 0) {
+                wrong.push(with("".into()));
+            }
+            if kinds.contains("boolean") {
+                wrong.push(with("true".into()));
+            }
+            if !nullable {
+                wrong.push(with(Value::Null));
+            }
+            if required.contains(name) {
+                let mut body = good.clone();
+                body.as_object_mut().unwrap().remove(name);
+                wrong.push(body);
+            }
+            for body in wrong {
+                let answer = self.ask_json(&who, &target, &body);
+                answer.expect_error(422, "VALIDATION_ERROR");
+                let named = &answer.json()["error"]["details"][0]["field"];
+                assert_eq!(named, name, "{} {body}", self.operation.id());
+            }
+            // As long as may be.
+            let longest = field["maxLength"]
+                .as_u64()
+                .map(|most| "ä".repeat(usize::try_from(most).unwrap()));
+            if let Some(longest) = longest.filter(|_| field["format"].is_null()) {
+                let user = self.somebody();
+                let (who, target) = (self.who(&user), self.target(&user));
+                let mut body = self.good_body(&user).unwrap();
+                body[name] = longest.into();
+                assert!(
+                    self.ask_json(&who, &target, &body).status < 300,
+                    "{} {name}",
+                    self.operation.id()
+                );
+            }
+        }
+    }
+
+    /// What depends on what is there already, or is there no more.
+    fn meet_what_is_there(&self) {
+        let user = self.somebody();
+        let who = self.who(&user);
+        if self.operation.path.contains("{id}") || self.operation.path.contains("{name}") {
+            let target = self.operation.path.replace("{user_id}", user.id());
+            let target = target
+                .replace("{id}", "0190b7c6-0000-7000-8000-000000000000")
+                .replace("{name}", "no-such-tag");
+            self.ask(&who, &target, &[], None)
+                .expect_error(404, "NOT_FOUND");
+        }
+        let somebody_elses_token = || self.app.user("from-elsewhere");
+        match self.operation.id().trim_end_matches("OfUser") {
+            "createTask" => {
+                let (target, body) = (self.target(&user), self.good_body(&user).unwrap());
+                self.ask_json(&who, &target, &body).expect(201);
+                self.ask_json(&who, &target, &body)
+                    .expect_error(409, "CONFLICT");
+            }
+            "docsFile" => {
+                self.ask(&who, "/docs/swagger-ui.js", &[], None)
+                    .expect_error(404, "NOT_FOUND");
+            }
+            "register" => {
+                let body = json!({"email": user.answer["user"]["email"], "password": PASSWORD});
+                self.ask_json(&who, "/api/auth/register", &body)
+                    .expect_error(409, "CONFLICT");
+            }
+            "login" => {
+                let email = user.answer["user"]["email"].as_str().unwrap();
+                let body = json!({"email": email, "password": "not the password"});
+                self.ask_json(&who, "/api/auth/login", &body)
+                    .expect_error(401, "UNAUTHORIZED");
+                let form = [("Content-Type", "application/x-www-form-urlencoded")];
+                let body = format!("username={email}&password={}", PASSWORD.replace(' ', "+"));
+                self.ask(&who, "/api/auth/login", &form, Some(body.as_bytes()))
+                    .expect(200);
+                self.app
+                    .sql()
+                    .execute(
+                        "UPDATE todo.users SET active = false WHERE id = $1",
+                        &[&user.id()],
+                    )
+                    .unwrap();
+                self.ask(&who, "/api/auth/login", &form, Some(body.as_bytes()))
+                    .expect_error(403, "FORBIDDEN");
+            }
+            "refresh" => {
+                let body = json!({"refresh_token": "refresh_of_nobody"});
+                self.ask_json(&who, "/api/auth/refresh", &body)
+                    .expect_error(401, "UNAUTHORIZED");
+            }
+            "logout" => {
+                self.ask(&somebody_elses_token(), "/api/auth/logout", &[], None)
+                    .expect_error(403, "FORBIDDEN");
+            }
+            "updateAccount" => {
+                let body = json!({"email": self.somebody().answer["user"]["email"]});
+                self.ask_json(&who, "/api/auth/me", &body)
+                    .expect_error(409, "CONFLICT");
+            }
+            "deleteAccount" | "changePassword" => {
+                let body = self.good_body(&user).unwrap();
+                self.ask_json(&somebody_elses_token(), self.operation.path, &body)
+                    .expect_error(409, "CONFLICT");
+            }
+            "createApiToken" => {
+                for _ in 0..100 {
+                    who.post("/api/auth/tokens", json!({"name": "one"}))
+                        .expect(201);
+                }
+                self.ask_json(&who, "/api/auth/tokens", &json!({"name": "one"}))
+                    .expect_error(409, "CONFLICT");
+            }
+            _ => {}
+        }
+    }
+
+    /// Every status that is described has come.
+    fn assert_all_seen(&self) {
+        let described = self.operation.value["responses"]
+            .as_object()
+            .unwrap()
+            .keys();
+        let missing: Vec<u16> = described
+            .map(|status| status.parse().unwrap())
+            .filter(|status| {
+                !NOT_ASKED_FOR.contains(status) && !self.seen.borrow().contains_key(status)
+            })
+            // Whether registration is open and who sees metrics are settings; other tests change them.
+            .filter(|status| {
+                ![("register", 403), ("metrics", 200)].contains(&(self.operation.id(), *status))
+            })
+            .collect();
+        assert_eq!(
+            missing,
+            [0_u16; 0],
+            "{}: described, and never answered",
+            self.operation.id()
+        );
+    }
+}
+
+/// A value of a query's parameter.
+fn parameter(name: &str) -> &'static str {
+    match name {
+        "status" => "pending",
+        "priority" => "low,high",
+        "tag" => "errands",
+        "tags" => "errands,home",
+        "search" => "milk",
+        "tz" => "Europe/Berlin",
+        "sort" => "-due_date",
+        "order" => "asc",
+        "limit" | "offset" | "page" => "1",
+        name if name.ends_with("_before") || name.ends_with("_after") => "2030-01-31",
+        _ => "true",
+    }
+}
+
+/// What the description shows for a value.
+fn example(document: &Value, schema: &Value) -> Value {
+    let schema = match schema["oneOf"].as_array() {
+        Some(variants) => variants
+            .iter()
+            .find(|variant| variant["type"] != "null")
+            .unwrap(),
+        None => schema,
+    };
+    let schema = resolve(document, schema);
+    let shown = schema.get("example").or_else(|| schema["examples"].get(0));
+    if let Some(example) = shown
+        .or_else(|| schema.get("default"))
+        .or_else(|| schema["enum"].get(0))
+    {
+        return example.clone();
+    }
+    match schema["type"].as_str().or(schema["type"][0].as_str()) {
+        Some("array") => json!([example(document, &schema["items"])]),
+        Some("boolean") => true.into(),
+        Some("integer") => schema["minimum"].as_u64().unwrap_or(1).into(),
+        _ => panic!("no example for {schema}"),
+    }
+}
