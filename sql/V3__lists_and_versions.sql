@@ -3,13 +3,14 @@
 ALTER TABLE tasks
     -- Goes up with every real change.
     ADD COLUMN version bigint NOT NULL DEFAULT 1,
+    -- That they are few, the program sees to: PostgreSQL reads a constraint anew for every statement, and creating tasks
+    -- bears this one badly.
     ADD COLUMN tags text[] COLLATE "C" NOT NULL DEFAULT '{}',
     -- Title, newline, description, folded by the program: case and accents gone. Null in rows written before this migration, until
     -- the program has folded them, which it does when it starts.
-    ADD COLUMN search text COLLATE "C",
-    ADD CONSTRAINT tasks_tags_number CHECK (cardinality(tags) <= 20);
+    ADD COLUMN search text COLLATE "C";
 
--- Every index starts with the user and ends with the order of a list, so that a page costs what it holds and not what its user
+-- An index starts with the user and ends with the order of a list, so that a page costs what it holds and not what its user
 -- owns. There is none on updated_at: every change would then touch all indexes.
 --
 -- The due date at the end is read in the index, for lists by due date that come newest first.
@@ -18,6 +19,7 @@ CREATE INDEX tasks_newest_first ON tasks (user_id, created_at DESC, id DESC, due
 -- A list of some states and priorities merges as many stretches of this index.
 CREATE INDEX tasks_by_state ON tasks (user_id, completed, priority, created_at DESC, id DESC);
 CREATE INDEX tasks_by_due_date ON tasks (user_id, due_at, id);
+-- For the numbers of the last days.
 CREATE INDEX tasks_by_completion ON tasks (user_id, completed_at) WHERE completed_at IS NOT NULL;
 CREATE INDEX tasks_not_folded ON tasks (user_id, id) WHERE search IS NULL;
 

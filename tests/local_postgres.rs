@@ -17,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use postgres::error::SqlState;
 use postgres::{Client, NoTls};
 use tempfile::TempDir;
 use todo_api::local_postgres::{Error, LocalPostgres, Options};
@@ -151,7 +152,19 @@ fn root() -> bool {
 }
 
 fn client(postgres: &LocalPostgres) -> Client {
-    Client::connect(&postgres.url(), NoTls).unwrap()
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        match Client::connect(&postgres.url(), NoTls) {
+            // Where there may be one connection, PostgreSQL may not have noticed yet that the one before has ended.
+            Err(error)
+                if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
+                    && Instant::now() < until =>
+            {
+                thread::sleep(Duration::from_millis(20));
+            }
+            connected => return connected.unwrap(),
+        }
+    }
 }
 
 fn setting(postgres: &LocalPostgres, name: &str) -> String {

@@ -15,6 +15,9 @@ use crate::metrics;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Jobs that may wait at once: more than can have their turn in that time.
 const QUEUE_MAX: usize = 256;
+/// How far threads that hash step back (nice(2)) where processors are scarce: somebody who logs in waits anyway, and the reads of
+/// all others should not. Measured by scripts/bench-logins.
+const NICENESS: i32 = 10;
 /// Threads for what follows hashing. They mostly wait for the database.
 const FINISHING: usize = 4;
 
@@ -53,7 +56,7 @@ impl Crew {
     /// No thread can be started.
     pub fn for_hashing() -> std::io::Result<Crew> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Crew::start("hashing", 1.max(cores / 2))
+        Crew::start("hashing", 1.max(cores / 2), NICENESS)
     }
 
     /// The threads that do what is left to do then.
@@ -61,10 +64,10 @@ impl Crew {
     /// # Errors
     /// No thread can be started.
     pub fn for_finishing() -> std::io::Result<Crew> {
-        Crew::start("finishing", FINISHING)
+        Crew::start("finishing", FINISHING, 0)
     }
 
-    fn start(name: &'static str, threads: usize) -> std::io::Result<Crew> {
+    fn start(name: &'static str, threads: usize, niceness: i32) -> std::io::Result<Crew> {
         let crew = Crew {
             queue: Arc::default(),
         };
@@ -72,7 +75,13 @@ impl Crew {
             let queue = Arc::clone(&crew.queue);
             thread::Builder::new()
                 .name(format!("{name}-{number}"))
-                .spawn(move || queue.work())?;
+                .spawn(move || {
+                    if niceness > 0 {
+                        // On Linux this is the thread's own. Where it is forbidden, hashing takes its full share.
+                        let _ = rustix::process::setpriority_process(None, niceness);
+                    }
+                    queue.work();
+                })?;
         }
         Ok(crew)
     }
@@ -141,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_job_alone() {
-        let hashing = Crew::start("test", 1).unwrap();
+        let hashing = Crew::start("test", 1, 0).unwrap();
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
@@ -161,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_the_queue_does_not_hold_is_told_at_once() {
-        let hashing = Crew::start("test", 1).unwrap();
+        let hashing = Crew::start("test", 1, 0).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..QUEUE_MAX + 64 {

@@ -113,6 +113,17 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             Some(config.visitors.tls_alone),
         )),
     };
+    open_in_background(events.clone(), &app, config.startup_timeout)?;
+    if config.activated {
+        // Whoever knocks at a socket that systemd holds can wait there; so nobody is turned away while one server follows another.
+        supervisor::waiting_for_database();
+        let Some(opened) = wait_for_database(&inbox)? else {
+            log::info!("stopped");
+            return Ok(());
+        };
+        // It cannot be lost: this thread is the one that listens.
+        let _ = events.send(Event::Opened(Ok(opened)));
+    }
     let failures = events.clone();
     let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));
     let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
@@ -123,27 +134,18 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         addresses.join(", ")
     );
-    supervisor::waiting_for_database();
+    if !config.activated {
+        supervisor::waiting_for_database();
+    }
 
     let upkeep = Upkeep::start(&app).map_err(no_thread)?;
-    let (opening, timeout) = (Arc::clone(&app), config.startup_timeout);
-    let outcome = in_background(events, move || {
-        let opened = open_store(&opening.store, timeout);
-        if opened.is_ok() {
-            // Where it fails, the first request tries again and tells.
-            let _ = opening.guard.warm_up(&opening.store);
-        }
-        Event::Opened(opened)
-    })
-    .and_then(|()| {
-        let reload = || {
-            server.reload();
-            app.guard.reload();
-            setup::read_log_level_again(config);
-        };
-        wait_for_stop(&inbox, reload, |opened| {
-            announce(config, opened, &addresses, private.is_some());
-        })
+    let reload = || {
+        server.reload();
+        app.guard.reload();
+        setup::read_log_level_again(config);
+    };
+    let outcome = wait_for_stop(&inbox, reload, |opened| {
+        announce(config, opened, &addresses, private.is_some());
     });
     drop(upkeep);
     supervisor::stopping(config.shutdown_timeout);
@@ -191,6 +193,40 @@ fn in_background(
         .spawn(move || drop(events.send(work())))
         .map(drop)
         .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))
+}
+
+fn open_in_background(
+    events: Sender<Event>,
+    app: &Arc<App>,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let app = Arc::clone(app);
+    in_background(events, move || {
+        let opened = open_store(&app.store, timeout);
+        if opened.is_ok() {
+            // Where it fails, the first request tries again and tells.
+            let _ = app.guard.warm_up(&app.store);
+        }
+        Event::Opened(opened)
+    })
+}
+
+/// Waits until the database is there; `None` when a signal asked to stop before.
+fn wait_for_database(inbox: &Receiver<Event>) -> Result<Option<Opened>, Failure> {
+    loop {
+        match inbox.recv() {
+            Ok(Event::Opened(Ok(opened))) => return Ok(Some(opened)),
+            Ok(Event::Opened(Err(reason)) | Event::Failed(reason)) => {
+                return Err(Failure::Failed(reason));
+            }
+            Ok(Event::Stop(signal)) => {
+                log::info!("{signal} received before the database was there");
+                return Ok(None);
+            }
+            Ok(Event::Reload | Event::Prepared(_)) => {}
+            Err(_) => return Err(deaf()),
+        }
+    }
 }
 
 /// Makes the store and starts the private PostgreSQL where one is needed, which takes seconds, or minutes where it has to recover.

@@ -22,9 +22,9 @@ pub fn starting(patience: Duration) {
     ));
 }
 
-/// Listening, but the database and its tables are not there yet.
+/// The database and its tables are not there yet.
 pub fn waiting_for_database() {
-    tell("STATUS=listening; waiting for the database");
+    tell("STATUS=waiting for the database");
 }
 
 /// Requests are answered. `status` is read by anybody who asks for the service's state: no host, no user.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 /// Longest tag, in characters (Unicode scalar values).
 pub const TAG_MAX: usize = 50;
-/// Most tags of one task. The constraint `tasks_tags_number` says the same.
+/// Most tags of one task.
 pub const TAGS_MAX: usize = 20;
 
 /// A tag: 1 to 50 characters after trimming, one line. Case counts.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::actors::Actor;
-use crate::support::app::TestApp;
+use crate::support::app::{SECRET, TestApp};
 use crate::support::login::{Login, PASSWORD, try_log_in};
 use crate::support::postgres::fresh_database;
-use crate::support::process::Process;
+use crate::support::process::{Process, run};
 
 #[test]
 fn whoever_registers_is_logged_in_and_alone_with_their_tasks() {
@@ -401,5 +401,80 @@ fn whoever_writes_while_the_account_is_deleted_leaves_nothing_behind() {
         let count = format!("SELECT count(*) FROM todo.{table}");
         let row = sql.query_one(&count, &[]).unwrap();
         assert_eq!(row.get::<_, i64>(0), 0, "{table}");
+    }
+}
+
+#[test]
+fn nothing_secret_is_ever_told() {
+    let database = fresh_database();
+    let settings = [
+        ("RUST_LOG", "trace"),
+        ("METRICS_TOKEN", "a token for metrics"),
+    ];
+    let server = Process::serve(&database, &settings);
+    let login = Login::register(server.address, "me@example.org");
+    let next = login.refresh();
+    let token = next
+        .actor()
+        .post("/api/auth/tokens", json!({"name": "t"}))
+        .expect(201)
+        .json();
+    let token = token["token"].as_str().unwrap().to_owned();
+    let mut answers = vec![
+        try_log_in(server.address, "me@example.org", "a wrong password"),
+        Actor::with_authorization(server.address, &format!("Bearer {token}")).get("/api/auth/me"),
+        Actor::with_authorization(server.address, &format!("Bearer {}x", next.access_token()))
+            .get("/api/tasks"),
+        server.anonymous().get(&format!("/api/tasks/{token}")),
+        server.anonymous().post(
+            "/api/auth/refresh",
+            json!({"refresh_token": format!("{}x", next.refresh_token())}),
+        ),
+        server.anonymous().get("/metrics"),
+    ];
+    let change = json!({"current_password": PASSWORD, "new_password": "an even better password"});
+    answers.push(next.actor().put("/api/auth/password", change));
+    let hash: String = postgres::Client::connect(&database, postgres::NoTls)
+        .unwrap()
+        .query_one("SELECT password_hash FROM todo.users", &[])
+        .unwrap()
+        .get(0);
+    let config = run(
+        &["config"],
+        &[
+            ("DATABASE_URL", &database),
+            ("BETTER_AUTH_SECRET", SECRET),
+            settings[1],
+        ],
+    );
+    let help = run(&["--help"], &[]);
+    server.signal("TERM");
+    let (_, log) = server.wait_at_most(Duration::from_secs(15));
+    assert!(log.lines().count() > 8, "{log}");
+    let told = [
+        log,
+        String::from_utf8(config.stdout).unwrap(),
+        String::from_utf8(help.stdout).unwrap(),
+        answers.iter().map(|answer| format!("{answer:?}")).collect(),
+    ];
+    let secrets = [
+        PASSWORD,
+        "a wrong password",
+        "an even better password",
+        SECRET,
+        settings[1].1,
+        &hash,
+        &token,
+        login.access_token(),
+        login.refresh_token(),
+        next.access_token(),
+        next.refresh_token(),
+    ];
+    for text in &told {
+        for secret in secrets {
+            // Of a token, its signature or its random part would do.
+            let telling = &secret[secret.len().saturating_sub(20)..];
+            assert!(!text.contains(telling), "{secret}: {text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::support::postgres::{fresh_database, socket_file};
 use crate::support::process::{Process, run};
 use crate::support::proxy::Proxy;
 use crate::support::systemd::{Systemd, next_of, says, unit, wait_for};
-use crate::support::wire::{Door, Wire, bearer, new_task};
+use crate::support::wire::{Door, Wire, bearer, new_task, request};
 
 const WATCHDOG: Duration = Duration::from_secs(2);
 const A_MOMENT: Duration = Duration::from_millis(700);
@@ -30,15 +30,20 @@ fn the_unit_is_ready_when_tasks_can_be_served_and_not_before() {
     proxy.fall_silent();
     let systemd = Systemd::new(&proxy.url(&database), "DB_CONNECT_TIMEOUT=0.5\n");
     let mut server = systemd.start(WATCHDOG);
-    systemd.wait_for("STATUS=listening; waiting for the database");
-    server.anonymous().get("/health").expect(200);
+    systemd.wait_for("STATUS=waiting for the database");
+    // Whoever comes meanwhile waits at the socket, which is systemd's.
+    let mut early = Door::from(server.address).open().unwrap();
+    early
+        .write(&request("GET", "/health/ready", &[], b""))
+        .unwrap();
     // Who reads settings again is not ready by that.
     server.signal("HUP");
-    let early = systemd.all_within(A_MOMENT);
-    assert!(!any(&early, "READY=1"), "{early:?}");
-    assert!(!any(&early, "RELOADING=1"), "{early:?}");
+    let told = systemd.all_within(A_MOMENT);
+    assert!(!any(&told, "READY=1"), "{told:?}");
+    assert!(!any(&told, "RELOADING=1"), "{told:?}");
 
     proxy.speak();
+    early.answer().unwrap().unwrap().expect(200);
     let ready = systemd.wait_for("READY=1").pop().unwrap();
     server.user("u1").task("at once");
     assert!(ready.contains("STATUS=ready: "), "{ready}");
