@@ -5,5 +5,5 @@ use crate::api::openapi;
 
 /// Prints it as JSON.
 pub fn run() -> Result<(), Failure> {
-    print(&openapi::json())
+    print(openapi::json())
 }

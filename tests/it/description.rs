@@ -20,7 +20,7 @@ const ANY: [u16; 7] = [405, 408, 414, 417, 431, 501, 505];
 const NOT_ASKED_FOR: [u16; 3] = [429, 500, 503];
 
 fn document() -> Value {
-    serde_json::from_str(&openapi::json()).unwrap()
+    serde_json::from_str(openapi::json()).unwrap()
 }
 
 #[test]

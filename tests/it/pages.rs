@@ -85,7 +85,7 @@ fn the_reference_needs_no_script_and_leaves_nothing_out() {
     let app = TestApp::start();
     let page = app.anonymous().get("/redoc").expect(200).body;
     assert!(!page.contains("<script"));
-    let document: serde_json::Value = serde_json::from_str(&openapi::json()).unwrap();
+    let document: serde_json::Value = serde_json::from_str(openapi::json()).unwrap();
     for item in document["paths"].as_object().unwrap().values() {
         for operation in item.as_object().unwrap().values() {
             let id = operation["operationId"].as_str().unwrap();
