@@ -76,7 +76,6 @@ const ERRORS: &str = "Errors";
 )]
 struct Handlers;
 
-/// The whole description, as it follows from the code.
 fn document() -> OpenApi {
     let mut document = Handlers::openapi();
     document.info.contact = None;
@@ -108,13 +107,15 @@ fn document() -> OpenApi {
     document
 }
 
-/// The description as JSON, as it was when somebody last looked. A test holds it against [`derived`]: to derive it in the program
-/// itself would take as much of its size as a fifth of all else.
+/// The description as JSON, laid out for people.
+///
+/// It is what [`derived`] has made, written down: the program carries the text and not what makes it, which is ten times as large.
+/// A test holds the two together.
 pub fn json() -> &'static str {
     include_str!("openapi.json")
 }
 
-/// The description as JSON, as it follows from the code.
+/// The description, made anew of the code. For the test that writes it down.
 pub fn derived() -> String {
     // It is made of texts and numbers, which JSON can always show.
     document().to_pretty_json().unwrap_or_default() + "\n"
