@@ -2,6 +2,10 @@
 //!
 //! Hashing takes half the cores, at least one, and nothing else is done on these threads: a login must not wait because the database
 //! is slow with another's. Both queues have a deadline.
+//!
+//! They run at the priority of all others. Stepping back (nice) made reads slower, not faster, where processors were short: a thread
+//! that hashes holds the process's memory map while it gets its 19 MiB, and kept everybody waiting there (scripts/bench-logins: 385 ms
+//! against 15 ms).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,9 +19,6 @@ use crate::metrics;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Jobs that may wait at once: more than can have their turn in that time.
 const QUEUE_MAX: usize = 256;
-/// How far threads that hash step back (nice(2)) where processors are scarce: somebody who logs in waits anyway, and the reads of
-/// all others should not. Measured by scripts/bench-logins.
-const NICENESS: i32 = 10;
 /// Threads for what follows hashing. They mostly wait for the database.
 const FINISHING: usize = 4;
 
@@ -56,7 +57,7 @@ impl Crew {
     /// No thread can be started.
     pub fn for_hashing() -> std::io::Result<Crew> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Crew::start("hashing", 1.max(cores / 2), NICENESS)
+        Crew::start("hashing", 1.max(cores / 2))
     }
 
     /// The threads that do what is left to do then.
@@ -64,10 +65,10 @@ impl Crew {
     /// # Errors
     /// No thread can be started.
     pub fn for_finishing() -> std::io::Result<Crew> {
-        Crew::start("finishing", FINISHING, 0)
+        Crew::start("finishing", FINISHING)
     }
 
-    fn start(name: &'static str, threads: usize, niceness: i32) -> std::io::Result<Crew> {
+    fn start(name: &'static str, threads: usize) -> std::io::Result<Crew> {
         let crew = Crew {
             queue: Arc::default(),
         };
@@ -75,13 +76,7 @@ impl Crew {
             let queue = Arc::clone(&crew.queue);
             thread::Builder::new()
                 .name(format!("{name}-{number}"))
-                .spawn(move || {
-                    if niceness > 0 {
-                        // On Linux this is the thread's own. Where it is forbidden, hashing takes its full share.
-                        let _ = rustix::process::setpriority_process(None, niceness);
-                    }
-                    queue.work();
-                })?;
+                .spawn(move || queue.work())?;
         }
         Ok(crew)
     }
@@ -150,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_job_alone() {
-        let hashing = Crew::start("test", 1, 0).unwrap();
+        let hashing = Crew::start("test", 1).unwrap();
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
