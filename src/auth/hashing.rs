@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_the_queue_does_not_hold_is_told_at_once() {
-        let hashing = Crew::start("test", 1, 0).unwrap();
+        let hashing = Crew::start("test", 1).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
         for _ in 0..QUEUE_MAX + 64 {
