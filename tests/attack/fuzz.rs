@@ -27,7 +27,7 @@ use todo_api::store::Store;
 
 use crate::parser::{Bounds, End, Request, split};
 use crate::support::Answer;
-use crate::support::app::{SECRET, settings};
+use crate::support::app::{SECRET, app, settings};
 use crate::support::postgres::fresh_database;
 use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
 use crate::support::tls::Certificate;
@@ -619,11 +619,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
     let store = Store::new(settings(&fresh_database()));
     let soon = Instant::now() + Duration::from_secs(10);
     store.open(soon).map_err(|error| error.to_string()).unwrap();
-    let app = Arc::new(App {
-        store,
-        verifier: Verifier::new(SECRET, None),
-        limits: todo_api::api::limits::Limits::new(0, 0),
-    });
+    let app = Arc::new(app(store, Verifier::new(SECRET, None)));
     let methods = [
         Method::Get,
         Method::Post,

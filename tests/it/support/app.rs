@@ -86,23 +86,7 @@ impl TestApp {
     ) -> (TestApp, Arc<App>) {
         let mut settings = settings(database);
         adjust(&mut settings);
-        let day = Duration::from_secs(24 * 3600);
-        let app = Arc::new(App {
-            store: Store::new(settings),
-            guard: Guard::new(verifier),
-            limits: Limits::new(0, 0),
-            issuer: Issuer::new(SECRET, day, 30 * day),
-            hashing: Crew::for_hashing().unwrap(),
-            finishing: Crew::for_finishing().unwrap(),
-            guessing: Arc::new(Guessing::new(&GuessingLimits {
-                failures_per_account: 10,
-                failures_per_address: 30,
-                registrations_per_address: 0,
-                refreshes_per_address: 0,
-            })),
-            metrics: MetricsAccess::default(),
-            registration_is_open: true,
-        });
+        let app = Arc::new(app(Store::new(settings), verifier));
         let options = Options {
             listen: parse_list("127.0.0.1:0").unwrap(),
             inherit: false,
@@ -155,6 +139,27 @@ impl Drop for TestApp {
         if let Some(server) = self.server.take() {
             server.stop(Duration::from_secs(5));
         }
+    }
+}
+
+/// What handlers work with, without limits but on guessing.
+pub fn app(store: Store, verifier: Verifier) -> App {
+    let day = Duration::from_secs(24 * 3600);
+    App {
+        store,
+        guard: Guard::new(verifier),
+        limits: Limits::new(0, 0),
+        issuer: Issuer::new(SECRET, day, 30 * day),
+        hashing: Crew::for_hashing().unwrap(),
+        finishing: Crew::for_finishing().unwrap(),
+        guessing: Arc::new(Guessing::new(&GuessingLimits {
+            failures_per_account: 10,
+            failures_per_address: 30,
+            registrations_per_address: 0,
+            refreshes_per_address: 0,
+        })),
+        metrics: MetricsAccess::default(),
+        registration_is_open: true,
     }
 }
 
