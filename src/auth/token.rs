@@ -103,18 +103,10 @@ impl Verifier {
         }
     }
 
-    /// Reads the value of an `Authorization` header field and answers whose token it is.
-    ///
-    /// # Errors
-    /// Says what is wrong with the token; never repeats any of it.
-    pub fn authenticate(&self, authorization: Option<&str>) -> Result<Verified, TokenError> {
-        self.verify(bearer(authorization)?)
-    }
-
     /// Checks a token and answers whose it is.
     ///
     /// # Errors
-    /// As [`Verifier::authenticate`].
+    /// Says what is wrong with the token; never repeats any of it.
     pub fn verify(&self, token: &str) -> Result<Verified, TokenError> {
         let token = Token::split(token)?;
         let header: Header = token.header()?;
@@ -354,7 +346,9 @@ mod tests {
         let verifier = Verifier::new(SECRET, None);
         for value in ["bearer x", "BEARER opaque-session-token", "Bearer a.b.c"] {
             assert_eq!(
-                verifier.authenticate(Some(value)),
+                bearer(Some(value))
+                    .map_err(TokenError::from)
+                    .and_then(|token| verifier.verify(token)),
                 refused(NO_JWT),
                 "{value}"
             );

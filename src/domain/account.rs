@@ -189,7 +189,7 @@ impl Login {
         let email = fields.required::<Text>("email");
         let password = fields.required::<Text>("password");
         let (email, password) = fields.finish_with(email.zip(password))?;
-        Ok(Login::of(&email.0, password.0))
+        Ok(Login::of(&email.0, password))
     }
 
     /// Reads the names and values of a form: `username` and `password`, as the password form of OAuth 2 has them (RFC 6749,
@@ -208,14 +208,13 @@ impl Login {
             .or_else(|| value("email"))
             .ok_or_else(|| missing("username"))?;
         let password = value("password").ok_or_else(|| missing("password"))?;
-        Ok(Login::of(email, password.to_owned()))
+        Ok(Login::of(email, Text(password.to_owned())))
     }
 
-    fn of(email: &str, password: String) -> Login {
+    fn of(email: &str, password: Text) -> Login {
         Login {
             email: Email::parse(email).ok(),
-            // One that is longer than any password is none; it must not cost more than one, either.
-            password: Password(password.chars().take(PASSWORD_MAX + 1).collect()),
+            password: password.into_claimed_password(),
         }
     }
 }
@@ -300,6 +299,7 @@ impl Confirmation {
 struct Text(String);
 
 impl Text {
+    /// One that is longer than any password is none; it must not cost more than one, either.
     fn into_claimed_password(self) -> Password {
         Password(self.0.chars().take(PASSWORD_MAX + 1).collect())
     }

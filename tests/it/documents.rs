@@ -88,6 +88,16 @@ fn readme_lists_every_setting() {
     });
 }
 
+#[test]
+fn readme_shows_the_filter_for_failed_logins_as_it_is() {
+    let filter = read("deploy/fail2ban/filter.d/todo-api.conf");
+    let expression = filter
+        .lines()
+        .find(|line| line.starts_with("failregex"))
+        .unwrap();
+    assert!(read("README.md").lines().any(|line| line == expression));
+}
+
 /// The text of every file with tests that is called `module`.
 fn test_files(module: &str) -> Vec<String> {
     let mut found = Vec::new();
