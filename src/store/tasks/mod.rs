@@ -69,14 +69,11 @@ const GET: &str = concat!(
 
 const STATE: &str = "SELECT version, created_at FROM {schema}.tasks WHERE user_id = $1 AND id = $2";
 
-// Makes a task of a user who is known; no row where they are not.
-const CREATE: &str = concat!(
+// Makes a task of a user who is known; no row where they are not. All else about the task is known before.
+const CREATE: &str =
     "INSERT INTO {schema}.tasks (user_id, id, title, description, completed_at, priority, due_at, due_on, tags, search)
-     SELECT $1, $2, $3, $4, CASE WHEN $5::bool THEN now() END, $6, $7, $8, $9, $10
-     WHERE EXISTS (SELECT FROM {schema}.users WHERE id = $1)
-     RETURNING ",
-    task_columns!()
-);
+     SELECT $1, $2, $3, $4, CASE WHEN $5::bool THEN now() END, $6, $7, $8, $9, $10 FROM {schema}.users WHERE id = $1
+     RETURNING created_at";
 
 // A user known only from a token gets a row with the first write. The foreign key is checked when the statement ends, so it
 // sees that row. It is a statement of its own because it made every other write dearer.
@@ -86,8 +83,7 @@ const CREATE_FIRST: &str = concat!(
     ")
      INSERT INTO {schema}.tasks (user_id, id, title, description, completed_at, priority, due_at, due_on, tags, search)
      VALUES ($1, $2, $3, $4, CASE WHEN $5::bool THEN now() END, $6, $7, $8, $9, $10)
-     RETURNING ",
-    task_columns!()
+     RETURNING created_at"
 );
 
 // A write to one task, in two forms: as it is, and under a precondition, which holds for the row that is changed: a write that
@@ -218,7 +214,7 @@ impl Store {
                 Err(error) => Err(error),
             };
             match made {
-                Ok(row) => Ok(Created::Task(read_task(user, &row)?)),
+                Ok(row) => Ok(Created::Task(task.made(user, task.id, read_moment(&row)?))),
                 Err(error) if violates(&error, "tasks_pkey") => Ok(Created::IdTaken),
                 Err(error) => Err(error),
             }
@@ -418,6 +414,11 @@ impl<'t> NewColumns<'t> {
             &self.search,
         ]
     }
+}
+
+/// Reads the moment that a statement returns alone.
+fn read_moment(row: &Row) -> Result<Timestamp, PgError> {
+    row.try_get::<_, OffsetDateTime>(0).map(Timestamp::from)
 }
 
 /// Reads the columns of `task_columns!`.
