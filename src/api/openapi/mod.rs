@@ -9,6 +9,10 @@
 mod errors;
 mod headers;
 
+use std::io::Read;
+use std::sync::OnceLock;
+
+use flate2::read::GzDecoder;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBody;
@@ -112,7 +116,19 @@ fn document() -> OpenApi {
 /// It is what [`derived`] has made, written down: the program carries the text and not what makes it, which is ten times as large.
 /// A test holds the two together.
 pub fn json() -> &'static str {
-    include_str!("openapi.json")
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        let mut text = String::new();
+        // It was compressed when the program was built, from valid UTF-8.
+        let _ = GzDecoder::new(compressed()).read_to_string(&mut text);
+        text
+    })
+}
+
+/// The same, compressed with gzip.
+pub fn compressed() -> &'static [u8] {
+    // src/api/build.rs puts it there.
+    include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.gz"))
 }
 
 /// The description, made anew of the code. For the test that writes it down.

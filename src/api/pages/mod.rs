@@ -36,7 +36,8 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         (status = 304, description = "The client has it already (`If-None-Match`)")))]
 pub fn openapi(_: &App, call: &Call) -> Result<Response, Error> {
     static DOCUMENT: OnceLock<File> = OnceLock::new();
-    let file = DOCUMENT.get_or_init(|| File::text("application/json", "", description::json()));
+    let file = DOCUMENT
+        .get_or_init(|| File::compressed("application/json", "", description::compressed()));
     file.answer(call.request)
 }
 
@@ -66,7 +67,7 @@ pub fn asset(_: &App, call: &Call) -> Result<Response, Error> {
             ("docs.js", File::text(SCRIPT, "", include_str!("docs.js"))),
             ("docs.css", File::text(STYLE, "", include_str!("docs.css"))),
         ];
-        // src/api/pages/build.rs puts them there.
+        // src/api/build.rs puts them there.
         let vendored: [(_, _, &[u8]); 3] = [
             (
                 "swagger-ui-bundle.js",

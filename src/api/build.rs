@@ -1,4 +1,5 @@
-//! Takes what the page /docs loads out of the archive of Swagger UI that comes as a crate, and compresses it.
+//! Compresses what the program carries and only few ask for: the API's description, and what the page /docs loads out of the
+//! archive of Swagger UI that comes as a crate.
 //!
 //! It is three files of the dozen that Swagger UI has; the others would weigh twice as much in the program.
 
@@ -11,6 +12,7 @@ use flate2::write::GzEncoder;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
+const DESCRIPTION: &str = "src/api/openapi/openapi.json";
 const FILES: [&str; 3] = [
     "swagger-ui-bundle.js",
     "swagger-ui.css",
@@ -18,8 +20,9 @@ const FILES: [&str; 3] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=src/api/pages/build.rs");
-    let out = std::env::var("OUT_DIR")?;
+    println!("cargo:rerun-if-changed=src/api/build.rs");
+    println!("cargo:rerun-if-changed={DESCRIPTION}");
+    compress("openapi.json", &std::fs::read(DESCRIPTION)?)?;
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     for name in FILES {
         let path = archive
@@ -29,9 +32,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             .ok_or(format!("Swagger UI has no {name}"))?;
         let mut content = Vec::new();
         archive.by_name(&path)?.read_to_end(&mut content)?;
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
-        gzip.write_all(&content)?;
-        std::fs::write(Path::new(&out).join(format!("{name}.gz")), gzip.finish()?)?;
+        compress(name, &content)?;
     }
     Ok(())
+}
+
+/// Puts a file, compressed, where the program's source includes it from.
+fn compress(name: &str, content: &[u8]) -> Result<(), Box<dyn Error>> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
+    gzip.write_all(content)?;
+    let path = Path::new(&std::env::var("OUT_DIR")?).join(format!("{name}.gz"));
+    Ok(std::fs::write(path, gzip.finish()?)?)
 }

@@ -1,0 +1,2 @@
+//! `regex-lite` under the name of `regex`.
+pub use regex_lite::*;
