@@ -12,7 +12,8 @@ use std::thread;
 use env_logger::{Builder, Logger, Target};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use serde_json::Map;
+use serde::Serializer as _;
+use serde::ser::SerializeMap;
 
 use crate::domain::timestamp::Timestamp;
 use crate::http::responder::ACCESS_LOG;
@@ -110,16 +111,16 @@ fn write_text(out: &mut impl Write, record: &Record<'_>, journal: bool) -> io::R
 }
 
 fn write_json(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
-    let mut object = Map::new();
-    let mut add = |name: &str, text: String| object.insert(name.to_owned(), text.into());
-    add("timestamp", Timestamp::now().to_string());
-    add("level", record.level().to_string());
-    add("logger", logger(record).to_owned());
+    let mut serializer = serde_json::Serializer::new(&mut *out);
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("timestamp", &Timestamp::now())?;
+    object.serialize_entry("level", record.level().as_str())?;
+    object.serialize_entry("logger", logger(record))?;
     if record.args().as_str() != Some("") {
-        add("message", record.args().to_string());
+        object.serialize_entry("message", record.args())?;
     }
     let _ = record.key_values().visit(&mut JsonFields(&mut object));
-    serde_json::to_writer(&mut *out, &object)?;
+    object.end()?;
     out.write_all(b"\n")
 }
 
@@ -132,29 +133,34 @@ impl<'kvs, W: Write> VisitSource<'kvs> for TextFields<'_, W> {
             let fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:{}".contains(&byte);
             !text.is_empty() && text.bytes().all(fit)
         };
-        let written = match value.to_borrowed_str() {
-            Some(text) if !plain(text) => write!(self.0, " {key}={text:?}"),
-            _ => write!(self.0, " {key}={value}"),
-        };
-        Ok(written?)
+        for part in [" ", key.as_str(), "="] {
+            self.0.write_str(part)?;
+        }
+        Ok(match value.to_borrowed_str() {
+            Some(text) if plain(text) => self.0.write_str(text),
+            Some(text) => write!(self.0, "{text:?}"),
+            None => write!(self.0, "{value}"),
+        }?)
     }
 }
 
 /// Members of an object.
-struct JsonFields<'m>(&'m mut Map<String, serde_json::Value>);
+struct JsonFields<'m, M>(&'m mut M);
 
-impl<'kvs> VisitSource<'kvs> for JsonFields<'_> {
+impl<'kvs, M: SerializeMap> VisitSource<'kvs> for JsonFields<'_, M> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let number = || value.to_u64().map(serde_json::Value::from);
-        let decimal = || value.to_f64().map(serde_json::Value::from);
-        let value = match value.to_borrowed_str() {
-            Some(text) => text.into(),
-            None => number()
-                .or_else(decimal)
-                .unwrap_or_else(|| value.to_string().into()),
+        let name = key.as_str();
+        let written = if let Some(text) = value.to_borrowed_str() {
+            self.0.serialize_entry(name, text)
+        } else if let Some(number) = value.to_u64() {
+            self.0.serialize_entry(name, &number)
+        } else if let Some(number) = value.to_f64() {
+            self.0.serialize_entry(name, &number)
+        } else {
+            self.0.serialize_entry(name, &format_args!("{value}"))
         };
-        self.0.insert(key.to_string(), value);
-        Ok(())
+        // It is told again by the end of the line.
+        written.map_err(|_| fmt::Error.into())
     }
 }
 
@@ -190,13 +196,13 @@ struct OneLine<W>(W);
 
 impl<W: Write> fmt::Write for OneLine<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut parts = text.split(['\n', '\r']);
-        let write = |part: &str, out: &mut W| out.write_all(part.as_bytes());
-        let written = write(parts.next().unwrap_or_default(), &mut self.0).and_then(|()| {
-            parts.try_for_each(|part| {
-                write(" ", &mut self.0).and_then(|()| write(part, &mut self.0))
-            })
-        });
+        let mut parts = text.as_bytes().split(|byte| b"\n\r".contains(byte));
+        let out = &mut self.0;
+        let written = out
+            .write_all(parts.next().unwrap_or_default())
+            .and_then(|()| {
+                parts.try_for_each(|part| out.write_all(b" ").and_then(|()| out.write_all(part)))
+            });
         written.map_err(|_: io::Error| fmt::Error)
     }
 }

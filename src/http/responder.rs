@@ -110,8 +110,10 @@ impl Responder {
         for (name, value) in self.headers.drain(..) {
             response = response.header(name, value);
         }
-        reply.send(response.encode(&self.framing, self.exchange.request_id.as_str()));
+        let answer = response.encode(&self.framing, self.exchange.request_id.as_str());
+        // Before the client can know of it: who then asks for the metrics finds it in them.
         self.exchange.count(&response);
+        reply.send(answer);
         self.exchange.log_access(&response, self.level);
     }
 }
