@@ -198,7 +198,7 @@ fn turn_away(shared: &Arc<Shared>, connection: &Arc<Connection>, cause: &str, en
     if encrypted {
         return log::warn!("connection refused: {cause} client={}", connection.peer);
     }
-    let request = refused_request(Method::Other, RequestId::from_header(None), connection);
+    let request = refused_request(Method::Other, RequestId::from_header(None), connection.peer);
     let framing = Framing {
         close: true,
         fields: shared.policy.fields(None, false),

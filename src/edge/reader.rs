@@ -21,7 +21,7 @@ use super::tickets::Ticket;
 use super::transport::Transport;
 use crate::http::error::Error;
 use crate::http::policy;
-use crate::http::request::{Headers, Method, Request, RequestId};
+use crate::http::request::{Client, Headers, Method, Request, RequestId};
 use crate::http::responder::{Reply, Responder};
 use crate::http::response::Framing;
 use crate::metrics;
@@ -67,6 +67,7 @@ struct Reader<'s> {
 struct Known {
     method: Method,
     id: RequestId,
+    client: Client,
     framing: Framing,
 }
 
@@ -133,7 +134,7 @@ impl Reader<'_> {
         let received = Instant::now();
         let limits = &self.shared.limits;
         let bytes = self.input.get(..length).unwrap_or_default();
-        let head = head::parse(bytes, limits.head, limits.body)?;
+        let head = head::parse(bytes, limits.head)?;
         self.input.drain(..length);
         let id = RequestId::from_header(head.headers.get("X-Request-ID"));
         let framing = Framing {
@@ -142,9 +143,13 @@ impl Reader<'_> {
             close: true,
             fields: self.fields(policy::origin(&head.headers), Some(&head.headers)),
         };
+        let client = limits
+            .trusted_proxies
+            .client(self.connection.peer, &head.headers);
         self.known = Some(Known {
             method: head.method,
             id: id.clone(),
+            client,
             framing: framing.clone(),
         });
         let Some((body, body_share)) = self.read_body(&head)? else {
@@ -158,9 +163,7 @@ impl Reader<'_> {
             method: head.method,
             target: head.target,
             id,
-            client: limits
-                .trusted_proxies
-                .client(self.connection.peer, &head.headers),
+            client,
             headers: head.headers,
             body,
             received,
@@ -213,11 +216,15 @@ impl Reader<'_> {
     fn read_body(&mut self, head: &Head) -> Result<Option<(Vec<u8>, Share)>, Error> {
         let no_memory =
             || Error::Unavailable("bodies in flight fill the memory set aside for them".to_owned());
+        let most = self.shared.limits.body;
         let mut share = self.shared.bodies.share(0).ok_or_else(no_memory)?;
         let mut decoder = match head.body {
             BodyFraming::None => return Ok(Some((Vec::new(), share))),
+            BodyFraming::Length(length) if length > most => {
+                return Err(Error::PayloadTooLarge(most));
+            }
             BodyFraming::Length(length) => Decoder::Length(length),
-            BodyFraming::Chunked => Decoder::Chunked(ChunkedDecoder::new(self.shared.limits.body)),
+            BodyFraming::Chunked => Decoder::Chunked(ChunkedDecoder::new(most)),
         };
         // A client that has begun to send does not wait.
         if head.expects_continue && self.input.is_empty() {
@@ -392,6 +399,7 @@ impl Reader<'_> {
         let known = self.known.take().unwrap_or_else(|| Known {
             method: Method::Other,
             id: RequestId::from_header(None),
+            client: self.connection.peer,
             framing: Framing {
                 close: true,
                 fields: self.fields(head::origin(&self.input), None),
@@ -399,7 +407,7 @@ impl Reader<'_> {
             },
         });
         let framing = known.framing.clone();
-        let request = refused_request(known.method, known.id.clone(), self.connection);
+        let request = refused_request(known.method, known.id.clone(), known.client);
         let responder = self.responder(&request, framing.clone());
         self.known = Some(known);
         self.connection.wait_answered();
@@ -432,14 +440,14 @@ impl Reader<'_> {
 }
 
 /// A stand-in for a request that was not understood, or not even read.
-pub fn refused_request(method: Method, id: RequestId, connection: &Connection) -> Request {
+pub fn refused_request(method: Method, id: RequestId, client: Client) -> Request {
     Request {
         method,
         target: String::new(),
         headers: Headers::default(),
         body: Vec::new(),
         id,
-        client: connection.peer,
+        client,
         received: Instant::now(),
     }
 }

@@ -282,14 +282,21 @@ fn a_client_that_waits_for_100_continue_gets_it_before_its_body() {
         }
     }
     // What will not be read is not asked for.
-    for framing in ["1048577", "1000000000000000"] {
-        let head = format!("$POSTExpect: 100-continue\r\nContent-Length: {framing}\r\n\r\n");
+    for framing in ["1048577", "1000000000000000", "99999999999999999999"] {
+        let id = format!("too-large-{framing}");
+        let head = format!(
+            "$POSTExpect: 100-continue\r\nX-Request-ID: {id}\r\nContent-Length: {framing}\r\n\r\n"
+        );
         let mut wire = Door::from(server.address).open().unwrap();
         wire.write(&bytes(head.as_bytes(), &token)).unwrap();
         let answer = wire.answer().unwrap().unwrap();
         answer.expect_error(413, "PAYLOAD_TOO_LARGE");
         assert_eq!(answer.header("Connection"), Some("close"));
+        assert_eq!(answer.header("X-Request-ID"), Some(id.as_str()));
         wire.expect_silent_end();
+        let log = server.wait_for(&format!("request_id={id}"));
+        let line = log.lines().last().unwrap();
+        assert!(line.contains("method=POST"), "{line}");
     }
 }
 
