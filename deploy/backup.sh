@@ -47,6 +47,12 @@ if [[ $url =~ ^([a-z]+://[^:/@?]*):([^/@?]*)@(.*)$ ]]; then
     export PGPASSWORD
 fi
 case $url in *[?\&]password=*) fail "the password must stand before the host in DATABASE_URL: postgresql://user:password@host/…" ;; esac
+# libpq has to be told where the authorities are; the server brings Mozilla's list along.
+authorities=/etc/ssl/certs/ca-certificates.crt
+case $url in
+*sslrootcert=*) ;;
+*sslmode=verify-*) [ ! -r "$authorities" ] || export PGSSLROOTCERT="${PGSSLROOTCERT:-$authorities}" ;;
+esac
 [ -d "$directory" ] || mkdir -p "$directory"
 
 work=$(mktemp -d)

@@ -33,6 +33,12 @@ if [[ $url =~ ^([a-z]+://[^:/@?]*):([^/@?]*)@(.*)$ ]]; then
     export PGPASSWORD
 fi
 case $url in *[?\&]password=*) fail "the password must stand before the host in DATABASE_URL: postgresql://user:password@host/…" ;; esac
+# libpq has to be told where the authorities are; the server brings Mozilla's list along.
+authorities=/etc/ssl/certs/ca-certificates.crt
+case $url in
+*sslrootcert=*) ;;
+*sslmode=verify-*) [ ! -r "$authorities" ] || export PGSSLROOTCERT="${PGSSLROOTCERT:-$authorities}" ;;
+esac
 
 there=$(psql -X -q -A -t -v ON_ERROR_STOP=1 --dbname="$url" -c "SELECT to_regnamespace('\"$schema\"') IS NOT NULL")
 [ "$there" = f ] || fail "there is a schema $schema in that database already: restore into a new database, and nothing is lost."

@@ -53,8 +53,14 @@ pub struct PoolState {
 impl Metrics {
     fn new() -> Metrics {
         let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        // With the values that alerts look at there from the start: of a counter that begins at 1 no increase is seen.
+        let counter = |name: &str, help: &str, label: &str, values: &[&str]| {
+            let opts = Opts::new(name, help);
+            let counter = register(&registry, IntCounterVec::new(opts, &[label]));
+            for value in values {
+                counter.with_label_values(&[value]).inc_by(0);
+            }
+            counter
         };
         let one = |name: &str, help: &str| {
             register(&registry, IntCounter::with_opts(Opts::new(name, help)))
@@ -113,12 +119,19 @@ impl Metrics {
             rejections: counter(
                 "todo_api_rejections_total",
                 "Requests and connections refused before they reached the router",
-                &["reason"],
+                "reason",
+                &[
+                    "CONNECTIONS",
+                    "CONNECTIONS_PER_IP",
+                    "QUEUE_TIMEOUT",
+                    "NO_THREAD",
+                ],
             ),
             rate_limited: counter(
                 "todo_api_rate_limited_total",
                 "Requests answered 429",
-                &["by"],
+                "by",
+                &["user", "address", "tries"],
             ),
             login_failures: one(
                 "todo_api_login_failures_total",
@@ -127,8 +140,9 @@ impl Metrics {
             pool_waits,
             database_errors: counter(
                 "todo_api_db_errors_total",
-                "Statements that failed",
-                &["kind"],
+                "What failed of the database, or could not be asked of it",
+                "kind",
+                &["unavailable", "internal", "user_gone"],
             ),
             registry,
         }

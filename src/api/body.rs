@@ -14,12 +14,28 @@ pub fn json<T>(request: &Request, parse: fn(&[u8]) -> Result<T, BodyError>) -> R
         .headers
         .get("Content-Type")
         .unwrap_or("application/json");
-    if !request.body.is_empty() && !is_json(content_type) {
+    let twice = request.headers.raw("Content-Type").nth(1).is_some();
+    if !request.body.is_empty() && (twice || !is_json(content_type)) {
         return Err(Error::UnsupportedMediaType(
             "the body must be JSON; send the header Content-Type: application/json",
         ));
     }
+    as_it_is(request)?;
     Ok(parse(&request.body)?)
+}
+
+/// Nothing is unpacked here (RFC 9110, section 8.4).
+fn as_it_is(request: &Request) -> Result<(), Error> {
+    let coded = request
+        .headers
+        .raw("Content-Encoding")
+        .any(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity"));
+    if coded && !request.body.is_empty() {
+        return Err(Error::UnsupportedMediaType(
+            "the body must be sent as it is, without a Content-Encoding",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the body says it is a form.
@@ -38,8 +54,9 @@ pub fn is_form(request: &Request) -> bool {
 /// Reads the body as a form: names and values.
 ///
 /// # Errors
-/// 400 for what is no percent-encoded UTF-8.
+/// 415 for a body that is packed, 400 for what is no percent-encoded UTF-8.
 pub fn form(request: &Request) -> Result<Vec<(String, String)>, Error> {
+    as_it_is(request)?;
     std::str::from_utf8(&request.body)
         .ok()
         .and_then(|body| target::parameters(body).ok())

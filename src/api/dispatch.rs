@@ -116,6 +116,11 @@ fn answer(
         query,
     };
     let identify = |responder: &mut Responder| {
+        if request.headers.raw("Authorization").nth(1).is_some() {
+            return Err(Error::BadRequest(
+                "the header field Authorization is there twice".into(),
+            ));
+        }
         let caller = app
             .guard
             .identify(&app.store, request.headers.get("Authorization"))

@@ -11,7 +11,18 @@ use crate::http::response::Response;
 use crate::metrics;
 
 /// What a proxy adds. Whoever comes through one has its address, and not one of their own.
-const PROXIES_SAY: [&str; 4] = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"];
+const PROXIES_SAY: [&str; 10] = [
+    "X-Forwarded-For",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Server",
+    "Forwarded",
+    "X-Real-IP",
+    "CF-Connecting-IP",
+    "True-Client-IP",
+    "Via",
+];
 
 /// Who may see the metrics.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +77,7 @@ fn came_through_a_proxy(request: &Request) -> bool {
 #[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = SERVICE, summary = "Count what happens, for Prometheus",
     description = "For the addresses in `METRICS_ALLOW`, and for whoever has `METRICS_TOKEN` as a bearer token.",
     responses(
-        (status = 200, description = "Metrics", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"),
+        (status = 200, description = "Metrics", body = String, content_type = "text/plain; version=0.0.4"),
         (status = 403, description = "They are not for this client")))]
 pub fn show(app: &App, call: &Call) -> Result<Response, Error> {
     if !app.metrics.allows(call.request) {

@@ -89,6 +89,7 @@ pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
 pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
+    refuse_known(app, call, user, id)?;
     let changes = json(call.request, TaskChanges::from_json)
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
     done(
@@ -108,6 +109,7 @@ pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
+    refuse_known(app, call, user, id)?;
     let completion = json(call.request, Completion::from_json)
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
     let outcome = app
@@ -125,6 +127,7 @@ pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error
 pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
+    refuse_known(app, call, user, id)?;
     done(app.store.delete_task(user, id, if_match.as_ref())?).map(|()| Response::empty(204))
 }
 
@@ -142,6 +145,19 @@ fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
         Outcome::Done(value) => Ok(value),
         Outcome::NotFound => Err(NO_SUCH_TASK),
         Outcome::Stale => Err(STALE),
+    }
+}
+
+/// Keeps a write from a task that is as `If-None-Match` says, or there at all where it says `*` (RFC 9110, section 13.1.2). It is
+/// looked up beforehand: a task that is not in one of these states cannot come back to it.
+fn refuse_known(app: &App, call: &Call, user: &UserId, id: Uuid) -> Result<(), Error> {
+    let Some(known) = if_none_match(call.request)? else {
+        return Ok(());
+    };
+    match app.store.task_state(user, id)? {
+        None => Err(NO_SUCH_TASK),
+        Some(tag) if known.match_weakly(tag) => Err(STALE),
+        Some(_) => Ok(()),
     }
 }
 

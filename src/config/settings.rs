@@ -151,7 +151,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "REGISTRATIONS_PER_IP",
         "20",
-        "Registrations from one address (IPv6: /64) in an hour before it is answered 429; 0: no limit",
+        "Tries of one address (IPv6: /64) in an hour to register, or to change an email address, before it is answered 429; 0: no limit",
     ),
     plain(
         "REFRESHES_PER_IP",
@@ -228,7 +228,11 @@ pub const SETTINGS: &[Setting] = &[
         "10",
         "Seconds for a request's head, from its first byte, or for a TLS handshake",
     ),
-    plain("BODY_TIMEOUT", "30", "Seconds for a request's body"),
+    plain(
+        "BODY_TIMEOUT",
+        "30",
+        "Seconds for a request's body; one that stalls has 5, and one more for every 256 bytes that have come",
+    ),
     plain(
         "KEEP_ALIVE_TIMEOUT",
         "75",

@@ -29,7 +29,19 @@ impl Zone {
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-' | b'+');
         // Without a slash a digit or sign would make it a POSIX zone, where UTC+2 lies in the west.
         let plain = text.contains('/') || text.bytes().all(|byte| byte.is_ascii_alphabetic());
-        if (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(fit) && plain {
+        // What lies beside the IANA database's names on a machine: its own zone, and copies with other rules.
+        let area = text.split('/').next().unwrap_or_default();
+        let local = [
+            "localtime",
+            "posixrules",
+            "posix",
+            "right",
+            "factory",
+            "systemv",
+        ]
+        .iter()
+        .any(|name| area.eq_ignore_ascii_case(name));
+        if (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(fit) && plain && !local {
             Ok(Zone(text.to_owned()))
         } else {
             Err(MUST)
@@ -115,6 +127,10 @@ mod tests {
             "Europe/Zürich",
             "a'b/c",
             "A/B C",
+            "localtime",
+            "posixrules",
+            "right/Europe/Berlin",
+            "Posix/UTC",
             "+2:000",
         ] {
             assert!(Zone::parse(text).is_err(), "{text}");

@@ -109,6 +109,12 @@ impl HeadScanner {
     }
 }
 
+/// Whether a head that could not be read is that of a HEAD request, which is answered without content whatever else it says
+/// (RFC 9110, section 9.3.2).
+pub fn asks_for_head_alone(input: &[u8]) -> bool {
+    input.trim_ascii_start().starts_with(b"HEAD ")
+}
+
 fn too_large() -> Error {
     Error::HeadersTooLarge("the request line and header fields are too large")
 }

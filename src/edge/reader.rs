@@ -402,6 +402,7 @@ impl Reader<'_> {
             client: self.connection.peer,
             framing: Framing {
                 close: true,
+                head_only: head::asks_for_head_alone(&self.input),
                 fields: self.fields(head::origin(&self.input), None),
                 ..Framing::default()
             },

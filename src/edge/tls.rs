@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 use x509_cert::Certificate;
@@ -95,9 +95,8 @@ fn load(certificate: &Path, key: &Path) -> Result<Current, String> {
     let stamps = [stamp(certificate), stamp(key)];
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("{} is no PEM certificate: {error}", certificate.display()))?;
-    let private = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| format!("{} is no PEM key: {error}", key.display()))?;
+        .map_err(|error| unfit(certificate, "certificate", &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unfit(key, "key", &error))?;
     let mut config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -120,16 +119,23 @@ fn load(certificate: &Path, key: &Path) -> Result<Current, String> {
     })
 }
 
+/// Why a file is of no use, as one sentence.
+fn unfit(file: &Path, what: &str, error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => format!("{} cannot be read: {error}", file.display()),
+        error => format!("{} is no PEM {what}: {error}", file.display()),
+    }
+}
+
 /// When the first certificate of a PEM file ends, the server's own.
 ///
 /// # Errors
 /// One sentence that names the file.
 pub fn end(certificate: &Path) -> Result<SystemTime, String> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        format!("{} is no PEM certificate: {error}", certificate.display())
-    };
-    let own = CertificateDer::from_pem_file(certificate).map_err(|error| unreadable(&error))?;
-    let own = Certificate::from_der(&own).map_err(|error| unreadable(&error))?;
+    let own = CertificateDer::from_pem_file(certificate)
+        .map_err(|error| unfit(certificate, "certificate", &error))?;
+    let own = Certificate::from_der(&own)
+        .map_err(|error| format!("{} is no certificate: {error}", certificate.display()))?;
     Ok(own.tbs_certificate.validity.not_after.to_system_time())
 }
 

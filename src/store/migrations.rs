@@ -207,11 +207,11 @@ fn migrate(link: &mut Link, schema: &Schema, until: Instant) -> Result<Vec<Strin
     if !exists {
         client
             .batch_execute(&format!("CREATE SCHEMA {name}"))
-            .map_err(|error| refused("make the schema", &error))?;
+            .map_err(|error| refused("cannot make the schema", &error))?;
     }
     client
         .batch_execute(&format!("SET search_path = {name}"))
-        .map_err(|error| refused("use the schema", &error))?;
+        .map_err(|error| refused("cannot use the schema", &error))?;
     let report = embedded::migrations::runner()
         .run(client)
         .map_err(|error| {
@@ -264,7 +264,7 @@ pub(super) fn failed(error: postgres::Error) -> OpenError {
 }
 
 fn refused(what: &str, error: &postgres::Error) -> OpenError {
-    OpenError::Refused(format!("cannot {what}: {}", describe(error)))
+    OpenError::Refused(format!("{what}: {}", describe(error)))
 }
 
 /// An error with all its sources.

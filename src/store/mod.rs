@@ -198,8 +198,22 @@ impl Store {
         self.pool.get().map_or_else(PoolState::default, Pool::state)
     }
 
-    /// Runs an operation on a connection of the pool, under a deadline, and again where that is safe.
+    /// Runs an operation on a connection of the pool, under a deadline, and again where that is safe. Failures are counted.
     fn run<T>(
+        &self,
+        effect: Effect,
+        operation: impl Fn(&mut Client) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
+        self.attempt(effect, operation).inspect_err(|error| {
+            metrics::database_failed(match error {
+                Error::Unavailable(_) => "unavailable",
+                Error::Internal(_) => "internal",
+                Error::UserGone => "user_gone",
+            });
+        })
+    }
+
+    fn attempt<T>(
         &self,
         effect: Effect,
         operation: impl Fn(&mut Client) -> Result<T, postgres::Error>,
@@ -233,13 +247,7 @@ impl Store {
                 sent_before = true;
                 continue;
             }
-            let error = classify(&error, lost);
-            metrics::database_failed(match error {
-                Error::Unavailable(_) => "unavailable",
-                Error::Internal(_) => "internal",
-                Error::UserGone => "user_gone",
-            });
-            return Err(error);
+            return Err(classify(&error, lost));
         }
     }
 }

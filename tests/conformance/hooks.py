@@ -52,7 +52,8 @@ def filter_case(context, case):
     """Leaves out what the description cannot say: that texts are trimmed first, and that a moment is to come."""
     if not isinstance(case.body, dict):
         return True
-    texts = [case.body.get(name) for name in ("title", "name")]
+    tags = case.body.get("tags")
+    texts = [case.body.get(name) for name in ("title", "name")] + (tags if isinstance(tags, list) else [])
     if any(isinstance(text, str) and text != text.strip(SPACE) for text in texts):
         return False
     moment = case.body.get("expires_at")

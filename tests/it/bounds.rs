@@ -83,6 +83,32 @@ fn expect_refusal(answer: &Answer, status: u16) {
 }
 
 #[test]
+fn a_head_request_is_refused_without_content() {
+    let server = Process::serve(&fresh_database(), &[]);
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n", 400),
+        ("HEAD * HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        ("\r\nHEAD / HTTP/2.1\r\nHost: x\r\n\r\n", 505),
+        (
+            "HEAD / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n",
+            413,
+        ),
+        ("HEAD / HTTP/1.1\r\nHost: x\r\nExpect: luck\r\n\r\n", 417),
+        (
+            "HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+            501,
+        ),
+    ] {
+        let mut wire = Door::from(server.address).open().unwrap();
+        wire.write(request.as_bytes()).unwrap();
+        let answer = wire.answer_to_head().unwrap().unwrap();
+        assert_eq!(answer.status, status, "{request:?} {answer:?}");
+        assert_ne!(answer.header("Content-Length"), Some("0"), "{answer:?}");
+        wire.expect_silent_end();
+    }
+}
+
+#[test]
 fn sizes_are_refused_from_the_first_byte_too_many() {
     let server = Process::serve(&fresh_database(), &[]);
     let token = bearer("u1");

@@ -98,6 +98,23 @@ fn readme_shows_the_filter_for_failed_logins_as_it_is() {
     assert!(read("README.md").lines().any(|line| line == expression));
 }
 
+#[test]
+fn an_image_is_built_from_all_that_cargo_wants() {
+    let allowed = read("deploy/Dockerfile.dockerignore");
+    let manifest = read("Cargo.toml");
+    let wanted = manifest
+        .lines()
+        .filter_map(|line| {
+            line.split_once("path = \"")
+                .or(line.split_once("build = \""))
+        })
+        .filter_map(|(_, path)| path.split(['/', '"']).next());
+    for place in wanted.chain(["sql", "Cargo.toml", "Cargo.lock", "scripts"]) {
+        let there = allowed.lines().any(|line| line == format!("!{place}"));
+        assert!(there, "deploy/Dockerfile.dockerignore leaves out {place}");
+    }
+}
+
 /// The text of every file with tests that is called `module`.
 fn test_files(module: &str) -> Vec<String> {
     let mut found = Vec::new();

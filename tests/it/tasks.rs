@@ -309,6 +309,20 @@ fn a_body_of_another_kind_is_told_what_to_send() {
     }
     user.send("POST", "/api/tasks", &[], Some(b"{\"title\":\"t\"}"))
         .expect(201);
+    // Nothing is unpacked, and of two types neither is guessed.
+    let json = ("Content-Type", "application/json");
+    for (headers, words) in [
+        ([json, ("Content-Encoding", "gzip")], "Content-Encoding"),
+        ([json, ("content-type", "text/plain")], "Content-Type"),
+    ] {
+        let sentence = user
+            .send("POST", "/api/tasks", &headers, Some(b"{\"title\":\"t\"}"))
+            .expect_error(415, "UNSUPPORTED_MEDIA_TYPE");
+        assert!(sentence.contains(words), "{sentence}");
+    }
+    let twice = [("Authorization", "Bearer x")];
+    user.send("GET", "/api/tasks", &twice, None)
+        .expect_error(400, "BAD_REQUEST");
 }
 
 #[test]

@@ -118,6 +118,39 @@ fn a_stale_precondition_changes_nothing() {
 }
 
 #[test]
+fn a_write_keeps_from_a_state_that_it_excludes() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let task = user.task("t");
+    let (path, complete) = (path(&task), format!("{}/complete", path(&task)));
+    let current = user.get(&path);
+    let nowhere = format!("/api/tasks/{}", uuid::Uuid::nil());
+    for (method, target, body) in [
+        ("PUT", &path, "{\"title\":\"lost\"}"),
+        ("PATCH", &path, "{\"title\":\"lost\"}"),
+        ("PATCH", &complete, ""),
+        ("DELETE", &path, ""),
+    ] {
+        for excluded in [
+            "*".to_owned(),
+            tag(&current),
+            format!("\"other\", W/{}", tag(&current)),
+        ] {
+            let field = ("If-None-Match", excluded.as_str());
+            under(&user, method, target, field, body).expect_error(412, "PRECONDITION_FAILED");
+            let elsewhere = target.replace(&path, &nowhere);
+            under(&user, method, &elsewhere, field, body).expect_error(404, "NOT_FOUND");
+        }
+        under(&user, method, target, ("If-None-Match", "x"), body).expect_error(400, "BAD_REQUEST");
+    }
+    assert_eq!(user.get(&path).json(), current.json());
+    let field = ("If-None-Match", "\"other\"");
+    under(&user, "PATCH", &path, field, "{\"title\":\"new\"}").expect(200);
+    let old = tag(&current);
+    under(&user, "DELETE", &path, ("If-None-Match", &old), "").expect(204);
+}
+
+#[test]
 fn the_tag_of_an_answer_is_taken_by_every_write() {
     let app = TestApp::start();
     let user = app.user("u1");

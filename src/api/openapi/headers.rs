@@ -57,7 +57,7 @@ const PARAMETERS: &[(&str, &str)] = &[
     ),
     (
         IF_NONE_MATCH,
-        "The `ETag` of what the client has already: if it is still the same, the answer is 304",
+        "The `ETag` of what the client has already: if it is still the same, a read is answered 304, a write 412",
     ),
 ];
 

@@ -174,10 +174,11 @@ fn complete(operation: &mut Operation, handler: &Handler) {
     let names_one = parameters
         .iter()
         .any(|parameter| matches!(parameter, RefOr::T(p) if p.parameter_in == ParameterIn::Path));
-    if operation.responses.responses.contains_key("412") {
+    let says = |status: &str| operation.responses.responses.contains_key(status);
+    if says("412") {
         parameters.push(headers::parameter(headers::IF_MATCH));
     }
-    if operation.responses.responses.contains_key("304") {
+    if says("412") || says("304") {
         parameters.push(headers::parameter(headers::IF_NONE_MATCH));
     }
     parameters.push(headers::parameter(headers::REQUEST_ID));

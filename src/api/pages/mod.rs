@@ -153,11 +153,13 @@ impl File {
     fn answer(&self, request: &Request) -> Result<Response, Error> {
         // A field that cannot be read is refused as everywhere.
         if_none_match(request)?;
+        // Compared weakly (RFC 9110, section 8.8.3.2).
+        let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
         let known = request
             .headers
             .all("If-None-Match")
             .flat_map(|value| value.split(','))
-            .any(|tag| tag.trim() == "*" || tag.trim() == self.tag);
+            .any(|tag| tag.trim() == "*" || opaque(tag) == opaque(&self.tag));
         let response = if known {
             Response::empty(304)
         } else if takes_gzip(request) {
