@@ -167,14 +167,15 @@ mod tests {
     fn what_the_queue_does_not_hold_is_told_at_once() {
         let hashing = Crew::start("test", 1).unwrap();
         let (release, gate) = mpsc::channel::<()>();
-        let gate = Arc::new(Mutex::new(gate));
-        for _ in 0..QUEUE_MAX + 64 {
-            let gate = Arc::clone(&gate);
-            hashing.submit(move |turn| {
-                if turn == Turn::InTime {
-                    let _ = gate.lock().unwrap().recv();
-                }
-            });
+        let (begun, first) = mpsc::channel();
+        hashing.submit(move |_| {
+            begun.send(()).unwrap();
+            let _ = gate.recv();
+        });
+        // Once the one thread is at work, what comes stays in the queue.
+        first.recv().unwrap();
+        for _ in 0..QUEUE_MAX {
+            hashing.submit(drop);
         }
         let (told, turns) = mpsc::channel();
         hashing.submit(move |turn| told.send(turn).unwrap());
