@@ -68,17 +68,12 @@ impl TrustedProxies {
     }
 
     /// Whether a trusted peer says that its own client came over TLS: in the last value of `X-Forwarded-Proto`, or else in the
-    /// last element of `Forwarded`. What stands left of it anybody may have written.
-    pub fn says_https(&self, peer: Client, headers: &Headers) -> bool {
+    /// last element of `Forwarded`. What stands left of it anybody may have written. `last` gives the last field of a name.
+    pub fn says_https<'h>(&self, peer: Client, last: impl Fn(&str) -> Option<&'h [u8]>) -> bool {
         if !self.trusts(peer) {
             return false;
         }
-        let last = |name: &str| {
-            headers
-                .raw(name)
-                .last()
-                .map(|value| String::from_utf8_lossy(value))
-        };
+        let last = |name: &str| last(name).map(String::from_utf8_lossy);
         let is_https = |scheme: &str| {
             scheme
                 .trim()
@@ -267,7 +262,7 @@ mod tests {
             let peer = Client::Address("10.0.0.1".parse().unwrap());
             TrustedProxies::parse(trusted)
                 .unwrap()
-                .says_https(peer, &headers)
+                .says_https(peer, |name| headers.raw(name).last())
         };
         for (fields, https) in [
             (&[("X-Forwarded-Proto", "https")][..], true),

@@ -125,14 +125,21 @@ fn bad(text: &'static str) -> Error {
 
 /// The `Origin` in a head that is incomplete or was refused: enough for a page to be let read why. Of several the first.
 pub fn origin(head: &[u8]) -> Option<&[u8]> {
+    values(head, "Origin").next()
+}
+
+/// The values of a field in a head that is incomplete or was refused, as far as its lines go.
+pub fn values<'h>(head: &'h [u8], name: &str) -> impl Iterator<Item = &'h [u8]> {
     head.split_inclusive(|byte| *byte == b'\n')
         // What does not end in a newline may not be whole.
         .map_while(|line| line.strip_suffix(b"\n").map(<[u8]>::trim_ascii_end))
         .skip(1)
         .take_while(|line| !line.is_empty())
-        .find_map(|line| {
-            let (name, value) = line.split_at_checked(b"origin:".len())?;
-            name.eq_ignore_ascii_case(b"origin:")
+        .filter_map(move |line| {
+            let (field, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?;
+            field
+                .eq_ignore_ascii_case(name.as_bytes())
                 .then(|| value.trim_ascii())
         })
 }

@@ -141,7 +141,9 @@ impl Reader<'_> {
             head_only: head.method == Method::Head,
             http_1_0: head.http_1_0,
             close: true,
-            fields: self.fields(policy::origin(&head.headers), Some(&head.headers)),
+            fields: self.fields(policy::origin(&head.headers), |name| {
+                head.headers.raw(name).last()
+            }),
         };
         let client = limits
             .trusted_proxies
@@ -176,10 +178,13 @@ impl Reader<'_> {
     }
 
     /// What an answer carries whatever it says.
-    fn fields(&self, origin: Option<&[u8]>, headers: Option<&Headers>) -> Arc<str> {
+    fn fields<'h>(
+        &self,
+        origin: Option<&[u8]>,
+        last: impl Fn(&str) -> Option<&'h [u8]>,
+    ) -> Arc<str> {
         let proxies = &self.shared.limits.trusted_proxies;
-        let https = !self.transport.is_plain()
-            || headers.is_some_and(|headers| proxies.says_https(self.connection.peer, headers));
+        let https = !self.transport.is_plain() || proxies.says_https(self.connection.peer, last);
         self.shared.policy.fields(origin, https)
     }
 
@@ -403,7 +408,9 @@ impl Reader<'_> {
             framing: Framing {
                 close: true,
                 head_only: head::asks_for_head_alone(&self.input),
-                fields: self.fields(head::origin(&self.input), None),
+                fields: self.fields(head::origin(&self.input), |name| {
+                    head::values(&self.input, name).last()
+                }),
                 ..Framing::default()
             },
         });

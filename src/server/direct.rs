@@ -27,7 +27,9 @@ pub fn receive(
     let peer = received.remote_addr().map_or(Client::Local, |address| {
         Client::Address(address.ip().to_canonical())
     });
-    let https = shared.trusted_proxies.says_https(peer, &headers);
+    let https = shared
+        .trusted_proxies
+        .says_https(peer, |name| headers.raw(name).last());
     let framing = Framing {
         head_only: method == Method::Head,
         http_1_0,

@@ -120,7 +120,7 @@ fn tls_is_asked_for_where_it_was_spoken() {
     let refused = encrypted.ask(b"GET / HTTP/1.1\r\n\r\n").expect(400);
     assert_eq!(refused.header("Strict-Transport-Security"), Some(YEAR));
     // Behind a proxy, as the proxy says.
-    for door in [Door::Unix(path), Door::Tcp(direct)] {
+    for door in [Door::Unix(path.clone()), Door::Tcp(direct)] {
         assert_eq!(strict(&door, ""), None);
         assert_eq!(strict(&door, "X-Forwarded-Proto: http\r\n"), None);
         assert_eq!(strict(&door, "X-Forwarded-Proto: https\r\n"), year);
@@ -128,6 +128,12 @@ fn tls_is_asked_for_where_it_was_spoken() {
             strict(&door, "Forwarded: for=192.0.2.1;proto=https\r\n"),
             year
         );
+    }
+    // Also of a head that the edge refuses.
+    for (proto, expected) in [("https", Some(YEAR)), ("http", None)] {
+        let head = format!("GET / HTTP/1.1\r\nX-Forwarded-Proto: {proto}\r\n\r\n");
+        let refused = Door::Unix(path.clone()).ask(head.as_bytes()).expect(400);
+        assert_eq!(refused.header("Strict-Transport-Security"), expected);
     }
 }
 
