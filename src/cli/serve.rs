@@ -381,7 +381,9 @@ fn announce(config: &Config, opened: &Opened, addresses: &[String], private: boo
         private,
         addresses.iter().find(|address| address.starts_with("http")),
     ) {
-        // Whoever has closed standard output does not want to read this.
-        let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
+        let text = first_steps(config, address);
+        // On a thread, because standard output may be a pipe that is full.
+        let print = move || drop(io::stdout().write_all(text.as_bytes()));
+        drop(thread::Builder::new().spawn(print));
     }
 }

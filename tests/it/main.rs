@@ -13,6 +13,7 @@ mod accounts;
 mod api_tokens;
 mod authentication;
 mod backup;
+mod blocked_log;
 mod bounds;
 mod command_line;
 mod contract;
