@@ -23,7 +23,7 @@ use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
 use crate::http::policy::Policy;
 use crate::http::router::Router;
-use crate::local_postgres::LocalPostgres;
+use crate::local_postgres::{LocalPostgres, Supervised};
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
@@ -31,6 +31,8 @@ use crate::store::migrations::{OpenError, Opened};
 
 /// Between two tries to reach the database at start.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long PostgreSQL has to stop where the requests have used up the time for that.
+const STOP_AT_LEAST: Duration = Duration::from_secs(1);
 /// A store that is not open yet, and the private PostgreSQL behind it where there is one.
 type Prepared = (Store, Option<LocalPostgres>);
 
@@ -87,6 +89,14 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     };
     let (accounts, visitors) = (&config.accounts, &config.visitors);
     let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
+    let fail = |events: &Sender<Event>| {
+        let events = events.clone();
+        move |reason| drop(events.send(Event::Failed(reason)))
+    };
+    let private = private
+        .map(|postgres| Supervised::start(postgres, fail(&events)))
+        .transpose()
+        .map_err(no_thread)?;
     let app = Arc::new(App {
         store,
         guard: Guard::new(verifier),
@@ -124,8 +134,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         // It cannot be lost: this thread is the one that listens.
         let _ = events.send(Event::Opened(Ok(opened)));
     }
-    let failures = events.clone();
-    let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));
+    let on_failure = Box::new(fail(&events));
     let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses = server.urls();
@@ -147,6 +156,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let outcome = wait_for_stop(&inbox, reload, |opened| {
         announce(config, opened, &addresses, private.is_some());
     });
+    let stop_by = Instant::now() + config.shutdown_timeout;
     drop(upkeep);
     supervisor::stopping(config.shutdown_timeout);
     if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
@@ -157,7 +167,10 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     // The last owner closes the connections of the pool, and then PostgreSQL may stop.
     drop(app);
-    drop(private);
+    if let Some(private) = private {
+        let left = stop_by.saturating_duration_since(Instant::now());
+        private.stop_within(left.max(STOP_AT_LEAST));
+    }
     log::info!("stopped");
     outcome
 }
@@ -256,7 +269,7 @@ fn prepare(
                 stop_by = Some(Instant::now() + config.shutdown_timeout);
             }
             Err(RecvTimeoutError::Timeout) => {
-                log::warn!("the private PostgreSQL is left behind; the next start finds it");
+                log::warn!("the private PostgreSQL is left behind; the next start ends it");
                 return Ok(None);
             }
             Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),

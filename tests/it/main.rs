@@ -37,6 +37,7 @@ mod metrics;
 mod outages;
 mod pages;
 mod pipelining;
+mod private_postgres;
 mod rate_limits;
 mod revocation;
 mod security_headers;
