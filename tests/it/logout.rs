@@ -44,7 +44,9 @@ fn is_in(actor: &Actor) -> bool {
 
 #[track_caller]
 fn log_out(actor: &Actor) {
-    actor.send("POST", "/api/auth/logout", &[], None).expect(204);
+    actor
+        .send("POST", "/api/auth/logout", &[], None)
+        .expect(204);
 }
 
 fn stored(app: &TestApp) -> i64 {
@@ -58,7 +60,10 @@ fn logging_out_refuses_that_very_token() {
     let token = |user: &str, claims: Value| shared(&app, user, &claims);
     // A `jti` is unique for one issuer and one user.
     let presented = token("u", json!({"jti": "1", "iss": "https://a.example"}));
-    let same_id = token("u", json!({"jti": "1", "iss": "https://a.example", "name": "N"}));
+    let same_id = token(
+        "u",
+        json!({"jti": "1", "iss": "https://a.example", "name": "N"}),
+    );
     let others = [
         token("v", json!({"jti": "1", "iss": "https://a.example"})),
         token("u", json!({"jti": "1", "iss": "https://b.example"})),
@@ -168,11 +173,16 @@ fn logging_out_everywhere_refuses_what_was_issued_before() {
 fn logging_out_everywhere_reaches_sessions_and_tokens_of_the_command() {
     let app = TestApp::start();
     let me = Login::register(app.address, "me@example.org");
-    let (there, minted) = (Login::again(app.address, "me@example.org"), app.user(me.id()));
+    let (there, minted) = (
+        Login::again(app.address, "me@example.org"),
+        app.user(me.id()),
+    );
     let front_end = shared(&app, me.id(), &json!({"iat": now() - 30}));
     // `iat` counts in whole seconds.
     thread::sleep(Duration::from_millis(1_100));
-    me.actor().send("POST", "/api/auth/logout-all", &[], None).expect(204);
+    me.actor()
+        .send("POST", "/api/auth/logout-all", &[], None)
+        .expect(204);
     assert!(!me.is_in() && !there.is_in() && !is_in(&minted) && !is_in(&front_end));
     there.try_refresh().expect(401);
     assert!(Login::again(app.address, "me@example.org").is_in());
@@ -190,7 +200,9 @@ fn a_thousand_refused_tokens_are_stored_and_then_all_are_refused() {
     let mut sql = app.sql();
     sql.execute(fill, &[&Some(issued), &4_i32]).unwrap();
     // Of eight at once, four find room and the others act as a logout everywhere.
-    let tokens: Vec<Actor> = (0..8).map(|n| token(json!({"jti": n.to_string(), "iat": now() - 30}))).collect();
+    let tokens: Vec<Actor> = (0..8)
+        .map(|n| token(json!({"jti": n.to_string(), "iat": now() - 30})))
+        .collect();
     thread::scope(|scope| {
         for actor in &tokens {
             scope.spawn(|| log_out(actor));
@@ -201,7 +213,8 @@ fn a_thousand_refused_tokens_are_stored_and_then_all_are_refused() {
     assert!(stored(&app) < 1_000, "the row for all replaces them");
     assert!(is_in(&token(json!({"iat": now()}))));
     // Tokens without `iat` cannot be covered by it.
-    sql.execute("DELETE FROM todo.revocations WHERE kind = 'token'", &[]).unwrap();
+    sql.execute("DELETE FROM todo.revocations WHERE kind = 'token'", &[])
+        .unwrap();
     sql.execute(fill, &[&None::<i64>, &0_i32]).unwrap();
     let undated = token(json!({"jti": "undated"}));
     let sentence = undated
@@ -215,7 +228,10 @@ fn a_thousand_refused_tokens_are_stored_and_then_all_are_refused() {
 #[test]
 fn a_refused_token_is_refused_on_the_other_instance_and_after_a_restart() {
     let database = fresh_database();
-    let (one, other) = (Process::serve(&database, &[]), Process::serve(&database, &[]));
+    let (one, other) = (
+        Process::serve(&database, &[]),
+        Process::serve(&database, &[]),
+    );
     let minted = |user: &str, server: &Process| server.user(user);
     let bearers: HashMap<&str, String> = ["alone", "everywhere"]
         .map(|user| {
@@ -229,7 +245,9 @@ fn a_refused_token_is_refused_on_the_other_instance_and_after_a_restart() {
     }
     log_out(&at(&one, "alone"));
     let everywhere = at(&one, "everywhere");
-    everywhere.send("POST", "/api/auth/logout-all", &[], None).expect(204);
+    everywhere
+        .send("POST", "/api/auth/logout-all", &[], None)
+        .expect(204);
     let began = Instant::now();
     while is_in(&at(&other, "alone")) || is_in(&at(&other, "everywhere")) {
         assert!(began.elapsed() < Duration::from_secs(2));
