@@ -52,6 +52,7 @@ Commands:
                   user add EMAIL [--name NAME]   make an account; asks for the password
                   user list                      show who there is
                   user password USER             set a password; asks for it; ends their sessions
+                  user email USER EMAIL          change the address to log in with
                   user disable USER              refuse all their tokens, whoever made them
                   user enable USER               let them in again
                   user delete USER --yes         delete the user with all tasks
