@@ -149,17 +149,40 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     });
     drop(upkeep);
     supervisor::stopping(config.shutdown_timeout);
-    if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
+    let until = Instant::now() + config.shutdown_timeout;
+    // A private PostgreSQL needs some of the time for itself.
+    let for_requests = match private {
+        Some(_) => config.shutdown_timeout.mul_f64(0.75),
+        None => config.shutdown_timeout,
+    };
+    if outcome.is_ok() && !server.stop(for_requests) {
         log::warn!(
             "some requests did not finish within {} s",
-            config.shutdown_timeout.as_secs_f64()
+            for_requests.as_secs_f64()
         );
     }
-    // The last owner closes the connections of the pool, and then PostgreSQL may stop.
-    drop(app);
-    drop(private);
+    close(app, private, until);
     log::info!("stopped");
     outcome
+}
+
+/// Closes the connections of the pool, then stops the private PostgreSQL. Returns at `until` at the latest: PostgreSQL may be
+/// frozen.
+fn close(app: Arc<App>, private: Option<LocalPostgres>, until: Instant) {
+    let (done, closed) = mpsc::channel::<()>();
+    let work = move || {
+        let _done = done;
+        drop(app);
+        drop(private);
+    };
+    // If no thread can be started, the end of the process closes the connections.
+    let started = thread::Builder::new().name("close".to_owned()).spawn(work);
+    let left = until.saturating_duration_since(Instant::now());
+    if started.is_ok() && closed.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+        log::warn!(
+            "PostgreSQL did not stop in time; a private PostgreSQL is left running for the next start"
+        );
+    }
 }
 
 /// What checks bearer tokens: with the secret, and with the keys of others where they are configured.
