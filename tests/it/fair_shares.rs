@@ -155,6 +155,8 @@ fn requests_of_one_user_that_wait_for_a_lock_leave_workers_for_another() {
             began.elapsed()
         );
     }
+    // Longer than `QUEUE_TIMEOUT` from the first request of the flood.
+    thread::sleep(Duration::from_millis(1_500));
     sql.batch_execute("COMMIT").unwrap();
     // What the user may not have yet waits, and is refused in time like all that waits.
     let statuses: Vec<u16> = flood
