@@ -31,8 +31,6 @@ use crate::store::opening::{OpenError, Opened};
 
 /// Between two tries to reach the database at start.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long PostgreSQL has to stop where the requests have used up the time for that.
-const STOP_AT_LEAST: Duration = Duration::from_secs(1);
 /// A store that is not open yet, and the private PostgreSQL behind it where there is one.
 type Prepared = (Store, Option<LocalPostgres>);
 
@@ -156,23 +154,42 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let outcome = wait_for_stop(&inbox, reload, |opened| {
         announce(config, opened, &addresses, private.is_some());
     });
-    let stop_by = Instant::now() + config.shutdown_timeout;
     drop(upkeep);
     supervisor::stopping(config.shutdown_timeout);
-    if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
+    let until = Instant::now() + config.shutdown_timeout;
+    // A private PostgreSQL needs some of the time for itself.
+    let for_requests = match private {
+        Some(_) => config.shutdown_timeout.mul_f64(0.75),
+        None => config.shutdown_timeout,
+    };
+    if outcome.is_ok() && !server.stop(for_requests) {
         log::warn!(
             "some requests did not finish within {} s",
-            config.shutdown_timeout.as_secs_f64()
+            for_requests.as_secs_f64()
         );
     }
-    // The last owner closes the connections of the pool, and then PostgreSQL may stop.
-    drop(app);
-    if let Some(private) = private {
-        let left = stop_by.saturating_duration_since(Instant::now());
-        private.stop_within(left.max(STOP_AT_LEAST));
-    }
+    close(app, private, until);
     log::info!("stopped");
     outcome
+}
+
+/// Closes the connections of the pool, then stops the private PostgreSQL. Returns at `until` at the latest: PostgreSQL may be
+/// frozen.
+fn close(app: Arc<App>, private: Option<Supervised>, until: Instant) {
+    let (done, closed) = mpsc::channel::<()>();
+    let work = move || {
+        let _done = done;
+        drop(app);
+        drop(private);
+    };
+    // If no thread can be started, the end of the process closes the connections.
+    let started = thread::Builder::new().name("close".to_owned()).spawn(work);
+    let left = until.saturating_duration_since(Instant::now());
+    if started.is_ok() && closed.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+        log::warn!(
+            "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that is left running"
+        );
+    }
 }
 
 /// What checks bearer tokens: with the secret, and with the keys of others where they are configured.

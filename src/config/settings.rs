@@ -181,7 +181,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "WORKERS",
         "database on this machine: twice the cores, at least 4; else 10",
-        "Threads that answer requests: so many for the edge, and as many again for each `direct:` address",
+        "Threads that answer requests of one user at once; others have one more for every eight, at least one. As many again for each `direct:` address",
     ),
     plain(
         "MAX_BODY_BYTES",
