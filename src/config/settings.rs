@@ -131,7 +131,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "REGISTRATION",
         "open in development, closed in production",
-        "Whether anybody may make an account, `open` or `closed`; `todo-api user add` makes them whichever it is",
+        "`open` or `closed`: whether clients may create accounts and change email addresses; `todo-api user` always may",
     ),
     plain(
         "REFRESH_TOKEN_DAYS",

@@ -9,6 +9,7 @@
 //! - `fairness`: one holder that takes all it can of each global budget
 //! - `slowness`: slow heads, slow bodies, slow readers
 //! - `rudeness`: clients that go away in the middle, or send what is costly to read
+//! - `blocked_log`: a log that is not read
 //! - `load`: honest work, and a great deal of it, while things change
 //!
 //! Each prints one line. All are bounded in number and time, and stop what they start.
@@ -22,6 +23,7 @@
     clippy::print_stderr
 )]
 
+mod blocked_log;
 mod doors;
 mod fairness;
 mod floods;
