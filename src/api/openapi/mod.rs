@@ -3,9 +3,11 @@
 //! A handler describes what is its own: parameters, bodies, and statuses that no other would tell. Whatever follows from where it
 //! stands in the table is added here: the second form of its path, who may call it, and the errors that all such requests share.
 //!
+//! - [`bodies`]: bodies and parameters of tasks, as the description shows them
 //! - `errors`: every error, as the description shows it
 //! - `headers`: the header fields of answers and requests
 
+pub mod bodies;
 mod errors;
 mod headers;
 
