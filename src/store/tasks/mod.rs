@@ -7,12 +7,10 @@
 //! - `statement`: a statement that is put together from parts
 //! - `tags`: counts them, renames and removes them everywhere
 //! - `stats`: numbers
-//! - `folding`: folds what was written before there was a column for it
 
 mod columns;
 mod create;
 mod filters;
-pub(super) mod folding;
 mod list;
 mod statement;
 mod stats;
