@@ -1,9 +1,6 @@
 //! What a client sends: a new task, changes to one, a completion.
 
 use serde_json::value::RawValue;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::fields::{BodyError, Field, Fields, Patch, string};
@@ -13,26 +10,21 @@ use super::timestamp::Timestamp;
 use super::user::UserId;
 
 /// A task to be made.
-#[derive(Clone, Debug, PartialEq, ToSchema)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewTask {
     /// The client's own id, or one of ours (version 7).
-    #[schema(required = false, example = "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55")]
     pub id: Uuid,
     /// What it is called.
     pub title: Title,
     /// What there is to say about it.
     pub description: Option<Description>,
     /// Whether it is done already.
-    #[schema(required = false, default = false)]
     pub completed: bool,
     /// How much it matters.
-    #[schema(required = false, default = "medium")]
     pub priority: Priority,
     /// When it is due.
-    #[schema(example = "2030-01-31")]
     pub due_date: Option<Due>,
     /// What it is grouped by.
-    #[schema(value_type = Option<Vec<Tag>>, max_items = 20)]
     pub tags: Tags,
 }
 
@@ -84,25 +76,19 @@ impl NewTask {
 }
 
 /// Changes to a task: what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskChanges {
     /// A new title.
-    #[schema(value_type = Title, required = false)]
     pub title: Option<Title>,
     /// A new description, or none.
-    #[schema(value_type = Option<Description>)]
     pub description: Patch<Description>,
     /// Done or not.
-    #[schema(value_type = bool, required = false, example = true)]
     pub completed: Option<bool>,
     /// A new priority.
-    #[schema(value_type = Priority, required = false)]
     pub priority: Option<Priority>,
     /// A new due date, or none.
-    #[schema(value_type = Option<Due>, example = "2030-02-01")]
     pub due_date: Patch<Due>,
     /// New tags in place of the old, or none.
-    #[schema(value_type = Option<Vec<Tag>>, max_items = 20)]
     pub tags: Patch<Tags>,
 }
 
@@ -124,16 +110,6 @@ impl TaskChanges {
         fields.finish()?;
         Ok(changes)
     }
-}
-
-/// Reads the body of a PUT to a tag: its new name.
-///
-/// # Errors
-/// See [`BodyError`].
-pub fn tag_from_json(body: &[u8]) -> Result<Tag, BodyError> {
-    let mut fields = Fields::of(body)?;
-    let name = fields.required("name");
-    fields.finish_with(name)
 }
 
 /// What to do with a task's completion.
@@ -159,22 +135,6 @@ impl Completion {
         fields.finish_with(completed).map(Completion::Set)
     }
 }
-
-impl PartialSchema for Completion {
-    fn schema() -> RefOr<Schema> {
-        let completed = ObjectBuilder::new()
-            .schema_type(Type::Boolean)
-            .description(Some("Whether it is done."));
-        ObjectBuilder::new()
-            .description(Some("What a task's completion is set to."))
-            .property("completed", completed)
-            .required("completed")
-            .examples([serde_json::json!({ "completed": true })])
-            .into()
-    }
-}
-
-impl ToSchema for Completion {}
 
 impl Field for Title {
     fn from_json(json: &str) -> Result<Title, &'static str> {

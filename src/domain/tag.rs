@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 /// Longest tag, in characters (Unicode scalar values).
 pub const TAG_MAX: usize = 50;
@@ -11,14 +10,8 @@ pub const TAG_MAX: usize = 50;
 pub const TAGS_MAX: usize = 20;
 
 /// A tag: 1 to 50 characters after trimming, one line. Case counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
-#[schema(
-    min_length = 1,
-    max_length = 50,
-    example = "errands",
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
-)]
 pub struct Tag(String);
 
 impl Tag {
@@ -78,10 +71,9 @@ impl Tags {
 }
 
 /// A tag and how many tasks have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TagCount {
     /// The tag.
-    #[schema(value_type = Tag)]
     pub name: String,
     /// How many of the user's tasks have it.
     pub count: i64,

@@ -2,12 +2,8 @@
 
 use serde::{Serialize, Serializer};
 use time::{Date, Duration, Time};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{AnyOf, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
-use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
-use super::tag::Tag;
 use super::timestamp::{Timestamp, format_date, parse_date};
 use super::user::UserId;
 
@@ -17,41 +13,32 @@ pub const TITLE_MAX: usize = 200;
 pub const DESCRIPTION_MAX: usize = 2_000;
 
 /// A task as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Task {
     /// Unique among its owner's tasks.
     pub id: Uuid,
     /// The owner.
     #[serde(serialize_with = "user_id")]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "u1")]
     pub user_id: UserId,
     /// 1 to 200 characters, one line.
-    #[schema(min_length = 1, max_length = 200, example = "Buy milk")]
     pub title: String,
     /// Up to 2,000 characters.
-    #[schema(required, max_length = 2000, example = "2 litres")]
     pub description: Option<String>,
     /// Whether it is done.
     pub completed: bool,
     /// When it was done; set and cleared with `completed`.
-    #[schema(required, value_type = Option<String>, format = DateTime, example = json!(null))]
     pub completed_at: Option<Timestamp>,
     /// How much it matters.
     pub priority: Priority,
     /// When it is due.
-    #[schema(required, example = "2030-01-31")]
     pub due_date: Option<Due>,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub created_at: Timestamp,
     /// When it last really changed.
-    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub updated_at: Timestamp,
     /// 1 when it is made; goes up with every real change.
-    #[schema(minimum = 1, example = 1)]
     pub version: i64,
     /// At most 20, each 1 to 50 characters.
-    #[schema(value_type = Vec<Tag>, max_items = 20)]
     pub tags: Vec<String>,
 }
 
@@ -60,13 +47,7 @@ fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// What a task is called: 1 to 200 characters after trimming, one line.
-#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(
-    min_length = 1,
-    max_length = 200,
-    example = "Buy milk",
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
-)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Title(String);
 
 impl Title {
@@ -96,12 +77,7 @@ impl Title {
 }
 
 /// What there is to say about a task: up to 2,000 characters, newlines and tabs welcome.
-#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(
-    max_length = 2000,
-    example = "2 litres",
-    pattern = r"^([^\u0000-\u0008\u000B-\u001F\u007F-\u009F]|\r\n)*$"
-)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description(String);
 
 impl Description {
@@ -130,8 +106,7 @@ impl Description {
 }
 
 /// How much a task matters, in rising order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-#[schema(example = "medium")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Can wait.
@@ -218,26 +193,6 @@ impl Serialize for Due {
         }
     }
 }
-
-impl PartialSchema for Due {
-    fn schema() -> RefOr<Schema> {
-        let text = |format| {
-            ObjectBuilder::new()
-                .schema_type(Type::String)
-                .format(Some(SchemaFormat::KnownFormat(format)))
-        };
-        let either = AnyOf::builder()
-            .description(Some(
-                "A plain date, which ends with that day, or a moment with its offset.",
-            ))
-            .examples(["2030-01-31"])
-            .item(text(KnownFormat::Date))
-            .item(text(KnownFormat::DateTime));
-        RefOr::T(Schema::AnyOf(either.build()))
-    }
-}
-
-impl ToSchema for Due {}
 
 #[cfg(test)]
 mod tests {
