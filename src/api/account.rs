@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
-use super::groups::ACCOUNT;
 use super::{App, Call, Job};
 use crate::auth::caller::Caller;
 use crate::auth::password;
@@ -15,8 +14,6 @@ use crate::http::response::Response;
 use crate::store::{Credential, Updated};
 
 /// `GET /api/auth/me`
-#[utoipa::path(get, path = "/api/auth/me", operation_id = "showAccount", tag = ACCOUNT, summary = "Show who is asking",
-    responses((status = 200, description = "The account, or as much as the token says of one", body = Account)))]
 pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
     let mut account = app.store.account(&caller.user)?.unwrap_or_else(|| Account {
         id: caller.user.clone(),
@@ -30,11 +27,6 @@ pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
 }
 
 /// `PATCH /api/auth/me`
-#[utoipa::path(patch, path = "/api/auth/me", operation_id = "updateAccount", tag = ACCOUNT, summary = "Change name or address",
-    request_body = AccountChanges,
-    responses(
-        (status = 200, description = "The account as it is now", body = Account),
-        (status = 409, description = "Somebody has this address already, or there is no account here: the token comes from elsewhere")))]
 pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     let changes = json(call.request, AccountChanges::from_json)?;
     if changes.email.is_some() {
@@ -49,19 +41,19 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
 }
 
 /// `PUT /api/auth/password`: ends all other sessions.
-#[utoipa::path(put, path = "/api/auth/password", operation_id = "changePassword", tag = ACCOUNT, summary = "Change the password",
-    description = "Ends all other sessions. Wrong current passwords count as failed logins do.",
-    request_body = PasswordChange,
-    responses(
-        (status = 204, description = "The new password holds"),
-        (status = 409, description = "The password has been changed meanwhile, or there is none here: the token comes from elsewhere")))]
 pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
     let change = json(call.request, PasswordChange::from_json)?;
-    let confirm = confirmation(app, call, caller, "current_password", change.current)?;
+    let confirm = confirmation(
+        app,
+        call,
+        caller,
+        "current_password",
+        change.current_password,
+    )?;
     let caller = caller.clone();
     Ok(Box::new(move || {
         let credential = confirm()?;
-        let hash = password::hash(&change.new).map_err(Error::Internal)?;
+        let hash = password::hash(&change.new_password).map_err(Error::Internal)?;
         Ok(Box::new(move |app| {
             let old = Some(credential.password_hash.as_str());
             let ended = app
@@ -77,11 +69,6 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, E
 }
 
 /// `DELETE /api/auth/me`: the account, its tasks, and everything else of the user.
-#[utoipa::path(delete, path = "/api/auth/me", operation_id = "deleteAccount", tag = ACCOUNT, summary = "Delete the account with all its tasks",
-    request_body = Confirmation,
-    responses(
-        (status = 204, description = "Nothing of the user is left"),
-        (status = 409, description = "There is no account here: the token comes from elsewhere")))]
 pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
     let sent = json(call.request, Confirmation::from_json)?;
     let confirm = confirmation(app, call, caller, "password", sent.password)?;

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{App, Call, Handler, Job};
+use super::{App, Call, Handler, Job, Resource};
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::hashing::Turn;
-use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
@@ -140,10 +139,10 @@ fn answer(
             app.limits.count_address(request.client, responder)?;
             Outcome::Job(handler(app, &call)?)
         }
-        Handler::User(handler) => {
+        Handler::User(resource, handler) => {
             let caller = identify(responder)?;
-            check_path(&call.path, &caller.user)?;
-            check_scope(request.method, &caller)?;
+            check_path(&call.path, &caller.user, resource)?;
+            check_scope(request.method, &caller, resource)?;
             Outcome::Answered(handler(app, &call, &caller.user)?)
         }
         Handler::Account(handler) => {
@@ -159,11 +158,10 @@ fn answer(
     })
 }
 
-/// What an API token may do depends on what it was made for.
-fn check_scope(method: Method, caller: &Caller) -> Result<(), Error> {
+fn check_scope(method: Method, caller: &Caller, resource: &Resource) -> Result<(), Error> {
     let scope = match method {
-        Method::Get | Method::Head => Scope::TasksRead,
-        _ => Scope::TasksWrite,
+        Method::Get | Method::Head => resource.read,
+        _ => resource.write,
     };
     if caller.may(scope) {
         Ok(())
@@ -182,12 +180,10 @@ fn check_logged_in(caller: &Caller) -> Result<(), Error> {
     }
 }
 
-/// A path that names a user is that user's alone.
-fn check_path(path: &Path<'_, '_>, user: &UserId) -> Result<(), Error> {
+/// A path that names a user works for that user only.
+fn check_path(path: &Path<'_, '_>, user: &UserId, resource: &Resource) -> Result<(), Error> {
     match path.parameter("user_id") {
-        Some(named) if named != user.as_str() => Err(Error::Forbidden(
-            "Forbidden: not authorized to access another user's tasks",
-        )),
+        Some(named) if named != user.as_str() => Err(Error::Forbidden(resource.other_user)),
         _ => Ok(()),
     }
 }

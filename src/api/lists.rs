@@ -1,10 +1,7 @@
 //! The tasks, page by page.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::groups::TASKS;
-use super::openapi::bodies::ListParameters;
 use super::{App, Call};
 use crate::domain::list::cursor::Cursor;
 use crate::domain::list::{ListQuery, Start};
@@ -22,39 +19,29 @@ pub const UNKNOWN_ZONE: &str = "query parameter tz names a time zone that is not
 const STARTS: &[&str] = &["cursor", "offset", "skip", "page"];
 
 /// Some of a user's tasks.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct TaskList {
     tasks: Vec<Task>,
     /// How many there are in this answer.
-    #[schema(example = 1)]
     count: usize,
     /// How many fit the filters, where they were counted (`include_total`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = i64, required = false, minimum = 0, example = 1)]
     total: Option<i64>,
     /// How many there may be in this answer.
-    #[schema(minimum = 1, maximum = 1000, example = 1000)]
     limit: u16,
     /// As it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = u32, required = false)]
     offset: Option<u32>,
     /// As it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = u32, required = false, minimum = 1)]
     page: Option<u32>,
     /// Whether there are more behind these.
     has_more: bool,
     /// The `cursor` of the page behind this one.
-    #[schema(required, example = json!(null))]
     next_cursor: Option<String>,
 }
 
 /// `GET /tasks`
-#[utoipa::path(get, path = "/api/tasks", operation_id = "listTasks", tag = TASKS, summary = "List tasks",
-    description = "The newest first, unless `sort` says otherwise. Of `cursor`, `offset` and `page` only one can be used.",
-    params(ListParameters),
-    responses((status = 200, description = "The tasks", body = TaskList, headers(("Link", description = "The page behind this one, where there is one (RFC 8288)")))))]
 pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let parameters =
         target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;

@@ -6,8 +6,6 @@ use uuid::Uuid;
 
 use super::body::json;
 use super::conditions::{idempotency_key, if_match, if_none_match};
-use super::groups::TASKS;
-use super::openapi::bodies::{NewTask, TaskChanges};
 use super::{App, Call};
 use crate::domain::etag::{ETag, EntityTags};
 use crate::domain::fields::FieldError;
@@ -26,15 +24,6 @@ const STALE: Error = Error::PreconditionFailed(
 );
 
 /// `POST /tasks`
-#[utoipa::path(post, path = "/api/tasks", operation_id = "createTask", tag = TASKS, summary = "Create a task",
-    request_body = NewTask,
-    params(("Idempotency-Key" = inline(Option<String>), Header, description = "Names the request, so that sending it again makes no second task: 1 to 255 visible ASCII characters", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
-    responses(
-        (status = 201, description = "The task as it was made", body = Task, headers(
-            ("Location", description = "Where it is now"),
-            ("ETag", description = "Names the task as it is now"),
-            ("Idempotency-Replayed", description = "`true`: it was made by an earlier request with this key"))),
-        (status = 409, description = "A task with the `id` that was sent exists already, or a request with this key is still running")))]
 pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let key = idempotency_key(call.request)?;
     let draft = json(call.request, |body| Draft::new_task(user, body))?;
@@ -53,12 +42,6 @@ pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 }
 
 /// `GET /tasks/{id}`
-#[utoipa::path(get, path = "/api/tasks/{id}", operation_id = "getTask", tag = TASKS, summary = "Show a task",
-    params(("id" = Uuid, Path, description = "The task's id")),
-    responses(
-        (status = 200, description = "The task", body = Task),
-        (status = 304, description = "It is as the client has it (`If-None-Match`)"),
-        (status = 412, description = "It is not as `If-Match` says")))]
 pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
@@ -75,12 +58,6 @@ pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
 }
 
 /// `PUT /tasks/{id}` and `PATCH /tasks/{id}`
-#[utoipa::path(method(put, patch), path = "/api/tasks/{id}", operation_id = "updateTask", tag = TASKS, summary = "Change a task",
-    description = "Fields that are sent change, fields that are absent stay, `null` empties what may be empty. PUT and PATCH are the same.",
-    params(("id" = Uuid, Path, description = "The task's id")), request_body = TaskChanges,
-    responses(
-        (status = 200, description = "The task as it is now", body = Task, headers(("ETag", description = "Names the task as it is now"))),
-        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
@@ -95,12 +72,6 @@ pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 }
 
 /// `PATCH /tasks/{id}/complete`
-#[utoipa::path(patch, path = "/api/tasks/{id}/complete", operation_id = "completeTask", tag = TASKS, summary = "Complete a task, or open it again",
-    description = "With a body it is set; with none at all it is turned over.",
-    params(("id" = Uuid, Path, description = "The task's id")), request_body = Option<Completion>,
-    responses(
-        (status = 200, description = "The task as it is now", body = Task, headers(("ETag", description = "Names the task as it is now"))),
-        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
@@ -114,11 +85,6 @@ pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error
 }
 
 /// `DELETE /tasks/{id}`
-#[utoipa::path(delete, path = "/api/tasks/{id}", operation_id = "deleteTask", tag = TASKS, summary = "Delete a task",
-    params(("id" = Uuid, Path, description = "The task's id")),
-    responses(
-        (status = 204, description = "It is deleted"),
-        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;

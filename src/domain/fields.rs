@@ -5,17 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// One thing that is wrong with what was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// The field's name as the client writes it.
-    #[schema(value_type = String, example = "title")]
     pub field: Cow<'static, str>,
     /// What it must be: the end of a sentence that starts with the field's name.
-    #[schema(value_type = String, example = "must have 1 to 200 characters")]
     pub message: Cow<'static, str>,
 }
 

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
-use super::fields::{BodyError, Field, Fields, string};
+use super::fields::{Field, string};
 use super::shape::Shape;
 
 /// Longest tag, in characters (Unicode scalar values).
@@ -33,14 +32,8 @@ pub const TAGS: Shape = Shape::List {
 };
 
 /// A tag: 1 to 50 characters after trimming, one line. Case counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
-#[schema(
-    min_length = 1,
-    max_length = 50,
-    example = "errands",
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
-)]
 pub struct Tag(String);
 
 impl Tag {
@@ -125,21 +118,10 @@ impl Field for Tags {
     }
 }
 
-/// Reads the body of a PUT to a tag: its new name.
-///
-/// # Errors
-/// See [`BodyError`].
-pub fn tag_from_json(body: &[u8]) -> Result<Tag, BodyError> {
-    let mut fields = Fields::of(body)?;
-    let name = fields.required("name");
-    fields.finish_with(name)
-}
-
 /// A tag and how many tasks have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TagCount {
     /// The tag.
-    #[schema(value_type = Tag)]
     pub name: String,
     /// How many of the user's tasks have it.
     pub count: i64,

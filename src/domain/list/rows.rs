@@ -60,7 +60,7 @@ pub static PARAMETERS: &[Parameter] = &[
         repeatable: true,
         ..parameter(
             "priority",
-            "One of these; may be sent several times, or as several separated by commas.",
+            "One of these; may be given several times, or several separated by commas.",
             PRIORITY,
             priorities,
         )
@@ -69,7 +69,7 @@ pub static PARAMETERS: &[Parameter] = &[
         repeatable: true,
         ..parameter(
             "tag",
-            "With this tag; may be sent up to 20 times, and all must be there.",
+            "With this tag; may be given up to 20 times, and all must be there.",
             TAG,
             |_, reading, text| tag(reading, text),
         )
@@ -94,7 +94,7 @@ pub static PARAMETERS: &[Parameter] = &[
     }),
     parameter(
         "overdue",
-        "Not done and past, or the contrary.",
+        "Open and past its due date, or the contrary.",
         BOOLEAN,
         |_, reading, text| keep(reading, Condition::Overdue(boolean(text)?)),
     ),
@@ -142,7 +142,7 @@ pub static PARAMETERS: &[Parameter] = &[
         aliases: &["q"],
         ..parameter(
             "search",
-            "Up to 16 words that all occur in title or description, whatever their case and accents.",
+            "Up to 16 words that all occur in title or description, regardless of case and accents.",
             TEXT,
             |_, reading, text| {
                 reading.query.filters.words = words(text)?;
@@ -152,7 +152,7 @@ pub static PARAMETERS: &[Parameter] = &[
     },
     parameter(
         "tz",
-        "The zone in which days begin and end: an IANA name or an offset; UTC unless sent.",
+        "The zone in which days begin and end: an IANA name or an offset; UTC by default.",
         TEXT,
         |_, reading, text| {
             reading.query.filters.zone = Some(Zone::parse(text)?);
@@ -177,7 +177,7 @@ pub static PARAMETERS: &[Parameter] = &[
         aliases: &["sort_by"],
         ..parameter(
             "sort",
-            "What comes first: the name of a sort key, rising; descending as `-title` or `title:desc`.",
+            "The sort key; with `-` descending, as also in `title:desc`.",
             TEXT,
             |_, reading, text| {
                 let (key, own) = sort(text)?;
@@ -196,7 +196,7 @@ pub static PARAMETERS: &[Parameter] = &[
         aliases: &["page_size"],
         ..parameter(
             "limit",
-            "Most tasks in the answer; 1,000 unless sent.",
+            "Most tasks in the answer, 1,000 by default.",
             whole_numbers(1, LIMIT_MAX as u32),
             |row, reading, text| {
                 // The row's limits fit.
@@ -221,7 +221,7 @@ pub static PARAMETERS: &[Parameter] = &[
         aliases: &["skip"],
         ..parameter(
             "offset",
-            "How many tasks to leave out first.",
+            "How many tasks to skip.",
             whole_numbers(0, OFFSET_MAX),
             |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
         )
@@ -234,7 +234,7 @@ pub static PARAMETERS: &[Parameter] = &[
     ),
     parameter(
         "include_total",
-        "Whether `total` is wanted.",
+        "Whether to count `total`.",
         BOOLEAN,
         |_, reading, text| {
             reading.query.include_total = boolean(text)?;

@@ -1,8 +1,5 @@
 //! What a client sends: a new task, changes to one, a completion.
 
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::{Sent, TASK_FIELDS, Task};
@@ -107,22 +104,6 @@ impl Completion {
         fields.finish_with(completed).map(Completion::Set)
     }
 }
-
-impl PartialSchema for Completion {
-    fn schema() -> RefOr<Schema> {
-        let completed = ObjectBuilder::new()
-            .schema_type(Type::Boolean)
-            .description(Some("Whether it is done."));
-        ObjectBuilder::new()
-            .description(Some("What a task's completion is set to."))
-            .property("completed", completed)
-            .required("completed")
-            .examples([serde_json::json!({ "completed": true })])
-            .into()
-    }
-}
-
-impl ToSchema for Completion {}
 
 #[cfg(test)]
 mod tests {

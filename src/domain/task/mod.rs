@@ -11,52 +11,42 @@ pub mod draft;
 mod values;
 
 use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::fields::Field;
 use super::shape::Shape;
-use super::tag::{TAGS, Tag, Tags};
+use super::tag::{TAGS, Tags};
 use super::timestamp::Timestamp;
 use super::user::UserId;
 pub use values::{DESCRIPTION_MAX, DUE, Description, Due, PRIORITY, Priority, TITLE_MAX, Title};
 
 /// A task as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Task {
     /// Unique among its owner's tasks.
     pub id: Uuid,
     /// The owner.
     #[serde(serialize_with = "user_id")]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "u1")]
     pub user_id: UserId,
     /// 1 to 200 characters, one line.
-    #[schema(value_type = String, min_length = 1, max_length = 200, example = "Buy milk")]
     pub title: Title,
     /// Up to 2,000 characters.
-    #[schema(required, value_type = Option<String>, max_length = 2000, example = "2 litres")]
     pub description: Option<Description>,
     /// Whether it is done.
     pub completed: bool,
     /// When it was done; set and cleared with `completed`.
-    #[schema(required, value_type = Option<String>, format = DateTime, example = json!(null))]
     pub completed_at: Option<Timestamp>,
     /// How much it matters.
     pub priority: Priority,
     /// When it is due.
-    #[schema(required, example = "2030-01-31")]
     pub due_date: Option<Due>,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub created_at: Timestamp,
     /// When it last really changed.
-    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub updated_at: Timestamp,
     /// 1 when it is made; goes up with every real change.
-    #[schema(minimum = 1, example = 1)]
     pub version: i64,
     /// At most 20, each 1 to 50 characters.
-    #[schema(value_type = Vec<Tag>, max_items = 20)]
     pub tags: Tags,
 }
 

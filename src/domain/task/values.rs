@@ -2,9 +2,6 @@
 
 use serde::{Serialize, Serializer};
 use time::{Date, Duration, Time};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{AnyOf, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
-use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::fields::{Field, string};
 use crate::domain::shape::Shape;
@@ -55,13 +52,7 @@ pub const DUE: Shape = Shape::Named {
 
 /// What a task is called: 1 to 200 characters after trimming, one line.
 // The default, an empty title, exists only in a task whose title is not read yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(
-    min_length = 1,
-    max_length = 200,
-    example = "Buy milk",
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Title(String);
 
 impl Title {
@@ -102,12 +93,7 @@ impl Field for Title {
 }
 
 /// What there is to say about a task: up to 2,000 characters, newlines and tabs welcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(
-    max_length = 2000,
-    example = "2 litres",
-    pattern = r"^([^\u0000-\u0008\u000B-\u001F\u007F-\u009F]|\r\n)*$"
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Description(String);
 
 impl Description {
@@ -147,8 +133,7 @@ impl Field for Description {
 }
 
 /// How much a task matters, in rising order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-#[schema(example = "medium")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Can wait.
@@ -240,26 +225,6 @@ impl Serialize for Due {
         }
     }
 }
-
-impl PartialSchema for Due {
-    fn schema() -> RefOr<Schema> {
-        let text = |format| {
-            ObjectBuilder::new()
-                .schema_type(Type::String)
-                .format(Some(SchemaFormat::KnownFormat(format)))
-        };
-        let either = AnyOf::builder()
-            .description(Some(
-                "A plain date, which ends with that day, or a moment with its offset.",
-            ))
-            .examples(["2030-01-31"])
-            .item(text(KnownFormat::Date))
-            .item(text(KnownFormat::DateTime));
-        RefOr::T(Schema::AnyOf(either.build()))
-    }
-}
-
-impl ToSchema for Due {}
 
 #[cfg(test)]
 mod tests {

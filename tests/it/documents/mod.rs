@@ -1,6 +1,12 @@
-//! What is written of the program is what it does.
+//! The documents that are generated, and those that are checked against the code.
+//!
+//! - `openapi`, `schemas`: the API's description
+//! - `reference`: the page /redoc
 
-use todo_api::api::openapi;
+mod openapi;
+mod reference;
+mod schemas;
+
 use todo_api::config::settings::SETTINGS;
 
 /// `.env.example` as the table of settings has it.
@@ -68,9 +74,15 @@ fn the_example_environment_lists_every_setting() {
 }
 
 #[test]
-fn the_api_is_described_as_it_was_when_somebody_last_looked() {
-    let (file, described) = ("src/api/openapi/openapi.json", openapi::derived());
-    check(file, &read(file), &described, || described.clone());
+fn the_description_and_its_page_follow_from_the_tables() {
+    let document = openapi::document();
+    let description = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    for (file, wanted) in [
+        ("src/api/pages/openapi.json", description),
+        ("src/api/pages/reference.html", reference::page(&document)),
+    ] {
+        check(file, &read(file), &wanted, || wanted.clone());
+    }
 }
 
 #[test]

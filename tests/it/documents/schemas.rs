@@ -1,0 +1,401 @@
+//! The types of bodies as JSON Schema. They are read from the source: a field's name, type and documentation stand there and nowhere else.
+//! What a type cannot say (examples, limits) is in `details.json`, for a type or for one of its fields.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use syn::{Attribute, Fields, GenericArgument, Item, PathArguments, Type, ext::IdentExt};
+use todo_api::domain::shape::Shape;
+use todo_api::domain::tag::{TAG, TAGS_MAX};
+use todo_api::domain::task::{Sent, TASK_FIELDS};
+
+/// Where the types lie.
+const SOURCES: [&str; 4] = [
+    "src/domain",
+    "src/api",
+    "src/auth/issuer.rs",
+    "src/http/error.rs",
+];
+
+/// Schemas of types that are read or written by hand.
+fn special() -> Value {
+    json!({
+        "Completion": {
+            "type": "object", "description": "The state to set.", "required": ["completed"],
+            "properties": {"completed": {"type": "boolean", "description": "Whether the task is done."}},
+            "examples": [{"completed": true}]
+        },
+        "LoginForm": {
+            "type": "object", "description": "The form of a login; other fields are ignored.", "required": ["username", "password"],
+            "properties": {
+                "username": {"type": "string", "description": "The account's address.", "example": "me@example.org"},
+                "password": {"type": "string", "format": "password", "description": "The password.", "example": "correct horse battery"}
+            }
+        }
+    })
+}
+
+/// Fields of requests that may be absent or must be there, where the type says otherwise.
+const REQUIRED: &[(&str, bool)] = &[("Login.email", true), ("NewApiToken.scopes", false)];
+
+/// Every type of the program, by its name.
+pub struct Types {
+    items: BTreeMap<String, Vec<Item>>,
+    special: Value,
+    details: Value,
+}
+
+impl Types {
+    /// Reads the source.
+    pub fn read() -> Types {
+        let mut items: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+        let mut places = SOURCES
+            .map(|place| Path::new(env!("CARGO_MANIFEST_DIR")).join(place))
+            .to_vec();
+        while let Some(place) = places.pop() {
+            if place.is_dir() {
+                places.extend(
+                    std::fs::read_dir(place)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            } else if place.extension().is_some_and(|extension| extension == "rs") {
+                let file = syn::parse_file(&std::fs::read_to_string(place).unwrap()).unwrap();
+                for item in file.items {
+                    let name = match &item {
+                        Item::Struct(item) => item.ident.to_string(),
+                        Item::Enum(item) => item.ident.to_string(),
+                        _ => continue,
+                    };
+                    items.entry(name).or_default().push(item);
+                }
+            }
+        }
+        Types {
+            items,
+            special: special(),
+            details: serde_json::from_str(include_str!("details.json")).unwrap(),
+        }
+    }
+
+    /// The schema of a type that has a name of its own.
+    pub fn named(&self, name: &str) -> Value {
+        if let Some(schema) = self.special.get(name) {
+            return schema.clone();
+        }
+        if let Some(schema) = task(name).or_else(|| named_shape(name)) {
+            return schema;
+        }
+        let item = match self.items.get(name).map(Vec::as_slice) {
+            Some([item]) => item,
+            other => panic!(
+                "{name} is the name of {} types",
+                other.map_or(0, <[_]>::len)
+            ),
+        };
+        let (schema, attributes) = match item {
+            Item::Enum(item) => {
+                let names = item.variants.iter().map(|variant| {
+                    serde(&variant.attrs, "rename")
+                        .unwrap_or_else(|| variant.ident.to_string().to_lowercase())
+                });
+                (
+                    json!({"type": "string", "enum": names.collect::<Vec<_>>()}),
+                    &item.attrs,
+                )
+            }
+            Item::Struct(item) => match &item.fields {
+                Fields::Named(_) => (self.object(name, item), &item.attrs),
+                _ => (json!({"type": "string"}), &item.attrs),
+            },
+            _ => unreachable!(),
+        };
+        self.with(schema, &documentation(attributes), &[name])
+    }
+
+    fn object(&self, name: &str, item: &syn::ItemStruct) -> Value {
+        let is_answer = item
+            .attrs
+            .iter()
+            .any(|attribute| words(attribute).contains("Serialize"));
+        let (mut required, mut properties, mut parts) = (Vec::new(), Map::new(), Vec::new());
+        for field in &item.fields {
+            let ident = field.ident.as_ref().unwrap().unraw().to_string();
+            let place = format!("{name}.{ident}");
+            let (kind, _) = generic(&field.ty);
+            if has_serde(&field.attrs, "flatten") {
+                parts.push(reference(&kind));
+                continue;
+            }
+            let usual = if is_answer {
+                !has_serde(&field.attrs, "skip_serializing_if")
+            } else {
+                !["Option", "Patch"].contains(&kind.as_str())
+            };
+            let named = REQUIRED.iter().find(|(named, _)| *named == place);
+            if named.map_or(usual, |(_, required)| *required) {
+                required.push(ident.clone());
+            }
+            // An answer leaves out a field, or sends null in it; a request may send null in a `Patch` only.
+            let schema = self.of(&field.ty, is_answer && usual);
+            properties.insert(
+                ident,
+                self.with(schema, &documentation(&field.attrs), &[&place]),
+            );
+        }
+        let mut object = json!({"type": "object", "required": required, "properties": properties});
+        if object["required"] == json!([]) {
+            object.as_object_mut().unwrap().remove("required");
+        }
+        if !parts.is_empty() {
+            parts.push(object);
+            return json!({"allOf": parts});
+        }
+        object
+    }
+
+    fn of(&self, kind: &Type, may_be_null: bool) -> Value {
+        let (name, argument) = generic(kind);
+        let inner = || self.of(argument.unwrap(), may_be_null);
+        match name.as_str() {
+            "Option" if !may_be_null => inner(),
+            "Option" | "Patch" => nullable(inner()),
+            "Vec" => json!({"type": "array", "items": inner()}),
+            "Tags" => json!({"type": "array", "items": reference("Tag"), "maxItems": TAGS_MAX}),
+            "Scopes" => json!({"type": "array", "items": reference("Scope")}),
+            "bool" => json!({"type": "boolean"}),
+            "usize" => json!({"type": "integer", "minimum": 0}),
+            "u16" | "u32" => json!({"type": "integer", "format": "int32", "minimum": 0}),
+            "i64" => json!({"type": "integer", "format": "int64", "minimum": 0}),
+            "str" | "String" | "Cow" => json!({"type": "string"}),
+            "Uuid" => json!({"type": "string", "format": "uuid"}),
+            "UserId" => {
+                json!({"type": "string", "minLength": 1, "maxLength": 255, "example": "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55"})
+            }
+            "Timestamp" => {
+                json!({"type": "string", "format": "date-time", "example": "2026-01-31T09:30:00.000000Z"})
+            }
+            "Email" => {
+                json!({"type": "string", "format": "email", "maxLength": 254, "example": "me@example.org"})
+            }
+            "Password" => {
+                json!({"type": "string", "format": "password", "example": "correct horse battery"})
+            }
+            name => reference(name),
+        }
+    }
+
+    /// Adds the description and the details of these places.
+    fn with(&self, mut schema: Value, description: &str, places: &[&str]) -> Value {
+        if !description.is_empty() {
+            schema["description"] = description.into();
+        }
+        for details in places
+            .iter()
+            .filter_map(|place| self.details[place].as_object())
+        {
+            if details.contains_key("$ref") {
+                schema.as_object_mut().unwrap().remove("type");
+            }
+            for (word, value) in details {
+                if word == "nullable" {
+                    schema = nullable(schema);
+                } else if value.is_null() && word != "example" {
+                    schema.as_object_mut().unwrap().remove(word);
+                } else {
+                    schema[word] = value.clone();
+                }
+            }
+        }
+        schema
+    }
+}
+
+/// A task in an answer, in a POST or in an update, from the table of fields.
+fn task(name: &str) -> Option<Value> {
+    let description = match name {
+        "Task" => "A task as its owner sees it.",
+        "NewTask" => "A task to be created.",
+        "TaskChanges" => "Changes to a task: absent fields stay.",
+        _ => return None,
+    };
+    let (mut required, mut properties) = (Vec::new(), Map::new());
+    for field in TASK_FIELDS {
+        let clearable = matches!(field.sent, Sent::Clearable(_));
+        let (sent, is_required, may_be_null) = match name {
+            "Task" => (true, true, field.nullable),
+            "NewTask" => (
+                !matches!(field.sent, Sent::Never),
+                matches!(field.sent, Sent::Required(_)),
+                clearable,
+            ),
+            _ => (
+                !matches!(field.sent, Sent::Never | Sent::Created(_)),
+                false,
+                clearable,
+            ),
+        };
+        if !sent {
+            continue;
+        }
+        if is_required {
+            required.push(field.name);
+        }
+        let mut schema = of_shape(&field.shape);
+        if may_be_null {
+            schema = nullable(schema);
+        }
+        schema["description"] = field.meaning.into();
+        schema["example"] = serde_json::from_str(field.example).unwrap();
+        properties.insert(field.name.to_owned(), schema);
+    }
+    let mut schema =
+        json!({"type": "object", "description": description, "properties": properties});
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    Some(schema)
+}
+
+/// A shape with a name, which a field of a task has, or each of its entries.
+fn named_shape(wanted: &str) -> Option<Value> {
+    let shapes = TASK_FIELDS.iter().map(|field| &field.shape).chain([&TAG]);
+    shapes.into_iter().find_map(|shape| match shape {
+        Shape::Named {
+            name,
+            meaning,
+            example,
+            shape,
+        } if *name == wanted => {
+            let mut schema = of_shape(shape);
+            schema["description"] = (*meaning).into();
+            schema["example"] = serde_json::from_str(example).unwrap();
+            Some(schema)
+        }
+        _ => None,
+    })
+}
+
+/// The schema of a shape.
+pub fn of_shape(shape: &Shape) -> Value {
+    match shape {
+        Shape::Boolean => json!({"type": "boolean"}),
+        Shape::Integer { min, max } => {
+            let mut schema = json!({"type": "integer", "minimum": min});
+            let small = i32::try_from(*max).is_ok();
+            schema["format"] = if small { "int32" } else { "int64" }.into();
+            if *max < i64::MAX {
+                schema["maximum"] = (*max).into();
+            }
+            schema
+        }
+        Shape::Text { min, max, pattern } => {
+            let mut schema = json!({"type": "string"});
+            if *min > 0 {
+                schema["minLength"] = (*min).into();
+            }
+            if *max < usize::MAX {
+                schema["maxLength"] = (*max).into();
+            }
+            if !pattern.is_empty() {
+                schema["pattern"] = (*pattern).into();
+            }
+            schema
+        }
+        Shape::Uuid => json!({"type": "string", "format": "uuid"}),
+        Shape::Moment => json!({"type": "string", "format": "date-time"}),
+        Shape::Date => json!({"type": "string", "format": "date"}),
+        Shape::OneOf(texts) => json!({"type": "string", "enum": texts}),
+        Shape::Either(shapes) => {
+            json!({"anyOf": shapes.iter().map(of_shape).collect::<Vec<_>>()})
+        }
+        Shape::List { of, max } => {
+            json!({"type": "array", "items": of_shape(of), "maxItems": max})
+        }
+        Shape::Named { name, .. } => reference(name),
+    }
+}
+
+/// Refers to a type.
+pub fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn nullable(mut schema: Value) -> Value {
+    match schema["type"].as_str() {
+        Some(kind) => {
+            schema["type"] = json!([kind, "null"]);
+            schema
+        }
+        None => json!({"oneOf": [schema, {"type": "null"}]}),
+    }
+}
+
+/// The name of a type, and of the type that it is made of.
+fn generic(kind: &Type) -> (String, Option<&Type>) {
+    match kind {
+        Type::Reference(reference) => generic(&reference.elem),
+        Type::Path(path) => {
+            let last = path.path.segments.last().unwrap();
+            let argument = match &last.arguments {
+                PathArguments::AngleBracketed(arguments) => {
+                    arguments.args.iter().find_map(|argument| match argument {
+                        GenericArgument::Type(argument) => Some(argument),
+                        _ => None,
+                    })
+                }
+                _ => None,
+            };
+            (last.ident.to_string(), argument)
+        }
+        _ => panic!("a type that JSON cannot show"),
+    }
+}
+
+/// The first paragraph of a doc comment.
+fn documentation(attributes: &[Attribute]) -> String {
+    let lines = attributes
+        .iter()
+        .filter_map(|attribute| match &attribute.meta {
+            syn::Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+                syn::Expr::Lit(syn::ExprLit {
+                    lit: syn::Lit::Str(line),
+                    ..
+                }) => Some(line.value().trim().to_owned()),
+                _ => None,
+            },
+            _ => None,
+        });
+    lines
+        .take_while(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What stands between the brackets of an attribute.
+fn words(attribute: &Attribute) -> String {
+    match &attribute.meta {
+        syn::Meta::List(list) => list.tokens.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn has_serde(attributes: &[Attribute], word: &str) -> bool {
+    attributes
+        .iter()
+        .any(|attribute| attribute.path().is_ident("serde") && words(attribute).contains(word))
+}
+
+/// The text of `#[serde(word = "text")]`.
+fn serde(attributes: &[Attribute], word: &str) -> Option<String> {
+    let serde = attributes
+        .iter()
+        .find(|attribute| attribute.path().is_ident("serde"))?;
+    let words = words(serde);
+    words
+        .strip_prefix(word)?
+        .split('"')
+        .nth(1)
+        .map(str::to_owned)
+}
