@@ -80,10 +80,13 @@ pub fn document() -> Value {
     // A group without operations, for readers.
     tags.push(json!({"name": "Errors", "description": error_table()}));
     let mut paths = Map::new();
-    for row in ROUTES {
-        for (number, path) in spellings(row.pattern).into_iter().enumerate() {
-            let item = paths.entry(path.clone()).or_insert_with(|| json!({}));
-            item[row.method.as_str().to_lowercase()] = operation(row, &path, number == 1);
+    // The shorter path of every row comes first.
+    for with_user in [false, true] {
+        for row in ROUTES {
+            if let Some(path) = spellings(row.pattern).get(usize::from(with_user)) {
+                let item = paths.entry(path.clone()).or_insert_with(|| json!({}));
+                item[row.method.as_str().to_lowercase()] = operation(row, path, with_user);
+            }
         }
     }
     let mut document = json!({
