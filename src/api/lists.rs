@@ -10,7 +10,7 @@ use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::http::target;
-use crate::store::Listed;
+use crate::store::ListedTasks;
 
 /// The time zone is one that PostgreSQL does not know.
 pub const UNKNOWN_ZONE: &str = "query parameter tz names a time zone that is not known; it takes an IANA name (Europe/Berlin) or an offset (+02:00)";
@@ -48,8 +48,8 @@ pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let query =
         ListQuery::from_parameters(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
     let page = match app.store.list_tasks(user, &query)? {
-        Listed::Page(page) => page,
-        Listed::UnknownZone => return Err(Error::BadRequest(UNKNOWN_ZONE.into())),
+        ListedTasks::Page(page) => page,
+        ListedTasks::UnknownZone => return Err(Error::BadRequest(UNKNOWN_ZONE.into())),
     };
     let next_cursor = page
         .tasks

@@ -7,14 +7,14 @@ use uuid::Uuid;
 use super::body::json;
 use super::conditions::{idempotency_key, if_match, if_none_match};
 use super::{App, Call};
-use crate::domain::draft::{Completion, NewTask, TaskChanges};
 use crate::domain::etag::{ETag, EntityTags};
 use crate::domain::fields::FieldError;
 use crate::domain::task::Task;
+use crate::domain::task::draft::{Completion, Draft};
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::store::{Created, Outcome, Repeated};
+use crate::store::{TaskCreation, TaskOutcome};
 
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
 const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
@@ -26,24 +26,18 @@ const STALE: Error = Error::PreconditionFailed(
 /// `POST /tasks`
 pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let key = idempotency_key(call.request)?;
-    let draft = json(call.request, NewTask::from_json)?;
-    let Some(key) = key else {
-        return match app.store.create_task(user, &draft)? {
-            Created::Task(task) => Ok(created(&task)),
-            Created::IdTaken => Err(ID_TAKEN),
-        };
-    };
-    match app.store.create_task_once(user, &draft, &key)? {
-        Repeated::Made(task) => Ok(created(&task)),
-        Repeated::Before(task) => Ok(created(&task).header("Idempotency-Replayed", "true")),
-        Repeated::OtherBody => Err(Error::Validation(vec![FieldError {
+    let draft = json(call.request, |body| Draft::new_task(user, body))?;
+    match app.store.create_task(user, &draft, key.as_ref())? {
+        TaskCreation::Created(task) => Ok(created(&task)),
+        TaskCreation::Before(task) => Ok(created(&task).header("Idempotency-Replayed", "true")),
+        TaskCreation::OtherBody => Err(Error::Validation(vec![FieldError {
             field: Cow::Borrowed("Idempotency-Key"),
             message: Cow::Borrowed("was used with another body; send a new key with a new request"),
         }])),
-        Repeated::Running => Err(Error::Conflict(
+        TaskCreation::Running => Err(Error::Conflict(
             "a request with this Idempotency-Key is still running; send it again in a moment",
         )),
-        Repeated::IdTaken => Err(ID_TAKEN),
+        TaskCreation::IdTaken => Err(ID_TAKEN),
     }
 }
 
@@ -68,7 +62,7 @@ pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
     refuse_known(app, call, user, id)?;
-    let changes = json(call.request, TaskChanges::from_json)
+    let changes = json(call.request, |body| Draft::changes(user, id, body))
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
     done(
         app.store
@@ -107,11 +101,11 @@ fn created(task: &Task) -> Response {
     shown(201, task).header("Location", format!("/api/tasks/{}", task.id))
 }
 
-fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
+fn done<T>(outcome: TaskOutcome<T>) -> Result<T, Error> {
     match outcome {
-        Outcome::Done(value) => Ok(value),
-        Outcome::NotFound => Err(NO_SUCH_TASK),
-        Outcome::Stale => Err(STALE),
+        TaskOutcome::Done(value) => Ok(value),
+        TaskOutcome::NotFound => Err(NO_SUCH_TASK),
+        TaskOutcome::Stale => Err(STALE),
     }
 }
 

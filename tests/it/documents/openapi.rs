@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
-use todo_api::api::routes::{Answer, GROUPS, ROUTES, Row, WITH_USER};
-use todo_api::http::error::{self, ERRORS};
+use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
+use todo_api::domain::list::rows::{PARAMETERS, SORT_KEYS};
+use todo_api::http::error::{ERRORS, ErrorRow};
 use todo_api::http::response::reason;
 use todo_api::http::router::spellings;
 
-use super::schemas::{Types, reference};
+use super::schemas::{Types, reference, shape};
 
 const LIMITED: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
 
@@ -45,102 +46,24 @@ fn parameters() -> Value {
     })
 }
 
-/// The parameters of a list.
-fn list_parameters() -> Vec<(&'static str, Value, &'static str)> {
-    let (text, flag, due) = (
-        json!({"type": "string"}),
-        json!({"type": "boolean"}),
-        reference("Due"),
-    );
-    let number = |least: u32, most: u32| json!({"type": "integer", "format": "int32", "minimum": least, "maximum": most});
-    let keys = [
-        "created_at",
-        "updated_at",
-        "due_date",
-        "priority",
-        "title",
-        "completed",
-    ];
-    let sorts: Vec<String> = keys
-        .iter()
-        .flat_map(|key| [key.to_string(), format!("-{key}")])
-        .collect();
-    vec![
-        ("completed", flag.clone(), "Done or not."),
-        (
-            "status",
-            json!({"type": "string", "enum": ["all", "pending", "active", "incomplete", "completed", "complete"]}),
-            "The same in words.",
-        ),
-        (
-            "priority",
-            json!({"type": "array", "items": reference("Priority")}),
-            "One of these; may be given several times, or several separated by commas.",
-        ),
-        (
-            "tag",
-            json!({"type": "array", "items": reference("Tag")}),
-            "Having this tag; may be given up to 20 times, and all must be there.",
-        ),
-        ("tags", text.clone(), "The same, separated by commas."),
-        (
-            "due_before",
-            due.clone(),
-            "Due earlier; a plain date stands for the whole day.",
-        ),
-        ("due_after", due.clone(), "Due later."),
-        (
-            "overdue",
-            flag.clone(),
-            "Open and past its due date, or the contrary.",
-        ),
-        ("has_due_date", flag.clone(), "With a due date, or without."),
-        ("created_before", due.clone(), "Created earlier."),
-        ("created_after", due.clone(), "Created later."),
-        ("updated_before", due.clone(), "Last changed earlier."),
-        ("updated_after", due, "Last changed later."),
-        (
-            "search",
-            text.clone(),
-            "Up to 16 words that all occur in title or description, regardless of case and accents; also `q`.",
-        ),
-        (
-            "tz",
-            text.clone(),
-            "The zone in which days begin and end: an IANA name or an offset; UTC by default.",
-        ),
-        (
-            "sort",
-            json!({"type": "string", "enum": sorts}),
-            "The sort key; with `-` descending. Also `sort_by`, and `title:desc` for `-title`.",
-        ),
-        (
-            "order",
-            json!({"type": "string", "enum": ["asc", "desc"]}),
-            "The direction of `sort`; also `sort_order`, `sort_direction`.",
-        ),
-        (
-            "limit",
-            number(1, 1000),
-            "Most tasks in the answer, 1,000 by default; also `page_size`.",
-        ),
-        (
-            "cursor",
-            text,
-            "The `next_cursor` of the answer before; the other parameters must be the same.",
-        ),
-        (
-            "offset",
-            number(0, 1_000_000_000),
-            "How many tasks to skip; also `skip`.",
-        ),
-        (
-            "page",
-            number(1, 1_000_000_000),
-            "Which page of `limit` tasks, from 1.",
-        ),
-        ("include_total", flag, "Whether to count `total`."),
-    ]
+/// The parameters of a list, from their rows.
+fn list_parameters() -> impl Iterator<Item = Value> {
+    PARAMETERS.iter().map(|row| {
+        let mut schema = shape(&row.shape);
+        let mut meaning = row.meaning.to_owned();
+        if row.name == "sort" {
+            let keys = SORT_KEYS.iter().map(|key| key.name);
+            let keys: Vec<String> = keys.flat_map(|key| [key.to_owned(), format!("-{key}")]).collect();
+            schema = json!({"type": "string", "enum": keys});
+        }
+        if row.repeatable {
+            schema = json!({"type": "array", "items": schema});
+        }
+        if !row.aliases.is_empty() {
+            meaning += &format!(" Also `{}`.", row.aliases.join("`, `"));
+        }
+        json!({"name": row.name, "in": "query", "description": meaning, "required": false, "schema": schema})
+    })
 }
 
 /// The description.
@@ -221,7 +144,7 @@ fn add_components(document: &mut Value) {
     }
 }
 
-fn operation(row: &Row, path: &str, with_user: bool) -> Value {
+fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let (known, limited, scoped) = match row.handler {
         Handler::AtOnce(_) | Handler::Unlimited(_) => (false, false, false),
         Handler::Public(_) | Handler::PublicHashing(_) => (false, true, false),
@@ -241,9 +164,7 @@ fn operation(row: &Row, path: &str, with_user: bool) -> Value {
         .collect();
     for name in row.takes {
         match *name {
-            "list" => parameters.extend(list_parameters().into_iter().map(|(name, schema, meaning)| {
-                json!({"name": name, "in": "query", "description": meaning, "required": false, "schema": schema})
-            })),
+            "list" => parameters.extend(list_parameters()),
             name => parameters.push(component("parameters", name)),
         }
     }
@@ -304,7 +225,7 @@ fn operation(row: &Row, path: &str, with_user: bool) -> Value {
     operation
 }
 
-fn own_answer(answer: &Answer, limited: bool, tagged: bool) -> Value {
+fn own_answer(answer: &RouteAnswer, limited: bool, tagged: bool) -> Value {
     let mut fields: Vec<&str> = answer.fields.to_vec();
     fields.push("X-Request-ID");
     if limited {
@@ -388,7 +309,7 @@ fn name_of(status: u16) -> String {
 
 /// The answer that all errors of a status share.
 fn error_answer(name: &str) -> Value {
-    let errors: Vec<&error::Row> = ERRORS
+    let errors: Vec<&ErrorRow> = ERRORS
         .iter()
         .filter(|error| name_of(error.status) == name)
         .collect();
@@ -415,7 +336,7 @@ fn error_answer(name: &str) -> Value {
 }
 
 /// The body of an error as it is sent.
-fn example(error: &error::Row) -> Value {
+fn example(error: &ErrorRow) -> Value {
     let sentence = error.sentence.replace(['{', '}'], "");
     let details = match (error.status, sentence.split_once(' ')) {
         (422, Some((field, message))) => json!([{"field": field, "message": message}]),

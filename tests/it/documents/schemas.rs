@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use syn::{Attribute, Fields, GenericArgument, Item, PathArguments, Type, ext::IdentExt};
-use todo_api::domain::tag::TAGS_MAX;
+use todo_api::domain::list::rows::PARAMETERS;
+use todo_api::domain::shape::Shape;
+use todo_api::domain::task::{Sent, TASK_FIELDS};
 
 /// Where the types lie.
 const SOURCES: [&str; 4] = [
@@ -19,11 +21,6 @@ const SOURCES: [&str; 4] = [
 /// Schemas of types that are read or written by hand.
 fn special() -> Value {
     json!({
-        "Due": {
-            "description": "A plain date, which ends with that day, or a moment with its offset.",
-            "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}],
-            "examples": ["2030-01-31"]
-        },
         "Completion": {
             "type": "object", "description": "The state to set.", "required": ["completed"],
             "properties": {"completed": {"type": "boolean", "description": "Whether the task is done."}},
@@ -40,14 +37,7 @@ fn special() -> Value {
 }
 
 /// Fields of requests that may be absent or must be there, where the type says otherwise.
-const REQUIRED: &[(&str, bool)] = &[
-    ("Login.email", true),
-    ("NewApiToken.scopes", false),
-    ("NewTask.id", false),
-    ("NewTask.completed", false),
-    ("NewTask.priority", false),
-    ("NewTask.tags", false),
-];
+const REQUIRED: &[(&str, bool)] = &[("Login.email", true), ("NewApiToken.scopes", false)];
 
 /// Every type of the program, by its name.
 pub struct Types {
@@ -93,6 +83,9 @@ impl Types {
     pub fn named(&self, name: &str) -> Value {
         if let Some(schema) = self.special.get(name) {
             return schema.clone();
+        }
+        if let Some(schema) = task(name).or_else(|| shape_named(name)) {
+            return schema;
         }
         let item = match self.items.get(name).map(Vec::as_slice) {
             Some([item]) => item,
@@ -169,7 +162,6 @@ impl Types {
             "Option" if !may_be_null => inner(),
             "Option" | "Patch" => nullable(inner()),
             "Vec" => json!({"type": "array", "items": inner()}),
-            "Tags" => json!({"type": "array", "items": reference("Tag"), "maxItems": TAGS_MAX}),
             "Scopes" => json!({"type": "array", "items": reference("Scope")}),
             "bool" => json!({"type": "boolean"}),
             "usize" => json!({"type": "integer", "minimum": 0}),
@@ -217,6 +209,120 @@ impl Types {
         }
         schema
     }
+}
+
+/// A task, or the body that creates or changes one, from the rows of its fields.
+fn task(name: &str) -> Option<Value> {
+    let (is_answer, is_new, description) = match name {
+        "Task" => (true, false, "A task."),
+        "NewTask" => (false, true, "A new task."),
+        "TaskChanges" => (false, false, "Changes to a task. Absent fields stay."),
+        _ => return None,
+    };
+    let (mut required, mut properties) = (Vec::new(), Map::new());
+    for field in TASK_FIELDS {
+        let (is_sent, must_be_sent, may_be_null) = match field.sent {
+            Sent::Never => (false, false, false),
+            Sent::Created(_) => (is_new, false, false),
+            Sent::Required(_) => (true, is_new, false),
+            Sent::Optional(_) => (true, false, false),
+            Sent::Clearable(_) => (true, false, true),
+        };
+        if !is_answer && !is_sent {
+            continue;
+        }
+        if is_answer || must_be_sent {
+            required.push(field.name);
+        }
+        let mut schema = shape(&field.shape);
+        if if is_answer {
+            field.nullable
+        } else {
+            may_be_null
+        } {
+            schema = nullable(schema);
+        }
+        schema["description"] = field.meaning.into();
+        if !field.example.is_empty() {
+            schema["example"] = serde_json::from_str(field.example).unwrap();
+        }
+        properties.insert(field.name.to_owned(), schema);
+    }
+    let mut schema =
+        json!({"type": "object", "description": description, "properties": properties});
+    if !required.is_empty() {
+        schema["required"] = json!(required);
+    }
+    Some(schema)
+}
+
+/// The schema of a shape; of a named one a reference.
+pub fn shape(of: &Shape) -> Value {
+    match of {
+        Shape::Boolean => json!({"type": "boolean"}),
+        Shape::Integer { min, max } => limited(
+            json!({"type": "integer", "minimum": min}),
+            "maximum",
+            *max,
+            i64::MAX,
+        ),
+        Shape::Text { min, max, pattern } => {
+            let mut schema = limited(json!({"type": "string"}), "maxLength", *max, usize::MAX);
+            if *min > 0 {
+                schema["minLength"] = json!(min);
+            }
+            if !pattern.is_empty() {
+                schema["pattern"] = json!(pattern);
+            }
+            schema
+        }
+        Shape::Uuid => json!({"type": "string", "format": "uuid"}),
+        Shape::Moment => json!({"type": "string", "format": "date-time"}),
+        Shape::Date => json!({"type": "string", "format": "date"}),
+        Shape::OneOf(values) => json!({"type": "string", "enum": values}),
+        Shape::Either(shapes) => json!({"anyOf": shapes.iter().map(shape).collect::<Vec<_>>()}),
+        Shape::List { of, max } => json!({"type": "array", "items": shape(of), "maxItems": max}),
+        Shape::Named { name, .. } => reference(name),
+    }
+}
+
+fn limited<N: Copy + PartialEq + serde::Serialize>(
+    mut schema: Value,
+    word: &str,
+    limit: N,
+    none: N,
+) -> Value {
+    if limit != none {
+        schema[word] = json!(limit);
+    }
+    schema
+}
+
+/// The shape that has this name.
+fn shape_named(wanted: &str) -> Option<Value> {
+    let fields = TASK_FIELDS.iter().map(|field| &field.shape);
+    let mut shapes: Vec<&Shape> = fields
+        .chain(PARAMETERS.iter().map(|parameter| &parameter.shape))
+        .collect();
+    while let Some(next) = shapes.pop() {
+        match next {
+            Shape::Named {
+                name,
+                meaning,
+                example,
+                shape: inner,
+            } if *name == wanted => {
+                let mut schema = shape(inner);
+                schema["description"] = json!(meaning);
+                schema["example"] = serde_json::from_str(example).unwrap();
+                return Some(schema);
+            }
+            Shape::Named { shape, .. } => shapes.push(shape),
+            Shape::List { of, .. } => shapes.push(of),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Refers to a type.

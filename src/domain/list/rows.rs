@@ -1,0 +1,471 @@
+//! Every parameter and every sort key of a list, each described once. Other servers of this family use other names for some of
+//! them; these are aliases.
+
+use std::borrow::Cow;
+
+use super::cursor::Cursor;
+use super::parameters::Reading;
+use super::{Bound, Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start, WORDS_MAX};
+use crate::domain::fold::{fold, title_key};
+use crate::domain::shape::{Shape, TEXT};
+use crate::domain::tag::{TAG, TAGS_MAX, Tag};
+use crate::domain::task::{DUE, Due, PRIORITY, Priority};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::value::{Kind, Value};
+use crate::domain::zone::Zone;
+
+/// A parameter of a list.
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// Other names that are understood.
+    pub aliases: &'static [&'static str],
+    /// What it does, in one sentence.
+    pub meaning: &'static str,
+    /// The type and limits of its value; of one entry where it may be sent several times.
+    pub shape: Shape,
+    /// Whether it may be sent several times.
+    pub repeatable: bool,
+    /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
+    pub read: Read,
+}
+
+type Error = Cow<'static, str>;
+type Read = fn(&Parameter, &mut Reading, &str) -> Result<(), Error>;
+
+const BOOLEAN: Shape = Shape::Boolean;
+
+/// The parameters in the order of the documentation, which is also the order in which they are read.
+pub static PARAMETERS: &[Parameter] = &[
+    parameter("completed", "Done or not.", BOOLEAN, |_, reading, text| {
+        reading.query.filters.completed = Some(boolean(text)?);
+        Ok(())
+    }),
+    parameter(
+        "status",
+        "The same in words.",
+        STATUS,
+        |_, reading, text| {
+            let filters = &mut reading.query.filters;
+            let Some(status) = status(text)? else {
+                return Ok(());
+            };
+            match filters.completed.replace(status) {
+                Some(completed) if completed != status => Err("contradicts completed".into()),
+                _ => Ok(()),
+            }
+        },
+    ),
+    Parameter {
+        repeatable: true,
+        ..parameter(
+            "priority",
+            "One of these; may be sent several times, or as several separated by commas.",
+            PRIORITY,
+            priorities,
+        )
+    },
+    Parameter {
+        repeatable: true,
+        ..parameter(
+            "tag",
+            "With this tag; may be sent up to 20 times, and all must be there.",
+            TAG,
+            |_, reading, text| tag(reading, text),
+        )
+    },
+    Parameter {
+        repeatable: true,
+        ..parameter(
+            "tags",
+            "The same, separated by commas.",
+            TEXT,
+            |_, reading, text| text.split(',').try_for_each(|text| tag(reading, text)),
+        )
+    },
+    parameter(
+        "due_before",
+        "Due earlier; a plain date stands for the whole day.",
+        DUE,
+        |_, reading, text| keep(reading, Condition::DueBefore(before(text)?)),
+    ),
+    parameter("due_after", "Due later.", DUE, |_, reading, text| {
+        keep(reading, Condition::DueAfter(after(text)?))
+    }),
+    parameter(
+        "overdue",
+        "Not done and past, or the contrary.",
+        BOOLEAN,
+        |_, reading, text| keep(reading, Condition::Overdue(boolean(text)?)),
+    ),
+    parameter(
+        "has_due_date",
+        "With a due date, or without.",
+        BOOLEAN,
+        |_, reading, text| keep(reading, Condition::Present("due_at", boolean(text)?)),
+    ),
+    parameter(
+        "created_before",
+        "Created earlier.",
+        DUE,
+        |_, reading, text| {
+            keep(
+                reading,
+                Condition::Compare("created_at", "<", before(text)?),
+            )
+        },
+    ),
+    parameter(
+        "created_after",
+        "Created later.",
+        DUE,
+        |_, reading, text| keep(reading, Condition::Compare("created_at", ">", after(text)?)),
+    ),
+    parameter(
+        "updated_before",
+        "Last changed earlier.",
+        DUE,
+        |_, reading, text| {
+            keep(
+                reading,
+                Condition::Compare("updated_at", "<", before(text)?),
+            )
+        },
+    ),
+    parameter(
+        "updated_after",
+        "Last changed later.",
+        DUE,
+        |_, reading, text| keep(reading, Condition::Compare("updated_at", ">", after(text)?)),
+    ),
+    Parameter {
+        aliases: &["q"],
+        ..parameter(
+            "search",
+            "Up to 16 words that all occur in title or description, whatever their case and accents.",
+            TEXT,
+            |_, reading, text| {
+                reading.query.filters.words = words(text)?;
+                Ok(())
+            },
+        )
+    },
+    parameter(
+        "tz",
+        "The zone in which days begin and end: an IANA name or an offset; UTC unless sent.",
+        TEXT,
+        |_, reading, text| {
+            reading.query.filters.zone = Some(Zone::parse(text)?);
+            Ok(())
+        },
+    ),
+    Parameter {
+        aliases: &["sort_order", "sort_direction"],
+        ..parameter(
+            "order",
+            "The direction of `sort`.",
+            Shape::OneOf(&["asc", "desc"]),
+            |_, reading, text| {
+                let descending = direction(text).ok_or("must be asc or desc")?;
+                reading.descending = Some(descending);
+                reading.query.order.descending = descending;
+                Ok(())
+            },
+        )
+    },
+    Parameter {
+        aliases: &["sort_by"],
+        ..parameter(
+            "sort",
+            "What comes first: the name of a sort key, rising; descending as `-title` or `title:desc`.",
+            TEXT,
+            |_, reading, text| {
+                let (key, own) = sort(text)?;
+                reading.query.order = Order {
+                    key,
+                    descending: own.or(reading.descending).unwrap_or(false),
+                };
+                match (own, reading.descending) {
+                    (Some(own), Some(order)) if own != order => Err("contradicts order".into()),
+                    _ => Ok(()),
+                }
+            },
+        )
+    },
+    Parameter {
+        aliases: &["page_size"],
+        ..parameter(
+            "limit",
+            "Most tasks in the answer; 1,000 unless sent.",
+            whole_numbers(1, LIMIT_MAX as u32),
+            |row, reading, text| {
+                // The row's limits fit.
+                reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
+                Ok(())
+            },
+        )
+    },
+    parameter(
+        "cursor",
+        "The `next_cursor` of the answer before; the other parameters must be the same.",
+        TEXT,
+        |_, reading, text| {
+            let query = &reading.query;
+            let cursor = Cursor::decode(text, &query.filters, query.order).ok_or(
+                "must be the next_cursor of an answer to the same filters and order; start again without it",
+            )?;
+            start(reading, Start::Behind(cursor))
+        },
+    ),
+    Parameter {
+        aliases: &["skip"],
+        ..parameter(
+            "offset",
+            "How many tasks to leave out first.",
+            whole_numbers(0, OFFSET_MAX),
+            |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
+        )
+    },
+    parameter(
+        "page",
+        "Which page of `limit` tasks, from 1.",
+        whole_numbers(1, OFFSET_MAX),
+        |row, reading, text| start(reading, Start::Page(row.whole(text)?)),
+    ),
+    parameter(
+        "include_total",
+        "Whether `total` is wanted.",
+        BOOLEAN,
+        |_, reading, text| {
+            reading.query.include_total = boolean(text)?;
+            Ok(())
+        },
+    ),
+];
+
+/// The newest first is the default order.
+pub const CREATED_AT: SortKey = SortKey {
+    name: "created_at",
+    aliases: &["created"],
+    column: "created_at",
+    nullable: false,
+    kind: Kind::Moment,
+    value: |task| Value::Moment(task.created_at),
+};
+
+/// What tasks can be sorted by. Of tasks that are equal, the id decides. Tasks without a value come last.
+pub static SORT_KEYS: &[SortKey] = &[
+    CREATED_AT,
+    SortKey {
+        name: "updated_at",
+        aliases: &["updated"],
+        column: "updated_at",
+        nullable: false,
+        kind: Kind::Moment,
+        value: |task| Value::Moment(task.updated_at),
+    },
+    SortKey {
+        name: "due_date",
+        aliases: &[],
+        column: "due_at",
+        nullable: true,
+        kind: Kind::Moment,
+        value: |task| Value::of(task.due_date.map(Due::moment), Value::Moment),
+    },
+    SortKey {
+        name: "priority",
+        aliases: &[],
+        column: "priority",
+        nullable: false,
+        kind: Kind::Number,
+        value: |task| Value::Number(task.priority.rank().into()),
+    },
+    SortKey {
+        name: "title",
+        aliases: &[],
+        column: "title",
+        nullable: false,
+        kind: Kind::Text,
+        value: |task| Value::Text(title_key(task.title.as_str())),
+    },
+    SortKey {
+        name: "completed",
+        aliases: &[],
+        column: "completed",
+        nullable: false,
+        kind: Kind::Bool,
+        value: |task| Value::Bool(task.completed),
+    },
+];
+
+/// A parameter without aliases that may be sent once.
+const fn parameter(
+    name: &'static str,
+    meaning: &'static str,
+    shape: Shape,
+    read: Read,
+) -> Parameter {
+    Parameter {
+        name,
+        aliases: &[],
+        meaning,
+        shape,
+        repeatable: false,
+        read,
+    }
+}
+
+const fn whole_numbers(min: u32, max: u32) -> Shape {
+    Shape::Integer {
+        min: min as i64,
+        max: max as i64,
+    }
+}
+
+impl Parameter {
+    /// Whether this is its name or one of its aliases.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+
+    /// Reads decimal digits within the limits of the parameter's shape.
+    fn whole(&self, text: &str) -> Result<u32, Error> {
+        let Shape::Integer { min, max } = self.shape else {
+            return Err("takes no number".into());
+        };
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|number| digits && (min..=max).contains(&i64::from(*number)))
+            .ok_or_else(|| format!("must be a whole number from {min} to {max}").into())
+    }
+}
+
+fn keep(reading: &mut Reading, condition: Condition) -> Result<(), Error> {
+    reading.query.filters.conditions.push(condition);
+    Ok(())
+}
+
+fn start(reading: &mut Reading, start: Start) -> Result<(), Error> {
+    match std::mem::replace(&mut reading.query.start, start) {
+        Start::Beginning => Ok(()),
+        _ => {
+            Err("is one parameter too many: only one of cursor, offset and page can be used".into())
+        }
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, Error> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".into()),
+    }
+}
+
+const STATUS: Shape = Shape::OneOf(&[
+    "all",
+    "pending",
+    "active",
+    "incomplete",
+    "completed",
+    "complete",
+]);
+
+fn status(text: &str) -> Result<Option<bool>, Error> {
+    match text {
+        "all" => Ok(None),
+        "pending" | "active" | "incomplete" => Ok(Some(false)),
+        "completed" | "complete" => Ok(Some(true)),
+        _ => Err("must be all, pending, active, incomplete, completed or complete".into()),
+    }
+}
+
+fn priorities(_: &Parameter, reading: &mut Reading, text: &str) -> Result<(), Error> {
+    let priorities = &mut reading.query.filters.priorities;
+    for name in text.split(',') {
+        priorities.push(Priority::parse(name.trim())?);
+    }
+    priorities.sort();
+    priorities.dedup();
+    Ok(())
+}
+
+fn tag(reading: &mut Reading, text: &str) -> Result<(), Error> {
+    let tags = &mut reading.query.filters.tags;
+    let tag = Tag::parse(text)?;
+    if !tags.contains(&tag) {
+        tags.push(tag);
+    }
+    if tags.len() > TAGS_MAX {
+        return Err("may be given 20 times at most".into());
+    }
+    Ok(())
+}
+
+/// A moment or a day. The `+` of an offset that was not percent-encoded arrives as a space.
+fn moment(text: &str) -> Result<Due, Error> {
+    Due::parse(text).or_else(|error| {
+        let (moment, offset) = text.rsplit_once(' ').ok_or(error)?;
+        Timestamp::parse(&format!("{moment}+{offset}"))
+            .map(Due::At)
+            .ok_or(error.into())
+    })
+}
+
+/// The bound of what lies before a moment or a day.
+fn before(text: &str) -> Result<Bound, Error> {
+    Ok(match moment(text)? {
+        Due::At(moment) => Bound::Value(Value::Moment(moment)),
+        Due::On(date) => Bound::StartOf(date),
+    })
+}
+
+/// The bound of what lies after a moment or a day.
+fn after(text: &str) -> Result<Bound, Error> {
+    Ok(match moment(text)? {
+        Due::At(moment) => Bound::Value(Value::Moment(moment)),
+        Due::On(date) => Bound::EndOf(date),
+    })
+}
+
+fn words(text: &str) -> Result<Vec<String>, Error> {
+    if text.contains('\0') {
+        return Err("must not contain the character NUL".into());
+    }
+    let mut words: Vec<String> = Vec::new();
+    for word in fold(text).split_whitespace() {
+        if !words.iter().any(|known| known == word) {
+            words.push(word.to_owned());
+        }
+    }
+    if words.len() > WORDS_MAX {
+        return Err("must have at most 16 words".into());
+    }
+    Ok(words)
+}
+
+/// Whether the name of a direction says descending.
+fn direction(text: &str) -> Option<bool> {
+    match text {
+        "asc" => Some(false),
+        "desc" => Some(true),
+        _ => None,
+    }
+}
+
+/// A sort key and, where the text says so, whether it is descending.
+fn sort(text: &str) -> Result<(&'static SortKey, Option<bool>), Error> {
+    let (name, own) = match (text.strip_prefix('-'), text.split_once(':')) {
+        (Some(name), _) => (name, Some(Some(true))),
+        (None, Some((name, way))) => (name, direction(way).map(Some)),
+        (None, None) => (text, Some(None)),
+    };
+    let called = |key: &&SortKey| key.name == name || key.aliases.contains(&name);
+    let key = SORT_KEYS.iter().find(called);
+    key.zip(own).ok_or_else(|| {
+        let names: Vec<&str> = SORT_KEYS.iter().map(|key| key.name).collect();
+        let names = names.join(", ");
+        format!("must be one of {names}, descending as -title or title:desc").into()
+    })
+}
