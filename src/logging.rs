@@ -16,8 +16,10 @@ use serde::Serializer as _;
 use serde::ser::SerializeMap;
 
 use crate::domain::timestamp::Timestamp;
-use crate::http::responder::ACCESS_LOG;
 use crate::log_writer::{self, LogWriter};
+
+/// The target of access lines.
+pub const ACCESS_LOG: &str = "todo_api::access";
 
 static CURRENT: Current = Current(RwLock::new(None));
 

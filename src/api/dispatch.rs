@@ -14,7 +14,7 @@ use crate::http::router::{Found, Path, Router};
 use crate::http::target;
 
 /// What has become of a request on its worker.
-enum Outcome {
+enum Progress {
     /// It is answered.
     Answered(Response),
     /// What is left to do takes a while.
@@ -29,8 +29,8 @@ pub fn dispatch(
     mut responder: Responder,
 ) {
     match answer(app, router, request, &mut responder) {
-        Ok(Outcome::Answered(response)) => responder.answer(Ok(response)),
-        Ok(Outcome::Job(job)) => hash_and_finish(app, job, responder),
+        Ok(Progress::Answered(response)) => responder.answer(Ok(response)),
+        Ok(Progress::Job(job)) => hash_and_finish(app, job, responder),
         Err(error) => responder.answer(Err(error)),
     }
 }
@@ -80,10 +80,10 @@ fn answer(
     router: &Router<Handler>,
     request: &Request,
     responder: &mut Responder,
-) -> Result<Outcome, Error> {
+) -> Result<Progress, Error> {
     if request.method == Method::Options && request.target == "*" {
         // RFC 9110, section 9.3.7: the server as a whole.
-        return Ok(Outcome::Answered(
+        return Ok(Progress::Answered(
             Response::empty(204).header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
         ));
     }
@@ -95,7 +95,7 @@ fn answer(
             responder.set_route(pattern);
             // RFC 9110, section 9.3.7: what may be done with this path. It tells nothing that the API description does not.
             return if request.method == Method::Options {
-                Ok(Outcome::Answered(
+                Ok(Progress::Answered(
                     Response::empty(204).header("Allow", allow),
                 ))
             } else {
@@ -129,31 +129,31 @@ fn answer(
         Ok::<Caller, Error>(caller)
     };
     Ok(match handler {
-        Handler::AtOnce(handler) => Outcome::Answered(handler()),
-        Handler::Unlimited(handler) => Outcome::Answered(handler(app, &call)?),
+        Handler::AtOnce(handler) => Progress::Answered(handler()),
+        Handler::Unlimited(handler) => Progress::Answered(handler(app, &call)?),
         Handler::Public(handler) => {
             app.limits.count_address(request.client, responder)?;
-            Outcome::Answered(handler(app, &call)?)
+            Progress::Answered(handler(app, &call)?)
         }
         Handler::PublicHashing(handler) => {
             app.limits.count_address(request.client, responder)?;
-            Outcome::Job(handler(app, &call)?)
+            Progress::Job(handler(app, &call)?)
         }
         Handler::User(resource, handler) => {
             let caller = identify(responder)?;
             check_path(&call.path, &caller.user, resource)?;
             check_scope(request.method, &caller, resource)?;
-            Outcome::Answered(handler(app, &call, &caller.user)?)
+            Progress::Answered(handler(app, &call, &caller.user)?)
         }
         Handler::Account(handler) => {
             let caller = identify(responder)?;
             check_logged_in(&caller)?;
-            Outcome::Answered(handler(app, &call, &caller)?)
+            Progress::Answered(handler(app, &call, &caller)?)
         }
         Handler::AccountHashing(handler) => {
             let caller = identify(responder)?;
             check_logged_in(&caller)?;
-            Outcome::Job(handler(app, &call, &caller)?)
+            Progress::Job(handler(app, &call, &caller)?)
         }
     })
 }

@@ -36,7 +36,7 @@ pub mod tasks;
 
 use std::sync::Arc;
 
-use self::limits::Limits;
+use self::limits::RequestLimits;
 use self::metrics::MetricsAccess;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
@@ -58,7 +58,7 @@ pub struct App {
     /// Tells who is calling.
     pub guard: Guard,
     /// How often requests may come.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// Issues tokens.
     pub issuer: Issuer,
     /// Hashes passwords.

@@ -20,7 +20,7 @@ use crate::http::request::Method::{self, Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
 
 /// One row of the table.
-pub struct Row {
+pub struct RouteRow {
     /// The method. GET answers HEAD, too.
     pub method: Method,
     /// The paths.
@@ -40,11 +40,11 @@ pub struct Row {
     /// The types of the body.
     pub body: &'static [&'static str],
     /// Its own answers.
-    pub answers: &'static [Answer],
+    pub answers: &'static [RouteAnswer],
 }
 
 /// An answer of a route.
-pub struct Answer {
+pub struct RouteAnswer {
     /// The status.
     pub status: u16,
     /// The type of the body, where there is one.
@@ -96,7 +96,7 @@ macro_rules! table {
         $($status:literal $($answer:ident)? $meaning:literal $(fields [$($field:literal),*])?),+ ;
     )*})*) => {
         /// The routing table.
-        pub static ROUTES: &[Row] = &[$($(Row {
+        pub static ROUTES: &[RouteRow] = &[$($(RouteRow {
             method: $method,
             pattern: $pattern,
             handler: $access($($handler)*),
@@ -106,7 +106,7 @@ macro_rules! table {
             description: $description,
             takes: &[$($($parameter),*)?],
             body: &[$($(stringify!($body)),*)?],
-            answers: &[$(Answer {
+            answers: &[$(RouteAnswer {
                 status: $status,
                 body: &[$(stringify!($answer))?],
                 meaning: $meaning,

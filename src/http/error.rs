@@ -66,7 +66,7 @@ pub enum Error {
 }
 
 /// An error as programs and readers know it.
-pub struct Row {
+pub struct ErrorRow {
     /// The status code.
     pub status: u16,
     /// The word for programs; it never changes.
@@ -78,7 +78,7 @@ pub struct Row {
     pub when: &'static str,
 }
 
-impl Row {
+impl ErrorRow {
     fn sentence_with(&self, value: &str) -> Cow<'static, str> {
         let (start, rest) = self.sentence.split_once('{').unwrap_or_default();
         let (_, end) = rest.split_once('}').unwrap_or_default();
@@ -89,10 +89,10 @@ impl Row {
 macro_rules! errors {
     ($($variant:pat => $status:literal $code:literal $sentence:literal $when:literal;)*) => {
         /// Every error, in the order of the statuses.
-        pub static ERRORS: &[Row] = &[$(errors!(row $status $code $sentence $when)),*];
+        pub static ERRORS: &[ErrorRow] = &[$(errors!(row $status $code $sentence $when)),*];
 
         impl Error {
-            fn row(&self) -> &'static Row {
+            fn row(&self) -> &'static ErrorRow {
                 match self {
                     $($variant => &const { errors!(row $status $code $sentence $when) },)*
                 }
@@ -100,7 +100,7 @@ macro_rules! errors {
         }
     };
     (row $status:literal $code:literal $sentence:literal $when:literal) => {
-        Row { status: $status, code: $code, sentence: $sentence, when: $when }
+        ErrorRow { status: $status, code: $code, sentence: $sentence, when: $when }
     };
 }
 
@@ -272,7 +272,7 @@ impl Error {
     ///
     /// `reveal_cause` adds the cause to `error.details`; for development only.
     pub fn into_response(self, request_id: &RequestId, reveal_cause: bool) -> Response {
-        let Row { status, code, .. } = *self.row();
+        let ErrorRow { status, code, .. } = *self.row();
         let message = self.message();
         let details = match &self {
             Error::Validation(errors) => errors.clone(),

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
-use todo_api::api::routes::{Answer, GROUPS, ROUTES, Row, WITH_USER};
-use todo_api::domain::list::{PARAMETERS, SORT_KEYS};
-use todo_api::http::error::{self, ERRORS};
+use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
+use todo_api::domain::list::rows::{PARAMETERS, SORT_KEYS};
+use todo_api::http::error::{ERRORS, ErrorRow};
 use todo_api::http::response::reason;
 use todo_api::http::router::spellings;
 
-use super::schemas::{Types, of_shape, reference};
+use super::schemas::{Types, reference, shape};
 
 const LIMITED: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
 
@@ -46,28 +46,23 @@ fn parameters() -> Value {
     })
 }
 
-/// The parameters of a list, from their table.
+/// The parameters of a list, from their rows.
 fn list_parameters() -> impl Iterator<Item = Value> {
     PARAMETERS.iter().map(|row| {
-        let mut schema = of_shape(&row.shape);
+        let mut schema = shape(&row.shape);
+        let mut meaning = row.meaning.to_owned();
         if row.name == "sort" {
-            let keys = SORT_KEYS
-                .iter()
-                .flat_map(|key| [key.name.to_owned(), format!("-{}", key.name)]);
-            schema["enum"] = keys.collect();
+            let keys = SORT_KEYS.iter().map(|key| key.name);
+            let keys: Vec<String> = keys.flat_map(|key| [key.to_owned(), format!("-{key}")]).collect();
+            schema = json!({"type": "string", "enum": keys});
         }
         if row.repeatable {
             schema = json!({"type": "array", "items": schema});
         }
-        let aliases: Vec<String> = row.aliases.iter().map(|name| format!("`{name}`")).collect();
-        let aliases = match &aliases[..] {
-            [] => String::new(),
-            some => format!(" Also {}.", some.join(", ")),
-        };
-        json!({
-            "name": row.name, "in": "query", "description": format!("{}{aliases}", row.meaning),
-            "required": false, "schema": schema
-        })
+        if !row.aliases.is_empty() {
+            meaning += &format!(" Also `{}`.", row.aliases.join("`, `"));
+        }
+        json!({"name": row.name, "in": "query", "description": meaning, "required": false, "schema": schema})
     })
 }
 
@@ -149,7 +144,7 @@ fn add_components(document: &mut Value) {
     }
 }
 
-fn operation(row: &Row, path: &str, with_user: bool) -> Value {
+fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let (known, limited, scoped) = match row.handler {
         Handler::AtOnce(_) | Handler::Unlimited(_) => (false, false, false),
         Handler::Public(_) | Handler::PublicHashing(_) => (false, true, false),
@@ -230,7 +225,7 @@ fn operation(row: &Row, path: &str, with_user: bool) -> Value {
     operation
 }
 
-fn own_answer(answer: &Answer, limited: bool, tagged: bool) -> Value {
+fn own_answer(answer: &RouteAnswer, limited: bool, tagged: bool) -> Value {
     let mut fields: Vec<&str> = answer.fields.to_vec();
     fields.push("X-Request-ID");
     if limited {
@@ -314,7 +309,7 @@ fn name_of(status: u16) -> String {
 
 /// The answer that all errors of a status share.
 fn error_answer(name: &str) -> Value {
-    let errors: Vec<&error::Row> = ERRORS
+    let errors: Vec<&ErrorRow> = ERRORS
         .iter()
         .filter(|error| name_of(error.status) == name)
         .collect();
@@ -341,7 +336,7 @@ fn error_answer(name: &str) -> Value {
 }
 
 /// The body of an error as it is sent.
-fn example(error: &error::Row) -> Value {
+fn example(error: &ErrorRow) -> Value {
     let sentence = error.sentence.replace(['{', '}'], "");
     let details = match (error.status, sentence.split_once(' ')) {
         (422, Some((field, message))) => json!([{"field": field, "message": message}]),

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use syn::{Attribute, Fields, GenericArgument, Item, PathArguments, Type, ext::IdentExt};
+use todo_api::domain::list::rows::PARAMETERS;
 use todo_api::domain::shape::Shape;
-use todo_api::domain::tag::{TAG, TAGS_MAX};
 use todo_api::domain::task::{Sent, TASK_FIELDS};
 
 /// Where the types lie.
@@ -84,7 +84,7 @@ impl Types {
         if let Some(schema) = self.special.get(name) {
             return schema.clone();
         }
-        if let Some(schema) = task(name).or_else(|| named_shape(name)) {
+        if let Some(schema) = task(name).or_else(|| shape_named(name)) {
             return schema;
         }
         let item = match self.items.get(name).map(Vec::as_slice) {
@@ -162,7 +162,6 @@ impl Types {
             "Option" if !may_be_null => inner(),
             "Option" | "Patch" => nullable(inner()),
             "Vec" => json!({"type": "array", "items": inner()}),
-            "Tags" => json!({"type": "array", "items": reference("Tag"), "maxItems": TAGS_MAX}),
             "Scopes" => json!({"type": "array", "items": reference("Scope")}),
             "bool" => json!({"type": "boolean"}),
             "usize" => json!({"type": "integer", "minimum": 0}),
@@ -212,42 +211,41 @@ impl Types {
     }
 }
 
-/// A task in an answer, in a POST or in an update, from the table of fields.
+/// A task, or the body that creates or changes one, from the rows of its fields.
 fn task(name: &str) -> Option<Value> {
-    let description = match name {
-        "Task" => "A task as its owner sees it.",
-        "NewTask" => "A task to be created.",
-        "TaskChanges" => "Changes to a task: absent fields stay.",
+    let (is_answer, is_new, description) = match name {
+        "Task" => (true, false, "A task."),
+        "NewTask" => (false, true, "A new task."),
+        "TaskChanges" => (false, false, "Changes to a task. Absent fields stay."),
         _ => return None,
     };
     let (mut required, mut properties) = (Vec::new(), Map::new());
     for field in TASK_FIELDS {
-        let clearable = matches!(field.sent, Sent::Clearable(_));
-        let (sent, is_required, may_be_null) = match name {
-            "Task" => (true, true, field.nullable),
-            "NewTask" => (
-                !matches!(field.sent, Sent::Never),
-                matches!(field.sent, Sent::Required(_)),
-                clearable,
-            ),
-            _ => (
-                !matches!(field.sent, Sent::Never | Sent::Created(_)),
-                false,
-                clearable,
-            ),
+        let (is_sent, must_be_sent, may_be_null) = match field.sent {
+            Sent::Never => (false, false, false),
+            Sent::Created(_) => (is_new, false, false),
+            Sent::Required(_) => (true, is_new, false),
+            Sent::Optional(_) => (true, false, false),
+            Sent::Clearable(_) => (true, false, true),
         };
-        if !sent {
+        if !is_answer && !is_sent {
             continue;
         }
-        if is_required {
+        if is_answer || must_be_sent {
             required.push(field.name);
         }
-        let mut schema = of_shape(&field.shape);
-        if may_be_null {
+        let mut schema = shape(&field.shape);
+        if if is_answer {
+            field.nullable
+        } else {
+            may_be_null
+        } {
             schema = nullable(schema);
         }
         schema["description"] = field.meaning.into();
-        schema["example"] = serde_json::from_str(field.example).unwrap();
+        if !field.example.is_empty() {
+            schema["example"] = serde_json::from_str(field.example).unwrap();
+        }
         properties.insert(field.name.to_owned(), schema);
     }
     let mut schema =
@@ -258,63 +256,73 @@ fn task(name: &str) -> Option<Value> {
     Some(schema)
 }
 
-/// A shape with a name, which a field of a task has, or each of its entries.
-fn named_shape(wanted: &str) -> Option<Value> {
-    let shapes = TASK_FIELDS.iter().map(|field| &field.shape).chain([&TAG]);
-    shapes.into_iter().find_map(|shape| match shape {
-        Shape::Named {
-            name,
-            meaning,
-            example,
-            shape,
-        } if *name == wanted => {
-            let mut schema = of_shape(shape);
-            schema["description"] = (*meaning).into();
-            schema["example"] = serde_json::from_str(example).unwrap();
-            Some(schema)
-        }
-        _ => None,
-    })
-}
-
-/// The schema of a shape.
-pub fn of_shape(shape: &Shape) -> Value {
-    match shape {
+/// The schema of a shape; of a named one a reference.
+pub fn shape(of: &Shape) -> Value {
+    match of {
         Shape::Boolean => json!({"type": "boolean"}),
-        Shape::Integer { min, max } => {
-            let mut schema = json!({"type": "integer", "minimum": min});
-            let small = i32::try_from(*max).is_ok();
-            schema["format"] = if small { "int32" } else { "int64" }.into();
-            if *max < i64::MAX {
-                schema["maximum"] = (*max).into();
-            }
-            schema
-        }
+        Shape::Integer { min, max } => limited(
+            json!({"type": "integer", "minimum": min}),
+            "maximum",
+            *max,
+            i64::MAX,
+        ),
         Shape::Text { min, max, pattern } => {
-            let mut schema = json!({"type": "string"});
+            let mut schema = limited(json!({"type": "string"}), "maxLength", *max, usize::MAX);
             if *min > 0 {
-                schema["minLength"] = (*min).into();
-            }
-            if *max < usize::MAX {
-                schema["maxLength"] = (*max).into();
+                schema["minLength"] = json!(min);
             }
             if !pattern.is_empty() {
-                schema["pattern"] = (*pattern).into();
+                schema["pattern"] = json!(pattern);
             }
             schema
         }
         Shape::Uuid => json!({"type": "string", "format": "uuid"}),
         Shape::Moment => json!({"type": "string", "format": "date-time"}),
         Shape::Date => json!({"type": "string", "format": "date"}),
-        Shape::OneOf(texts) => json!({"type": "string", "enum": texts}),
-        Shape::Either(shapes) => {
-            json!({"anyOf": shapes.iter().map(of_shape).collect::<Vec<_>>()})
-        }
-        Shape::List { of, max } => {
-            json!({"type": "array", "items": of_shape(of), "maxItems": max})
-        }
+        Shape::OneOf(values) => json!({"type": "string", "enum": values}),
+        Shape::Either(shapes) => json!({"anyOf": shapes.iter().map(shape).collect::<Vec<_>>()}),
+        Shape::List { of, max } => json!({"type": "array", "items": shape(of), "maxItems": max}),
         Shape::Named { name, .. } => reference(name),
     }
+}
+
+fn limited<N: Copy + PartialEq + serde::Serialize>(
+    mut schema: Value,
+    word: &str,
+    limit: N,
+    none: N,
+) -> Value {
+    if limit != none {
+        schema[word] = json!(limit);
+    }
+    schema
+}
+
+/// The shape that has this name.
+fn shape_named(wanted: &str) -> Option<Value> {
+    let fields = TASK_FIELDS.iter().map(|field| &field.shape);
+    let mut shapes: Vec<&Shape> = fields
+        .chain(PARAMETERS.iter().map(|parameter| &parameter.shape))
+        .collect();
+    while let Some(next) = shapes.pop() {
+        match next {
+            Shape::Named {
+                name,
+                meaning,
+                example,
+                shape: inner,
+            } if *name == wanted => {
+                let mut schema = shape(inner);
+                schema["description"] = json!(meaning);
+                schema["example"] = serde_json::from_str(example).unwrap();
+                return Some(schema);
+            }
+            Shape::Named { shape, .. } => shapes.push(shape),
+            Shape::List { of, .. } => shapes.push(of),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Refers to a type.
