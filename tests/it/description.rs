@@ -10,6 +10,9 @@ use todo_api::api::pages;
 use todo_api::api::routes::ROUTES;
 use todo_api::http::router::spellings;
 
+use todo_api::domain::list::PARAMETERS;
+use todo_api::domain::shape::Shape;
+
 use crate::support::login::{Login, PASSWORD};
 use crate::support::schema::{complaints, fields, resolve};
 use crate::support::{Actor, Answer, TestApp};
@@ -658,10 +661,15 @@ fn parameter(name: &str) -> &'static str {
         "tz" => "Europe/Berlin",
         "sort" => "-due_date",
         "order" => "asc",
-        "limit" | "offset" | "page" => "1",
+        name if takes_number(name) => "1",
         name if name.ends_with("_before") || name.ends_with("_after") => "2030-01-31",
         _ => "true",
     }
+}
+
+fn takes_number(name: &str) -> bool {
+    let row = PARAMETERS.iter().find(|row| row.name == name);
+    row.is_some_and(|row| matches!(row.shape, Shape::Integer { .. }))
 }
 
 /// What the description shows for a value.

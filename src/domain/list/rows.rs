@@ -60,7 +60,7 @@ pub static PARAMETERS: &[Parameter] = &[
         repeatable: true,
         ..parameter(
             "priority",
-            "One of these; may be given several times, or several separated by commas.",
+            "With one of these; may be given several times, or several separated by commas.",
             PRIORITY,
             priorities,
         )

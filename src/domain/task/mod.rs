@@ -171,7 +171,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "due_date",
-        meaning: "When it is due: a plain date or a timestamp.",
+        meaning: "When it is due: a plain date (`2030-01-31`) or a timestamp (`2030-01-31T09:00:00Z`).",
         shape: values::DUE,
         nullable: true,
         example: "\"2030-01-31\"",
