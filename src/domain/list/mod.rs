@@ -1,12 +1,14 @@
 //! What is asked of a list of tasks: filters, order, page.
 //!
 //! - [`rows`]: every parameter and every sort key, each described once
+//! - `values`: reads the values of parameters
 //! - `parameters`: reads a query string with these rows
 //! - [`cursor`]: where the last page ended
 
 pub mod cursor;
 mod parameters;
 pub mod rows;
+mod values;
 
 use std::fmt;
 

@@ -1,16 +1,17 @@
 //! Every parameter and every sort key of a list, each described once. Other servers of this family use other names for some of
 //! them; these are aliases.
 
-use std::borrow::Cow;
-
 use super::cursor::Cursor;
 use super::parameters::Reading;
-use super::{Bound, Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start, WORDS_MAX};
-use crate::domain::fold::{fold, title_key};
+use super::values::{
+    Error, STATUS, after, before, boolean, direction, keep, priorities, sort, start, status, tag,
+    words,
+};
+use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
+use crate::domain::fold::title_key;
 use crate::domain::shape::{Shape, TEXT};
-use crate::domain::tag::{TAG, TAGS_MAX, Tag};
-use crate::domain::task::{DUE, Due, PRIORITY, Priority};
-use crate::domain::timestamp::Timestamp;
+use crate::domain::tag::TAG;
+use crate::domain::task::{DUE, Due, PRIORITY};
 use crate::domain::value::{Kind, Value};
 use crate::domain::zone::Zone;
 
@@ -30,8 +31,8 @@ pub struct Parameter {
     pub read: Read,
 }
 
-type Error = Cow<'static, str>;
-type Read = fn(&Parameter, &mut Reading, &str) -> Result<(), Error>;
+/// Reads a value of a parameter into the query.
+pub type Read = fn(&Parameter, &mut Reading, &str) -> Result<(), Error>;
 
 const BOOLEAN: Shape = Shape::Boolean;
 
@@ -56,33 +57,27 @@ pub static PARAMETERS: &[Parameter] = &[
             }
         },
     ),
-    Parameter {
-        repeatable: true,
-        ..parameter(
-            "priority",
-            "With one of these; may be given several times, or several separated by commas.",
-            PRIORITY,
-            priorities,
-        )
-    },
-    Parameter {
-        repeatable: true,
-        ..parameter(
-            "tag",
-            "With this tag; may be given up to 20 times, and all must be there.",
-            TAG,
-            |_, reading, text| tag(reading, text),
-        )
-    },
-    Parameter {
-        repeatable: true,
-        ..parameter(
-            "tags",
-            "The same, separated by commas.",
-            TEXT,
-            |_, reading, text| text.split(',').try_for_each(|text| tag(reading, text)),
-        )
-    },
+    parameter(
+        "priority",
+        "With one of these; may be given several times, or several separated by commas.",
+        PRIORITY,
+        priorities,
+    )
+    .repeatable(),
+    parameter(
+        "tag",
+        "With this tag; may be given up to 20 times, and all must be there.",
+        TAG,
+        tag,
+    )
+    .repeatable(),
+    parameter(
+        "tags",
+        "The same, separated by commas.",
+        TEXT,
+        |row, reading, text| text.split(',').try_for_each(|text| tag(row, reading, text)),
+    )
+    .repeatable(),
     parameter(
         "due_before",
         "Due earlier; a plain date stands for the whole day.",
@@ -138,18 +133,16 @@ pub static PARAMETERS: &[Parameter] = &[
         DUE,
         |_, reading, text| keep(reading, Condition::Compare("updated_at", ">", after(text)?)),
     ),
-    Parameter {
-        aliases: &["q"],
-        ..parameter(
-            "search",
-            "Up to 16 words that all occur in title or description, regardless of case and accents.",
-            TEXT,
-            |_, reading, text| {
-                reading.query.filters.words = words(text)?;
-                Ok(())
-            },
-        )
-    },
+    parameter(
+        "search",
+        "Up to 16 words that all occur in title or description, regardless of case and accents.",
+        TEXT,
+        |_, reading, text| {
+            reading.query.filters.words = words(text)?;
+            Ok(())
+        },
+    )
+    .also(&["q"]),
     parameter(
         "tz",
         "The zone in which days begin and end: an IANA name or an offset; UTC by default.",
@@ -159,52 +152,46 @@ pub static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     ),
-    Parameter {
-        aliases: &["sort_order", "sort_direction"],
-        ..parameter(
-            "order",
-            "The direction of `sort`.",
-            Shape::OneOf(&["asc", "desc"]),
-            |_, reading, text| {
-                let descending = direction(text).ok_or("must be asc or desc")?;
-                reading.descending = Some(descending);
-                reading.query.order.descending = descending;
-                Ok(())
-            },
-        )
-    },
-    Parameter {
-        aliases: &["sort_by"],
-        ..parameter(
-            "sort",
-            "The sort key; with `-` descending, as also in `title:desc`.",
-            TEXT,
-            |_, reading, text| {
-                let (key, own) = sort(text)?;
-                reading.query.order = Order {
-                    key,
-                    descending: own.or(reading.descending).unwrap_or(false),
-                };
-                match (own, reading.descending) {
-                    (Some(own), Some(order)) if own != order => Err("contradicts order".into()),
-                    _ => Ok(()),
-                }
-            },
-        )
-    },
-    Parameter {
-        aliases: &["page_size"],
-        ..parameter(
-            "limit",
-            "Most tasks in the answer, 1,000 by default.",
-            whole_numbers(1, LIMIT_MAX as u32),
-            |row, reading, text| {
-                // The row's limits fit.
-                reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
-                Ok(())
-            },
-        )
-    },
+    parameter(
+        "order",
+        "The direction of `sort`.",
+        Shape::OneOf(&["asc", "desc"]),
+        |_, reading, text| {
+            let descending = direction(text).ok_or("must be asc or desc")?;
+            reading.descending = Some(descending);
+            reading.query.order.descending = descending;
+            Ok(())
+        },
+    )
+    .also(&["sort_order", "sort_direction"]),
+    parameter(
+        "sort",
+        "The sort key; with `-` descending, as also in `title:desc`.",
+        TEXT,
+        |_, reading, text| {
+            let (key, own) = sort(text)?;
+            reading.query.order = Order {
+                key,
+                descending: own.or(reading.descending).unwrap_or(false),
+            };
+            match (own, reading.descending) {
+                (Some(own), Some(order)) if own != order => Err("contradicts order".into()),
+                _ => Ok(()),
+            }
+        },
+    )
+    .also(&["sort_by"]),
+    parameter(
+        "limit",
+        "Most tasks in the answer, 1,000 by default.",
+        whole_numbers(1, LIMIT_MAX as u32),
+        |row, reading, text| {
+            // The row's limits fit.
+            reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
+            Ok(())
+        },
+    )
+    .also(&["page_size"]),
     parameter(
         "cursor",
         "The `next_cursor` of the answer before; the other parameters must be the same.",
@@ -217,15 +204,13 @@ pub static PARAMETERS: &[Parameter] = &[
             start(reading, Start::Behind(cursor))
         },
     ),
-    Parameter {
-        aliases: &["skip"],
-        ..parameter(
-            "offset",
-            "How many tasks to skip.",
-            whole_numbers(0, OFFSET_MAX),
-            |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
-        )
-    },
+    parameter(
+        "offset",
+        "How many tasks to skip.",
+        whole_numbers(0, OFFSET_MAX),
+        |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
+    )
+    .also(&["skip"]),
     parameter(
         "page",
         "Which page of `limit` tasks, from 1.",
@@ -323,6 +308,16 @@ const fn whole_numbers(min: u32, max: u32) -> Shape {
 }
 
 impl Parameter {
+    const fn also(mut self, aliases: &'static [&'static str]) -> Parameter {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn repeatable(mut self) -> Parameter {
+        self.repeatable = true;
+        self
+    }
+
     /// Whether this is its name or one of its aliases.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
@@ -339,133 +334,4 @@ impl Parameter {
             .filter(|number| digits && (min..=max).contains(&i64::from(*number)))
             .ok_or_else(|| format!("must be a whole number from {min} to {max}").into())
     }
-}
-
-fn keep(reading: &mut Reading, condition: Condition) -> Result<(), Error> {
-    reading.query.filters.conditions.push(condition);
-    Ok(())
-}
-
-fn start(reading: &mut Reading, start: Start) -> Result<(), Error> {
-    match std::mem::replace(&mut reading.query.start, start) {
-        Start::Beginning => Ok(()),
-        _ => {
-            Err("is one parameter too many: only one of cursor, offset and page can be used".into())
-        }
-    }
-}
-
-fn boolean(text: &str) -> Result<bool, Error> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("must be true or false".into()),
-    }
-}
-
-const STATUS: Shape = Shape::OneOf(&[
-    "all",
-    "pending",
-    "active",
-    "incomplete",
-    "completed",
-    "complete",
-]);
-
-fn status(text: &str) -> Result<Option<bool>, Error> {
-    match text {
-        "all" => Ok(None),
-        "pending" | "active" | "incomplete" => Ok(Some(false)),
-        "completed" | "complete" => Ok(Some(true)),
-        _ => Err("must be all, pending, active, incomplete, completed or complete".into()),
-    }
-}
-
-fn priorities(_: &Parameter, reading: &mut Reading, text: &str) -> Result<(), Error> {
-    let priorities = &mut reading.query.filters.priorities;
-    for name in text.split(',') {
-        priorities.push(Priority::parse(name.trim())?);
-    }
-    priorities.sort();
-    priorities.dedup();
-    Ok(())
-}
-
-fn tag(reading: &mut Reading, text: &str) -> Result<(), Error> {
-    let tags = &mut reading.query.filters.tags;
-    let tag = Tag::parse(text)?;
-    if !tags.contains(&tag) {
-        tags.push(tag);
-    }
-    if tags.len() > TAGS_MAX {
-        return Err("may be given 20 times at most".into());
-    }
-    Ok(())
-}
-
-/// A moment or a day. The `+` of an offset that was not percent-encoded arrives as a space.
-fn moment(text: &str) -> Result<Due, Error> {
-    Due::parse(text).or_else(|error| {
-        let (moment, offset) = text.rsplit_once(' ').ok_or(error)?;
-        Timestamp::parse(&format!("{moment}+{offset}"))
-            .map(Due::At)
-            .ok_or(error.into())
-    })
-}
-
-/// The bound of what lies before a moment or a day.
-fn before(text: &str) -> Result<Bound, Error> {
-    Ok(match moment(text)? {
-        Due::At(moment) => Bound::Value(Value::Moment(moment)),
-        Due::On(date) => Bound::StartOf(date),
-    })
-}
-
-/// The bound of what lies after a moment or a day.
-fn after(text: &str) -> Result<Bound, Error> {
-    Ok(match moment(text)? {
-        Due::At(moment) => Bound::Value(Value::Moment(moment)),
-        Due::On(date) => Bound::EndOf(date),
-    })
-}
-
-fn words(text: &str) -> Result<Vec<String>, Error> {
-    if text.contains('\0') {
-        return Err("must not contain the character NUL".into());
-    }
-    let mut words: Vec<String> = Vec::new();
-    for word in fold(text).split_whitespace() {
-        if !words.iter().any(|known| known == word) {
-            words.push(word.to_owned());
-        }
-    }
-    if words.len() > WORDS_MAX {
-        return Err("must have at most 16 words".into());
-    }
-    Ok(words)
-}
-
-/// Whether the name of a direction says descending.
-fn direction(text: &str) -> Option<bool> {
-    match text {
-        "asc" => Some(false),
-        "desc" => Some(true),
-        _ => None,
-    }
-}
-
-/// A sort key and, where the text says so, whether it is descending.
-fn sort(text: &str) -> Result<(&'static SortKey, Option<bool>), Error> {
-    let (name, own) = match (text.strip_prefix('-'), text.split_once(':')) {
-        (Some(name), _) => (name, Some(Some(true))),
-        (None, Some((name, way))) => (name, direction(way).map(Some)),
-        (None, None) => (text, Some(None)),
-    };
-    let called = |key: &&SortKey| key.name == name || key.aliases.contains(&name);
-    let key = SORT_KEYS.iter().find(called);
-    key.zip(own).ok_or_else(|| {
-        let names: Vec<&str> = SORT_KEYS.iter().map(|key| key.name).collect();
-        let names = names.join(", ");
-        format!("must be one of {names}, descending as -title or title:desc").into()
-    })
 }
