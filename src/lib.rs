@@ -12,10 +12,10 @@
 //! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
 //! - [`config`]: every setting: variable, default, check, secret or not
 //! - [`local_postgres`]: a private PostgreSQL, for running without configuration and for tests
-//! - [`domain`]: tasks and users, lists, validation; no I/O
-//! - [`metrics`]: what is counted
 //! - [`logging`]: log lines
 //! - [`log_writer`]: writes them to standard error
+//! - [`metrics`]: what is counted
+//! - [`domain`]: tasks and users, lists, validation; no I/O
 
 pub mod api;
 pub mod auth;

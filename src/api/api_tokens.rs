@@ -1,16 +1,24 @@
 //! The caller's personal API tokens.
 
 use serde::Serialize;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::account::{PASSWORD_CHANGED, confirm_current};
 use super::body::json;
-use super::{App, Call};
+use super::{App, Call, HandlerOutcome};
 use crate::auth::caller::Caller;
 use crate::auth::opaque;
 use crate::domain::api_token::{ApiToken, NewApiToken};
+use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::store::ApiTokenAdded;
+
+/// Seconds after its issue in which a token may make an API token for a user without a password here.
+const RECENT: i64 = 5 * 60;
+/// Seconds by which clocks may differ.
+const CLOCK_LEEWAY: i64 = 10;
 
 /// A token just made.
 #[derive(Serialize)]
@@ -30,19 +38,53 @@ pub struct ApiTokenList {
 }
 
 /// `POST /api/auth/tokens`
-pub fn create(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn create(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let wanted = json(call.request, NewApiToken::from_json)?;
+    let user = caller.user.clone();
+    let Some(credential) = app.store.credential_of(&user)? else {
+        check_recent(caller)?;
+        return add(app, &user, &wanted, None).map(HandlerOutcome::Answered);
+    };
+    let confirm = confirm_current(app, call, credential, wanted.current_password.clone())?;
+    Ok(HandlerOutcome::Job(Box::new(move || {
+        let credential = confirm()?;
+        Ok(Box::new(move |app| {
+            add(app, &user, &wanted, Some(&credential.password_hash))
+        }))
+    })))
+}
+
+/// Refuses a token that was stolen long ago, of a user without a password here.
+fn check_recent(caller: &Caller) -> Result<(), Error> {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let is_recent = |issued_at| (-CLOCK_LEEWAY..RECENT).contains(&(now - issued_at));
+    if caller.issued_at.is_some_and(is_recent) {
+        Ok(())
+    } else {
+        Err(Error::Forbidden(
+            "this needs a token issued less than 5 minutes ago (iat): get a new one where you log in, and try again",
+        ))
+    }
+}
+
+fn add(
+    app: &App,
+    user: &UserId,
+    wanted: &NewApiToken,
+    password_hash: Option<&str>,
+) -> Result<Response, Error> {
     let token = opaque::new_api_token().map_err(Error::Internal)?;
     let (hash, prefix) = (opaque::hash(&token), opaque::shown_part(&token));
     match app
         .store
-        .add_api_token(&caller.user, &wanted, &hash, prefix)?
+        .add_api_token(user, wanted, &hash, prefix, password_hash)?
     {
         ApiTokenAdded::Token(about) => Ok(Response::json(201, &NewApiTokenMade { about, token })
             .header("Cache-Control", "no-store")),
         ApiTokenAdded::TooMany => Err(Error::Conflict(
             "you have 100 API tokens, and there may not be more; delete one",
         )),
+        ApiTokenAdded::PasswordChanged => Err(PASSWORD_CHANGED),
     }
 }
 

@@ -4,7 +4,7 @@
 //! A row has four parts:
 //! 1. the method, the pattern (a part in square brackets may be left out), who may call it with the handler, and the operation's id;
 //! 2. a summary and a description;
-//! 3. `takes`: parameters beside those of the path, and `body`: the type of the body;
+//! 3. `takes`: parameters beside those of the path; `body` or `optional_body`: the types of the body;
 //! 4. the answers that are particular to it: status, type of the body, meaning, and header fields. Errors that follow from the rest of
 //!    the row (401 where a token is needed, 422 where a body is read) are added by the generator.
 
@@ -39,6 +39,8 @@ pub struct RouteRow {
     pub takes: &'static [&'static str],
     /// The types of the body.
     pub body: &'static [&'static str],
+    /// Whether the body may be absent.
+    pub body_is_optional: bool,
     /// Its own answers.
     pub answers: &'static [RouteAnswer],
 }
@@ -92,7 +94,7 @@ macro_rules! table {
     ($($group:literal {$(
         $method:ident $pattern:literal $access:ident ($($handler:tt)*) $id:ident
         $summary:literal $description:literal
-        $(takes [$($parameter:literal),*])? $(body [$($body:ident),*])?
+        $(takes [$($parameter:literal),*])? $(body [$($body:ident),*])? $(optional_body [$($optional:ident),*])?
         $($status:literal $($answer:ident)? $meaning:literal $(fields [$($field:literal),*])?),+ ;
     )*})*) => {
         /// The routing table.
@@ -105,7 +107,8 @@ macro_rules! table {
             summary: $summary,
             description: $description,
             takes: &[$($($parameter),*)?],
-            body: &[$($(stringify!($body)),*)?],
+            body: &[$($(stringify!($body)),*)? $($(stringify!($optional)),*)?],
+            body_is_optional: false $($(|| !stringify!($optional).is_empty())*)?,
             answers: &[$(RouteAnswer {
                 status: $status,
                 body: &[$(stringify!($answer))?],
@@ -184,7 +187,7 @@ table! {
             412 "The task has changed since; nothing is done";
         Patch "/api/[{user_id}/]tasks/{id}/complete" User(&TASKS, tasks::complete) completeTask
             "Complete a task, or open it again" "A body sets `completed`; without a body it is toggled."
-            body [Completion]
+            optional_body [Completion]
             200 Task "The task as it is now" fields ["ETag"],
             412 "The task has changed since; nothing is done";
     }
@@ -219,19 +222,20 @@ table! {
             200 TokenPair "New tokens",
             401 "The refresh token is not known, has expired, or was used before";
         Post "/api/auth/logout" Account(auth::logout) logout
-            "Log out of this session" "The session's access token and refresh token are refused from now on."
-            204 "The session is ended",
-            403 "The token belongs to no session of this server";
+            "Log out of this session" "Ends the session of the token. A token that belongs to no session of this server is refused until it expires; after 1,000 such tokens of one user, this acts as `logout-all`."
+            204 "The token is refused from now on";
         Post "/api/auth/logout-all" Account(auth::logout_all) logoutAll
-            "Log out everywhere" "Ends all sessions, and refuses all tokens that name the user, no matter who signed them."
-            204 "All sessions are ended";
+            "Log out everywhere" "Ends all sessions, and refuses the tokens of the user that were issued (`iat`) before this second, and this token."
+            optional_body [LogoutAll]
+            204 "The tokens are refused from now on";
         Get "/api/auth/me" Account(account::show) showAccount
             "Show the caller's account" "For a user of another system, what the token says of them."
             200 Account "The account";
-        Patch "/api/auth/me" Account(account::update) updateAccount
-            "Change name or address" "Absent fields stay."
+        Patch "/api/auth/me" AccountHashing(account::update) updateAccount
+            "Change name or address" "Absent fields stay. A change of the address needs `current_password`, and registration must be open."
             body [AccountChanges]
             200 Account "The account as it is now",
+            403 "The password is missing or wrong, or registration is closed",
             409 "Another account has this address, or there is no account here: the token comes from elsewhere";
         Delete "/api/auth/me" AccountHashing(account::delete) deleteAccount
             "Delete the account with all its tasks" "Needs the password. Wrong passwords count as failed logins do."
@@ -239,7 +243,7 @@ table! {
             204 "The account and its tasks are deleted",
             409 "There is no account here: the token comes from elsewhere";
         Put "/api/auth/password" AccountHashing(account::change_password) changePassword
-            "Change the password" "Ends all other sessions. Wrong current passwords count as failed logins do."
+            "Change the password" "Ends all other sessions; with `api_tokens`, also this session, all API tokens and all other tokens issued before. Wrong current passwords count as failed logins do."
             body [PasswordChange]
             204 "The new password holds",
             409 "Another request has changed the password, or there is none here: the token comes from elsewhere";
@@ -253,10 +257,11 @@ table! {
             204 "The session is ended, and its tokens are refused";
     }
     "API tokens" {
-        Post "/api/auth/tokens" Account(api_tokens::create) createApiToken
-            "Create an API token" "For scripts: it works on all routes of tasks and tags within its scopes, and on no other. Without `scopes` it has all."
+        Post "/api/auth/tokens" AccountHashing(api_tokens::create) createApiToken
+            "Create an API token" "For scripts: it works on all routes of tasks and tags within its scopes, and on no other. Without `scopes` it has all. It needs `current_password`; for a user without a password here, a token issued (`iat`) less than 5 minutes ago."
             body [NewApiToken]
             201 NewApiTokenMade "The token, which is shown only here",
+            403 "The password is missing or wrong, or the token was issued too long ago",
             409 "There are 100 already";
         Get "/api/auth/tokens" Account(api_tokens::list) listApiTokens
             "List API tokens" "Without the tokens themselves."

@@ -172,8 +172,8 @@ impl Login {
     pub fn from_json(body: &[u8]) -> Result<Login, BodyError> {
         let mut fields = Fields::of(body)?;
         let email = fields.required::<Text>("email");
-        let password = fields.required::<Text>("password");
-        let (email, password) = fields.finish_with(email.zip(password))?;
+        let password = fields.required("password");
+        let (email, Claimed(password)) = fields.finish_with(email.zip(password))?;
         Ok(Login::of(&email.0, password))
     }
 
@@ -193,13 +193,13 @@ impl Login {
             .or_else(|| value("email"))
             .ok_or_else(|| missing("username"))?;
         let password = value("password").ok_or_else(|| missing("password"))?;
-        Ok(Login::of(email, Text(password.to_owned())))
+        Ok(Login::of(email, Claimed::new(password).into_inner()))
     }
 
-    fn of(email: &str, password: Text) -> Login {
+    fn of(email: &str, password: Password) -> Login {
         Login {
             email: Email::parse(email).ok(),
-            password: password.into_claimed_password(),
+            password,
         }
     }
 }
@@ -211,6 +211,8 @@ pub struct AccountChanges {
     pub email: Option<Email>,
     /// A new name, or none.
     pub name: Patch<Name>,
+    /// The account's password; needed to change the address.
+    pub current_password: Option<Password>,
 }
 
 impl AccountChanges {
@@ -223,6 +225,7 @@ impl AccountChanges {
         let changes = AccountChanges {
             email: fields.optional("email"),
             name: fields.patch("name"),
+            current_password: fields.optional("current_password").map(Claimed::into_inner),
         };
         fields.finish()?;
         Ok(changes)
@@ -236,6 +239,8 @@ pub struct PasswordChange {
     pub current_password: Password,
     /// What it is to be.
     pub new_password: Password,
+    /// Whether to delete all API tokens and end this session too, because a token was stolen.
+    pub api_tokens: bool,
 }
 
 impl PasswordChange {
@@ -245,13 +250,38 @@ impl PasswordChange {
     /// See [`BodyError`]; every bad field is named at once.
     pub fn from_json(body: &[u8]) -> Result<PasswordChange, BodyError> {
         let mut fields = Fields::of(body)?;
-        let current = fields.required::<Text>("current_password");
-        let new = fields.required("new_password");
-        let (current, new_password) = fields.finish_with(current.zip(new))?;
+        let current = fields.required("current_password");
+        let new_password = fields.required("new_password");
+        let api_tokens = fields.optional("api_tokens").unwrap_or(false);
+        let (Claimed(current_password), new_password) =
+            fields.finish_with(current.zip(new_password))?;
         Ok(PasswordChange {
-            current_password: current.into_claimed_password(),
+            current_password,
             new_password,
+            api_tokens,
         })
+    }
+}
+
+/// What a logout everywhere ends besides the sessions.
+#[derive(Debug, Default)]
+pub struct LogoutAll {
+    /// Whether to delete all API tokens too.
+    pub api_tokens: bool,
+}
+
+impl LogoutAll {
+    /// Reads the body, which may be absent.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn from_json(body: &[u8]) -> Result<LogoutAll, BodyError> {
+        if body.is_empty() {
+            return Ok(LogoutAll::default());
+        }
+        let mut fields = Fields::of(body)?;
+        let api_tokens = fields.optional("api_tokens").unwrap_or(false);
+        fields.finish_with(Some(LogoutAll { api_tokens }))
     }
 }
 
@@ -269,8 +299,8 @@ impl Confirmation {
     /// See [`BodyError`].
     pub fn from_json(body: &[u8]) -> Result<Confirmation, BodyError> {
         let mut fields = Fields::of(body)?;
-        let password = fields.required::<Text>("password");
-        let password = fields.finish_with(password)?.into_claimed_password();
+        let password = fields.required("password");
+        let Claimed(password) = fields.finish_with(password)?;
         Ok(Confirmation { password })
     }
 }
@@ -278,10 +308,24 @@ impl Confirmation {
 /// Any string.
 struct Text(String);
 
-impl Text {
-    /// One that is longer than any password is none; it must not cost more than one, either.
-    fn into_claimed_password(self) -> Password {
-        Password(self.0.chars().take(PASSWORD_MAX + 1).collect())
+/// A password that is compared with a stored one. It is cut off behind the length of the longest password, which bounds the cost
+/// of its hash and keeps it wrong.
+pub struct Claimed(Password);
+
+impl Claimed {
+    fn new(text: &str) -> Claimed {
+        Claimed(Password(text.chars().take(PASSWORD_MAX + 1).collect()))
+    }
+
+    /// The password.
+    pub fn into_inner(self) -> Password {
+        self.0
+    }
+}
+
+impl Field for Claimed {
+    fn from_json(json: &str) -> Result<Claimed, &'static str> {
+        string(json).map(|text| Claimed::new(&text))
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::account::Name;
+use super::account::{Claimed, Name, Password};
 use super::fields::{BodyError, Field, Fields, Patch};
 use super::timestamp::Timestamp;
 
@@ -108,6 +108,8 @@ pub struct NewApiToken {
     pub scopes: Scopes,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// The account's password; needed where the user has one here.
+    pub current_password: Option<Password>,
 }
 
 impl NewApiToken {
@@ -120,10 +122,12 @@ impl NewApiToken {
         let name = fields.required("name");
         let scopes = fields.optional("scopes");
         let expires_at: Patch<Expiry> = fields.patch("expires_at");
+        let current_password = fields.optional("current_password").map(Claimed::into_inner);
         Ok(NewApiToken {
             name: fields.finish_with(name)?,
             scopes: scopes.unwrap_or_else(Scopes::all),
             expires_at: expires_at.value().map(|expiry| expiry.0),
+            current_password,
         })
     }
 }

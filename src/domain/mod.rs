@@ -6,6 +6,7 @@
 //! - [`task`]: a task, its fields described once, and what a client sends about one
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
+//! - [`fair_budget`]: fair shares of a global budget
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
@@ -20,6 +21,7 @@
 pub mod account;
 pub mod api_token;
 pub mod etag;
+pub mod fair_budget;
 pub mod fields;
 pub mod fold;
 pub mod idempotency;

@@ -116,7 +116,7 @@ errors! {
         "There is no token, or it is not accepted";
     Error::Forbidden(_) => 403 "FORBIDDEN"
         "Forbidden: not authorized to access another user's tasks"
-        "The path names another user, registration is closed, or the account is disabled";
+        "The path names another user, the current password is missing or wrong, the token was issued too long ago, registration is closed, or the account is disabled";
     Error::MissingScope(_) => 403 "FORBIDDEN"
         "the token lacks the scope {tasks:write}; make one that has it"
         "The API token lacks the scope for this";

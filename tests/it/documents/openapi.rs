@@ -211,7 +211,7 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     });
     if !row.body.is_empty() {
         operation["requestBody"] =
-            json!({"required": !row.body.contains(&"Completion"), "content": content(row.body)});
+            json!({"required": !row.body_is_optional, "content": content(row.body)});
     }
     operation["responses"] = responses
         .into_iter()

@@ -37,7 +37,12 @@ fn special() -> Value {
 }
 
 /// Fields of requests that may be absent or must be there, where the type says otherwise.
-const REQUIRED: &[(&str, bool)] = &[("Login.email", true), ("NewApiToken.scopes", false)];
+const REQUIRED: &[(&str, bool)] = &[
+    ("Login.email", true),
+    ("LogoutAll.api_tokens", false),
+    ("NewApiToken.scopes", false),
+    ("PasswordChange.api_tokens", false),
+];
 
 /// Every type of the program, by its name.
 pub struct Types {
