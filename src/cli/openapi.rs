@@ -1,9 +1,9 @@
 //! `todo-api openapi`: prints the API's description. It needs no configuration and no database.
 
 use super::{Failure, print};
-use crate::api::openapi;
+use crate::api::pages;
 
 /// Prints it as JSON.
 pub fn run() -> Result<(), Failure> {
-    print(openapi::json())
+    print(&pages::description().map_err(|error| Failure::Failed(error.to_string()))?)
 }

@@ -11,14 +11,14 @@ use super::signals::{Signal, take_signals};
 use super::upkeep::Upkeep;
 use super::{Failure, setup, supervisor};
 use crate::api::App;
-use crate::api::limits::Limits;
+use crate::api::limits::RequestLimits;
 use crate::api::routes::routes;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::jwks::{Keys, Timing};
-use crate::auth::token::Verifier;
+use crate::auth::token::TokenVerifier;
 use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
 use crate::http::policy::Policy;
@@ -98,7 +98,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let app = Arc::new(App {
         store,
         guard: Guard::new(verifier),
-        limits: Limits::new(visitors.requests_per_user, visitors.requests_per_address),
+        limits: RequestLimits::new(visitors.requests_per_user, visitors.requests_per_address),
         issuer: Issuer::new(&secret, config.token_lifetime, accounts.refresh_lifetime),
         hashing: Crew::for_hashing().map_err(no_thread)?,
         finishing: Crew::for_finishing().map_err(no_thread)?,
@@ -193,12 +193,12 @@ fn close(app: Arc<App>, private: Option<Supervised>, until: Instant) {
 }
 
 /// What checks bearer tokens: with the secret, and with the keys of others where they are configured.
-fn verifier(config: &Config, secret: &str) -> Result<Verifier, Failure> {
+fn verifier(config: &Config, secret: &str) -> Result<TokenVerifier, Failure> {
     let previous = config
         .previous_secret
         .as_ref()
         .map(|secret| secret.expose());
-    let verifier = Verifier::new(secret, previous).expecting(config.tokens.expected.clone());
+    let verifier = TokenVerifier::new(secret, previous).expecting(config.tokens.expected.clone());
     let Some(location) = &config.tokens.key_set else {
         return Ok(verifier);
     };
