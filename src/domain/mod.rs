@@ -3,6 +3,7 @@
 //! - [`account`]: accounts with a password here, and what clients send about them
 //! - [`api_token`]: tokens that users make for their scripts
 //! - [`session`]: logins, where they came from, and what ends them
+//! - [`certificate`]: what a TLS certificate says about itself
 //! - [`task`]: a task, its fields as types that cannot hold a wrong value
 //! - [`draft`]: what a client sends: a new task, changes to one, a completion
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
@@ -18,6 +19,7 @@
 
 pub mod account;
 pub mod api_token;
+pub mod certificate;
 pub mod draft;
 pub mod etag;
 pub mod fields;

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
+
+use crate::domain::certificate::not_after;
 
 /// Makes TLS connections with the certificate that is current (TLS 1.2 and 1.3, HTTP/1.1).
 pub struct Tls {
@@ -127,16 +127,16 @@ fn unfit(file: &Path, what: &str, error: &pem::Error) -> String {
     }
 }
 
-/// When the first certificate of a PEM file ends, the server's own.
+/// When the first certificate of a PEM file, the server's own, expires.
 ///
 /// # Errors
 /// One sentence that names the file.
 pub fn end(certificate: &Path) -> Result<SystemTime, String> {
     let own = CertificateDer::from_pem_file(certificate)
         .map_err(|error| unfit(certificate, "certificate", &error))?;
-    let own = Certificate::from_der(&own)
-        .map_err(|error| format!("{} is no certificate: {error}", certificate.display()))?;
-    Ok(own.tbs_certificate.validity.not_after.to_system_time())
+    let end =
+        not_after(&own).ok_or_else(|| format!("{} is no certificate", certificate.display()))?;
+    Ok(end.into())
 }
 
 fn stamp(file: &Path) -> Option<SystemTime> {
