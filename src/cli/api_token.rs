@@ -69,14 +69,16 @@ fn create(config: &Config, user: &str, options: &Options) -> Result<(), Failure>
         name,
         scopes,
         expires_at,
+        current_password: None,
     };
     let token = opaque::new_api_token().map_err(Failure::Failed)?;
     let (store, _private) = setup::open_store(config)?;
     let user = find(&store, user, false)?.account.id;
     let (hash, prefix) = (opaque::hash(&token), opaque::shown_part(&token));
-    match store.add_api_token(&user, &wanted, &hash, prefix)? {
+    match store.add_api_token(&user, &wanted, &hash, prefix, None)? {
         ApiTokenAdded::Token(_) => print(&format!("{token}\n")),
-        ApiTokenAdded::TooMany => Err(Failure::Failed(
+        // The command gives no password hash to compare.
+        ApiTokenAdded::TooMany | ApiTokenAdded::PasswordChanged => Err(Failure::Failed(
             "the user has 100 API tokens, and there may not be more; revoke one".to_owned(),
         )),
     }

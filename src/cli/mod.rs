@@ -38,7 +38,7 @@ use lexopt::Arg::{Long, Short, Value};
 use crate::config::env_file::{DOT_ENV, EnvFile};
 use crate::config::source::Source;
 use crate::config::{Config, ConfigError};
-use crate::log_writer;
+use crate::log_writer::{self, Class};
 
 const HELP: &str = "\
 todo-api: a task server on PostgreSQL
@@ -52,6 +52,7 @@ Commands:
                   user add EMAIL [--name NAME]   make an account; asks for the password
                   user list                      show who there is
                   user password USER             set a password; asks for it; ends their sessions
+                  user email USER EMAIL          change the address to log in with
                   user disable USER              refuse all their tokens, whoever made them
                   user enable USER               let them in again
                   user delete USER --yes         delete the user with all tasks
@@ -126,17 +127,20 @@ enum Command {
 pub fn run() -> ExitCode {
     let outcome = parse(std::env::args_os().skip(1))
         .and_then(|(command, env_file)| execute(command, env_file.as_deref()));
-    log_writer::finish();
     let (code, line) = match outcome {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(()) => {
+            log_writer::finish();
+            return ExitCode::SUCCESS;
+        }
         Err(Failure::Usage(problem)) => (
             2,
             format!("{problem}; `todo-api --help` shows what there is"),
         ),
         Err(Failure::Failed(problem)) => (1, problem),
     };
-    // Nothing can be told of a standard error that is closed.
-    let _ = writeln!(std::io::stderr(), "todo-api: {line}");
+    // Through the queue, because the process must end also where standard error blocks.
+    log_writer::write(Class::Error, format!("todo-api: {line}\n").as_bytes());
+    log_writer::finish();
     ExitCode::from(code)
 }
 

@@ -23,7 +23,7 @@ use crate::config::{Config, Environment};
 use crate::edge::tls::Tls;
 use crate::http::policy::Policy;
 use crate::http::router::Router;
-use crate::local_postgres::LocalPostgres;
+use crate::local_postgres::{LocalPostgres, Supervised};
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
@@ -87,6 +87,14 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     };
     let (accounts, visitors) = (&config.accounts, &config.visitors);
     let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
+    let fail = |events: &Sender<Event>| {
+        let events = events.clone();
+        move |reason| drop(events.send(Event::Failed(reason)))
+    };
+    let private = private
+        .map(|postgres| Supervised::start(postgres, fail(&events)))
+        .transpose()
+        .map_err(no_thread)?;
     let app = Arc::new(App {
         store,
         guard: Guard::new(verifier),
@@ -124,8 +132,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
         // It cannot be lost: this thread is the one that listens.
         let _ = events.send(Event::Opened(Ok(opened)));
     }
-    let failures = events.clone();
-    let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));
+    let on_failure = Box::new(fail(&events));
     let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let addresses = server.urls();
@@ -149,17 +156,40 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     });
     drop(upkeep);
     supervisor::stopping(config.shutdown_timeout);
-    if outcome.is_ok() && !server.stop(config.shutdown_timeout) {
+    let until = Instant::now() + config.shutdown_timeout;
+    // A private PostgreSQL needs some of the time for itself.
+    let for_requests = match private {
+        Some(_) => config.shutdown_timeout.mul_f64(0.75),
+        None => config.shutdown_timeout,
+    };
+    if outcome.is_ok() && !server.stop(for_requests) {
         log::warn!(
             "some requests did not finish within {} s",
-            config.shutdown_timeout.as_secs_f64()
+            for_requests.as_secs_f64()
         );
     }
-    // The last owner closes the connections of the pool, and then PostgreSQL may stop.
-    drop(app);
-    drop(private);
+    close(app, private, until);
     log::info!("stopped");
     outcome
+}
+
+/// Closes the connections of the pool, then stops the private PostgreSQL. Returns at `until` at the latest: PostgreSQL may be
+/// frozen.
+fn close(app: Arc<App>, private: Option<Supervised>, until: Instant) {
+    let (done, closed) = mpsc::channel::<()>();
+    let work = move || {
+        let _done = done;
+        drop(app);
+        drop(private);
+    };
+    // If no thread can be started, the end of the process closes the connections.
+    let started = thread::Builder::new().name("close".to_owned()).spawn(work);
+    let left = until.saturating_duration_since(Instant::now());
+    if started.is_ok() && closed.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+        log::warn!(
+            "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that is left running"
+        );
+    }
 }
 
 /// What checks bearer tokens: with the secret, and with the keys of others where they are configured.
@@ -256,7 +286,7 @@ fn prepare(
                 stop_by = Some(Instant::now() + config.shutdown_timeout);
             }
             Err(RecvTimeoutError::Timeout) => {
-                log::warn!("the private PostgreSQL is left behind; the next start finds it");
+                log::warn!("the private PostgreSQL is left behind; the next start ends it");
                 return Ok(None);
             }
             Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),
@@ -381,7 +411,9 @@ fn announce(config: &Config, opened: &Opened, addresses: &[String], private: boo
         private,
         addresses.iter().find(|address| address.starts_with("http")),
     ) {
-        // Whoever has closed standard output does not want to read this.
-        let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
+        let text = first_steps(config, address);
+        // On a thread, because standard output may be a pipe that is full.
+        let print = move || drop(io::stdout().write_all(text.as_bytes()));
+        drop(thread::Builder::new().spawn(print));
     }
 }

@@ -6,9 +6,10 @@ use std::io::{self, BufRead, IsTerminal, Read};
 use super::{Failure, print, setup};
 use crate::auth::password;
 use crate::config::Config;
-use crate::domain::account::{Account, Email, Name, PASSWORD_MAX, Password};
+use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
+use crate::domain::fields::Patch;
 use crate::domain::user::UserId;
-use crate::store::{self, NewAccount, Registered, Store, UserRow};
+use crate::store::{self, NewAccount, Registered, Store, Updated, UserRow};
 
 /// Users read from the database at once.
 const PAGE: i64 = 1_000;
@@ -34,6 +35,7 @@ pub fn run(config: &Config, options: &Options) -> Result<(), Failure> {
         (["add", email], name, false) => add(config, email, name),
         (["list"], None, false) => list(config),
         (["password", user], None, false) => set_password(config, user, options.id),
+        (["email", user, email], None, false) => set_email(config, user, options.id, email),
         (["disable", user], None, false) => set_active(config, user, options.id, false),
         (["enable", user], None, false) => set_active(config, user, options.id, true),
         (["delete", user], None, true) => delete(config, user, options.id),
@@ -41,15 +43,14 @@ pub fn run(config: &Config, options: &Options) -> Result<(), Failure> {
             "this deletes the user with all tasks; say --yes when that is what you want".to_owned(),
         )),
         _ => Err(Failure::Usage(
-            "user needs one of: add EMAIL, list, password USER, disable USER, enable USER, delete USER"
+            "user needs one of: add EMAIL, list, password USER, email USER EMAIL, disable USER, enable USER, delete USER"
                 .to_owned(),
         )),
     }
 }
 
 fn add(config: &Config, email: &str, name: Option<&str>) -> Result<(), Failure> {
-    let email =
-        Email::parse(email).map_err(|problem| Failure::Usage(format!("the address {problem}")))?;
+    let email = address(email)?;
     let name = name
         .map(Name::parse)
         .transpose()
@@ -68,11 +69,16 @@ fn add(config: &Config, email: &str, name: Option<&str>) -> Result<(), Failure> 
             email.as_str(),
             account.id
         )),
-        Registered::EmailTaken => Err(Failure::Failed(format!(
-            "{} has an account already",
-            email.as_str()
-        ))),
+        Registered::EmailTaken => Err(taken(&email)),
     }
+}
+
+fn address(text: &str) -> Result<Email, Failure> {
+    Email::parse(text).map_err(|problem| Failure::Usage(format!("the address {problem}")))
+}
+
+fn taken(email: &Email) -> Failure {
+    Failure::Failed(format!("{} has an account already", email.as_str()))
 }
 
 fn list(config: &Config) -> Result<(), Failure> {
@@ -119,16 +125,38 @@ fn set_password(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
     let (store, _private) = setup::open_store(config)?;
     let found = find(&store, user, id)?;
     let ended = store
-        .set_password(&found.account.id, None, &hash, None)?
-        .ok_or_else(|| {
-            Failure::Failed(format!(
-                "{user} does not log in here, but is known from tokens made elsewhere: there is no password to set"
-            ))
-        })?;
+        .set_password(&found.account.id, None, &hash, None, None)?
+        .ok_or_else(|| no_password(user))?;
     print(&format!(
         "the password is set; {} sessions ended\n",
         ended.len()
     ))
+}
+
+fn no_password(user: &str) -> Failure {
+    Failure::Failed(format!(
+        "{user} does not log in here: the user has no password here, and is known only from tokens of another issuer"
+    ))
+}
+
+fn set_email(config: &Config, user: &str, id: bool, email: &str) -> Result<(), Failure> {
+    let email = address(email)?;
+    let (store, _private) = setup::open_store(config)?;
+    let found = find(&store, user, id)?;
+    let changes = AccountChanges {
+        email: Some(email.clone()),
+        name: Patch::Keep,
+        current_password: None,
+    };
+    match store.update_account(&found.account.id, &changes, None)? {
+        Updated::Account(account) => print(&format!(
+            "{} logs in with {} from now on\n",
+            account.id,
+            email.as_str()
+        )),
+        Updated::EmailTaken => Err(taken(&email)),
+        Updated::NoAccount => Err(no_password(user)),
+    }
 }
 
 fn set_active(config: &Config, user: &str, id: bool, active: bool) -> Result<(), Failure> {

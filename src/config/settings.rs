@@ -131,7 +131,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "REGISTRATION",
         "open in development, closed in production",
-        "Whether anybody may make an account, `open` or `closed`; `todo-api user add` makes them whichever it is",
+        "`open` or `closed`: whether clients may create accounts and change email addresses; `todo-api user` always may",
     ),
     plain(
         "REFRESH_TOKEN_DAYS",
@@ -181,7 +181,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "WORKERS",
         "database on this machine: twice the cores, at least 4; else 10",
-        "Threads that answer requests: so many for the edge, and as many again for each `direct:` address",
+        "Threads that answer requests of one user at once; others have one more for every eight, at least one. As many again for each `direct:` address",
     ),
     plain(
         "MAX_BODY_BYTES",

@@ -6,6 +6,7 @@
 //! - [`certificate`]: what a TLS certificate says about itself
 //! - [`task`]: a task, its fields as types that cannot hold a wrong value
 //! - [`draft`]: what a client sends: a new task, changes to one, a completion
+//! - [`fair_budget`]: fair shares of a global budget
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
@@ -22,6 +23,7 @@ pub mod api_token;
 pub mod certificate;
 pub mod draft;
 pub mod etag;
+pub mod fair_budget;
 pub mod fields;
 pub mod fold;
 pub mod idempotency;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::domain::fair_budget::Holder;
 use crate::http::request::{Client, Headers};
 
 /// The peers whose word on where a request came from is believed.
@@ -65,6 +66,11 @@ impl TrustedProxies {
                 .any(|network| network.contains(&address)),
             Client::Local => self.unix,
         }
+    }
+
+    /// The holder of budgets for a client that is not authenticated. A trusted proxy's own address is none: it stands for many.
+    pub fn holder(&self, client: Client) -> Option<Holder> {
+        (!self.trusts(client)).then(|| Holder::of(&client.network()))
     }
 
     /// Whether a trusted peer says that its own client came over TLS: in the last value of `X-Forwarded-Proto`, or else in the

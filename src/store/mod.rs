@@ -40,7 +40,7 @@ use crate::metrics::{self, PoolState};
 
 pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
-pub use revocations::RevocationChanges;
+pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{Created, Listed, Outcome, Repeated, TaskPage};
 
@@ -193,6 +193,11 @@ impl Store {
     /// Whether the database has been asked anything since this was last called.
     pub fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
+    }
+
+    /// How many connections there may be.
+    pub fn pool_size(&self) -> usize {
+        usize::try_from(self.settings.pool_size).unwrap_or(usize::MAX)
     }
 
     /// How many connections there are.

@@ -6,8 +6,10 @@
 //! - `healthy`: a client that measures meanwhile
 //! - `doors`: every fault and every oddity, through every door
 //! - `floods`: heads without end, pipelines without end, connections without number
+//! - `fairness`: one holder that takes all it can of each global budget
 //! - `slowness`: slow heads, slow bodies, slow readers
 //! - `rudeness`: clients that go away in the middle, or send what is costly to read
+//! - `blocked_log`: a log that is not read
 //! - `load`: honest work, and a great deal of it, while things change
 //!
 //! Each prints one line. All are bounded in number and time, and stop what they start.
@@ -21,7 +23,9 @@
     clippy::print_stderr
 )]
 
+mod blocked_log;
 mod doors;
+mod fairness;
 mod floods;
 mod fortress;
 mod fuzz;
