@@ -6,6 +6,7 @@
 //! - [`config`]: every setting: variable, default, check, secret or not
 //! - [`logging`], [`log_writer`]: log lines, and how they are written
 //! - [`metrics`]: what is counted
+//! - [`sync`]: locks that stay usable after a panic
 //! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
 //! - [`edge`]: what a stranger meets first: connections, bounds, deadlines, framing, TLS
 //! - [`api`]: the routing table, the way of a request, and the handlers, one file per resource
@@ -28,3 +29,4 @@ pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod store;
+pub mod sync;

@@ -5,7 +5,7 @@
 //! within two seconds. While the database cannot be asked, what is known is trusted for [`TRUSTED`] and then nothing is.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -14,6 +14,7 @@ use super::caller::{Caller, Credential};
 use crate::domain::session::{Revocation, Revoked, TokenId};
 use crate::domain::user::UserId;
 use crate::store::{self, RevocationChanges};
+use crate::sync::{lock, unpoisoned};
 
 /// Until then nobody reads again.
 const FRESH: Duration = Duration::from_secs(1);
@@ -60,7 +61,7 @@ impl Revocations {
     /// The database could not be asked for longer than anybody is trusted.
     pub fn allow(&self, caller: &Caller, read: Read) -> Result<bool, store::Error> {
         self.keep_fresh(read)?;
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = unpoisoned(self.known.read());
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let refused = |until: Option<&Until>| {
             until.is_some_and(|until| until.is_none_or(|until| now < until))
@@ -151,19 +152,16 @@ impl Revocations {
     }
 
     fn age(&self) -> Option<Duration> {
-        self.known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .at
-            .map(|at| at.elapsed())
+        unpoisoned(self.known.read()).at.map(|at| at.elapsed())
     }
 
     fn write(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
+        let mut known = unpoisoned(self.known.write());
+        change(&mut known);
     }
 
     fn lock(&self) -> MutexGuard<'_, Reading> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.reading)
     }
 }
 

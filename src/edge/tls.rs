@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::domain::certificate::not_after;
+use crate::sync::unpoisoned;
 
 /// Makes TLS connections with the certificate that is current (TLS 1.2 and 1.3, HTTP/1.1).
 pub struct Tls {
@@ -41,7 +42,7 @@ impl Tls {
     pub fn reload(&self) {
         match load(&self.certificate, &self.key) {
             Ok(current) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                *unpoisoned(self.current.write()) = current;
                 log::info!(
                     "the TLS certificate in {} is loaded",
                     self.certificate.display()
@@ -50,21 +51,14 @@ impl Tls {
             Err(error) => {
                 log::error!("the TLS certificate is not replaced: {error}");
                 // Not tried again until the files change once more.
-                self.current
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .stamps = self.stamps();
+                unpoisoned(self.current.write()).stamps = self.stamps();
             }
         }
     }
 
     /// Loads the files again if they have changed.
     pub fn reload_if_changed(&self) {
-        let known = self
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .stamps;
+        let known = unpoisoned(self.current.read()).stamps;
         if known != self.stamps() {
             self.reload();
         }
@@ -75,13 +69,7 @@ impl Tls {
     /// # Errors
     /// The library's, when it has no memory left.
     pub fn accept(&self) -> Result<ServerConnection, rustls::Error> {
-        let config = Arc::clone(
-            &self
-                .current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .config,
-        );
+        let config = Arc::clone(&unpoisoned(self.current.read()).config);
         ServerConnection::new(config)
     }
 
