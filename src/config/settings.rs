@@ -251,7 +251,12 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "TRUSTED_PROXIES",
         "loopback and Unix sockets",
-        "Whose `X-Forwarded-For` or `Forwarded` is believed: addresses and networks, comma-separated, or `none`",
+        "The proxies that are believed when they name the client: addresses and networks, comma-separated, or `none`",
+    ),
+    plain(
+        "PROXY_HEADER",
+        "x-forwarded-for",
+        "The only header in which trusted proxies name the client: `x-forwarded-for` (with `X-Forwarded-Proto`) or `forwarded`; the proxy must set it",
     ),
     plain(
         "RATE_LIMIT_PER_HOUR",
