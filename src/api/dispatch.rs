@@ -121,12 +121,20 @@ fn answer(
                 "the header field Authorization is there twice".into(),
             ));
         }
+        let authorization = request.headers.get("Authorization");
         let caller = app
             .guard
-            .identify(&app.store, request.headers.get("Authorization"))
+            .identify(&app.store, authorization, || {
+                app.limits.check_address(request.client, responder)
+            })
             .map_err(|error| app.limits.refused(error, request.client, responder))?;
         responder.set_user(&caller.user);
         app.limits.count_user(&caller.user, responder)?;
+        if let Credential::ApiToken(token) = &caller.credential
+            && token.is_to_be_noted
+        {
+            app.store.note_api_token_use(&token.user, token.id)?;
+        }
         Ok::<Caller, Error>(caller)
     };
     Ok(match handler {

@@ -2,8 +2,9 @@
 
 use uuid::Uuid;
 
-use crate::domain::api_token::{Scope, Scopes};
+use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
+use crate::store::ApiTokenUse;
 
 /// Somebody whose token was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub enum Credential {
     Session(Uuid),
     /// A JWT of no session of ours.
     Token,
-    /// A personal API token, good for this much.
-    ApiToken(Scopes),
+    /// A personal API token.
+    ApiToken(ApiTokenUse),
 }
 
 impl Caller {
@@ -40,7 +41,7 @@ impl Caller {
     pub fn may(&self, scope: Scope) -> bool {
         match &self.credential {
             Credential::Session(_) | Credential::Token => true,
-            Credential::ApiToken(scopes) => scopes.has(scope),
+            Credential::ApiToken(token) => token.scopes.has(scope),
         }
     }
 }

@@ -175,6 +175,22 @@ impl Limiter {
         outcome
     }
 
+    /// Checks that there is room for this key, and counts nothing.
+    ///
+    /// # Errors
+    /// There is none; says when there will be.
+    pub fn check(&self, key: &(impl Key + ?Sized), now: Instant) -> Result<(), Wait> {
+        let slot = self.slot_at(now);
+        let hash = self.secret.hash_one(key);
+        match lock(pick(&self.shards, hash)).counts.get_mut(&hash) {
+            Some(counts) => self.check_counts(counts, slot, now),
+            None => {
+                let crowd = pick(&self.crowds, self.secret.hash_one(key.crowd()));
+                self.check_counts(&mut lock(crowd), slot, now)
+            }
+        }
+    }
+
     /// Gives back one that was taken for this key and does not count after all.
     pub fn give_back(&self, key: &(impl Key + ?Sized), allowance: Allowance) {
         let hash = self.secret.hash_one(key);
@@ -190,20 +206,24 @@ impl Limiter {
     }
 
     fn count(&self, counts: &mut Counts, slot: u32, now: Instant) -> Result<Allowance, Wait> {
-        counts.forget(slot, self.span);
-        let limit = self.most;
-        if counts.total >= limit {
-            return Err(Wait {
-                limit,
-                retry_after: self.until_room(counts, now),
-            });
-        }
+        self.check_counts(counts, slot, now)?;
         let slot = counts.add(slot);
         Ok(Allowance {
-            limit,
-            remaining: limit - counts.total,
+            limit: self.most,
+            remaining: self.most - counts.total,
             reset: self.until_room(counts, now),
             slot,
+        })
+    }
+
+    fn check_counts(&self, counts: &mut Counts, slot: u32, now: Instant) -> Result<(), Wait> {
+        counts.forget(slot, self.span);
+        if counts.total < self.most {
+            return Ok(());
+        }
+        Err(Wait {
+            limit: self.most,
+            retry_after: self.until_room(counts, now),
         })
     }
 
