@@ -84,15 +84,17 @@ pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
     } else {
         json(call.request, Login::from_json)?
     };
-    let credential = match &login.email {
-        Some(email) => app.store.credential_by_email(email.as_str())?,
-        None => None,
+    let client = call.request.client;
+    let network = client.network().to_string();
+    let (credential, network_is_known) = match &login.email {
+        Some(email) => app.store.credential_by_email(email.as_str(), &network)?,
+        None => (None, false),
     };
-    let (guessing, client) = (Arc::clone(&app.guessing), call.request.client);
+    let guessing = Arc::clone(&app.guessing);
     let account = login.email.as_ref().map_or("", |email| email.as_str());
     let (origin, failure) = (origin(call.request), Failure::of(call.request, account));
     Ok(Box::new(move || {
-        let attempt = guessing.attempt(login.email.as_ref(), client);
+        let attempt = guessing.attempt(login.email, client, network_is_known);
         let proven = prove(attempt, credential, &login.password, &failure)?.ok_or(WRONG)?;
         Ok(Box::new(move |app| {
             open_session(app, proven, &login.password, origin)
@@ -121,7 +123,8 @@ fn open_session(
         // The hash has changed since we looked. Where another login has renewed it, the password is still the same.
         credential = app.store.credential_of(&id)?.ok_or(WRONG)?;
         let hash = credential.password_hash.as_str();
-        if password::verify(password, Some(hash)).map_err(Error::Internal)? != Match::No {
+        let matched = password::verify(password, Some(hash)).map_err(Error::Internal)?;
+        if matches!(matched, Match::Yes | Match::YesOutdated) {
             opened = app.store.open_session(&id, hash, &session)?;
         }
     }
@@ -240,6 +243,10 @@ pub fn prove(
         .as_ref()
         .map(|credential| credential.password_hash.as_str());
     let matched = password::verify(password, hash).map_err(Error::Internal)?;
+    if let (Match::Unreadable, Some(credential)) = (matched, &credential) {
+        let user = credential.account.id.as_str();
+        log::error!(user; "the stored password hash cannot be read: the user needs a new password");
+    }
     let (Match::Yes | Match::YesOutdated, Some(credential)) = (matched, credential) else {
         failure.log("login failed:");
         attempt.failed();
@@ -290,6 +297,7 @@ impl Failure {
 fn origin(request: &Request) -> Origin {
     Origin::new(
         request.client.to_string(),
+        request.client.network().to_string(),
         request.headers.get("User-Agent"),
     )
 }

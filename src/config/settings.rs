@@ -141,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "LOGIN_FAILURES_PER_ACCOUNT",
         "10",
-        "Failed logins of one account in 15 minutes before it is answered 429; 0: no limit",
+        "Failed logins of one account from one address (IPv6: /64) in 15 minutes before it is answered 429, and ten times as many from all addresses that the account had no session from in 30 days; 0: no limit",
     ),
     plain(
         "LOGIN_FAILURES_PER_IP",

@@ -27,6 +27,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::request::Network;
+use crate::domain::account::Email;
 use crate::domain::user::UserId;
 
 /// How many keys a limiter is meant to remember.
@@ -48,8 +49,14 @@ pub trait Key: Hash {
     }
 }
 
-impl Key for str {}
+impl Key for Email {}
 impl Key for UserId {}
+
+impl Key for (Email, Network) {
+    fn crowd(&self) -> impl Hash + '_ {
+        self.1.site()
+    }
+}
 
 impl Key for Network {
     /// Whoever has a great many networks of IPv6 has them side by side.
@@ -309,6 +316,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Key for str {}
 
     const HOUR: Duration = Duration::from_secs(3600);
 

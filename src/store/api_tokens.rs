@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::OWNER;
+use super::sessions::LOCK_USER;
 use super::{Effect, Error, Store};
 use crate::domain::api_token::{ApiToken, NewApiToken, Scopes};
 use crate::domain::timestamp::Timestamp;
@@ -43,12 +44,8 @@ macro_rules! token_columns {
     };
 }
 
-// A user known only from a token gets a row with the first write.
 const ADD: &str = concat!(
-    "WITH owner AS (",
-    OWNER!(""),
-    ")
-     INSERT INTO {schema}.api_tokens (user_id, id, name, token_hash, prefix, scopes, expires_at)
+    "INSERT INTO {schema}.api_tokens (user_id, id, name, token_hash, prefix, scopes, expires_at)
      SELECT $1, $2, $3, $4, $5, $6, $7
      WHERE (SELECT count(*) FROM {schema}.api_tokens WHERE user_id = $1) < $8
      RETURNING ",
@@ -71,7 +68,7 @@ const NOTE_USE: &str = "UPDATE {schema}.api_tokens SET last_used_at = now()
      WHERE user_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')";
 
 impl Store {
-    /// Makes a token that is known by its SHA-256, and its owner where this is the first that is heard of them.
+    /// Stores a token, by its SHA-256, and a row for its owner if there is none.
     ///
     /// # Errors
     /// See [`Error`].
@@ -84,9 +81,17 @@ impl Store {
     ) -> Result<ApiTokenAdded, Error> {
         let expires_at = token.expires_at.map(Timestamp::as_utc);
         self.run(Effect::Write, |client| {
-            let statement = client.prepared(ADD)?;
-            let row = client.query_opt(
-                &statement,
+            let (owner, lock, add) = (
+                client.prepared(OWNER!(""))?,
+                client.prepared(LOCK_USER)?,
+                client.prepared(ADD)?,
+            );
+            let mut transaction = client.transaction()?;
+            transaction.execute(&owner, &[&user.as_str()])?;
+            // One after another, so that each counts the tokens of those before it.
+            transaction.execute(&lock, &[&user.as_str()])?;
+            let row = transaction.query_opt(
+                &add,
                 &[
                     &user.as_str(),
                     &Uuid::now_v7(),
@@ -98,6 +103,7 @@ impl Store {
                     &TOKENS_MAX,
                 ],
             )?;
+            transaction.commit()?;
             row.map_or(Ok(ApiTokenAdded::TooMany), |row| {
                 read_token(&row).map(ApiTokenAdded::Token)
             })
