@@ -10,6 +10,7 @@ use crate::domain::list::{ListQuery, Start};
 use crate::domain::tag::Tag;
 use crate::domain::task::{Due, Priority, Task};
 use crate::domain::user::UserId;
+use crate::domain::zone::Zone;
 use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::http::target;
@@ -71,6 +72,9 @@ struct ListParameters {
     /// Having this tag; may be given up to 20 times, and all must be there.
     tag: Option<Vec<Tag>>,
     /// The same, separated by commas.
+    #[param(
+        pattern = r"^[ \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000]*[^\u0000-\u001F\u007F-\u009F\u2028\u2029 \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000,][^\u0000-\u001F\u007F-\u009F\u2028\u2029,]{0,49}(,[ \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000]*[^\u0000-\u001F\u007F-\u009F\u2028\u2029 \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000,][^\u0000-\u001F\u007F-\u009F\u2028\u2029,]{0,49}){0,19}$"
+    )]
     tags: Option<String>,
     /// Due earlier; a plain date stands for the whole day.
     due_before: Option<Due>,
@@ -90,8 +94,8 @@ struct ListParameters {
     updated_after: Option<Due>,
     /// Up to 16 words that all occur in title or description, whatever their case and accents; also `q`.
     search: Option<String>,
-    /// The zone in which days begin and end: an IANA name or an offset; UTC unless said otherwise.
-    tz: Option<String>,
+    /// The zone in which days begin and end; UTC by default. A name that PostgreSQL does not know is 400.
+    tz: Option<Zone>,
     /// What comes first: `created_at`, `updated_at`, `due_date`, `priority`, `title` or `completed`; descending as `-title` or
     /// `title:desc`. Also `sort_by`.
     #[param(

@@ -12,7 +12,7 @@ use crate::http::target;
 
 /// `GET /tasks/stats`
 #[utoipa::path(get, path = "/api/tasks/stats", operation_id = "showStats", tag = TASKS, summary = "Show the tasks in numbers",
-    params(("tz" = inline(Option<String>), Query, description = "The zone that tells days apart: an IANA name or an offset; UTC unless said otherwise")),
+    params(("tz" = Option<Zone>, Query, description = "The zone in which days begin and end; UTC by default. A name that PostgreSQL does not know is 400.")),
     responses((status = 200, description = "The numbers", body = Stats)))]
 pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let zone = zone(call).map_err(|text| Error::BadRequest(text.into()))?;

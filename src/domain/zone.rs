@@ -2,11 +2,19 @@
 
 use std::fmt;
 
+use utoipa::ToSchema;
+
 /// Longest name of a time zone, in bytes; the longest of the IANA database has 32.
 const NAME_MAX: usize = 64;
 
-/// A time zone in the form PostgreSQL understands. Whether a name is known, PostgreSQL says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A time zone: an IANA name or an offset from UTC.
+// It is in the form that PostgreSQL understands. PostgreSQL decides whether a name is known.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(
+    max_length = 64,
+    example = "Europe/Berlin",
+    pattern = r"^([A-Za-z]+|[A-Za-z0-9_][A-Za-z0-9_+-]*/[A-Za-z0-9_+/-]*|[+ -](0[0-9]|1[0-4])(:?[0-5][0-9])?)$"
+)]
 pub struct Zone(String);
 
 impl Zone {

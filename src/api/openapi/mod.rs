@@ -29,6 +29,7 @@ use super::{
     Handler, account, api_tokens, auth, health, lists, metrics, pages, root, routes, sessions,
     stats, tags, tasks,
 };
+use crate::domain::zone::Zone;
 use crate::http::error::Problem;
 use crate::http::request::Method;
 
@@ -42,7 +43,7 @@ const ERRORS: &str = "Errors";
         contact(),
         license(name = "MIT", identifier = "MIT")
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, Zone)),
     paths(
         root::show,
         health::alive,
