@@ -6,6 +6,7 @@
 //! - [`config`]: every setting: variable, default, check, secret or not
 //! - [`logging`], [`log_writer`]: log lines, and how they are written
 //! - [`metrics`]: what is counted
+//! - [`audit`]: log lines about accounts
 //! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
 //! - [`edge`]: what a stranger meets first: connections, bounds, deadlines, framing, TLS
 //! - [`api`]: the routing table, the way of a request, and the handlers, one file per resource
@@ -16,6 +17,7 @@
 //! - [`local_postgres`]: a private PostgreSQL, for running with no configuration and for tests
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;

@@ -59,7 +59,7 @@ pub enum Format {
 /// Of other crates nothing below a warning: what they tell is not for the people who run this. A later call replaces what was
 /// said before.
 pub fn init(rust_log: Option<&str>, level: LevelFilter, format: Format) {
-    let default = format!("warn,tiny_http=off,todo_api={level}");
+    let default = format!("warn,tiny_http=off,todo_api={level},audit={level}");
     let journal = writes_to_journal();
     let logger = Builder::new()
         .parse_filters(rust_log.unwrap_or(&default))

@@ -6,6 +6,7 @@ use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
 use super::groups::ACCOUNT;
 use super::{App, Call, Job};
+use crate::audit::Event;
 use crate::auth::caller::Caller;
 use crate::auth::password;
 use crate::domain::account::{Account, AccountChanges, Confirmation, Password, PasswordChange};
@@ -42,7 +43,16 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
         app.guessing.registration(call.request.client)?;
     }
     match app.store.update_account(&caller.user, &changes)? {
-        Updated::Account(account) => Ok(Response::json(200, &account)),
+        Updated::Account(account) => {
+            let trail = call.request.trail();
+            if changes.name.is_sent() {
+                trail.record(&caller.user, Event::NameChanged);
+            }
+            if changes.email.is_some() {
+                trail.record(&caller.user, Event::EmailChanged);
+            }
+            Ok(Response::json(200, &account))
+        }
         Updated::EmailTaken => Err(EMAIL_TAKEN),
         Updated::NoAccount => Err(NO_ACCOUNT),
     }
@@ -58,7 +68,7 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
 pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
     let change = json(call.request, PasswordChange::from_json)?;
     let confirm = confirmation(app, call, caller, "current_password", change.current)?;
-    let caller = caller.clone();
+    let (caller, trail) = (caller.clone(), call.request.trail());
     Ok(Box::new(move || {
         let credential = confirm()?;
         let hash = password::hash(&change.new).map_err(Error::Internal)?;
@@ -71,6 +81,7 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, E
                     "the password has been changed meanwhile; try again with the new one",
                 ))?;
             app.guard.revoke(&ended);
+            trail.record(&caller.user, Event::PasswordChanged);
             Ok(Response::empty(204))
         }))
     }))
@@ -85,14 +96,14 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, E
 pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
     let sent = json(call.request, Confirmation::from_json)?;
     let confirm = confirmation(app, call, caller, "password", sent.password)?;
-    let user = caller.user.clone();
+    let (user, trail) = (caller.user.clone(), call.request.trail());
     Ok(Box::new(move || {
         confirm()?;
         Ok(Box::new(move |app| {
             let ended = app.store.begin_deletion(&user)?.unwrap_or_default();
             app.guard.revoke(&ended);
             app.guard.forget_api_tokens(&user);
-            log::info!(user = user.as_str(); "account deleted");
+            trail.record(&user, Event::AccountDeleted);
             if let Err(error) = app.store.finish_deletion(&user) {
                 // That it is to be deleted is committed; the hourly upkeep goes on.
                 log::warn!(user = user.as_str(); "not all of a deleted account is gone yet: {error}");

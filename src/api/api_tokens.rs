@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::body::json;
 use super::groups::API_TOKENS;
 use super::{App, Call};
+use crate::audit::Event;
 use crate::auth::caller::Caller;
 use crate::auth::opaque;
 use crate::domain::api_token::{ApiToken, NewApiToken};
@@ -49,6 +50,8 @@ pub fn create(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
         .add_api_token(&caller.user, &wanted, &hash, prefix)?
     {
         ApiTokenAdded::Token(about) => {
+            let event = Event::ApiTokenCreated(about.id);
+            call.request.trail().record(&caller.user, event);
             Ok(Response::json(201, &Made { about, token }).header("Cache-Control", "no-store"))
         }
         ApiTokenAdded::TooMany => Err(Error::Conflict(
@@ -78,5 +81,7 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
         return Err(NO_SUCH_TOKEN);
     }
     app.guard.forget_api_tokens(&caller.user);
+    let event = Event::ApiTokenDeleted(id);
+    call.request.trail().record(&caller.user, event);
     Ok(Response::empty(204))
 }

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::body::{form, is_form, json};
 use super::groups::ACCOUNT;
 use super::{App, Call, Job};
+use crate::audit::Event;
 use crate::auth::caller::Caller;
 use crate::auth::guessing::Attempt;
 use crate::auth::issuer::TokenPair;
@@ -48,7 +49,7 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
     }
     app.guessing.registration(call.request.client)?;
     let registration = json(call.request, Registration::from_json)?;
-    let origin = origin(call.request);
+    let (origin, trail) = (origin(call.request), call.request.trail());
     Ok(Box::new(move || {
         let password_hash = password::hash(&registration.password).map_err(Error::Internal)?;
         Ok(Box::new(move |app| {
@@ -62,7 +63,7 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
             match app.store.register(&account, &session)? {
                 Registered::EmailTaken => Err(EMAIL_TAKEN),
                 Registered::Account { account, at } => {
-                    log::info!(user = account.id.as_str(); "registered");
+                    trail.record(&account.id, Event::AccountCreated);
                     tokens(201, app.issuer.first(&session, refresh_token, at, account))
                 }
             }
@@ -93,11 +94,15 @@ pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
     let guessing = Arc::clone(&app.guessing);
     let account = login.email.as_ref().map_or("", |email| email.as_str());
     let (origin, failure) = (origin(call.request), Failure::of(call.request, account));
+    let trail = call.request.trail();
     Ok(Box::new(move || {
         let attempt = guessing.attempt(login.email, client, network_is_known);
         let proven = prove(attempt, credential, &login.password, &failure)?.ok_or(WRONG)?;
         Ok(Box::new(move |app| {
-            open_session(app, proven, &login.password, origin)
+            let user = proven.credential.account.id.clone();
+            let opened = open_session(app, proven, &login.password, origin)?;
+            trail.record(&user, Event::Login);
+            Ok(opened)
         }))
     }))
 }
@@ -186,10 +191,9 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
         }
         Refreshed::Reused { user, revoked } => {
             app.guard.revoke(&revoked);
-            log::warn!(
-                user = user.as_str(), client:% = call.request.client, request_id = call.request.id.as_str();
-                "a refresh token was used again: its session is ended"
-            );
+            call.request
+                .trail()
+                .record(&user, Event::RefreshTokenReused);
             Err(Error::Unauthorized(Unauthorized::Refused(
                 "The refresh token was used before, so its session has been ended; log in again",
             )))
@@ -202,12 +206,13 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
     responses(
         (status = 204, description = "The session is ended"),
         (status = 403, description = "The token belongs to no session of this server")))]
-pub fn logout(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn logout(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     let session = caller.session().ok_or(Error::Forbidden(
         "this token belongs to no session of this server; it ends where it was made",
     ))?;
     app.guard
         .revoke(&app.store.end_session(&caller.user, session)?);
+    call.request.trail().record(&caller.user, Event::Logout);
     Ok(Response::empty(204))
 }
 
@@ -215,8 +220,9 @@ pub fn logout(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
 #[utoipa::path(post, path = "/api/auth/logout-all", operation_id = "logoutAll", tag = ACCOUNT, summary = "Log out everywhere",
     description = "Ends all sessions, and refuses all tokens that name the user, whoever has signed them.",
     responses((status = 204, description = "All sessions are ended")))]
-pub fn logout_all(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn logout_all(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     app.guard.revoke(&app.store.end_all_sessions(&caller.user)?);
+    call.request.trail().record(&caller.user, Event::LogoutAll);
     Ok(Response::empty(204))
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{App, Call, Handler, Job};
+use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::hashing::Turn;
 use crate::domain::api_token::Scope;
@@ -11,7 +12,7 @@ use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
 use crate::http::responder::Responder;
 use crate::http::response::Response;
-use crate::http::router::{Found, Path, Router};
+use crate::http::router::{Found, Router};
 use crate::http::target;
 
 /// What has become of a request on its worker.
@@ -150,7 +151,7 @@ fn answer(
         }
         Handler::User(handler) => {
             let caller = identify(responder)?;
-            check_path(&call.path, &caller.user)?;
+            check_path(&call, &caller.user)?;
             check_scope(request.method, &caller)?;
             Outcome::Answered(handler(app, &call, &caller.user)?)
         }
@@ -191,11 +192,14 @@ fn check_logged_in(caller: &Caller) -> Result<(), Error> {
 }
 
 /// A path that names a user is that user's alone.
-fn check_path(path: &Path<'_, '_>, user: &UserId) -> Result<(), Error> {
-    match path.parameter("user_id") {
-        Some(named) if named != user.as_str() => Err(Error::Forbidden(
-            "Forbidden: not authorized to access another user's tasks",
-        )),
+fn check_path(call: &Call, user: &UserId) -> Result<(), Error> {
+    match call.path.parameter("user_id") {
+        Some(named) if named != user.as_str() => {
+            call.request.trail().record(user, Event::ForeignPath(named));
+            Err(Error::Forbidden(
+                "Forbidden: not authorized to access another user's tasks",
+            ))
+        }
         _ => Ok(()),
     }
 }

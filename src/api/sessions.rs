@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::groups::SESSIONS;
 use super::{App, Call};
+use crate::audit::Event;
 use crate::auth::caller::Caller;
 use crate::domain::session::Session;
 use crate::http::error::Error;
@@ -58,5 +59,6 @@ pub fn end(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     if ended.is_empty() {
         return Err(NO_SUCH_SESSION);
     }
+    call.request.trail().record(&caller.user, Event::Logout);
     Ok(Response::empty(204))
 }

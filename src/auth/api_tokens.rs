@@ -62,7 +62,7 @@ impl ApiTokens {
         };
         match found.expires_at {
             Some(end) if end <= OffsetDateTime::now_utc() => {
-                Err(Error::Unauthorized(Unauthorized::Expired))
+                Err(Error::Unauthorized(Unauthorized::Expired(Some(found.user))))
             }
             _ => Ok(found),
         }

@@ -65,7 +65,9 @@ impl Guard {
         {
             Ok(caller)
         } else {
-            Err(Error::Unauthorized(Unauthorized::Revoked))
+            Err(Error::Unauthorized(Unauthorized::Revoked(Some(
+                caller.user,
+            ))))
         }
     }
 

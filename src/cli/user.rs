@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::{Failure, print, setup};
+use crate::audit::{Event, Trail};
 use crate::auth::password;
 use crate::config::Config;
 use crate::domain::account::{Account, Email, Name, PASSWORD_MAX, Password};
@@ -63,11 +64,14 @@ fn add(config: &Config, email: &str, name: Option<&str>) -> Result<(), Failure> 
         password_hash: &hash,
     };
     match store.add_account(&account)? {
-        Registered::Account { account, .. } => print(&format!(
-            "added {} with the id {}\n",
-            email.as_str(),
-            account.id
-        )),
+        Registered::Account { account, .. } => {
+            Trail::of_command().record(&account.id, Event::AccountCreated);
+            print(&format!(
+                "added {} with the id {}\n",
+                email.as_str(),
+                account.id
+            ))
+        }
         Registered::EmailTaken => Err(Failure::Failed(format!(
             "{} has an account already",
             email.as_str()
@@ -125,6 +129,7 @@ fn set_password(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
                 "{user} does not log in here, but is known from tokens made elsewhere: there is no password to set"
             ))
         })?;
+    Trail::of_command().record(&found.account.id, Event::PasswordChanged);
     print(&format!(
         "the password is set; {} sessions ended\n",
         ended.len()
@@ -143,6 +148,12 @@ fn set_active(config: &Config, user: &str, id: bool, active: bool) -> Result<(),
         None => return Err(nobody(user)),
     };
     store.set_active(&id, active)?;
+    let event = if active {
+        Event::AccountEnabled
+    } else {
+        Event::AccountDisabled
+    };
+    Trail::of_command().record(&id, event);
     print(&if active {
         format!("{id} is let in again\n")
     } else {
@@ -154,6 +165,7 @@ fn delete(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
     let (store, _private) = setup::open_store(config)?;
     let found = find(&store, user, id)?;
     store.begin_deletion(&found.account.id)?;
+    Trail::of_command().record(&found.account.id, Event::AccountDeleted);
     store.finish_deletion(&found.account.id)?;
     let back = if found.has_password {
         ""

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::audit::Trail;
+
 /// A request method (RFC 9110, section 9; PATCH: RFC 5789).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -205,6 +207,13 @@ pub struct Request {
     pub client: Client,
     /// When it was whole.
     pub received: Instant,
+}
+
+impl Request {
+    /// The audit trail for what this request does.
+    pub fn trail(&self) -> Trail {
+        Trail::new(self.client, self.id.as_str())
+    }
 }
 
 #[cfg(test)]

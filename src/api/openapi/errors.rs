@@ -32,7 +32,7 @@ fn documented() -> Vec<(Error, &'static str)> {
             "There is no token, or none that is accepted",
         ),
         (
-            Error::Unauthorized(Unauthorized::Expired),
+            Error::Unauthorized(Unauthorized::Expired(None)),
             "The token's time is over",
         ),
         (
