@@ -27,7 +27,7 @@ use crate::local_postgres::LocalPostgres;
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
-use crate::store::migrations::{OpenError, Opened};
+use crate::store::opening::{OpenError, Opened};
 
 /// Between two tries to reach the database at start.
 const RETRY: Duration = Duration::from_secs(1);
