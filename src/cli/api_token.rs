@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::user::find;
 use super::{Failure, print, setup};
+use crate::audit::{Event, Trail};
 use crate::auth::opaque;
 use crate::config::Config;
 use crate::domain::account::Name;
@@ -76,7 +77,10 @@ fn create(config: &Config, user: &str, options: &Options) -> Result<(), Failure>
     let user = find(&store, user, false)?.account.id;
     let (hash, prefix) = (opaque::hash(&token), opaque::shown_part(&token));
     match store.add_api_token(&user, &wanted, &hash, prefix, None)? {
-        ApiTokenAdded::Token(_) => print(&format!("{token}\n")),
+        ApiTokenAdded::Token(made) => {
+            Trail::of_command().record(&user, Event::ApiTokenCreated(made.id));
+            print(&format!("{token}\n"))
+        }
         // The command gives no password hash to compare.
         ApiTokenAdded::TooMany | ApiTokenAdded::PasswordChanged => Err(Failure::Failed(
             "the user has 100 API tokens, and there may not be more; revoke one".to_owned(),
@@ -119,5 +123,6 @@ fn revoke(config: &Config, user: &str, id: &str) -> Result<(), Failure> {
     if !store.delete_api_token(&user, id)? {
         return Err(none());
     }
+    Trail::of_command().record(&user, Event::ApiTokenDeleted(id));
     print("revoked; running servers refuse it within two seconds\n")
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::{Failure, print, setup};
+use crate::audit::{Event, Trail};
 use crate::auth::password;
 use crate::config::Config;
 use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
@@ -64,11 +65,14 @@ fn add(config: &Config, email: &str, name: Option<&str>) -> Result<(), Failure> 
         password_hash: &hash,
     };
     match store.add_account(&account)? {
-        Registered::Account { account, .. } => print(&format!(
-            "added {} with the id {}\n",
-            email.as_str(),
-            account.id
-        )),
+        Registered::Account { account, .. } => {
+            Trail::of_command().record(&account.id, Event::AccountCreated);
+            print(&format!(
+                "added {} with the id {}\n",
+                email.as_str(),
+                account.id
+            ))
+        }
         Registered::EmailTaken => Err(taken(&email)),
     }
 }
@@ -127,6 +131,7 @@ fn set_password(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
     let ended = store
         .set_password(&found.account.id, None, &hash, None, None)?
         .ok_or_else(|| no_password(user))?;
+    Trail::of_command().record(&found.account.id, Event::PasswordChanged);
     print(&format!(
         "the password is set; {} sessions ended\n",
         ended.len()
@@ -149,11 +154,14 @@ fn set_email(config: &Config, user: &str, id: bool, email: &str) -> Result<(), F
         current_password: None,
     };
     match store.update_account(&found.account.id, &changes, None)? {
-        Updated::Account(account) => print(&format!(
-            "{} logs in with {} from now on\n",
-            account.id,
-            email.as_str()
-        )),
+        Updated::Account(account) => {
+            Trail::of_command().record(&account.id, Event::EmailChanged);
+            print(&format!(
+                "{} logs in with {} from now on\n",
+                account.id,
+                email.as_str()
+            ))
+        }
         Updated::EmailTaken => Err(taken(&email)),
         Updated::NoAccount => Err(no_password(user)),
     }
@@ -171,6 +179,12 @@ fn set_active(config: &Config, user: &str, id: bool, active: bool) -> Result<(),
         None => return Err(nobody(user)),
     };
     store.set_active(&id, active)?;
+    let event = if active {
+        Event::AccountEnabled
+    } else {
+        Event::AccountDisabled
+    };
+    Trail::of_command().record(&id, event);
     print(&if active {
         format!("{id} is let in again\n")
     } else {
@@ -182,6 +196,7 @@ fn delete(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
     let (store, _private) = setup::open_store(config)?;
     let found = find(&store, user, id)?;
     store.begin_deletion(&found.account.id)?;
+    Trail::of_command().record(&found.account.id, Event::AccountDeleted);
     store.finish_deletion(&found.account.id)?;
     let back = if found.has_password {
         ""

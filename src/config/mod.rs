@@ -31,7 +31,7 @@ use values::{decimal, number, seconds, switch};
 use visitors::Visitors;
 
 use crate::edge::address::{self, Listen};
-use crate::edge::client::TrustedProxies;
+use crate::edge::client::{ProxyHeader, TrustedProxies};
 use crate::edge::head::HeadLimits;
 use crate::edge::limits::Limits;
 use crate::logging::Format;
@@ -138,7 +138,7 @@ pub struct Config {
     pub tokens: Tokens,
     /// `WORKERS`
     pub workers: usize,
-    /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`
+    /// `MAX_…`, `…_TIMEOUT` of connections and requests, `TRUSTED_PROXIES`, `PROXY_HEADER`
     pub limits: Limits,
     /// `RATE_LIMIT_…`, `ALLOWED_ORIGINS`, `HSTS_SECONDS`
     pub visitors: Visitors,
@@ -287,6 +287,13 @@ fn limits(source: &Source) -> Result<Limits, ConfigError> {
         Some(list) => TrustedProxies::parse(&list)
             .map_err(|problem| ConfigError::new("TRUSTED_PROXIES", problem))?,
         None => default.trusted_proxies,
+    };
+    let trusted_proxies = match source.get("PROXY_HEADER")? {
+        Some(name) => trusted_proxies.using(
+            ProxyHeader::parse(&name)
+                .map_err(|problem| ConfigError::new("PROXY_HEADER", problem))?,
+        ),
+        None => trusted_proxies,
     };
     let size = |variable, range, default| {
         Ok::<_, ConfigError>(number(source, variable, range)?.unwrap_or(default))
@@ -467,6 +474,7 @@ mod tests {
             ("MIGRATE", "hunter2"),
             ("MAX_CONNECTIONS", "0"),
             ("TRUSTED_PROXIES", "hunter2"),
+            ("PROXY_HEADER", "hunter2"),
             ("ALLOWED_ORIGINS", "https://hunter2.example/"),
             ("HSTS_SECONDS", "-1"),
             ("RATE_LIMIT_PER_HOUR", "-1"),

@@ -141,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "LOGIN_FAILURES_PER_ACCOUNT",
         "10",
-        "Failed logins of one account in 15 minutes before it is answered 429; 0: no limit",
+        "Failed logins of one account from one address (IPv6: /64) in 15 minutes before it is answered 429, and ten times as many from all addresses that the account had no session from in 30 days; 0: no limit",
     ),
     plain(
         "LOGIN_FAILURES_PER_IP",
@@ -251,7 +251,12 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "TRUSTED_PROXIES",
         "loopback and Unix sockets",
-        "Whose `X-Forwarded-For` or `Forwarded` is believed: addresses and networks, comma-separated, or `none`",
+        "The proxies that are believed when they name the client: addresses and networks, comma-separated, or `none`",
+    ),
+    plain(
+        "PROXY_HEADER",
+        "x-forwarded-for",
+        "The only header in which trusted proxies name the client: `x-forwarded-for` (with `X-Forwarded-Proto`) or `forwarded`; the proxy must set it",
     ),
     plain(
         "RATE_LIMIT_PER_HOUR",
