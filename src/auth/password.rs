@@ -90,7 +90,7 @@ fn recompute(password: &Password, hash: &PasswordHash) -> Option<Output> {
 
 thread_local! {
     /// The memory of Argon2, which each thread that hashes keeps. When each hashing allocated its own, the allocator kept most of it:
-    /// ten logins at once left 180 to 203 MB with one such thread, now 27 MB.
+    /// ten logins at once left 179 MB with one such thread, now 27 MB.
     static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 

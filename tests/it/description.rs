@@ -188,6 +188,7 @@ fn query_parameters_are_accepted_as_their_patterns_say() {
             .as_array()
             .unwrap()
             .iter()
+            .map(|parameter| resolve(&document, parameter))
             .find(|parameter| parameter["name"] == name)
             .unwrap();
         let mut schema = resolve(&document, &parameter["schema"]);

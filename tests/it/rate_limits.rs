@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::login::Login;
+use crate::support::login::PASSWORD;
 use crate::support::postgres::{fresh_database, socket_file, sql};
 use crate::support::process::{Process, free_address};
 use crate::support::proxy::Proxy;
@@ -201,7 +202,7 @@ fn a_refused_request_costs_no_transaction() {
     let server = Process::serve(&proxy.url(&database), &settings);
     let login = Login::register(server.address, "me@example.org");
     let script = |actor: &Actor| {
-        let body = json!({"name": "script"});
+        let body = json!({"name": "script", "current_password": PASSWORD});
         let made = actor.post("/api/auth/tokens", body).expect(201).json();
         let value = format!("Bearer {}", made["token"].as_str().unwrap());
         Actor::with_authorization(server.address, &value)
