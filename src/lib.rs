@@ -3,7 +3,6 @@
 //! The map of the house, in the order a request goes through it. A room uses only rooms below it, and [`domain`], which all may use.
 //!
 //! - [`cli`]: one file per subcommand; `serve` is the usual one
-//! - [`config`]: every setting: variable, default, check, secret or not
 //! - [`logging`], [`log_writer`]: log lines, and how they are written
 //! - [`metrics`]: what is counted
 //! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
@@ -12,6 +11,7 @@
 //! - [`auth`]: bearer tokens, our own and those of others, and the keys that sign them
 //! - [`http`]: requests, answers, errors, the router, the way back to the client
 //! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
+//! - [`config`]: every setting: name, default, parser, documentation, secret or not; all rooms may use it, and it uses `domain` alone
 //! - [`domain`]: tasks and users, what may be said of them; no I/O
 //! - [`local_postgres`]: a private PostgreSQL, for running with no configuration and for tests
 

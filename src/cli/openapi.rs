@@ -1,9 +1,11 @@
-//! `todo-api openapi`: prints the API's description. It needs no configuration and no database.
+//! `todo-api openapi`: prints the API's description. It needs no settings and no database.
 
-use super::{Failure, print};
+use super::{Command, print};
 use crate::api::openapi;
 
-/// Prints it as JSON.
-pub fn run() -> Result<(), Failure> {
-    print(openapi::json())
-}
+pub const COMMAND: Command = Command {
+    usage: "openapi",
+    about: "Print the API's description (OpenAPI 3.1, JSON)",
+    help: "",
+    run: |_| print(openapi::json()),
+};

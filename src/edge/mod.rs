@@ -34,7 +34,6 @@
 //! # The rooms
 //!
 //! - [`limits`]: what a stranger may take of us
-//! - [`address`]: where to listen
 //! - `listener`, `acceptor`: listening sockets, and accepting whatever happens
 //! - `connections`: who is connected, and what each connection is doing
 //! - `reader`: a connection's thread
@@ -47,7 +46,6 @@
 //! - `self_check`: whether all of it still works
 
 mod acceptor;
-pub mod address;
 pub mod body;
 pub mod client;
 mod connections;
@@ -76,15 +74,16 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 use acceptor::{Listener, Peer};
-use address::Address;
 use connections::Connections;
 use flusher::Flusher;
-use limits::{Budget, Limits};
+use limits::Budget;
 pub use listener::{Bound, bind, bind_for_tiny_http, inherited};
 pub use tickets::Ticket;
 use tickets::Tickets;
 use tls::Tls;
 
+use crate::config::EdgeLimits;
+use crate::domain::address::Address;
 use crate::http::policy::Policy;
 use crate::http::request::Request;
 use crate::http::responder::Responder;
@@ -113,7 +112,7 @@ pub type OnAlive = Arc<dyn Fn() + Send + Sync>;
 /// What the edge needs to know.
 pub struct Options {
     /// The bounds.
-    pub limits: Limits,
+    pub limits: EdgeLimits,
     /// Certificates, where TCP speaks TLS.
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
@@ -130,7 +129,7 @@ pub struct Options {
 
 /// What all parts of the edge share.
 struct Shared {
-    limits: Limits,
+    limits: EdgeLimits,
     reveal_causes: bool,
     policy: Arc<Policy>,
     immediate: Box<dyn Immediate>,

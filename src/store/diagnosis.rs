@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::migrations::{self, Link, OpenError, check_server, current_version, failed};
-use super::{SILENCE, Settings, connector};
+use super::migrations::{self, Link, OpenError, check_server, connect, current_version, failed};
+use super::{SILENCE, Settings};
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -34,8 +34,7 @@ pub struct Diagnosis {
 /// It cannot be reached, or is none that this program can use.
 pub fn diagnose(settings: &Settings) -> Result<Diagnosis, OpenError> {
     let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
-    let connection = connector::connect(target, &settings.session)
-        .map_err(|error| OpenError::Unreachable(error.to_string()))?;
+    let connection = connect(target, &settings.session)?;
     let mut link = Link {
         connection,
         patience: settings.session.statement_timeout + SILENCE,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
-use super::connector::{self, Connection};
+use super::connector::{self, Connection, Session, Target};
 use super::tasks::folding::fold_some;
 use super::{SILENCE, Schema, Settings, describe};
 
@@ -19,6 +19,13 @@ mod embedded {
 
 /// Oldest PostgreSQL that serves us, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 130_000;
+
+/// A role, a password or a database that PostgreSQL does not know or does not accept.
+const REFUSALS: [SqlState; 3] = [
+    SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    SqlState::INVALID_PASSWORD,
+    SqlState::INVALID_CATALOG_NAME,
+];
 
 /// Between two looks whether another instance has finished its migrations.
 const LOCK_RETRY: Duration = Duration::from_millis(200);
@@ -69,8 +76,7 @@ pub fn latest() -> i32 {
 /// are at it; its own migrations take as long as they take.
 pub(super) fn prepare(settings: &Settings, until: Instant) -> Result<Opened, OpenError> {
     let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
-    let connection = connector::connect(target, &settings.session)
-        .map_err(|error| OpenError::Unreachable(error.to_string()))?;
+    let connection = connect(target, &settings.session)?;
     let mut link = Link {
         connection,
         patience: settings.session.statement_timeout + SILENCE,
@@ -97,6 +103,16 @@ pub(super) fn prepare(settings: &Settings, until: Instant) -> Result<Opened, Ope
         server_version,
         schema_version: latest,
         applied,
+    })
+}
+
+/// Opens a connection. A refused role, password or database does not change by waiting.
+pub(super) fn connect(target: &Target, session: &Session) -> Result<Connection, OpenError> {
+    connector::connect(target, session).map_err(|error| match error.code() {
+        Some(code) if REFUSALS.contains(code) => OpenError::Refused(format!(
+            "{error}; check the user, the password and the database's name in DATABASE_URL"
+        )),
+        _ => OpenError::Unreachable(error.to_string()),
     })
 }
 

@@ -1,46 +1,7 @@
 //! What is written of the program is what it does.
 
 use todo_api::api::openapi;
-use todo_api::config::settings::SETTINGS;
-
-/// `.env.example` as the table of settings has it.
-fn env_example() -> String {
-    let mut text = String::from(
-        "# Settings of todo-api. Copy this file to .env, which is read in development, or to a file that --env-file names,\n\
-         # and uncomment what you need. Put a value in single quotes when it has quotes, backslashes or # in it.\n\
-         # None is needed to try it out. A secret X may also be in a file named by X_FILE, or a systemd credential X.\n",
-    );
-    for setting in SETTINGS {
-        text.push_str(&format!("\n# {}.\n", setting.help.replace('`', "")));
-        text.push_str(&format!(
-            "# Default: {}\n",
-            setting.default.replace('`', "")
-        ));
-        for alias in setting.aliases {
-            text.push_str(&format!("# Also read from {alias}.\n"));
-        }
-        text.push_str(&format!("#{}=\n", setting.name));
-    }
-    text
-}
-
-/// README's table of settings.
-fn readme_table() -> String {
-    let mut table = String::from("| variable | default | what it is |\n|---|---|---|\n");
-    for setting in SETTINGS {
-        let names: Vec<String> = std::iter::once(&setting.name)
-            .chain(setting.aliases)
-            .map(|name| format!("`{name}`"))
-            .collect();
-        table.push_str(&format!(
-            "| {} | {} | {} |\n",
-            names.join(" or "),
-            setting.default,
-            setting.help
-        ));
-    }
-    table
-}
+use todo_api::config::documents::{env_example, settings_page};
 
 /// Empty where there is no such file yet.
 fn read(file: &str) -> String {
@@ -74,18 +35,9 @@ fn the_api_is_described_as_it_was_when_somebody_last_looked() {
 }
 
 #[test]
-fn readme_lists_every_setting() {
-    let (readme, table) = (read("README.md"), readme_table());
-    let start = readme
-        .find("| variable | default |")
-        .expect("README has the table of settings");
-    let end = start
-        + readme[start..]
-            .find("\n\n")
-            .map_or(readme.len() - start, |end| end + 1);
-    check("README.md", &readme[start..end], &table, || {
-        format!("{}{table}{}", &readme[..start], &readme[end..])
-    });
+fn the_page_of_settings_lists_every_setting() {
+    let (file, page) = ("docs/settings.md", settings_page());
+    check(file, &read(file), &page, || page.clone());
 }
 
 #[test]
