@@ -102,7 +102,7 @@ while read -r line <&4 && [ "$line" != end ]; do printf '%s\n' "$line"; done >"$
 printf 'COMMIT;\n' >&3
 exec 3>&- 4<&-
 wait "$holder"
-grep -q '^refinery_schema_history|' "$work/taken" || fail "there are no tables of todo-api in schema $schema."
+grep -q '^schema_migrations|' "$work/taken" || fail "there are no tables of todo-api in schema $schema."
 
 if [ "${BACKUP_CHECK:-on}" != off ]; then
     scratch=todo_backup_check_$$_$(date +%s)

@@ -103,12 +103,9 @@ fn check(config: &Config, report: &mut Report) {
         report.note(certificate_lasts(certificate, key));
         report.note(only_ours(key, "the certificate's key"));
     }
-    let (allowed, wanted) = setup::descriptors(config);
-    report.note(match allowed {
-        Some(allowed) if allowed < wanted => Err(format!(
-            "descriptors: {allowed} are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
-        )),
-        _ => Ok("descriptors: as many as MAX_CONNECTIONS needs".to_owned()),
+    report.note(match setup::raise_descriptor_limit(config) {
+        Ok(()) => Ok("descriptors: as many as MAX_CONNECTIONS needs".to_owned()),
+        Err(problem) => Err(format!("descriptors: {problem}")),
     });
 }
 

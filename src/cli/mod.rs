@@ -1,10 +1,11 @@
 //! The command line, one file per command or group of commands.
 //!
 //! - [`command`]: what a command is; reads a command line; help
-//! - `serve`: the server itself, with `opening` (its database), `signals`, `supervisor` (systemd), `upkeep`, `first_steps`
+//! - `serve`: the server itself, with `build` (its parts), `opening` (its database), `signals`, `supervisor` (systemd), `upkeep`, `first_steps`
 //! - `setup`: what several commands need: the log, the database, the secret
 
 mod api_token;
+mod build;
 mod command;
 mod config;
 mod doctor;

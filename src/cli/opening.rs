@@ -10,7 +10,7 @@ use super::{Failure, setup};
 use crate::api::App;
 use crate::config::Config;
 use crate::store::Store;
-use crate::store::migrations::{OpenError, Opened};
+use crate::store::opening::{OpenError, Opened};
 
 /// Between two attempts to reach the database.
 const RETRY: Duration = Duration::from_secs(1);

@@ -5,32 +5,22 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use super::build::{app, no_thread, options};
 use super::first_steps::first_steps;
 use super::opening::open_in_background;
 use super::signals::{Signal, take_signals};
 use super::upkeep::Upkeep;
 use super::{Call, Command, Failure, setup, supervisor};
 use crate::api::App;
-use crate::api::limits::Limits;
-use crate::api::metrics::MetricsAccess;
 use crate::api::routes::routes;
-use crate::auth::claims::Expected;
-use crate::auth::guard::Guard;
-use crate::auth::guessing::Guessing;
-use crate::auth::hashing::Crew;
-use crate::auth::issuer::Issuer;
-use crate::auth::jwks::{KeySetUrl, Keys, Location, Timing};
-use crate::auth::token::Verifier;
-use crate::config::{Config, Environment, Secret};
-use crate::edge::tls::Tls;
-use crate::http::policy::Policy;
+use crate::config::Config;
 use crate::http::router::Router;
 use crate::local_postgres::LocalPostgres;
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
 use crate::store::connector::Target;
-use crate::store::migrations::Opened;
+use crate::store::opening::Opened;
 
 pub const COMMAND: Command = Command {
     usage: "serve",
@@ -88,8 +78,12 @@ fn run(call: &Call) -> Result<(), Failure> {
     // The receiver is gone only when the process is about to end.
     take_signals(move |signal| drop(signals.send(signal.into())))
         .map_err(|error| format!("cannot take signals: {error}"))?;
-    raise_descriptor_limit(config);
-    note_origin(config);
+    if let Err(problem) = setup::raise_descriptor_limit(config) {
+        log::warn!("{problem}");
+    }
+    if let Some(file) = &config.origin.env_file {
+        log::info!("settings are also read from {}", file.display());
+    }
     supervisor::starting(config.process.startup_timeout);
 
     let options = Some(options(config)?);
@@ -249,115 +243,4 @@ impl Service<'_> {
             let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
         }
     }
-}
-
-fn no_thread(error: io::Error) -> Failure {
-    format!("cannot start a thread: {error}").into()
-}
-
-fn note_origin(config: &Config) {
-    if let Some(file) = &config.origin.env_file {
-        log::info!("settings are also read from {}", file.display());
-    }
-    for warning in &config.origin.misspelt {
-        log::warn!("{warning}");
-    }
-}
-
-fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> {
-    let (accounts, requests) = (&config.accounts, &config.requests);
-    let token = requests.metrics_token.as_ref().map(Secret::expose);
-    Ok(App {
-        store,
-        guard: Guard::new(verifier(config, secret)?),
-        limits: Limits::new(requests.per_user, requests.per_address),
-        issuer: Issuer::new(secret, config.tokens.lifetime, accounts.refresh_lifetime),
-        hashing: Crew::for_hashing().map_err(no_thread)?,
-        finishing: Crew::for_finishing().map_err(no_thread)?,
-        guessing: Arc::new(Guessing::new(&config.guessing)),
-        metrics: MetricsAccess::new(requests.metrics_networks.clone(), token.map(str::trim)),
-        registration_is_open: accounts.registration_is_open,
-    })
-}
-
-fn options(config: &Config) -> Result<Options, Failure> {
-    let listening = &config.listening;
-    let tls = match (&listening.tls_cert_file, &listening.tls_key_file) {
-        (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
-        _ => None,
-    };
-    Ok(Options {
-        listen: listening.addresses.clone(),
-        inherit: config.origin.activated,
-        socket_mode: listening.socket_mode,
-        workers: config.process.workers,
-        limits: config.edge.clone(),
-        tls,
-        self_check: self_check(config)?,
-        on_alive: Arc::new(supervisor::alive),
-        reveal_causes: config.process.environment == Environment::Development,
-        policy: Arc::new(Policy::new(
-            &config.requests.origins,
-            Some(config.requests.hsts),
-        )),
-    })
-}
-
-/// Checks bearer tokens, with the secret and with the configured key set.
-fn verifier(config: &Config, secret: &str) -> Result<Verifier, Failure> {
-    let tokens = &config.tokens;
-    let previous = tokens.previous_secret.as_ref().map(Secret::expose);
-    let verifier = Verifier::new(secret, previous).expecting(Expected {
-        issuers: tokens.issuers.clone(),
-        audiences: tokens.audiences.clone(),
-    });
-    let location = match (&tokens.key_set_file, &tokens.key_set_url) {
-        (Some(file), _) => Location::File(file.clone()),
-        (None, Some(url)) => {
-            let url = KeySetUrl::parse(url).map_err(str::to_owned)?;
-            Location::Url(url)
-        }
-        (None, None) => return Ok(verifier),
-    };
-    if tokens.audiences.is_empty() {
-        log::warn!(
-            "JWT_AUDIENCE is not set: tokens that the owner of the key set in {location} makes for other services are accepted here too"
-        );
-    }
-    let keys = Keys::load(&location, Timing::default())
-        .map_err(|problem| format!("{location}: {problem}"))?;
-    Ok(verifier.trusting(keys))
-}
-
-fn raise_descriptor_limit(config: &Config) {
-    if let (Some(allowed), wanted) = setup::descriptors(config)
-        && allowed < wanted
-    {
-        log::warn!(
-            "{allowed} descriptors are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
-        );
-    }
-}
-
-/// The time between two self checks: as set, and at most half the time of the watchdog.
-fn self_check(config: &Config) -> Result<Duration, Failure> {
-    let Some(watchdog) = supervisor::watchdog() else {
-        return Ok(config.process.self_check);
-    };
-    if !config.origin.activated
-        && config
-            .listening
-            .addresses
-            .iter()
-            .all(|listen| listen.direct)
-    {
-        return Err(Failure::Failed(
-            "LISTEN names direct: addresses alone, where the server cannot check itself for systemd's watchdog: name another, or remove WatchdogSec= from the unit"
-                .to_owned(),
-        ));
-    }
-    Ok(match config.process.self_check {
-        Duration::ZERO => watchdog / 2,
-        often => often.min(watchdog / 2),
-    })
 }

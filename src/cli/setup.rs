@@ -13,7 +13,7 @@ use crate::config::{Config, ModuleChecks};
 use crate::local_postgres::{self, LocalPostgres};
 use crate::logging::{self, Format};
 use crate::store::connector::{Session, Target};
-use crate::store::migrations::Opened;
+use crate::store::opening::Opened;
 use crate::store::{Settings, Store};
 
 /// Descriptors beside connections: the pool's, listening sockets, log, event loops.
@@ -38,7 +38,7 @@ pub struct OpenStore {
     _private: Option<LocalPostgres>,
 }
 
-/// Logs as `RUST_LOG` says, else as `LOG_LEVEL` does.
+/// Starts the log, with the level of `RUST_LOG`, else of `LOG_LEVEL`; warns about misspelt settings.
 pub fn logging(config: &Config) {
     let filters = std::env::var("RUST_LOG").ok();
     let filters = filters.as_deref().filter(|filters| !filters.is_empty());
@@ -48,14 +48,14 @@ pub fn logging(config: &Config) {
         Format::Text
     };
     logging::init(filters, config.process.log_level, format);
+    for warning in &config.origin.misspelt {
+        log::warn!("{warning}");
+    }
 }
 
 /// Opens the store of the configured database. It makes no private PostgreSQL, but starts one that exists.
 pub fn open_store(config: &Config) -> Result<OpenStore, Failure> {
     logging(config);
-    for warning in &config.origin.misspelt {
-        log::warn!("{warning}");
-    }
     let mut config = config.clone();
     // One for the command, one for a retry.
     config.database.pool_size = 2;
@@ -152,21 +152,26 @@ pub fn store_settings(config: &Config) -> Result<Settings, String> {
     })
 }
 
-/// Descriptors that are allowed (`None`: no limit), once raised as far as they may be, and those the settings need. A connection
-/// is a descriptor, and the limit a shell gives is mostly lower than the one it may give.
-pub fn descriptors(config: &Config) -> (Option<u64>, u64) {
-    let limit = getrlimit(Resource::Nofile);
-    // It fails only where the system forbids what it says is allowed; what is allowed then tells.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
-    let wanted =
+/// Raises the limit of descriptors as far as the system allows. A connection is a descriptor.
+///
+/// # Errors
+/// The settings need more than are allowed; the sentence says what to do.
+pub fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // If it fails, the check below tells.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let needed =
         config.edge.connections as u64 + u64::from(config.database.pool_size) + SPARE_DESCRIPTORS;
-    (getrlimit(Resource::Nofile).current, wanted)
+    match getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < needed => Err(format!(
+            "{allowed} descriptors are allowed, and MAX_CONNECTIONS needs {needed}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The key that tokens are signed with: the one that was set, else the one in the data directory, which is made if it is missing.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::migrations::{self, Link, OpenError, check_server, connect, current_version, failed};
-use super::{SILENCE, Settings};
+use super::Settings;
+use super::migrations::{current_version, latest};
+use super::opening::{AdminConnection, OpenError, check_server, failed};
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -33,14 +34,9 @@ pub struct Diagnosis {
 /// # Errors
 /// It cannot be reached, or is none that this program can use.
 pub fn diagnose(settings: &Settings) -> Result<Diagnosis, OpenError> {
-    let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
-    let connection = connect(target, &settings.session)?;
-    let mut link = Link {
-        connection,
-        patience: settings.session.statement_timeout + SILENCE,
-    };
-    let server_version = check_server(&mut link)?;
-    let schema_version = current_version(&mut link, &settings.schema)?;
+    let mut connection = AdminConnection::open(settings)?;
+    let server_version = check_server(&mut connection)?;
+    let schema_version = current_version(&mut connection, &settings.schema)?;
     let schema = settings.schema.as_str();
 
     // Tables belong to whoever made them, and only their owner may change them.
@@ -50,16 +46,14 @@ pub fn diagnose(settings: &Settings) -> Result<Diagnosis, OpenError> {
                     SELECT FROM pg_class
                     WHERE relnamespace = namespace.oid AND relkind = 'r' AND NOT pg_has_role(relowner, 'USAGE')) END,
             ARRAY(SELECT relname::text FROM pg_class
-                  WHERE relnamespace = namespace.oid AND relkind = 'r' AND relname <> 'refinery_schema_history'
+                  WHERE relnamespace = namespace.oid AND relkind = 'r' AND relname <> 'schema_migrations'
                     AND NOT (has_table_privilege(pg_class.oid, 'SELECT') AND has_table_privilege(pg_class.oid, 'INSERT')
                          AND has_table_privilege(pg_class.oid, 'UPDATE') AND has_table_privilege(pg_class.oid, 'DELETE'))
                   ORDER BY relname),
             current_setting('transaction_read_only') = 'on'
         FROM (SELECT to_regnamespace(quote_ident($1)) AS name) AS wanted
         LEFT JOIN pg_namespace AS namespace ON namespace.oid = wanted.name";
-    let row = link
-        .ask(|client| client.query_one(rights, &[&schema]))
-        .map_err(failed)?;
+    let row = connection.ask(|client| client.query_one(rights, &[&schema]))?;
     let may_migrate = row.try_get(0).map_err(failed)?;
     let forbidden_tables = row.try_get(1).map_err(failed)?;
     let read_only = row.try_get(2).map_err(failed)?;
@@ -75,22 +69,20 @@ pub fn diagnose(settings: &Settings) -> Result<Diagnosis, OpenError> {
              FROM pg_database WHERE datname = current_database())),
             (SELECT count(*) FROM pg_stat_activity
              WHERE usename = current_user AND application_name = current_setting('application_name') AND pid <> pg_backend_pid())";
-    let row = link
-        .ask(|client| client.query_one(room, &[]))
-        .map_err(failed)?;
+    let row = connection.ask(|client| client.query_one(room, &[]))?;
     let connections_left = row.try_get(0).map_err(failed)?;
     let connections_ours = row.try_get(1).map_err(failed)?;
 
     let before = since_epoch();
-    let theirs: f64 = link
-        .ask(|client| client.query_one("SELECT extract(epoch FROM clock_timestamp())::float8", &[]))
-        .and_then(|row| row.try_get(0))
-        .map_err(failed)?;
+    let row = connection.ask(|client| {
+        client.query_one("SELECT extract(epoch FROM clock_timestamp())::float8", &[])
+    })?;
     let after = since_epoch();
+    let theirs: f64 = row.try_get(0).map_err(failed)?;
     Ok(Diagnosis {
         server_version,
         schema_version,
-        needed_version: migrations::latest(),
+        needed_version: latest(),
         may_migrate,
         forbidden_tables,
         read_only,

@@ -2,7 +2,8 @@
 //!
 //! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
 //! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
-//! - [`migrations`]: brings the schema to the version this program needs
+//! - [`opening`]: connects, checks the server, and sees that the schema has the version this program needs
+//! - `migrations`: the list of migrations, and what applies them
 //! - [`diagnosis`]: what an operator wants to know of the database before it is used
 //! - [`maintenance`]: what nobody needs any more goes
 //! - `tasks`: the statements on tasks and their tags
@@ -18,7 +19,8 @@ mod api_tokens;
 pub mod connector;
 pub mod diagnosis;
 pub mod maintenance;
-pub mod migrations;
+mod migrations;
+pub mod opening;
 pub mod pool;
 mod revocations;
 mod sessions;
@@ -128,9 +130,9 @@ impl Store {
     /// instance's migrations.
     ///
     /// # Errors
-    /// See [`migrations::OpenError`]; only some of them are worth another try.
-    pub fn open(&self, until: Instant) -> Result<migrations::Opened, migrations::OpenError> {
-        let opened = migrations::prepare(&self.settings, until)?;
+    /// See [`opening::OpenError`]; only some of them are worth another try.
+    pub fn open(&self, until: Instant) -> Result<opening::Opened, opening::OpenError> {
+        let opened = opening::open(&self.settings, until)?;
         self.pool.get_or_init(|| Pool::open(&self.settings));
         Ok(opened)
     }

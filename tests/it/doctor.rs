@@ -87,7 +87,7 @@ fn what_is_wrong_with_the_database_is_said() {
     let newer = fresh_database();
     sql(
         &newer,
-        "INSERT INTO todo.refinery_schema_history VALUES (9999, 'later', '', '')",
+        "INSERT INTO todo.schema_migrations VALUES (9999, 'later', '')",
     );
     let line = only_wrong(&doctor(&[("DATABASE_URL", &newer)]), "schema todo ");
     assert!(line.contains("install a newer todo-api"), "{line}");

@@ -321,66 +321,6 @@ fn the_database_may_be_late() {
 }
 
 #[test]
-fn two_instances_that_migrate_at_once_both_come_up() {
-    let database = empty_database();
-    let servers: Vec<Process> = (0..4)
-        .map(|_| Process::start(&database, &[("WORKERS", "2")]))
-        .collect();
-    let logs: Vec<String> = servers
-        .iter()
-        .map(|server| server.wait_for("ready: "))
-        .collect();
-    assert_eq!(
-        logs.iter()
-            .filter(|log| log.contains("migrations applied: V1__users_and_tasks"))
-            .count(),
-        1,
-        "{logs:?}"
-    );
-    let task = servers[0].user("u1").task("shared");
-    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
-    assert_eq!(servers[3].user("u1").get(&path).expect(200).json(), task);
-}
-
-#[test]
-fn a_database_newer_than_the_program_is_refused() {
-    let database = fresh_database();
-    sql(
-        &database,
-        "INSERT INTO todo.refinery_schema_history VALUES (9999, 'later', '2030-01-01T00:00:00Z', '0')",
-    );
-    let (status, log) = Process::start(&database, &[]).wait();
-    assert_eq!(status.code(), Some(1), "{log}");
-    assert!(
-        log.contains("schema version 9999") && log.contains("install a newer todo-api"),
-        "{log}"
-    );
-}
-
-#[test]
-fn without_migrate_an_empty_database_is_refused_until_migrated() {
-    let database = empty_database();
-    let (status, log) = Process::start(&database, &[("MIGRATE", "off")]).wait();
-    assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("run `todo-api migrate`"), "{log}");
-    let environment = [("DATABASE_URL", database.as_str()), ("MIGRATE", "off")];
-    let migrated = run(&["migrate"], &environment);
-    assert!(migrated.status.success(), "{migrated:?}");
-    assert!(
-        String::from_utf8_lossy(&migrated.stdout).contains("applied V1__users_and_tasks"),
-        "{migrated:?}"
-    );
-    let again = run(&["migrate"], &environment);
-    assert!(
-        String::from_utf8_lossy(&again.stdout).contains("nothing to do"),
-        "{again:?}"
-    );
-    Process::serve(&database, &[("MIGRATE", "off")])
-        .user("u1")
-        .task("t");
-}
-
-#[test]
 fn somebody_elses_tables_are_left_alone() {
     let database = empty_database();
     sql(

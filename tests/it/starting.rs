@@ -109,7 +109,7 @@ fn a_link_that_falls_silent_during_the_start_is_tried_again() {
     let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
     let mut lock = other.transaction().unwrap();
     // Behind this lock the question for the schema's version is under way for as long as we like.
-    lock.batch_execute("LOCK TABLE todo.refinery_schema_history IN ACCESS EXCLUSIVE MODE")
+    lock.batch_execute("LOCK TABLE todo.schema_migrations IN ACCESS EXCLUSIVE MODE")
         .unwrap();
     let settings = [
         ("DB_STATEMENT_TIMEOUT", "1"),

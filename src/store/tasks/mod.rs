@@ -6,7 +6,6 @@
 //! - `repeat`: making a task once, however often that is asked for
 //! - `tags`: counts them, renames and removes them everywhere
 //! - `stats`: numbers
-//! - `folding`: folds what was written before there was a column for it
 
 // The order in which `read_task` reads them. The user is the one who asked.
 macro_rules! task_columns {
@@ -16,7 +15,6 @@ macro_rules! task_columns {
 }
 
 mod filters;
-pub(super) mod folding;
 mod list;
 mod repeat;
 mod statement;

@@ -1,0 +1,159 @@
+//! Opens the store: connects, checks the server, and sees that the schema has the version this program needs.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use postgres::error::SqlState;
+
+use super::connector::{self, Connection};
+use super::migrations::{current_version, latest, migrate};
+use super::{SILENCE, Settings, describe};
+
+/// Oldest supported PostgreSQL, as `server_version_num` counts.
+const OLDEST_SERVER: i32 = 130_000;
+
+/// PostgreSQL does not know or does not accept the role, the password or the database. Waiting does not change that.
+const REFUSALS: [SqlState; 3] = [
+    SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    SqlState::INVALID_PASSWORD,
+    SqlState::INVALID_CATALOG_NAME,
+];
+
+/// What was found and done when the store was opened.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The version of the server, in its own words.
+    pub server_version: String,
+    /// The version of the schema now.
+    pub schema_version: i32,
+    /// Names of the migrations that were applied.
+    pub applied: Vec<String>,
+}
+
+/// Why the store could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The database cannot be reached now. A later attempt may succeed.
+    Unreachable(String),
+    /// A later attempt fails too. The sentence names the remedy.
+    Refused(String),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Unreachable(text) | OpenError::Refused(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Checks the server and, where the settings allow it, applies the missing migrations. Until `until` it waits for another instance
+/// that applies them.
+pub(super) fn open(settings: &Settings, until: Instant) -> Result<Opened, OpenError> {
+    let mut connection = AdminConnection::open(settings)?;
+    let server_version = check_server(&mut connection)?;
+    let latest = latest();
+    let applied = match current_version(&mut connection, &settings.schema)? {
+        version if version > latest => {
+            return Err(OpenError::Refused(format!(
+                "the database is at schema version {version} and this program knows only {latest}: install a newer todo-api"
+            )));
+        }
+        version if version == latest => Vec::new(),
+        _ if settings.migrate => migrate(&mut connection, &settings.schema, until)?,
+        version => {
+            return Err(OpenError::Refused(format!(
+                "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
+            )));
+        }
+    };
+    Ok(Opened {
+        server_version,
+        schema_version: latest,
+        applied,
+    })
+}
+
+/// A connection for migrations and diagnosis, on the direct way where there is one.
+pub(super) struct AdminConnection {
+    connection: Connection,
+    /// Longest wait for the answer to a short question.
+    patience: Duration,
+}
+
+impl AdminConnection {
+    pub(super) fn open(settings: &Settings) -> Result<AdminConnection, OpenError> {
+        let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
+        let connection =
+            connector::connect(target, &settings.session).map_err(|error| match error.code() {
+                Some(code) if REFUSALS.contains(code) => OpenError::Refused(format!(
+                    "{error}; check the user, the password and the database's name in DATABASE_URL"
+                )),
+                _ => OpenError::Unreachable(error.to_string()),
+            })?;
+        Ok(AdminConnection {
+            connection,
+            patience: settings.session.statement_timeout + SILENCE,
+        })
+    }
+
+    /// Runs a statement that PostgreSQL answers at once, under a deadline.
+    pub(super) fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&mut postgres::Client) -> Result<T, postgres::Error>,
+    ) -> Result<T, OpenError> {
+        self.connection.deadline.set(Instant::now() + self.patience);
+        let answer = question(&mut self.connection.client);
+        self.connection.deadline.clear();
+        answer.map_err(failed)
+    }
+
+    /// The client, without a deadline.
+    pub(super) fn client(&mut self) -> &mut postgres::Client {
+        &mut self.connection.client
+    }
+}
+
+/// Checks version and encoding of the server and returns its version.
+pub(super) fn check_server(connection: &mut AdminConnection) -> Result<String, OpenError> {
+    let question =
+        "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                           current_setting('server_encoding')";
+    let row = connection.ask(|client| client.query_one(question, &[]))?;
+    let number: i32 = row.try_get(0).map_err(failed)?;
+    let version: String = row.try_get(1).map_err(failed)?;
+    let encoding: String = row.try_get(2).map_err(failed)?;
+    if number < OLDEST_SERVER {
+        return Err(OpenError::Refused(format!(
+            "this is PostgreSQL {version}; todo-api needs 13 or newer"
+        )));
+    }
+    if encoding != "UTF8" {
+        return Err(OpenError::Refused(format!(
+            "the database is encoded in {encoding}; todo-api needs UTF8: create the database with ENCODING 'UTF8'"
+        )));
+    }
+    Ok(version)
+}
+
+/// Whether another attempt can help after this error: mostly the connection is gone or PostgreSQL is busy.
+pub(super) fn failed(error: postgres::Error) -> OpenError {
+    let text = describe(&error);
+    let Some(code) = error.code() else {
+        return OpenError::Unreachable(text);
+    };
+    // Class 57: an operator or a time limit intervened; 53: resources are short; 08: the connection failed; 55: a lock is held.
+    if ["57", "53", "08", "55"].contains(&code.code().get(..2).unwrap_or_default()) {
+        return OpenError::Unreachable(text);
+    }
+    let advice = if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        "GRANT the user of the database address USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all tables in it"
+    } else {
+        "see PostgreSQL's log, and check that this is PostgreSQL 13 or newer"
+    };
+    OpenError::Refused(format!("the database cannot be used: {text}; {advice}"))
+}
+
+pub(super) fn refused(what: &str, error: &postgres::Error) -> OpenError {
+    OpenError::Refused(format!("{what}: {}", describe(error)))
+}
