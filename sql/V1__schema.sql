@@ -64,19 +64,23 @@ CREATE TABLE refresh_tokens (
 CREATE INDEX refresh_tokens_session ON refresh_tokens (user_id, session_id);
 CREATE INDEX refresh_tokens_expires_at ON refresh_tokens (expires_at);
 
--- Sessions and users whose tokens are refused before they expire. There is no foreign key, because a revocation must outlive the row
--- it names.
+-- Tokens that are refused before they expire. There is no foreign key, because a revocation must outlive the row it names.
 CREATE TABLE revocations (
-    -- 'session' or 'user'.
+    -- 'session': the tokens of session `id`. 'user': all tokens of user `id`. 'token': one token of user `id` that belongs to no
+    -- session. 'issued_before': the JWTs of user `id` issued before a second.
     kind       text NOT NULL,
     id         text COLLATE "C" NOT NULL,
+    -- Of kind 'token': the SHA-256 that names the token. Otherwise empty.
+    token      bytea NOT NULL DEFAULT '',
+    -- Seconds since 1970. Of kind 'issued_before': that second. Of kind 'token': the token's claim `iat`, if it has one.
+    issued     bigint,
     -- When the revocation ends. Null: never. A revocation that was lifted ends in the past.
     until      timestamptz,
     -- The id of the transaction that wrote the row. An instance remembers the oldest transaction that was still running at its last
     -- read, and then reads only rows of that one and later ones. So it also sees rows whose transaction committed late.
     written_by bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
-    CONSTRAINT revocations_pkey PRIMARY KEY (kind, id),
-    CONSTRAINT revocations_kind CHECK (kind IN ('session', 'user'))
+    CONSTRAINT revocations_pkey PRIMARY KEY (kind, id, token),
+    CONSTRAINT revocations_kind CHECK (kind IN ('session', 'user', 'token', 'issued_before'))
 );
 
 CREATE INDEX revocations_written_by ON revocations (written_by);

@@ -10,9 +10,8 @@
 //! It listens on the Unix socket alone. Whoever may enter the socket's directory is let in without a password, which
 //! is the cluster's own account and root. Started by root, everything of the cluster runs as an unprivileged account.
 //!
-//! The lock decides who owns the cluster, so whatever is found while holding it was left behind: a healthy PostgreSQL
-//! of a server that was killed is taken over, a sick one is ended, and pid files, sockets and half-made clusters of
-//! processes that are gone are removed. Linux only: who is alive is read from `/proc`.
+//! The holder of the lock owns the cluster: a PostgreSQL that a killed server left running is ended, and pid files, sockets and
+//! half-made clusters of processes that are gone are removed. Linux only: `/proc` says which processes are alive.
 
 use std::path::Path;
 
@@ -22,6 +21,7 @@ mod directory;
 mod error;
 mod installation;
 mod socket;
+mod supervision;
 
 use self::account::Account;
 use self::cluster::Cluster;
@@ -29,6 +29,7 @@ use self::directory::Lock;
 pub use self::error::Error;
 use self::installation::Installation;
 use self::socket::SocketDirectory;
+pub use self::supervision::Supervised;
 
 /// Options of a cluster. They hold for one run of it, not for its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +55,14 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct LocalPostgres {
     cluster: Cluster,
+    options: Options,
     /// Held while PostgreSQL is ours; `None` once it is stopped.
     lock: Option<Lock>,
 }
 
 impl LocalPostgres {
     /// Starts the cluster in `directory`, which is made if it is missing, and so is the cluster (this takes seconds).
-    /// Returns when it takes connections and the database `todo` is there; a PostgreSQL left running by a server
-    /// that was killed is taken over if it is healthy and runs with the same options.
+    /// Returns when it takes connections and the database `todo` is there.
     ///
     /// Every wait is bounded: 3 minutes for making a cluster, 2 for a start that has to recover from a crash.
     ///
@@ -87,13 +88,14 @@ impl LocalPostgres {
         // From here on an early return drops this, which stops whatever runs.
         let local = LocalPostgres {
             cluster,
+            options,
             lock: Some(lock),
         };
         local.cluster.remove_half_made();
         if made_by.is_none() {
             local.cluster.make(options)?;
         }
-        local.cluster.start_or_adopt(options)?;
+        local.cluster.start(options)?;
         local.cluster.make_database()?;
         Ok(local)
     }

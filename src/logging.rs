@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{PoisonError, RwLock};
 use std::thread;
 
-use env_logger::{Builder, Logger, Target};
+use env_logger::{Builder, Logger};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde::Serializer as _;
@@ -17,32 +17,70 @@ use serde::ser::SerializeMap;
 
 use crate::domain::timestamp::Timestamp;
 use crate::http::responder::ACCESS_LOG;
-use crate::log_writer::{self, LogWriter};
+use crate::log_writer::{self, Class};
+
+/// The target of audit lines. They have a level of info and a room of their own in the queue of the writer.
+pub const AUDIT_LOG: &str = "audit";
 
 static CURRENT: Current = Current(RwLock::new(None));
 
-/// The logger, which a new level replaces. Lines that nobody asks for never come here: `log` itself drops them.
-struct Current(RwLock<Option<Logger>>);
+/// What is logged and how; [`init`] replaces it. `log` itself drops the lines above its maximum level.
+struct Current(RwLock<Option<Settings>>);
+
+struct Settings {
+    filter: Logger,
+    format: Format,
+    /// Whether standard error is the journal's.
+    journal: bool,
+}
 
 impl Current {
-    fn with<T>(&self, ask: impl FnOnce(&Logger) -> T) -> Option<T> {
+    fn read<T>(&self, read: impl FnOnce(&Settings) -> T) -> Option<T> {
         let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        current.as_ref().map(ask)
+        current.as_ref().map(read)
     }
 }
 
 impl Log for Current {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        self.with(|logger| logger.enabled(metadata))
+        self.read(|settings| settings.filter.enabled(metadata))
             .unwrap_or(false)
     }
 
     fn log(&self, record: &Record) {
-        self.with(|logger| logger.log(record));
+        let line = self.read(|settings| {
+            let wanted = settings.filter.matches(record) && !tells_contents(record);
+            wanted.then(|| settings.line(record))
+        });
+        if let Some(Some(Ok(line))) = line {
+            log_writer::write(class(record), &line);
+        }
     }
 
-    fn flush(&self) {
-        self.with(Log::flush);
+    fn flush(&self) {}
+}
+
+impl Settings {
+    /// The record as a line.
+    fn line(&self, record: &Record) -> io::Result<Vec<u8>> {
+        let mut line = Vec::with_capacity(256);
+        if self.journal {
+            write!(line, "<{}>", priority(record.level()))?;
+        }
+        match self.format {
+            Format::Text => write_text(&mut line, record, self.journal),
+            Format::Json => write_json(&mut line, record),
+        }?;
+        Ok(line)
+    }
+}
+
+/// The class of a record for the queue of the writer.
+fn class(record: &Record) -> Class {
+    match record.level() {
+        _ if record.target() == AUDIT_LOG => Class::Audit,
+        Level::Error => Class::Error,
+        _ => Class::Ordinary,
     }
 }
 
@@ -55,35 +93,21 @@ pub enum Format {
     Json,
 }
 
-/// Starts logging. `rust_log` (`RUST_LOG`) says what is logged, per module; where it is not set, `level` says how much of ours.
-/// Of other crates nothing below a warning: what they tell is not for the people who run this. A later call replaces what was
-/// said before.
+/// Starts logging. `rust_log` (`RUST_LOG`) sets the levels per module. Without it, this program logs up to `level`, and other crates
+/// warnings and errors. A later call replaces the settings of the one before.
 pub fn init(rust_log: Option<&str>, level: LevelFilter, format: Format) {
-    let default = format!("warn,tiny_http=off,todo_api={level}");
-    let journal = writes_to_journal();
-    let logger = Builder::new()
+    let default = format!("warn,tiny_http=off,todo_api={level},{AUDIT_LOG}={level}");
+    let filter = Builder::new()
         .parse_filters(rust_log.unwrap_or(&default))
-        .target(match LogWriter::start() {
-            Ok(writer) => Target::Pipe(Box::new(writer)),
-            // Without a thread for it, each line is written by whoever says it.
-            Err(_) => Target::Stderr,
-        })
-        .format(move |out, record| {
-            if tells_contents(record) {
-                return Ok(());
-            }
-            if journal {
-                write!(out, "<{}>", priority(record.level()))?;
-            }
-            match format {
-                Format::Text => write_text(out, record, journal),
-                Format::Json => write_json(out, record),
-            }
-        })
         .build();
-    log::set_max_level(logger.filter());
-    *CURRENT.0.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
-    // It fails where it is set already.
+    log::set_max_level(filter.filter());
+    let settings = Settings {
+        filter,
+        format,
+        journal: writes_to_journal(),
+    };
+    *CURRENT.0.write().unwrap_or_else(PoisonError::into_inner) = Some(settings);
+    // It fails where the logger is set already.
     let _ = log::set_logger(&CURRENT);
 }
 

@@ -37,6 +37,7 @@ struct Metrics {
     login_failures: IntCounter,
     pool_waits: Histogram,
     database_errors: IntCounterVec,
+    log_lines_dropped: IntCounter,
 }
 
 /// What is only known when it is asked for.
@@ -144,6 +145,10 @@ impl Metrics {
                 "kind",
                 &["unavailable", "internal", "user_gone"],
             ),
+            log_lines_dropped: one(
+                "todo_api_log_lines_dropped_total",
+                "Log lines lost because standard error did not take them in time",
+            ),
             registry,
         }
     }
@@ -247,6 +252,11 @@ pub fn pool_waited(time: Duration) {
 /// A statement failed: `unavailable`, `internal` or `user_gone`.
 pub fn database_failed(kind: &'static str) {
     METRICS.database_errors.with_label_values(&[kind]).inc();
+}
+
+/// Log lines were dropped.
+pub fn log_lines_dropped(number: u64) {
+    METRICS.log_lines_dropped.inc_by(number);
 }
 
 /// Everything, as Prometheus reads it.

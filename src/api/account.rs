@@ -5,14 +5,15 @@ use std::sync::Arc;
 use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
 use super::groups::ACCOUNT;
-use super::{App, Call, Job};
+use super::{App, Call, Outcome};
 use crate::auth::caller::Caller;
 use crate::auth::password;
 use crate::domain::account::{Account, AccountChanges, Confirmation, Password, PasswordChange};
 use crate::domain::fields::BodyError;
+use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::store::{Credential, Updated};
+use crate::store::{Credential, Everywhere, Updated};
 
 /// `GET /api/auth/me`
 #[utoipa::path(get, path = "/api/auth/me", operation_id = "showAccount", tag = ACCOUNT, summary = "Show who is asking",
@@ -31,49 +32,84 @@ pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
 
 /// `PATCH /api/auth/me`
 #[utoipa::path(patch, path = "/api/auth/me", operation_id = "updateAccount", tag = ACCOUNT, summary = "Change name or address",
+    description = "A change of the address needs `current_password`, and registration must be open.",
     request_body = AccountChanges,
     responses(
         (status = 200, description = "The account as it is now", body = Account),
+        (status = 403, description = "The password is missing or wrong, or registration is closed here"),
         (status = 409, description = "Somebody has this address already, or there is no account here: the token comes from elsewhere")))]
-pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Outcome, Error> {
     let changes = json(call.request, AccountChanges::from_json)?;
-    if changes.email.is_some() {
-        // Whether an address is taken is what registrations tell, too.
-        app.guessing.registration(call.request.client)?;
+    if changes.email.is_none() {
+        return save(app, &caller.user, &changes, None).map(Outcome::Answered);
     }
-    match app.store.update_account(&caller.user, &changes)? {
+    if !app.registration_is_open {
+        return Err(Error::Forbidden(
+            "registration is closed here, and so only the operator of this server changes an email address",
+        ));
+    }
+    let credential = credential(app, caller)?;
+    let confirm = confirm_current(app, call, credential, changes.current_password.clone())?;
+    let (client, user) = (call.request.client, caller.user.clone());
+    Ok(Outcome::Job(Box::new(move || {
+        let credential = confirm()?;
+        Ok(Box::new(move |app| {
+            // The answer says whether an address is taken, as the answer to a registration does.
+            app.guessing.registration(client)?;
+            save(app, &user, &changes, Some(&credential.password_hash))
+        }))
+    })))
+}
+
+fn save(
+    app: &App,
+    user: &UserId,
+    changes: &AccountChanges,
+    hash: Option<&str>,
+) -> Result<Response, Error> {
+    match app.store.update_account(user, changes, hash)? {
         Updated::Account(account) => Ok(Response::json(200, &account)),
         Updated::EmailTaken => Err(EMAIL_TAKEN),
+        Updated::NoAccount if hash.is_some() => Err(PASSWORD_CHANGED),
         Updated::NoAccount => Err(NO_ACCOUNT),
     }
 }
 
 /// `PUT /api/auth/password`: ends all other sessions.
 #[utoipa::path(put, path = "/api/auth/password", operation_id = "changePassword", tag = ACCOUNT, summary = "Change the password",
-    description = "Ends all other sessions. Wrong current passwords count as failed logins do.",
+    description = "Ends all other sessions; with `api_tokens`, also this session, all API tokens and all other tokens issued before. \
+Wrong current passwords count as failed logins do.",
     request_body = PasswordChange,
     responses(
         (status = 204, description = "The new password holds"),
         (status = 409, description = "The password has been changed meanwhile, or there is none here: the token comes from elsewhere")))]
-pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
+pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Outcome, Error> {
     let change = json(call.request, PasswordChange::from_json)?;
-    let confirm = confirmation(app, call, caller, "current_password", change.current)?;
+    let wrong = wrong_in("current_password");
+    let confirm = confirmation(app, call, credential(app, caller)?, change.current, wrong);
     let caller = caller.clone();
-    Ok(Box::new(move || {
+    Ok(Outcome::Job(Box::new(move || {
         let credential = confirm()?;
         let hash = password::hash(&change.new).map_err(Error::Internal)?;
         Ok(Box::new(move |app| {
+            let everywhere = change.api_tokens.then(|| Everywhere {
+                presented: caller.sessionless(),
+                api_tokens: true,
+            });
+            // Whoever stole this session's token must not go on with it.
+            let keep = caller.session().filter(|_| !change.api_tokens);
             let old = Some(credential.password_hash.as_str());
             let ended = app
                 .store
-                .set_password(&caller.user, old, &hash, caller.session())?
-                .ok_or(Error::Conflict(
-                    "the password has been changed meanwhile; try again with the new one",
-                ))?;
+                .set_password(&caller.user, old, &hash, keep, everywhere)?
+                .ok_or(PASSWORD_CHANGED)?;
             app.guard.revoke(&ended);
+            if change.api_tokens {
+                app.guard.forget_api_tokens(&caller.user);
+            }
             Ok(Response::empty(204))
         }))
-    }))
+    })))
 }
 
 /// `DELETE /api/auth/me`: the account, its tasks, and everything else of the user.
@@ -82,11 +118,12 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Job, E
     responses(
         (status = 204, description = "Nothing of the user is left"),
         (status = 409, description = "There is no account here: the token comes from elsewhere")))]
-pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
+pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Outcome, Error> {
     let sent = json(call.request, Confirmation::from_json)?;
-    let confirm = confirmation(app, call, caller, "password", sent.password)?;
+    let wrong = wrong_in("password");
+    let confirm = confirmation(app, call, credential(app, caller)?, sent.password, wrong);
     let user = caller.user.clone();
-    Ok(Box::new(move || {
+    Ok(Outcome::Job(Box::new(move || {
         confirm()?;
         Ok(Box::new(move |app| {
             let ended = app.store.begin_deletion(&user)?.unwrap_or_default();
@@ -99,28 +136,50 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Job, Error> {
             }
             Ok(Response::empty(204))
         }))
-    }))
+    })))
 }
 
-/// Holds a password against the caller's own, on a hashing thread; answers the account.
-///
-/// A stolen token must not be good for guessing the password it was made with: wrong ones are counted.
+/// The answer where the password changes between its check and the write.
+pub const PASSWORD_CHANGED: Error =
+    Error::Conflict("the password has been changed meanwhile; try again with the new one");
+
+fn credential(app: &App, caller: &Caller) -> Result<Credential, Error> {
+    app.store.credential_of(&caller.user)?.ok_or(NO_ACCOUNT)
+}
+
+fn wrong_in(field: &'static str) -> Error {
+    BodyError::in_field(field, "is not the password of this account").into()
+}
+
+/// As [`confirmation`], for a field `current_password` that may be absent: without the right password the answer is 403.
+pub fn confirm_current(
+    app: &App,
+    call: &Call,
+    credential: Credential,
+    sent: Option<Password>,
+) -> Result<impl FnOnce() -> Result<Credential, Error> + Send + use<>, Error> {
+    let password = sent.ok_or(Error::Forbidden(
+        "this needs the password of the account: send it as current_password",
+    ))?;
+    let wrong = Error::Forbidden("current_password is not the password of this account");
+    Ok(confirmation(app, call, credential, password, wrong))
+}
+
+/// Compares a password with the caller's own, on a hashing thread. Wrong ones are counted, so that a stolen token cannot be used
+/// to guess the password.
 fn confirmation(
     app: &App,
     call: &Call,
-    caller: &Caller,
-    field: &'static str,
+    credential: Credential,
     password: Password,
-) -> Result<impl FnOnce() -> Result<Credential, Error> + Send + use<>, Error> {
-    let credential = app.store.credential_of(&caller.user)?.ok_or(NO_ACCOUNT)?;
-    let (guessing, user) = (Arc::clone(&app.guessing), caller.user.clone());
+    wrong: Error,
+) -> impl FnOnce() -> Result<Credential, Error> + Send + use<> {
+    let (guessing, user) = (Arc::clone(&app.guessing), credential.account.id.clone());
     let failure = Failure::of(call.request, user.as_str());
-    Ok(move || {
+    move || {
         let attempt = guessing.own_attempt(&user);
-        let wrong = BodyError::in_field(field, "is not the password of this account");
-        match prove(attempt, Some(credential), &password, &failure)? {
-            Some(proven) => Ok(proven.credential),
-            None => Err(wrong.into()),
-        }
-    })
+        prove(attempt, Some(credential), &password, &failure)?
+            .map(|proven| proven.credential)
+            .ok_or(wrong)
+    }
 }

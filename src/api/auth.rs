@@ -10,12 +10,12 @@ use utoipa::ToSchema;
 use super::body::{form, is_form, json};
 use super::groups::ACCOUNT;
 use super::{App, Call, Job};
-use crate::auth::caller::Caller;
+use crate::auth::caller::{self, Caller};
 use crate::auth::guessing::Attempt;
 use crate::auth::issuer::TokenPair;
 use crate::auth::opaque;
 use crate::auth::password::{self, Match};
-use crate::domain::account::{Account, Login, Password, Registration};
+use crate::domain::account::{Account, Login, LogoutAll, Password, Registration};
 use crate::domain::fields::{BodyError, Field, Fields, string};
 use crate::domain::session::Origin;
 use crate::domain::user::UserId;
@@ -23,7 +23,7 @@ use crate::http::error::{Error, Unauthorized};
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::metrics;
-use crate::store::{Credential, NewAccount, Refreshed, Registered};
+use crate::store::{Credential, Everywhere, NewAccount, Refreshed, Registered};
 
 /// For so long a refresh token may be presented again: its answer may have been lost, or another tab holds it too.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -196,24 +196,51 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
 
 /// `POST /api/auth/logout`
 #[utoipa::path(post, path = "/api/auth/logout", operation_id = "logout", tag = ACCOUNT, summary = "Log out: end this session",
-    responses(
-        (status = 204, description = "The session is ended"),
-        (status = 403, description = "The token belongs to no session of this server")))]
+    description = "Ends the session of the token. A token that belongs to no session of this server is refused until it expires; \
+after 1,000 such tokens of one user, this acts as `logout-all`.",
+    responses((status = 204, description = "The token is refused from now on")))]
 pub fn logout(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
-    let session = caller.session().ok_or(Error::Forbidden(
-        "this token belongs to no session of this server; it ends where it was made",
-    ))?;
-    app.guard
-        .revoke(&app.store.end_session(&caller.user, session)?);
+    let ended = match &caller.credential {
+        caller::Credential::Session(id) => app.store.end_session(&caller.user, *id)?,
+        caller::Credential::Token(token) => {
+            let refused = app.store.refuse_token(&caller.user, token)?;
+            if refused.no_room {
+                return log_out_everywhere(app, caller, false);
+            }
+            refused.revocations
+        }
+        // No route of accounts accepts an API token.
+        caller::Credential::ApiToken(_) => Vec::new(),
+    };
+    app.guard.revoke(&ended);
     Ok(Response::empty(204))
 }
 
 /// `POST /api/auth/logout-all`
 #[utoipa::path(post, path = "/api/auth/logout-all", operation_id = "logoutAll", tag = ACCOUNT, summary = "Log out everywhere",
-    description = "Ends all sessions, and refuses all tokens that name the user, whoever has signed them.",
-    responses((status = 204, description = "All sessions are ended")))]
-pub fn logout_all(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
-    app.guard.revoke(&app.store.end_all_sessions(&caller.user)?);
+    description = "Ends all sessions, and refuses the tokens of the user that were issued (`iat`) before this second, and this token.",
+    request_body = Option<LogoutAll>,
+    responses((status = 204, description = "The tokens are refused from now on")))]
+pub fn logout_all(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+    let wanted = json(call.request, LogoutAll::from_json)?;
+    log_out_everywhere(app, caller, wanted.api_tokens)
+}
+
+fn log_out_everywhere(app: &App, caller: &Caller, api_tokens: bool) -> Result<Response, Error> {
+    let everywhere = Everywhere {
+        presented: caller.sessionless(),
+        api_tokens,
+    };
+    let refused = app.store.log_out_everywhere(&caller.user, everywhere)?;
+    app.guard.revoke(&refused.revocations);
+    if api_tokens {
+        app.guard.forget_api_tokens(&caller.user);
+    }
+    if refused.no_room {
+        return Err(Error::Conflict(
+            "this token cannot be refused: it does not say before now when it was issued (iat), and 1,000 such tokens are refused already",
+        ));
+    }
     Ok(Response::empty(204))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{App, Call, Handler, Job};
+use super::{App, Call, Handler, Job, Outcome};
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::hashing::Turn;
 use crate::domain::api_token::Scope;
@@ -13,14 +13,6 @@ use crate::http::responder::Responder;
 use crate::http::response::Response;
 use crate::http::router::{Found, Path, Router};
 use crate::http::target;
-
-/// What has become of a request on its worker.
-enum Outcome {
-    /// It is answered.
-    Answered(Response),
-    /// What is left to do takes a while.
-    Job(Job),
-}
 
 /// Answers a request, or has it answered.
 pub fn dispatch(
@@ -154,7 +146,7 @@ fn answer(
         Handler::AccountHashing(handler) => {
             let caller = identify(responder)?;
             check_logged_in(&caller)?;
-            Outcome::Job(handler(app, &call, &caller)?)
+            handler(app, &call, &caller)?
         }
     })
 }
@@ -178,7 +170,7 @@ fn check_logged_in(caller: &Caller) -> Result<(), Error> {
         Credential::ApiToken(_) => Err(Error::Unauthorized(Unauthorized::Invalid(
             "an API token is for tasks alone; log in for this",
         ))),
-        Credential::Session(_) | Credential::Token => Ok(()),
+        Credential::Session(_) | Credential::Token(_) => Ok(()),
     }
 }
 

@@ -112,6 +112,14 @@ pub enum Handler {
     User(UserHandler),
     /// Whoever has a token that is no API token, each so many times an hour.
     Account(AccountHandler),
-    /// As [`Handler::Account`]; a password is hashed for the answer.
-    AccountHashing(fn(&App, &Call, &Caller) -> Result<Job, Error>),
+    /// As [`Handler::Account`]; a password may be hashed for the answer.
+    AccountHashing(fn(&App, &Call, &Caller) -> Result<Outcome, Error>),
+}
+
+/// What a handler gives.
+pub enum Outcome {
+    /// The answer.
+    Answered(Response),
+    /// The rest of the work, which hashes a password.
+    Job(Job),
 }

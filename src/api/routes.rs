@@ -41,7 +41,7 @@ pub fn routes() -> Vec<Route<Handler>> {
         Route::new(Post, "/api/auth/logout", Account(auth::logout)),
         Route::new(Post, "/api/auth/logout-all", Account(auth::logout_all)),
         Route::new(Get, "/api/auth/me", Account(account::show)),
-        Route::new(Patch, "/api/auth/me", Account(account::update)),
+        Route::new(Patch, "/api/auth/me", AccountHashing(account::update)),
         Route::new(Delete, "/api/auth/me", AccountHashing(account::delete)),
         Route::new(
             Put,
@@ -50,7 +50,7 @@ pub fn routes() -> Vec<Route<Handler>> {
         ),
         Route::new(Get, "/api/auth/sessions", Account(sessions::list)),
         Route::new(Delete, "/api/auth/sessions/{id}", Account(sessions::end)),
-        Route::new(Post, "/api/auth/tokens", Account(api_tokens::create)),
+        Route::new(Post, "/api/auth/tokens", AccountHashing(api_tokens::create)),
         Route::new(Get, "/api/auth/tokens", Account(api_tokens::list)),
         Route::new(Delete, "/api/auth/tokens/{id}", Account(api_tokens::delete)),
     ]

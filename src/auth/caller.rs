@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::domain::api_token::{Scope, Scopes};
+use crate::domain::session::SessionlessToken;
 use crate::domain::user::UserId;
 
 /// Somebody whose token was accepted.
@@ -12,6 +13,8 @@ pub struct Caller {
     pub user: UserId,
     /// The address their token names: to be shown, and believed no further.
     pub email: Option<String>,
+    /// The claim `iat` of a JWT, in whole seconds since 1970.
+    pub issued_at: Option<i64>,
     /// What they have shown.
     pub credential: Credential,
 }
@@ -22,7 +25,7 @@ pub enum Credential {
     /// An access token of this session.
     Session(Uuid),
     /// A JWT of no session of ours.
-    Token,
+    Token(SessionlessToken),
     /// A personal API token, good for this much.
     ApiToken(Scopes),
 }
@@ -32,14 +35,22 @@ impl Caller {
     pub fn session(&self) -> Option<Uuid> {
         match self.credential {
             Credential::Session(id) => Some(id),
-            Credential::Token | Credential::ApiToken(_) => None,
+            Credential::Token(_) | Credential::ApiToken(_) => None,
+        }
+    }
+
+    /// The token, where it is a JWT of no session of ours.
+    pub fn sessionless(&self) -> Option<&SessionlessToken> {
+        match &self.credential {
+            Credential::Token(token) => Some(token),
+            Credential::Session(_) | Credential::ApiToken(_) => None,
         }
     }
 
     /// Whether this may be done. Whoever has logged in may do everything.
     pub fn may(&self, scope: Scope) -> bool {
         match &self.credential {
-            Credential::Session(_) | Credential::Token => true,
+            Credential::Session(_) | Credential::Token(_) => true,
             Credential::ApiToken(scopes) => scopes.has(scope),
         }
     }

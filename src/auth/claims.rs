@@ -3,9 +3,11 @@
 //! Each claim stays as it came until it is judged: absent, null and the wrong type are different faults.
 
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::opaque;
+use crate::domain::session::{SessionlessToken, TokenId};
 use crate::domain::user::UserId;
 use crate::http::error::Unauthorized;
 
@@ -26,10 +28,21 @@ pub struct Verified {
     pub user: UserId,
     /// What it says their email address is: to be shown, and believed no further.
     pub email: Option<String>,
-    /// The session it belongs to; of our own tokens only.
-    pub session: Option<Uuid>,
+    /// The claim `iat`, in whole seconds since 1970, where it is a time.
+    pub issued_at: Option<i64>,
+    /// The session it belongs to.
+    pub session: Session,
     /// Who has made it.
     pub origin: Origin,
+}
+
+/// The session a token belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// A session of ours, of our own tokens only.
+    Ours(Uuid),
+    /// None of ours.
+    None(SessionlessToken),
 }
 
 /// Who has made a token.
@@ -84,6 +97,10 @@ pub struct Claims {
     #[serde(default, deserialize_with = "sent")]
     sid: Option<Value>,
     #[serde(default)]
+    iat: Value,
+    #[serde(default)]
+    jti: Value,
+    #[serde(default)]
     email: Value,
 }
 
@@ -93,12 +110,13 @@ pub fn sent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>,
 }
 
 impl Claims {
-    /// Judges the claims of a token whose signature is good; `now` in seconds since 1970.
+    /// Checks the claims of a token whose signature is good; `message` is the signed text, `now` in seconds since 1970.
     ///
     /// # Errors
     /// Says which claim is wrong.
     pub fn check(
         &self,
+        message: &str,
         signer: Signer,
         expected: &Expected,
         now: f64,
@@ -123,21 +141,45 @@ impl Claims {
         if origin != Origin::Ours {
             self.check_expected(expected)?;
         }
-        let session = match &self.sid {
-            // Somebody else's sessions are not ours to end.
-            Some(sid) if origin == Origin::Ours => Some(session(sid)?),
-            _ => None,
-        };
         let user = self.user()?;
+        let issued_at = self.issued_at();
+        let session = match &self.sid {
+            // Another issuer's `sid` names no session of ours.
+            Some(sid) if origin == Origin::Ours => Session::Ours(session(sid)?),
+            _ => Session::None(SessionlessToken {
+                id: self.token_id(&user, signer, message),
+                issued_at,
+                expires_at: (exp + LEEWAY_SECONDS).ceil() as i64,
+            }),
+        };
         if exp <= now - LEEWAY_SECONDS {
             return Err(Unauthorized::Expired);
         }
         Ok(Verified {
             user,
             email: self.email(),
+            issued_at,
             session,
             origin,
         })
+    }
+
+    /// A time that is out of range or no number counts as absent.
+    fn issued_at(&self) -> Option<i64> {
+        let iat = self.iat.as_f64()?;
+        (0.0..=LATEST_EXPIRY)
+            .contains(&iat)
+            .then_some(iat.floor() as i64)
+    }
+
+    /// What `logout` refuses the token by: its `jti`, otherwise the signed text. The signature is left out because an ECDSA
+    /// signature has a second valid form. User, kind of key and issuer go into it, because a `jti` is unique only for its issuer.
+    fn token_id(&self, user: &UserId, signer: Signer, message: &str) -> TokenId {
+        let named = match self.jti.as_str().filter(|jti| !jti.is_empty()) {
+            Some(jti) => json!([user.as_str(), signer == Signer::KeySet, self.iss, jti]),
+            None => json!([user.as_str(), message]),
+        };
+        opaque::hash(&named.to_string())
     }
 
     fn check_not_before(&self, now: f64) -> Result<(), Unauthorized> {
@@ -210,13 +252,12 @@ fn session(sid: &Value) -> Result<Uuid, Unauthorized> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     const NOW: f64 = 1_800_000_000.0;
 
     fn judge(claims: Value, signer: Signer, expected: &Expected) -> Result<Verified, Unauthorized> {
         let claims: Claims = serde_json::from_value(claims).unwrap();
-        claims.check(signer, expected, NOW)
+        claims.check("message", signer, expected, NOW)
     }
 
     fn check(claims: Value) -> Result<String, Unauthorized> {
@@ -291,24 +332,30 @@ mod tests {
             judge(claims, signer, &Expected::default())
                 .map(|verified| (verified.origin, verified.session))
         };
-        let session = Some(sid.parse().unwrap());
         assert_eq!(
             of(ISSUER, json!(sid), Signer::Secret),
-            Ok((Origin::Ours, session))
+            Ok((Origin::Ours, Session::Ours(sid.parse().unwrap())))
         );
-        assert_eq!(
-            of("https://app.example", json!(sid), Signer::Secret),
-            Ok((Origin::SharedSecret, None))
-        );
-        assert_eq!(
-            of("https://app.example", json!(7), Signer::Secret),
-            Ok((Origin::SharedSecret, None))
-        );
-        assert_eq!(
-            of(ISSUER, json!(sid), Signer::KeySet),
-            Ok((Origin::KeySet, None)),
-            "nobody else's key makes a token ours"
-        );
+        for (iss, sid, signer, expected) in [
+            (
+                "https://app.example",
+                json!(sid),
+                Signer::Secret,
+                Origin::SharedSecret,
+            ),
+            (
+                "https://app.example",
+                json!(7),
+                Signer::Secret,
+                Origin::SharedSecret,
+            ),
+            // No key of the key set makes a token ours.
+            (ISSUER, json!(sid), Signer::KeySet, Origin::KeySet),
+        ] {
+            let (origin, session) = of(iss, sid, signer).unwrap();
+            assert_eq!(origin, expected);
+            assert!(matches!(session, Session::None(_)), "{session:?}");
+        }
         for odd in [json!(null), json!(7), json!(""), json!("sid"), json!([sid])] {
             assert!(of(ISSUER, odd.clone(), Signer::Secret).is_err(), "{odd}");
         }
@@ -353,6 +400,53 @@ mod tests {
         }
         assert!(of(json!(ISSUER), json!(null), Signer::Secret));
         assert!(!of(json!(ISSUER), json!("todo"), Signer::KeySet));
+    }
+
+    #[test]
+    fn a_token_is_named_by_user_issuer_and_jti_or_by_its_signed_text() {
+        let id = |user: &str, iss: Value, jti: Value, signer, message: &str| {
+            let claims = json!({"sub": user, "exp": NOW + 60.0, "iss": iss, "jti": jti});
+            let claims: Claims = serde_json::from_value(claims).unwrap();
+            let verified = claims.check(message, signer, &Expected::default(), NOW);
+            match verified.unwrap().session {
+                Session::None(token) => token.id,
+                Session::Ours(_) => panic!(),
+            }
+        };
+        let (a, one) = (|| json!("https://a.example"), || json!("1"));
+        let first = id("u", a(), one(), Signer::Secret, "m");
+        assert_eq!(first, id("u", a(), one(), Signer::Secret, "n"));
+        for other in [
+            id("v", a(), one(), Signer::Secret, "m"),
+            id("u", json!("https://b.example"), one(), Signer::Secret, "m"),
+            id("u", json!(null), one(), Signer::Secret, "m"),
+            id("u", a(), json!("2"), Signer::Secret, "m"),
+            id("u", a(), one(), Signer::KeySet, "m"),
+        ] {
+            assert_ne!(first, other);
+        }
+        for jti in [json!(null), json!(1), json!(""), json!(["1"])] {
+            let of = |message| id("u", a(), jti.clone(), Signer::Secret, message);
+            assert_eq!(of("m"), of("m"));
+            assert_ne!(of("m"), of("n"), "{jti}");
+        }
+    }
+
+    #[test]
+    fn an_odd_iat_counts_as_absent() {
+        for (iat, read) in [
+            (json!(NOW), Some(1_800_000_000)),
+            (json!(1.9), Some(1)),
+            (json!(0), Some(0)),
+            (json!(-1), None),
+            (json!(1_800_000_000_000_u64), None),
+            (json!("1800000000"), None),
+            (json!(null), None),
+        ] {
+            let claims = json!({"sub": "a", "exp": NOW + 60.0, "iat": iat});
+            let verified = judge(claims, Signer::Secret, &Expected::default()).unwrap();
+            assert_eq!(verified.issued_at, read, "{iat}");
+        }
     }
 
     #[test]

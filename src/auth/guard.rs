@@ -7,7 +7,7 @@ use super::api_tokens::ApiTokens;
 use super::caller::{Caller, Credential};
 use super::opaque::API_TOKEN_PREFIX;
 use super::revocation::Revocations;
-use super::token::{Origin, Verified, Verifier, bearer};
+use super::token::{Origin, Session, Verified, Verifier, bearer};
 use crate::domain::session::Revocation;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
@@ -48,6 +48,7 @@ impl Guard {
             Caller {
                 user: found.user,
                 email: None,
+                issued_at: None,
                 credential: Credential::ApiToken(found.scopes),
             }
         } else {
@@ -97,7 +98,11 @@ impl Guard {
         Ok(Caller {
             user: token.user,
             email: token.email,
-            credential: token.session.map_or(Credential::Token, Credential::Session),
+            issued_at: token.issued_at,
+            credential: match token.session {
+                Session::Ours(id) => Credential::Session(id),
+                Session::None(token) => Credential::Token(token),
+            },
         })
     }
 

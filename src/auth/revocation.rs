@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use super::caller::{Caller, Credential};
-use crate::domain::session::{Revocation, Revoked};
+use crate::domain::session::{Revocation, Revoked, TokenId};
 use crate::domain::user::UserId;
 use crate::store::{self, RevocationChanges};
 
@@ -41,6 +41,8 @@ type Until = Option<i64>;
 struct Known {
     sessions: HashMap<uuid::Uuid, Until>,
     users: HashMap<UserId, Until>,
+    tokens: HashMap<TokenId, Until>,
+    issued_before: HashMap<UserId, i64>,
     // When this was the whole truth; `None` where nothing has been read yet.
     at: Option<Instant>,
 }
@@ -63,11 +65,18 @@ impl Revocations {
         let refused = |until: Option<&Until>| {
             until.is_some_and(|until| until.is_none_or(|until| now < until))
         };
-        let session = match caller.credential {
-            Credential::Session(id) => known.sessions.get(&id),
-            Credential::Token | Credential::ApiToken(_) => None,
+        let this_one = match &caller.credential {
+            Credential::Session(id) => known.sessions.get(id),
+            Credential::Token(token) => known.tokens.get(&token.id),
+            Credential::ApiToken(_) => None,
         };
-        Ok(!refused(session) && !refused(known.users.get(&caller.user)))
+        let too_old = caller.issued_at.is_some_and(|issued_at| {
+            known
+                .issued_before
+                .get(&caller.user)
+                .is_some_and(|second| issued_at < *second)
+        });
+        Ok(!refused(this_one) && !too_old && !refused(known.users.get(&caller.user)))
     }
 
     /// Takes note of what has just been revoked here, so that it holds at once.
@@ -165,6 +174,12 @@ impl Known {
             match whose {
                 Revoked::Session(id) => drop(self.sessions.insert(*id, until)),
                 Revoked::User(id) => drop(self.users.insert(id.clone(), until)),
+                Revoked::Token(id) => drop(self.tokens.insert(*id, until)),
+                Revoked::IssuedBefore(user, second) => {
+                    // What was noted here may be newer than what was read.
+                    let known = self.issued_before.entry(user.clone()).or_insert(*second);
+                    *known = (*second).max(*known);
+                }
             }
         }
     }
@@ -174,6 +189,7 @@ impl Known {
         let lasts = |until: &Until| until.is_none_or(|until| now < until);
         self.sessions.retain(|_, until| lasts(until));
         self.users.retain(|_, until| lasts(until));
+        self.tokens.retain(|_, until| lasts(until));
     }
 }
 
@@ -187,6 +203,7 @@ mod tests {
         Caller {
             user: UserId::parse("u").unwrap(),
             email: None,
+            issued_at: None,
             credential: Credential::Session(session),
         }
     }

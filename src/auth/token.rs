@@ -17,7 +17,7 @@ use super::jwks::Keys;
 use super::key_set::{self, Candidates};
 use crate::http::error::{Error, Unauthorized};
 
-pub use super::claims::{Expected, ISSUER, Origin, Verified};
+pub use super::claims::{Expected, ISSUER, Origin, Session, Verified};
 pub use super::minter::{Minter, SessionClaims};
 
 /// Why a token does not let its bearer in.
@@ -112,7 +112,8 @@ impl Verifier {
         let header: Header = token.header()?;
         let signer = self.check_signature(&token, &header)?;
         let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
-        Ok(token.claims()?.check(signer, &self.expected, now)?)
+        let claims = token.claims()?;
+        Ok(claims.check(token.message, signer, &self.expected, now)?)
     }
 
     /// Finds the key for a token and answers whose it is, where the signature is that key's.
@@ -287,16 +288,16 @@ mod tests {
         let token = Minter::new(SECRET)
             .mint(&user, Some("z@example.org"), Duration::from_secs(60))
             .unwrap();
-        let verified = Verified {
-            user,
-            email: Some("z@example.org".to_owned()),
-            session: None,
-            origin: Origin::Ours,
-        };
+        let verified = Verifier::new(SECRET, None).verify(&token).unwrap();
         assert_eq!(
-            Verifier::new(SECRET, None).verify(&token),
-            Ok(verified.clone())
+            (&verified.user, verified.email.as_deref(), verified.origin),
+            (&user, Some("z@example.org"), Origin::Ours)
         );
+        let Session::None(token_of_no_session) = &verified.session else {
+            panic!()
+        };
+        let issued_at = token_of_no_session.issued_at.unwrap();
+        assert_eq!(token_of_no_session.expires_at, issued_at + 60 + 10);
         let other = "f".repeat(32);
         assert_eq!(
             Verifier::new(&other, Some(SECRET)).verify(&token),
@@ -324,7 +325,7 @@ mod tests {
         let token = minter.mint_for_session(claims.clone()).unwrap();
         assert_eq!(minter.mint_for_session(claims.clone()).unwrap(), token);
         let verified = Verifier::new(SECRET, None).verify(&token).unwrap();
-        assert_eq!(verified.session, Some(claims.session));
+        assert_eq!(verified.session, Session::Ours(claims.session));
         assert_eq!(
             (verified.user, verified.origin),
             (user.clone(), Origin::Ours)

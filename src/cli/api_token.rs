@@ -81,13 +81,18 @@ fn create(call: &Call) -> Result<(), Failure> {
         name,
         scopes,
         expires_at,
+        current_password: None,
     };
     let token = opaque::new_api_token()?;
     let (open, user) = store_and_user(call)?;
     let (hash, prefix) = (opaque::hash(&token), opaque::shown_part(&token));
-    match open.store.add_api_token(&user, &wanted, &hash, prefix)? {
+    match open
+        .store
+        .add_api_token(&user, &wanted, &hash, prefix, None)?
+    {
         ApiTokenAdded::Token(_) => print(&format!("{token}\n")),
-        ApiTokenAdded::TooMany => Err(Failure::Failed(
+        // The command gives no password hash to compare.
+        ApiTokenAdded::TooMany | ApiTokenAdded::PasswordChanged => Err(Failure::Failed(
             "the user has 100 API tokens, and there may not be more; revoke one".to_owned(),
         )),
     }

@@ -1,10 +1,8 @@
 //! `todo-api config`: every setting, its value, and where it came from.
 
-use std::io::Write;
-
 use serde_json::{Map, Value, json};
 
-use super::{Call, Command, Failure, print};
+use super::{Call, Command, Failure, complain, print};
 use crate::config::documents::plain;
 use crate::config::reader::Effective;
 
@@ -18,8 +16,7 @@ pub const COMMAND: Command = Command {
 fn run(call: &Call) -> Result<(), Failure> {
     let origin = call.config()?.origin;
     for warning in &origin.misspelt {
-        // A closed standard error is not an error.
-        let _ = writeln!(std::io::stderr(), "todo-api: {warning}");
+        complain(warning);
     }
     if call.has("json") {
         let settings: Map<String, Value> = origin.effective.iter().map(as_json).collect();

@@ -29,7 +29,8 @@ use std::process::ExitCode;
 use command::{Call, Command, Request};
 
 use crate::config::ConfigError;
-use crate::{log_writer, store};
+use crate::log_writer::{self, Class};
+use crate::store;
 
 /// Every command, in the order of the help.
 const COMMANDS: &[&[Command]] = &[
@@ -85,15 +86,22 @@ pub fn run() -> ExitCode {
         Ok(Request::Print(text)) => print(&text),
         Err(failure) => Err(failure),
     };
-    log_writer::finish();
     let (code, line) = match outcome {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(()) => {
+            log_writer::finish();
+            return ExitCode::SUCCESS;
+        }
         Err(Failure::Usage(problem)) => (2, format!("{problem}; see `todo-api --help`")),
         Err(Failure::Failed(problem)) => (1, problem),
     };
-    // A closed standard error is not an error.
-    let _ = writeln!(std::io::stderr(), "todo-api: {line}");
+    complain(&line);
+    log_writer::finish();
     ExitCode::from(code)
+}
+
+/// Writes a line to standard error. It goes through the queue, because the process must end also when standard error blocks.
+fn complain(line: &str) {
+    log_writer::write(Class::Error, format!("todo-api: {line}\n").as_bytes());
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::build::{app, no_thread, options};
@@ -15,7 +16,7 @@ use crate::api::App;
 use crate::api::routes::routes;
 use crate::config::Config;
 use crate::http::router::Router;
-use crate::local_postgres::LocalPostgres;
+use crate::local_postgres::{LocalPostgres, Supervised};
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
@@ -28,6 +29,9 @@ pub const COMMAND: Command = Command {
     help: "",
     run,
 };
+
+/// How long PostgreSQL has to stop when the requests have used up the time for that.
+const STOP_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// What the main thread waits for.
 pub enum Event {
@@ -60,7 +64,7 @@ struct Service<'c> {
     /// Taken when the server starts to listen.
     options: Option<Options>,
     server: Option<Server>,
-    private: Option<LocalPostgres>,
+    private: Option<Supervised>,
     events: Sender<Event>,
     inbox: Receiver<Event>,
     /// Whether the thread that opens the database is at work.
@@ -114,13 +118,17 @@ fn run(call: &Call) -> Result<(), Failure> {
 }
 
 impl Service<'_> {
+    /// Ends the process with a reason.
+    fn on_failure(&self) -> impl Fn(String) + Send + Sync + 'static {
+        let events = self.events.clone();
+        move |reason| drop(events.send(Event::Failed(reason)))
+    }
+
     fn listen(&mut self) -> Result<(), Failure> {
         let Some(options) = self.options.take() else {
             return Ok(());
         };
-        let failures = self.events.clone();
-        let on_failure = Box::new(move |reason| drop(failures.send(Event::Failed(reason))));
-        let router = Router::new(routes());
+        let (on_failure, router) = (Box::new(self.on_failure()), Router::new(routes()));
         let server = Server::start(options, Arc::clone(&self.app), router, on_failure)
             .map_err(|error| error.to_string())?;
         log::info!(
@@ -151,7 +159,10 @@ impl Service<'_> {
                         supervisor::reloaded();
                     }
                 }
-                Ok(Event::PrivateStarted(private)) => self.private = Some(private),
+                Ok(Event::PrivateStarted(private)) => {
+                    let supervised = Supervised::start(private, self.on_failure());
+                    self.private = Some(supervised.map_err(no_thread)?);
+                }
                 Ok(Event::Opened(opened)) => {
                     self.opening = false;
                     let opened = opened?;
@@ -176,6 +187,7 @@ impl Service<'_> {
     /// Ends the server, closes the store and stops the private PostgreSQL. `drain`: requests in flight are answered before.
     fn stop(mut self, drain: bool) {
         let timeout = self.config.process.shutdown_timeout;
+        let stop_by = Instant::now() + timeout;
         supervisor::stopping(timeout);
         if let (true, Some(server)) = (drain, self.server.take())
             && !server.stop(timeout)
@@ -187,28 +199,29 @@ impl Service<'_> {
         }
         if self.opening && self.config.database.url.is_none() && self.private.is_none() {
             log::info!("stopping PostgreSQL as soon as it has started");
-            self.wait_for_private(timeout);
+            self.wait_for_private(stop_by);
         }
         // The last owner closes the connections of the pool, and then PostgreSQL can stop.
         drop(self.app);
-        drop(self.private);
+        if let Some(private) = self.private {
+            let left = stop_by.saturating_duration_since(Instant::now());
+            private.stop_within(left.max(STOP_AT_LEAST));
+        }
         log::info!("stopped");
     }
 
-    fn wait_for_private(&mut self, timeout: Duration) {
-        let until = Instant::now() + timeout;
+    /// Waits for the private PostgreSQL that is being started, and stops it.
+    fn wait_for_private(&self, until: Instant) {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.inbox.recv_timeout(left) {
-                Ok(Event::PrivateStarted(private)) => {
-                    self.private = Some(private);
-                    return;
-                }
-                Ok(Event::Opened(_)) | Err(RecvTimeoutError::Disconnected) => return,
+                // Dropping it stops it.
+                Ok(Event::PrivateStarted(_) | Event::Opened(_))
+                | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     return log::warn!(
-                        "the private PostgreSQL is left behind; the next start finds it"
+                        "the private PostgreSQL is left behind; the next start ends it"
                     );
                 }
             }
@@ -239,8 +252,10 @@ impl Service<'_> {
         let urls = self.server.as_ref().map(Server::urls).unwrap_or_default();
         let address = urls.iter().find(|address| address.starts_with("http"));
         if let (None, Some(address)) = (&config.database.url, address) {
-            // A closed standard output is not an error.
-            let _ = io::stdout().write_all(first_steps(config, address).as_bytes());
+            let text = first_steps(config, address);
+            // On a thread, because standard output may be a pipe that is full.
+            let print = move || drop(io::stdout().write_all(text.as_bytes()));
+            drop(thread::Builder::new().spawn(print));
         }
     }
 }

@@ -5,9 +5,10 @@ use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::{Call, Command, Failure, print, setup};
 use crate::auth::password;
-use crate::domain::account::{Account, Email, Name, PASSWORD_MAX, Password};
+use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
+use crate::domain::fields::Patch;
 use crate::domain::user::UserId;
-use crate::store::{NewAccount, Registered, Store, UserRow};
+use crate::store::{NewAccount, Registered, Store, Updated, UserRow};
 
 /// Users read from the database at once.
 const PAGE: i64 = 1_000;
@@ -36,6 +37,12 @@ pub const COMMANDS: &[Command] = &[
         run: set_password,
     },
     Command {
+        usage: "user email USER EMAIL [--id]",
+        about: "Change the address a user logs in with",
+        help: BY_ID,
+        run: set_email,
+    },
+    Command {
         usage: "user disable USER [--id]",
         about: "Refuse all tokens of a user, of every issuer",
         help: BY_ID,
@@ -57,8 +64,7 @@ pub const COMMANDS: &[Command] = &[
 
 fn add(call: &Call) -> Result<(), Failure> {
     let (email, name) = (call.word(0), call.value("name"));
-    let email =
-        Email::parse(email).map_err(|problem| Failure::Usage(format!("the address {problem}")))?;
+    let email = address(email)?;
     let name = name
         .map(Name::parse)
         .transpose()
@@ -77,11 +83,16 @@ fn add(call: &Call) -> Result<(), Failure> {
             email.as_str(),
             account.id
         )),
-        Registered::EmailTaken => Err(Failure::Failed(format!(
-            "{} has an account already",
-            email.as_str()
-        ))),
+        Registered::EmailTaken => Err(taken(&email)),
     }
+}
+
+fn address(text: &str) -> Result<Email, Failure> {
+    Email::parse(text).map_err(|problem| Failure::Usage(format!("the address {problem}")))
+}
+
+fn taken(email: &Email) -> Failure {
+    Failure::Failed(format!("{} has an account already", email.as_str()))
 }
 
 fn list(call: &Call) -> Result<(), Failure> {
@@ -130,16 +141,41 @@ fn set_password(call: &Call) -> Result<(), Failure> {
     let found = find(&open.store, user, call.has("id"))?;
     let ended = open
         .store
-        .set_password(&found.account.id, None, &hash, None)?
-        .ok_or_else(|| {
-            Failure::Failed(format!(
-                "{user} does not log in here, but is known from tokens made elsewhere: there is no password to set"
-            ))
-        })?;
+        .set_password(&found.account.id, None, &hash, None, None)?
+        .ok_or_else(|| no_password(user))?;
     print(&format!(
         "the password is set; {} sessions ended\n",
         ended.len()
     ))
+}
+
+fn no_password(user: &str) -> Failure {
+    Failure::Failed(format!(
+        "{user} does not log in here: the user has no password here, and is known only from tokens of another issuer"
+    ))
+}
+
+fn set_email(call: &Call) -> Result<(), Failure> {
+    let (user, email) = (call.word(0), address(call.word(1))?);
+    let open = setup::open_store(&call.config()?)?;
+    let found = find(&open.store, user, call.has("id"))?;
+    let changes = AccountChanges {
+        email: Some(email.clone()),
+        name: Patch::Keep,
+        current_password: None,
+    };
+    match open
+        .store
+        .update_account(&found.account.id, &changes, None)?
+    {
+        Updated::Account(account) => print(&format!(
+            "{} logs in with {} from now on\n",
+            account.id,
+            email.as_str()
+        )),
+        Updated::EmailTaken => Err(taken(&email)),
+        Updated::NoAccount => Err(no_password(user)),
+    }
 }
 
 fn set_active(call: &Call, active: bool) -> Result<(), Failure> {

@@ -109,7 +109,7 @@ settings! {
 
     /// Accounts
     accounts: AccountSettings {
-        /// `open`: everybody may make an account. `closed`: only `todo-api user add` makes accounts.
+        /// `open` or `closed`: whether clients may create accounts and change email addresses. `todo-api user` always may.
         registration_is_open: bool = "REGISTRATION",
             computed("open in development, closed in production", |reader| by_environment(reader, "open", "closed")),
             one_of(&[("open", true), ("closed", false)]);

@@ -187,8 +187,8 @@ impl Login {
     pub fn from_json(body: &[u8]) -> Result<Login, BodyError> {
         let mut fields = Fields::of(body)?;
         let email = fields.required::<Text>("email");
-        let password = fields.required::<Text>("password");
-        let (email, password) = fields.finish_with(email.zip(password))?;
+        let password = fields.required("password");
+        let (email, Claimed(password)) = fields.finish_with(email.zip(password))?;
         Ok(Login::of(&email.0, password))
     }
 
@@ -208,13 +208,13 @@ impl Login {
             .or_else(|| value("email"))
             .ok_or_else(|| missing("username"))?;
         let password = value("password").ok_or_else(|| missing("password"))?;
-        Ok(Login::of(email, Text(password.to_owned())))
+        Ok(Login::of(email, Claimed::new(password).into_inner()))
     }
 
-    fn of(email: &str, password: Text) -> Login {
+    fn of(email: &str, password: Password) -> Login {
         Login {
             email: Email::parse(email).ok(),
-            password: password.into_claimed_password(),
+            password,
         }
     }
 }
@@ -228,6 +228,9 @@ pub struct AccountChanges {
     /// A new name, or none.
     #[schema(value_type = Option<Name>)]
     pub name: Patch<Name>,
+    /// The account's password; needed to change the address.
+    #[schema(value_type = String, required = false, format = Password, example = "correct horse battery")]
+    pub current_password: Option<Password>,
 }
 
 impl AccountChanges {
@@ -240,6 +243,7 @@ impl AccountChanges {
         let changes = AccountChanges {
             email: fields.optional("email"),
             name: fields.patch("name"),
+            current_password: fields.optional("current_password").map(Claimed::into_inner),
         };
         fields.finish()?;
         Ok(changes)
@@ -255,6 +259,9 @@ pub struct PasswordChange {
     /// What it is to be.
     #[schema(rename = "new_password", value_type = String, format = Password, min_length = 8, max_length = 128, example = "staple correct horse")]
     pub new: Password,
+    /// Whether to delete all API tokens and end this session too, because a token was stolen.
+    #[schema(required = false)]
+    pub api_tokens: bool,
 }
 
 impl PasswordChange {
@@ -264,13 +271,38 @@ impl PasswordChange {
     /// See [`BodyError`]; every bad field is named at once.
     pub fn from_json(body: &[u8]) -> Result<PasswordChange, BodyError> {
         let mut fields = Fields::of(body)?;
-        let current = fields.required::<Text>("current_password");
+        let current = fields.required("current_password");
         let new = fields.required("new_password");
-        let (current, new) = fields.finish_with(current.zip(new))?;
+        let api_tokens = fields.optional("api_tokens").unwrap_or(false);
+        let (Claimed(current), new) = fields.finish_with(current.zip(new))?;
         Ok(PasswordChange {
-            current: current.into_claimed_password(),
+            current,
             new,
+            api_tokens,
         })
+    }
+}
+
+/// What a logout everywhere ends besides the sessions.
+#[derive(Debug, Default, ToSchema)]
+pub struct LogoutAll {
+    /// Whether to delete all API tokens too.
+    #[schema(required = false)]
+    pub api_tokens: bool,
+}
+
+impl LogoutAll {
+    /// Reads the body, which may be absent.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn from_json(body: &[u8]) -> Result<LogoutAll, BodyError> {
+        if body.is_empty() {
+            return Ok(LogoutAll::default());
+        }
+        let mut fields = Fields::of(body)?;
+        let api_tokens = fields.optional("api_tokens").unwrap_or(false);
+        fields.finish_with(Some(LogoutAll { api_tokens }))
     }
 }
 
@@ -289,8 +321,8 @@ impl Confirmation {
     /// See [`BodyError`].
     pub fn from_json(body: &[u8]) -> Result<Confirmation, BodyError> {
         let mut fields = Fields::of(body)?;
-        let password = fields.required::<Text>("password");
-        let password = fields.finish_with(password)?.into_claimed_password();
+        let password = fields.required("password");
+        let Claimed(password) = fields.finish_with(password)?;
         Ok(Confirmation { password })
     }
 }
@@ -298,10 +330,24 @@ impl Confirmation {
 /// Any string.
 struct Text(String);
 
-impl Text {
-    /// One that is longer than any password is none; it must not cost more than one, either.
-    fn into_claimed_password(self) -> Password {
-        Password(self.0.chars().take(PASSWORD_MAX + 1).collect())
+/// A password that is compared with a stored one. It is cut off behind the length of the longest password, which bounds the cost
+/// of its hash and keeps it wrong.
+pub struct Claimed(Password);
+
+impl Claimed {
+    fn new(text: &str) -> Claimed {
+        Claimed(Password(text.chars().take(PASSWORD_MAX + 1).collect()))
+    }
+
+    /// The password.
+    pub fn into_inner(self) -> Password {
+        self.0
+    }
+}
+
+impl Field for Claimed {
+    fn from_json(json: &str) -> Result<Claimed, &'static str> {
+        string(json).map(|text| Claimed::new(&text))
     }
 }
 

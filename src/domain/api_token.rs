@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::account::Name;
+use super::account::{Claimed, Name, Password};
 use super::fields::{BodyError, Field, Fields, Patch};
 use super::timestamp::Timestamp;
 
@@ -117,6 +117,9 @@ pub struct NewApiToken {
     /// When it ends by itself.
     #[schema(value_type = Option<String>, format = DateTime, example = "2030-01-31T09:00:00Z")]
     pub expires_at: Option<Timestamp>,
+    /// The account's password; needed where the user has one here.
+    #[schema(value_type = String, required = false, format = Password, example = "correct horse battery")]
+    pub current_password: Option<Password>,
 }
 
 impl NewApiToken {
@@ -129,10 +132,12 @@ impl NewApiToken {
         let name = fields.required("name");
         let scopes = fields.optional("scopes");
         let expires_at: Patch<Expiry> = fields.patch("expires_at");
+        let current_password = fields.optional("current_password").map(Claimed::into_inner);
         Ok(NewApiToken {
             name: fields.finish_with(name)?,
             scopes: scopes.unwrap_or_else(Scopes::all),
             expires_at: expires_at.value().map(|expiry| expiry.0),
+            current_password,
         })
     }
 }

@@ -58,19 +58,37 @@ pub struct Session {
     pub user_agent: Option<String>,
 }
 
-/// Whose tokens are refused although they have not expired.
+/// A JWT that belongs to no session of ours: signed with the shared secret or a key of the key set, or printed by `todo-api token`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionlessToken {
+    /// SHA-256 that names the token and its user.
+    pub id: TokenId,
+    /// The claim `iat`, in whole seconds since 1970.
+    pub issued_at: Option<i64>,
+    /// The first second since 1970 in which it is refused as expired.
+    pub expires_at: i64,
+}
+
+/// Names a [`SessionlessToken`].
+pub type TokenId = [u8; 32];
+
+/// Which tokens are refused although they have not expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revoked {
     /// Those of a session.
     Session(Uuid),
-    /// All that name a user, whoever signed them.
+    /// All tokens of a user, API tokens included.
     User(UserId),
+    /// One token without a session.
+    Token(TokenId),
+    /// The JWTs of a user whose claim `iat` is earlier than this second since 1970.
+    IssuedBefore(UserId, i64),
 }
 
 /// A refusal of tokens.
 #[derive(Clone, Debug)]
 pub struct Revocation {
-    /// Whose tokens.
+    /// Which tokens.
     pub whose: Revoked,
     /// Until when; `None` is for good.
     pub until: Option<OffsetDateTime>,

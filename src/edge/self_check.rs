@@ -1,8 +1,8 @@
 //! The server's check on itself: a request over its own front door and through a worker.
 //!
-//! Any answer counts as alive, also a 503; a supervisor is told of it. After three silences the process is past helping and ends, so that its supervisor
-//! starts it again: it never stays alive and deaf. Its own requests wait for a worker as long as it takes, so a server that is
-//! busy, or whose database is away, is not taken for a dead one: its workers still take requests, one after another.
+//! Any answer counts, also a 503, and is reported to the supervisor. After three failed checks in a row the process ends, so that its
+//! supervisor starts it again. A check waits for a worker as long as its interval, so a busy server or one whose database is away
+//! passes: its workers still take requests.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,34 +19,31 @@ use super::Shared;
 use super::acceptor::Peer;
 use crate::domain::address::Address;
 
-/// Silences after which the process ends.
-const SILENCES: u32 = 3;
+/// Failed checks in a row after which the process ends.
+const FAILURES: u32 = 3;
 
 /// Checks every `interval`, each time waiting as long for an answer, until the server stops.
 pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
-    let mut silences = 0;
+    let mut failures = 0;
     loop {
         thread::sleep(interval);
         if shared.draining.load(Ordering::Relaxed) {
             return;
         }
-        match ask(shared, address, interval) {
-            Ok(()) => {
-                silences = 0;
-                (shared.on_alive)();
-            }
-            Err(error) => {
-                silences += 1;
-                log::warn!(
-                    "the server does not answer itself at {address} ({silences} of {SILENCES}): {error}"
-                );
-            }
-        }
-        if silences >= SILENCES {
+        let Err(error) = ask(shared, address, interval) else {
+            failures = 0;
+            (shared.on_alive)();
+            continue;
+        };
+        failures += 1;
+        if failures == FAILURES {
             return shared.fail(format!(
-                "the server has not answered itself at {address} {SILENCES} times in a row"
+                "the server has not answered itself at {address} {FAILURES} times in a row: {error}"
             ));
         }
+        log::warn!(
+            "the server does not answer itself at {address} ({failures} of {FAILURES}): {error}"
+        );
     }
 }
 

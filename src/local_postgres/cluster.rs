@@ -9,7 +9,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
 
 use super::{Account, Error, Installation, Options, SocketDirectory, account, directory, socket};
@@ -22,10 +21,12 @@ const HALF_MADE: &str = "postgres.new.";
 const MAKE_LIMIT: Duration = Duration::from_secs(180);
 /// How long a start may take. Crash recovery replays at most the write-ahead log of a few minutes.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long a running PostgreSQL may leave us without an answer before it counts as sick.
+/// How long a program may take beyond its own limit, and a kill to take effect.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a clean shutdown may take (it writes a checkpoint) before a quick one, which costs a recovery, is taken.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// The same for one that a server left behind, which may hang.
+const LEFT_BEHIND_LIMIT: Duration = Duration::from_secs(5);
 /// A log longer than this, in bytes, is set aside when PostgreSQL starts, in place of the one set aside before.
 const LOG_LIMIT: u64 = 10 * 1024 * 1024;
 
@@ -140,21 +141,12 @@ impl Cluster {
         }
     }
 
-    pub(super) fn start_or_adopt(&self, options: Options) -> Result<(), Error> {
+    /// Starts the cluster. A PostgreSQL that runs already was left behind by a server that was killed; it is ended first.
+    pub(super) fn start(&self, options: Options) -> Result<(), Error> {
         let deadline = Instant::now() + START_LIMIT;
         let (major, directory) = (self.installation.major, self.directory.display());
         loop {
-            match self.examine(options, deadline) {
-                Found::Good => {
-                    log::info!(
-                        "private PostgreSQL {major} was left running in {directory} and is used again"
-                    );
-                    return Ok(());
-                }
-                Found::OtherOptions => self.halt(STOP_LIMIT)?,
-                Found::Sick => self.halt(Duration::from_secs(1))?,
-                Found::Nothing => (),
-            }
+            self.halt(LEFT_BEHIND_LIMIT)?;
             self.remove_stale_files()?;
             let log_start = self.open_log()?;
             let limit = START_LIMIT.as_secs().to_string();
@@ -204,35 +196,6 @@ impl Cluster {
         )
     }
 
-    /// Looks at the PostgreSQL that runs already, if one does. Waits while it says that it is starting or stopping.
-    fn examine(&self, options: Options, deadline: Instant) -> Found {
-        let patience = Instant::now() + PATIENCE;
-        let wanted = (
-            on_or_off(options.durable).to_owned(),
-            options.max_connections.to_string(),
-        );
-        while self.postmaster().is_some() {
-            let settings = self.ask(PATIENCE, |client| {
-                let row = client.query_one(
-                    "SELECT current_setting('fsync'), current_setting('max_connections')",
-                    &[],
-                )?;
-                Ok((row.try_get(0)?, row.try_get(1)?))
-            });
-            let until = match settings {
-                Ok(settings) if settings == wanted => return Found::Good,
-                Ok(_) => return Found::OtherOptions,
-                Err(Silence::Sql(e)) if e.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => deadline,
-                Err(_) => patience,
-            };
-            if Instant::now() >= until {
-                return Found::Sick;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        Found::Nothing
-    }
-
     pub(super) fn make_database(&self) -> Result<(), Error> {
         let made = self.ask(Duration::from_secs(60), |client| {
             if client
@@ -275,6 +238,15 @@ impl Cluster {
             .recv_timeout(limit)
             .map_err(|_| Silence::TimedOut(limit))?
             .map_err(Silence::Sql)
+    }
+
+    /// Whether the cluster's PostgreSQL is alive. Starts no program, so it can be asked often.
+    pub(super) fn runs(&self) -> bool {
+        directory::recorded_pid(&self.files).is_some_and(|pid| {
+            // A zombie has ended: some containers have no init process to wait for it.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.contains("(postgres)") && !stat.contains("(postgres) Z")
+        })
     }
 
     /// The process id of the cluster's PostgreSQL if it is alive.
@@ -395,17 +367,6 @@ impl Cluster {
     fn failed(&self, what: &str, said: &str) -> Error {
         Error::failed(what, &self.log_path(), said)
     }
-}
-
-/// What there was when we came.
-#[derive(Debug)]
-enum Found {
-    Nothing,
-    /// It answers, and runs with the options that are wanted.
-    Good,
-    OtherOptions,
-    /// It gives no answer.
-    Sick,
 }
 
 /// Why PostgreSQL did not answer a question.

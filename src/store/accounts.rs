@@ -5,7 +5,7 @@ use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::revocations::{REVOKE_USER, read_ended};
+use super::revocations::{Everywhere, REVOKE_USER, Refusals, read_ended};
 use super::sessions::{END_ALL, LOCK_USER, NewSession};
 use super::{Effect, Error, Store, violates};
 use crate::domain::account::{Account, AccountChanges, Email, Name};
@@ -134,7 +134,7 @@ const IS_LOCAL: &str = "SELECT FROM {schema}.users WHERE id = $1 AND password_ha
 const UPDATE: &str = concat!(
     "UPDATE {schema}.users
      SET email = coalesce($2, email), name = CASE WHEN $3::bool THEN $4 ELSE name END, updated_at = now()
-     WHERE id = $1 AND password_hash IS NOT NULL
+     WHERE id = $1 AND password_hash = coalesce($5, password_hash)
      RETURNING ",
     account_columns!()
 );
@@ -291,7 +291,7 @@ impl Store {
         })
     }
 
-    /// Changes an account.
+    /// Changes an account whose password hash is still `hash`, or any where that is `None`.
     ///
     /// # Errors
     /// See [`Error`].
@@ -299,6 +299,7 @@ impl Store {
         &self,
         user: &UserId,
         changes: &AccountChanges,
+        hash: Option<&str>,
     ) -> Result<Updated, Error> {
         let email = changes.email.as_ref().map(Email::as_str);
         let name = changes.name.value().map(Name::as_str);
@@ -306,7 +307,13 @@ impl Store {
             let statement = client.prepared(UPDATE)?;
             let row = client.query_opt(
                 &statement,
-                &[&user.as_str(), &email, &changes.name.is_sent(), &name],
+                &[
+                    &user.as_str(),
+                    &email,
+                    &changes.name.is_sent(),
+                    &name,
+                    &hash,
+                ],
             );
             match row {
                 Ok(Some(row)) => Ok(Updated::Account(read_account(&row)?)),
@@ -317,8 +324,9 @@ impl Store {
         })
     }
 
-    /// Replaces a password hash that is still `old` (any, where that is `None`), and ends every session but `keep`. Answers
-    /// what is to be refused from now on; `None` where there is no such account or its hash is another.
+    /// Replaces a password hash that is still `old` (any, where that is `None`), and ends every session but `keep`, or
+    /// everything that `everywhere` names too. Answers what is to be refused from now on; `None` where there is no such account
+    /// or its hash is another.
     ///
     /// # Errors
     /// See [`Error`].
@@ -328,6 +336,7 @@ impl Store {
         old: Option<&str>,
         new: &str,
         keep: Option<Uuid>,
+        everywhere: Option<Everywhere<'_>>,
     ) -> Result<Option<Vec<Revocation>>, Error> {
         self.run(Effect::Write, |client| {
             let (lock, set, end) = (
@@ -335,12 +344,17 @@ impl Store {
                 client.prepared(SET_PASSWORD)?,
                 client.prepared(END_ALL)?,
             );
+            let refusals = Refusals::prepare(client)?;
             let mut transaction = client.transaction()?;
             transaction.execute(&lock, &[&user.as_str()])?;
             if transaction.execute(&set, &[&user.as_str(), &old, &new])? == 0 {
                 return Ok(None);
             }
-            let ended = read_ended(&transaction.query(&end, &[&user.as_str(), &keep])?)?;
+            let mut ended = read_ended(&transaction.query(&end, &[&user.as_str(), &keep])?)?;
+            if let Some(everywhere) = everywhere {
+                let refused = refusals.refuse_all(&mut transaction, user, everywhere)?;
+                ended.extend(refused.revocations);
+            }
             transaction.commit()?;
             Ok(Some(ended))
         })

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::accounts::OWNER;
+use super::sessions::LOCK_USER;
 use super::{Effect, Error, Store};
 use crate::domain::api_token::{ApiToken, NewApiToken, Scopes};
 use crate::domain::timestamp::Timestamp;
@@ -20,6 +21,8 @@ pub enum ApiTokenAdded {
     Token(ApiToken),
     /// The user has as many as one may have.
     TooMany,
+    /// The user's password hash is another one now.
+    PasswordChanged,
 }
 
 /// What a token that was presented is good for.
@@ -39,17 +42,15 @@ macro_rules! token_columns {
     };
 }
 
-// A user known only from a token gets a row with the first write.
 const ADD: &str = concat!(
-    "WITH owner AS (",
-    OWNER!(""),
-    ")
-     INSERT INTO {schema}.api_tokens (user_id, id, name, token_hash, prefix, scopes, expires_at)
+    "INSERT INTO {schema}.api_tokens (user_id, id, name, token_hash, prefix, scopes, expires_at)
      SELECT $1, $2, $3, $4, $5, $6, $7
      WHERE (SELECT count(*) FROM {schema}.api_tokens WHERE user_id = $1) < $8
      RETURNING ",
     token_columns!()
 );
+
+const HAS_PASSWORD: &str = "SELECT FROM {schema}.users WHERE id = $1 AND password_hash = $2";
 
 const LIST: &str = concat!(
     "SELECT ",
@@ -67,7 +68,8 @@ const USE: &str = "WITH used AS (
      SELECT user_id, scopes, expires_at FROM {schema}.api_tokens WHERE token_hash = $1";
 
 impl Store {
-    /// Makes a token that is known by its SHA-256, and its owner where this is the first that is heard of them.
+    /// Adds a token that is named by its SHA-256, and a row for its owner where there is none. With `password_hash`, the owner's
+    /// hash must still be that one.
     ///
     /// # Errors
     /// See [`Error`].
@@ -77,12 +79,27 @@ impl Store {
         token: &NewApiToken,
         token_hash: &[u8; 32],
         prefix: &str,
+        password_hash: Option<&str>,
     ) -> Result<ApiTokenAdded, Error> {
         let expires_at = token.expires_at.map(Timestamp::as_utc);
         self.run(Effect::Write, |client| {
-            let statement = client.prepared(ADD)?;
-            let row = client.query_opt(
-                &statement,
+            let (owner, lock, add) = (
+                client.prepared(OWNER!(""))?,
+                client.prepared(LOCK_USER)?,
+                client.prepared(ADD)?,
+            );
+            let has_password = client.prepared(HAS_PASSWORD)?;
+            let mut transaction = client.transaction()?;
+            transaction.execute(&owner, &[&user.as_str()])?;
+            // One after another, so that each counts the tokens of those before it.
+            transaction.execute(&lock, &[&user.as_str()])?;
+            if password_hash.is_some()
+                && transaction.execute(&has_password, &[&user.as_str(), &password_hash])? == 0
+            {
+                return Ok(ApiTokenAdded::PasswordChanged);
+            }
+            let row = transaction.query_opt(
+                &add,
                 &[
                     &user.as_str(),
                     &Uuid::now_v7(),
@@ -94,6 +111,7 @@ impl Store {
                     &TOKENS_MAX,
                 ],
             )?;
+            transaction.commit()?;
             row.map_or(Ok(ApiTokenAdded::TooMany), |row| {
                 read_token(&row).map(ApiTokenAdded::Token)
             })

@@ -33,8 +33,8 @@ const UPKEEP: &[Upkeep] = &[
     },
     Upkeep {
         what: "revocations that are over",
-        sql: "DELETE FROM {schema}.revocations WHERE (kind, id) IN (
-                  SELECT kind, id FROM {schema}.revocations WHERE until < now() - interval '1 hour'
+        sql: "DELETE FROM {schema}.revocations WHERE (kind, id, token) IN (
+                  SELECT kind, id, token FROM {schema}.revocations WHERE until < now() - interval '1 hour'
                     AND written_by < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
                   ORDER BY until LIMIT $1 FOR UPDATE SKIP LOCKED)",
     },

@@ -41,7 +41,7 @@ use crate::metrics::{self, PoolState};
 pub use crate::domain::schema::Schema;
 pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
-pub use revocations::RevocationChanges;
+pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{Created, Listed, Outcome, Repeated, TaskPage};
 

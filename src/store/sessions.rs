@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::pool::Client;
-use super::revocations::{ENDED_ARE_REVOKED, read_ended};
+use super::revocations::{ENDED_ARE_REVOKED, Everywhere, Refusals, Refused, read_ended};
 use super::{Effect, Error, Store};
 use crate::domain::session::{Origin, Revocation, Session};
 use crate::domain::timestamp::Timestamp;
@@ -244,19 +244,25 @@ impl Store {
         })
     }
 
-    /// Ends every session of a user. Answers what is to be refused from now on.
+    /// Ends every session of a user, and refuses every JWT of the user issued before this second.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn end_all_sessions(&self, user: &UserId) -> Result<Vec<Revocation>, Error> {
+    pub fn log_out_everywhere(
+        &self,
+        user: &UserId,
+        everywhere: Everywhere<'_>,
+    ) -> Result<Refused, Error> {
         self.run(Effect::Write, |client| {
             let (lock, end) = (client.prepared(LOCK_USER)?, client.prepared(END_ALL)?);
+            let refusals = Refusals::prepare(client)?;
             let mut transaction = client.transaction()?;
             transaction.execute(&lock, &[&user.as_str()])?;
             let rows = transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?;
-            let ended = read_ended(&rows)?;
+            let mut refused = refusals.refuse_all(&mut transaction, user, everywhere)?;
+            refused.revocations.extend(read_ended(&rows)?);
             transaction.commit()?;
-            Ok(ended)
+            Ok(refused)
         })
     }
 

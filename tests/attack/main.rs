@@ -8,6 +8,7 @@
 //! - `floods`: heads without end, pipelines without end, connections without number
 //! - `slowness`: slow heads, slow bodies, slow readers
 //! - `rudeness`: clients that go away in the middle, or send what is costly to read
+//! - `blocked_log`: a log that is not read
 //! - `load`: honest work, and a great deal of it, while things change
 //!
 //! Each prints one line. All are bounded in number and time, and stop what they start.
@@ -21,6 +22,7 @@
     clippy::print_stderr
 )]
 
+mod blocked_log;
 mod doors;
 mod floods;
 mod fortress;

@@ -37,7 +37,7 @@ def resource(path, token):
     if path.endswith("/sessions/{id}"):
         return ask("GET", "/api/auth/sessions", token=token)["sessions"][0]["id"]
     if path.endswith("/tokens/{id}"):
-        return ask("POST", "/api/auth/tokens", {"name": "one"}, token)["id"]
+        return ask("POST", "/api/auth/tokens", {"name": "one", "current_password": PASSWORD}, token)["id"]
     if "/tasks/{id}" in path:
         return ask("POST", "/api/tasks", {"title": "one"}, token)["id"]
     return None

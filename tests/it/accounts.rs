@@ -10,6 +10,7 @@ use crate::support::app::{SECRET, TestApp};
 use crate::support::login::{Login, PASSWORD, try_log_in};
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, run};
+use crate::user_command;
 
 #[test]
 fn whoever_registers_is_logged_in_and_alone_with_their_tasks() {
@@ -114,11 +115,14 @@ fn an_address_belongs_to_one_account() {
     let other = Login::register(app.address, "other@example.org");
     other
         .actor()
-        .patch("/api/auth/me", json!({"email": "ME@example.org"}))
+        .patch(
+            "/api/auth/me",
+            json!({"email": "ME@example.org", "current_password": PASSWORD}),
+        )
         .expect_error(409, "CONFLICT");
     let changed = other.actor().patch(
         "/api/auth/me",
-        json!({"email": "New@example.org", "name": "N"}),
+        json!({"email": "New@example.org", "name": "N", "current_password": PASSWORD}),
     );
     assert_eq!(changed.expect(200).json()["email"], "new@example.org");
     try_log_in(app.address, "other@example.org", PASSWORD).expect(401);
@@ -208,7 +212,10 @@ fn a_deleted_account_is_gone_with_everything() {
     let minted = app.user(me.id());
     let token = me
         .actor()
-        .post("/api/auth/tokens", json!({"name": "t"}))
+        .post(
+            "/api/auth/tokens",
+            json!({"name": "t", "current_password": PASSWORD}),
+        )
         .expect(201)
         .json();
     let script = Actor::with_authorization(
@@ -255,8 +262,6 @@ fn a_user_from_elsewhere_has_no_password_here() {
         .expect_error(409, "CONFLICT");
     user.send_json("DELETE", "/api/auth/me", json!({"password": "x"}))
         .expect_error(409, "CONFLICT");
-    user.post("/api/auth/logout", json!({}))
-        .expect_error(403, "FORBIDDEN");
     user.task("mine");
     assert!(user.get("/api/auth/me").expect(200).json()["created_at"].is_string());
 }
@@ -316,6 +321,43 @@ fn registration_can_be_closed() {
         .post("/api/auth/register", body)
         .expect_error(403, "FORBIDDEN");
     assert!(sentence.contains("closed"), "{sentence}");
+    // What open registration reveals, a change of the address must not reveal here.
+    let add = |email: &str| {
+        let output = user_command::run(&database, &["user", "add", email], PASSWORD);
+        assert!(output.status.success(), "{output:?}");
+        Login::again(server.address, email)
+    };
+    let (me, _) = (add("me@example.org"), add("other@example.org"));
+    let change = |body| me.actor().patch("/api/auth/me", body);
+    for email in ["other@example.org", "free@example.org"] {
+        let body = json!({"email": email, "current_password": PASSWORD});
+        let sentence = change(body).expect_error(403, "FORBIDDEN");
+        assert!(sentence.contains("closed"), "{sentence}");
+    }
+    change(json!({"name": "N"})).expect(200);
+}
+
+#[test]
+fn a_new_address_needs_the_password_of_the_account() {
+    let app = TestApp::start();
+    let me = Login::register(app.address, "me@example.org");
+    for actor in [me.actor(), app.user(me.id())] {
+        let change = |body| actor.patch("/api/auth/me", body);
+        for body in [
+            json!({"email": "thief@example.org"}),
+            json!({"email": "thief@example.org", "current_password": "a wrong password"}),
+        ] {
+            let sentence = change(body).expect_error(403, "FORBIDDEN");
+            assert!(sentence.contains("current_password"), "{sentence}");
+        }
+        change(json!({"email": "thief@example.org", "current_password": null}))
+            .expect_error(422, "VALIDATION_ERROR");
+        change(json!({"name": "N"})).expect(200);
+    }
+    try_log_in(app.address, "thief@example.org", PASSWORD).expect(401);
+    let body = json!({"email": "new@example.org", "current_password": PASSWORD});
+    me.actor().patch("/api/auth/me", body).expect(200);
+    try_log_in(app.address, "new@example.org", PASSWORD).expect(200);
 }
 
 #[test]
@@ -367,7 +409,10 @@ fn whoever_writes_while_the_account_is_deleted_leaves_nothing_behind() {
         let me = Login::register(app.address, &format!("{round}@example.org"));
         let token = me
             .actor()
-            .post("/api/auth/tokens", json!({"name": "t"}))
+            .post(
+                "/api/auth/tokens",
+                json!({"name": "t", "current_password": PASSWORD}),
+            )
             .expect(201)
             .json();
         let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
@@ -416,7 +461,10 @@ fn nothing_secret_is_ever_told() {
     let next = login.refresh();
     let token = next
         .actor()
-        .post("/api/auth/tokens", json!({"name": "t"}))
+        .post(
+            "/api/auth/tokens",
+            json!({"name": "t", "current_password": PASSWORD}),
+        )
         .expect(201)
         .json();
     let token = token["token"].as_str().unwrap().to_owned();

@@ -3,10 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::support::actors::Actor;
-use crate::support::app::TestApp;
-use crate::support::login::Login;
+use crate::support::app::{SECRET, TestApp};
+use crate::support::jwt::{Key, claims, now};
+use crate::support::login::{Login, PASSWORD};
 
-fn make(login: &Login, body: Value) -> Value {
+fn make(login: &Login, mut body: Value) -> Value {
+    body["current_password"] = PASSWORD.into();
     let answer = login.actor().post("/api/auth/tokens", body).expect(201);
     assert_eq!(answer.header("Cache-Control"), Some("no-store"));
     answer.json()
@@ -149,7 +151,8 @@ fn what_is_wrong_with_a_token_to_be_made_is_named() {
     for number in 0..100 {
         make(&login, json!({"name": format!("{number}")}));
     }
-    let sentence = post(json!({"name": "one too many"})).expect_error(409, "CONFLICT");
+    let one_too_many = json!({"name": "one too many", "current_password": PASSWORD});
+    let sentence = post(one_too_many).expect_error(409, "CONFLICT");
     assert!(sentence.contains("100"), "{sentence}");
 }
 
@@ -165,4 +168,51 @@ fn a_user_from_elsewhere_has_tokens_too() {
         script(&app, &token).task("by script")["user_id"],
         "outsider"
     );
+}
+
+#[test]
+fn making_a_token_needs_the_password_of_the_account() {
+    let app = TestApp::start();
+    let login = Login::register(app.address, "me@example.org");
+    // A session's token, one of `todo-api token`, and one of a front end that shares the secret.
+    let front_end = Key::secret(SECRET).token(&claims(login.id()));
+    let front_end = Actor::with_authorization(app.address, &format!("Bearer {front_end}"));
+    for actor in [login.actor(), app.user(login.id()), front_end] {
+        let post = |body| actor.post("/api/auth/tokens", body);
+        let sentence = post(json!({"name": "t"})).expect_error(403, "FORBIDDEN");
+        assert!(sentence.contains("current_password"), "{sentence}");
+        let wrong = json!({"name": "t", "current_password": "a wrong password"});
+        let sentence = post(wrong).expect_error(403, "FORBIDDEN");
+        assert!(sentence.contains("current_password"), "{sentence}");
+        post(json!({"name": "t", "current_password": 7})).expect_error(422, "VALIDATION_ERROR");
+        post(json!({"name": "t", "current_password": PASSWORD})).expect(201);
+    }
+    let list = login.actor().get("/api/auth/tokens").expect(200).json();
+    assert_eq!(list["count"], 3);
+}
+
+#[test]
+fn a_user_without_a_password_makes_a_token_within_five_minutes_of_the_login() {
+    let app = TestApp::start();
+    let key = Key::secret(SECRET);
+    let post = |iat: Value| {
+        let mut claims = claims("outsider");
+        claims["iat"] = iat;
+        let bearer = format!("Bearer {}", key.token(&claims));
+        Actor::with_authorization(app.address, &bearer)
+            .post("/api/auth/tokens", json!({"name": "t"}))
+    };
+    for iat in [json!(now()), json!(now() - 290), json!(now() + 5)] {
+        post(iat).expect(201);
+    }
+    for iat in [
+        json!(now() - 301),
+        json!(now() + 60),
+        json!(now() * 1000),
+        json!(now().to_string()),
+        Value::Null,
+    ] {
+        let sentence = post(iat).expect_error(403, "FORBIDDEN");
+        assert!(sentence.contains("5 minutes"), "{sentence}");
+    }
 }

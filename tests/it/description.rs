@@ -273,7 +273,7 @@ impl<'d> Asker<'d> {
                 .unwrap();
             other["id"].as_str().unwrap().to_owned()
         } else if path.contains("/tokens/{id}") {
-            let made = actor.post("/api/auth/tokens", json!({"name": "one"}));
+            let made = actor.post("/api/auth/tokens", named_one());
             made.expect(201).json()["id"].as_str().unwrap().to_owned()
         } else {
             String::new()
@@ -451,7 +451,7 @@ impl<'d> Asker<'d> {
         };
         let made = user.actor().post(
             "/api/auth/tokens",
-            json!({"name": "one", "scopes": [scope]}),
+            json!({"name": "one", "scopes": [scope], "current_password": PASSWORD}),
         );
         let token = made.expect(201).json()["token"]
             .as_str()
@@ -595,12 +595,11 @@ impl<'d> Asker<'d> {
                 self.ask_json(&who, "/api/auth/refresh", &body)
                     .expect_error(401, "UNAUTHORIZED");
             }
-            "logout" => {
-                self.ask(&somebody_elses_token(), "/api/auth/logout", &[], None)
-                    .expect_error(403, "FORBIDDEN");
-            }
             "updateAccount" => {
-                let body = json!({"email": self.somebody().answer["user"]["email"]});
+                let mut body = json!({"email": self.somebody().answer["user"]["email"]});
+                self.ask_json(&who, "/api/auth/me", &body)
+                    .expect_error(403, "FORBIDDEN");
+                body["current_password"] = PASSWORD.into();
                 self.ask_json(&who, "/api/auth/me", &body)
                     .expect_error(409, "CONFLICT");
             }
@@ -610,6 +609,9 @@ impl<'d> Asker<'d> {
                     .expect_error(409, "CONFLICT");
             }
             "createApiToken" => {
+                self.ask_json(&who, "/api/auth/tokens", &json!({"name": "one"}))
+                    .expect_error(403, "FORBIDDEN");
+                let who = somebody_elses_token();
                 for _ in 0..100 {
                     who.post("/api/auth/tokens", json!({"name": "one"}))
                         .expect(201);
@@ -644,6 +646,11 @@ impl<'d> Asker<'d> {
             self.operation.id()
         );
     }
+}
+
+/// A body that makes an API token.
+fn named_one() -> Value {
+    json!({"name": "one", "current_password": PASSWORD})
 }
 
 /// A value of a query's parameter.

@@ -154,6 +154,31 @@ fn a_stolen_token_is_not_good_for_guessing_the_password() {
     expect_limited(&guess(10));
     let confirm = json!({"password": PASSWORD});
     expect_limited(&login.actor().send_json("DELETE", "/api/auth/me", confirm));
+    let token = json!({"name": "t", "current_password": PASSWORD});
+    expect_limited(&login.actor().post("/api/auth/tokens", token));
+    let address = json!({"email": "new@example.org", "current_password": PASSWORD});
+    expect_limited(&login.actor().patch("/api/auth/me", address));
+}
+
+#[test]
+fn wrong_passwords_for_a_new_token_or_address_count_as_guesses() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let login = Login::register(server.address, "me@example.org");
+    let guess = |number: usize| {
+        let password = format!("guess number {number}");
+        if number % 2 == 0 {
+            let body = json!({"name": "t", "current_password": password});
+            login.actor().post("/api/auth/tokens", body)
+        } else {
+            let body = json!({"email": "new@example.org", "current_password": password});
+            login.actor().patch("/api/auth/me", body)
+        }
+    };
+    for number in 0..10 {
+        guess(number).expect_error(403, "FORBIDDEN");
+    }
+    expect_limited(&guess(10));
+    expect_limited(&guess(11));
 }
 
 #[test]
@@ -176,7 +201,7 @@ fn whether_an_address_is_taken_is_told_no_more_often_than_registrations_tell_it(
     let change = |number: usize| {
         login.actor().patch(
             "/api/auth/me",
-            json!({"email": format!("{number}@example.org")}),
+            json!({"email": format!("{number}@example.org"), "current_password": PASSWORD}),
         )
     };
     for number in 0..3 {

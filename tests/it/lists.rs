@@ -339,11 +339,19 @@ fn times_of_making_and_changing_are_filtered() {
         titles(&list(&user, &format!("updated_before={moved}"))),
         ["3", "2"]
     );
-    let day = &at(0)[..10];
-    assert_eq!(
-        list(&user, &format!("created_before={day}&tz=-12:00"))["count"],
-        0
-    );
+    app.sql()
+        .batch_execute(
+            "UPDATE todo.tasks SET created_at = '2026-03-01T11:59:59Z' WHERE title = '1'",
+        )
+        .unwrap();
+    // A day begins at noon UTC in this zone.
+    for (query, expected) in [
+        ("created_before=2026-03-01", &[][..]),
+        ("created_before=2026-03-01&tz=-12:00", &["1"]),
+        ("created_before=2026-02-28&tz=-12:00", &[]),
+    ] {
+        assert_eq!(titles(&list(&user, query)), expected, "{query}");
+    }
     assert_eq!(
         list(&user, "created_after=2020-01-01&created_before=9999-12-31")["count"],
         3

@@ -99,7 +99,10 @@ fn nobody_is_trusted_for_long_without_the_database() {
     let login = Login::register(server.address, "me@example.org");
     let script = login
         .actor()
-        .post("/api/auth/tokens", json!({"name": "t"}))
+        .post(
+            "/api/auth/tokens",
+            json!({"name": "t", "current_password": PASSWORD}),
+        )
         .expect(201)
         .json();
     let script = Actor::with_authorization(

@@ -188,7 +188,10 @@ fn no_kind_of_token_passes_for_another() {
     let login = Login::register(app.address, "me@example.org");
     let script = login
         .actor()
-        .post("/api/auth/tokens", json!({"name": "t"}))
+        .post(
+            "/api/auth/tokens",
+            json!({"name": "t", "current_password": PASSWORD}),
+        )
         .expect(201)
         .json();
     let script = script["token"].as_str().unwrap();
@@ -228,7 +231,10 @@ fn nothing_that_is_stored_is_a_live_token() {
     let login = Login::register(app.address, "me@example.org").refresh();
     let script = login
         .actor()
-        .post("/api/auth/tokens", json!({"name": "t"}))
+        .post(
+            "/api/auth/tokens",
+            json!({"name": "t", "current_password": PASSWORD}),
+        )
         .expect(201)
         .json();
     login.actor().get("/api/tasks").expect(200);

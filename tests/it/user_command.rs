@@ -10,7 +10,7 @@ use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, command};
 
 /// Runs a command on this database with this on standard input.
-fn run(database: &str, arguments: &[&str], input: &str) -> Output {
+pub fn run(database: &str, arguments: &[&str], input: &str) -> Output {
     let settings = [("DATABASE_URL", database), ("BETTER_AUTH_SECRET", SECRET)];
     let mut child = command(&settings)
         .args(arguments)
@@ -87,6 +87,22 @@ fn an_operator_looks_after_users() {
         1,
         "no user",
     );
+
+    let changed = said(&run(
+        &["user", "email", "me@example.org", "New@example.org"],
+        "",
+    ));
+    assert!(changed.contains("new@example.org"), "{changed}");
+    try_log_in(server.address, "me@example.org", "another password").expect(401);
+    try_log_in(server.address, "new@example.org", "another password").expect(200);
+    said(&run(&["user", "add", "other@example.org"], PASSWORD));
+    let email = |user: &str, email: &str| run(&["user", "email", user, email], "");
+    refused(&email(login.id(), "OTHER@example.org"), 1, "already");
+    refused(&email(login.id(), "nobody"), 2, "address");
+    refused(&email("who@example.org", "a@example.org"), 1, "no user");
+    refused(&email("outsider", "a@example.org"), 1, "no password here");
+    said(&run(&["user", "delete", "other@example.org", "--yes"], ""));
+    said(&email(login.id(), "me@example.org"));
 
     said(&run(&["user", "disable", login.id()], ""));
     try_log_in(server.address, "me@example.org", "another password").expect(403);

@@ -37,7 +37,7 @@ fn documented() -> Vec<(Error, &'static str)> {
         ),
         (
             Error::Forbidden("Forbidden: not authorized to access another user's tasks"),
-            "The path names another user, registration is closed, or the account is disabled",
+            "The path names another user, the current password is missing or wrong, the token was issued too long ago, registration is closed, or the account is disabled",
         ),
         (
             Error::MissingScope(Scope::TasksWrite),

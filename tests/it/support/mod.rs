@@ -3,6 +3,7 @@
 //! - `postgres`: one PostgreSQL for all tests, and a database for each
 //! - `app`: a server of one's own
 //! - `actors`: who talks to it: anonymous, a user, another user
+//! - `blocked_log`: a server whose log is not read
 //! - `hold`: holds a server up, and waits for what must come
 //! - `jwt`: tokens of every kind, and the keys that sign them
 //! - `key_server`: publishes a key set, well or badly
@@ -18,6 +19,7 @@
 
 pub mod actors;
 pub mod app;
+pub mod blocked_log;
 pub mod hold;
 pub mod http;
 pub mod jwt;

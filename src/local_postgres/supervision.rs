@@ -1,0 +1,92 @@
+//! Starts a private PostgreSQL again when it ends by itself.
+
+use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::LocalPostgres;
+
+/// How often it is looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Failures within [`WINDOW`] after which it is given up. An end is a failure, and so is a start that fails.
+const FAILURES: usize = 3;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Pause before the second start within [`WINDOW`]; the first has none.
+const BACK_OFF: Duration = Duration::from_secs(2);
+/// How long a drop waits for PostgreSQL to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A private PostgreSQL that is started again when it ends. Dropping it stops it.
+#[derive(Debug)]
+pub struct Supervised {
+    stop: Option<Sender<()>>,
+    stopped: Receiver<()>,
+    limit: Duration,
+}
+
+impl Supervised {
+    /// Supervises on a thread of its own. `on_failure` is called with the reason when PostgreSQL cannot be kept running.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(
+        postgres: LocalPostgres,
+        on_failure: impl FnOnce(String) + Send + 'static,
+    ) -> io::Result<Supervised> {
+        let (stop, stops) = mpsc::channel();
+        let (done, stopped) = mpsc::channel();
+        thread::Builder::new()
+            .name("postgres".to_owned())
+            .spawn(move || {
+                supervise(postgres, &stops, on_failure);
+                drop(done);
+            })?;
+        Ok(Supervised {
+            stop: Some(stop),
+            stopped,
+            limit: STOP_LIMIT,
+        })
+    }
+
+    /// Stops PostgreSQL and waits for it, at most this long. The next start ends what is left then.
+    pub fn stop_within(mut self, limit: Duration) {
+        self.limit = limit;
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.stop = None;
+        if self.stopped.recv_timeout(self.limit) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("the private PostgreSQL is left behind; the next start ends it");
+        }
+    }
+}
+
+/// Returns, with PostgreSQL stopped, when the other end of `stops` is dropped or PostgreSQL cannot be kept running.
+fn supervise(postgres: LocalPostgres, stops: &Receiver<()>, on_failure: impl FnOnce(String)) {
+    let asked_to_stop = |wait| !matches!(stops.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
+    let mut failures = Vec::new();
+    let mut problem = "see its log, postgres.log in DATA_DIR".to_owned();
+    while !asked_to_stop(INTERVAL) {
+        if postgres.cluster.runs() {
+            continue;
+        }
+        failures.push(Instant::now());
+        failures.retain(|at| at.elapsed() < WINDOW);
+        if failures.len() >= FAILURES {
+            return on_failure(format!(
+                "the private PostgreSQL failed {FAILURES} times within {} s: {problem}",
+                WINDOW.as_secs()
+            ));
+        }
+        log::error!("the private PostgreSQL has ended; it is started again");
+        if failures.len() > 1 && asked_to_stop(BACK_OFF) {
+            return;
+        }
+        if let Err(error) = postgres.cluster.start(postgres.options) {
+            problem = error.to_string();
+        }
+    }
+}
