@@ -9,23 +9,27 @@ use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
-use crate::http::responder::Responder;
+use crate::http::responder::{Admission, Responder};
 use crate::http::response::Response;
 use crate::http::router::{Found, Path, Router};
 use crate::http::target;
 
-/// Answers a request, or has it answered.
+/// Answers a request, or has it answered. The responder comes back when `admission` says that the user may have no more
+/// workers: nothing has been counted or done for the request then.
 pub fn dispatch(
     app: &Arc<App>,
     router: &Router<Handler>,
     request: &Request,
     mut responder: Responder,
-) {
-    match answer(app, router, request, &mut responder) {
-        Ok(Outcome::Answered(response)) => responder.answer(Ok(response)),
-        Ok(Outcome::Job(job)) => hash_and_finish(app, job, responder),
+    admission: &mut dyn Admission,
+) -> Option<Responder> {
+    match answer(app, router, request, &mut responder, admission) {
+        Ok(Some(Outcome::Answered(response))) => responder.answer(Ok(response)),
+        Ok(Some(Outcome::Job(job))) => hash_and_finish(app, job, responder),
+        Ok(None) => return Some(responder),
         Err(error) => responder.answer(Err(error)),
     }
+    None
 }
 
 fn hash_and_finish(app: &Arc<App>, job: Job, responder: Responder) {
@@ -36,16 +40,18 @@ fn hash_and_finish(app: &Arc<App>, job: Job, responder: Responder) {
         )),
     };
     let shared = Arc::clone(app);
-    app.hashing
-        .submit(move |turn| match in_time(turn).and_then(|()| job()) {
+    app.hashing.submit(responder.holder(), move |turn| {
+        match in_time(turn).and_then(|()| job()) {
             Ok(finish) => {
                 let app = Arc::clone(&shared);
-                shared.finishing.submit(move |turn| {
+                let holder = responder.holder();
+                shared.finishing.submit(holder, move |turn| {
                     responder.answer(in_time(turn).and_then(|()| finish(&app)));
                 });
             }
             Err(error) => responder.answer(Err(error)),
-        });
+        }
+    });
 }
 
 /// Answers a request that needs no worker; `None` for all others.
@@ -73,12 +79,13 @@ fn answer(
     router: &Router<Handler>,
     request: &Request,
     responder: &mut Responder,
-) -> Result<Outcome, Error> {
+    admission: &mut dyn Admission,
+) -> Result<Option<Outcome>, Error> {
     if request.method == Method::Options && request.target == "*" {
         // RFC 9110, section 9.3.7: the server as a whole.
-        return Ok(Outcome::Answered(
+        return Ok(Some(Outcome::Answered(
             Response::empty(204).header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        ));
+        )));
     }
     let (segments, query) =
         target::split(&request.target).map_err(|text| Error::BadRequest(text.into()))?;
@@ -88,9 +95,9 @@ fn answer(
             responder.set_route(pattern);
             // RFC 9110, section 9.3.7: what may be done with this path. It tells nothing that the API description does not.
             return if request.method == Method::Options {
-                Ok(Outcome::Answered(
+                Ok(Some(Outcome::Answered(
                     Response::empty(204).header("Allow", allow),
-                ))
+                )))
             } else {
                 Err(Error::MethodNotAllowed(allow.to_owned()))
             };
@@ -107,7 +114,7 @@ fn answer(
         path,
         query,
     };
-    let identify = |responder: &mut Responder| {
+    let mut identify = |responder: &mut Responder| {
         if request.headers.raw("Authorization").nth(1).is_some() {
             return Err(Error::BadRequest(
                 "the header field Authorization is there twice".into(),
@@ -118,10 +125,13 @@ fn answer(
             .identify(&app.store, request.headers.get("Authorization"))
             .map_err(|error| app.limits.refused(error, request.client, responder))?;
         responder.set_user(&caller.user);
+        if !admission.admit(responder.holder()) {
+            return Ok(None);
+        }
         app.limits.count_user(&caller.user, responder)?;
-        Ok::<Caller, Error>(caller)
+        Ok::<Option<Caller>, Error>(Some(caller))
     };
-    Ok(match handler {
+    Ok(Some(match handler {
         Handler::AtOnce(handler) => Outcome::Answered(handler()),
         Handler::Unlimited(handler) => Outcome::Answered(handler(app, &call)?),
         Handler::Public(handler) => {
@@ -133,22 +143,28 @@ fn answer(
             Outcome::Job(handler(app, &call)?)
         }
         Handler::User(handler) => {
-            let caller = identify(responder)?;
+            let Some(caller) = identify(responder)? else {
+                return Ok(None);
+            };
             check_path(&call.path, &caller.user)?;
             check_scope(request.method, &caller)?;
             Outcome::Answered(handler(app, &call, &caller.user)?)
         }
         Handler::Account(handler) => {
-            let caller = identify(responder)?;
+            let Some(caller) = identify(responder)? else {
+                return Ok(None);
+            };
             check_logged_in(&caller)?;
             Outcome::Answered(handler(app, &call, &caller)?)
         }
         Handler::AccountHashing(handler) => {
-            let caller = identify(responder)?;
+            let Some(caller) = identify(responder)? else {
+                return Ok(None);
+            };
             check_logged_in(&caller)?;
             handler(app, &call, &caller)?
         }
-    })
+    }))
 }
 
 /// What an API token may do depends on what it was made for.

@@ -1,7 +1,8 @@
 //! Threads for what no worker should do: hashing passwords, and what is left to do in the database once one is hashed.
 //!
 //! Hashing takes half the cores, at least one, and nothing else is done on these threads: a login must not wait because the database
-//! is slow with another's. Both queues have a deadline.
+//! is slow with another's. Both queues have a deadline, and each holder has a fair share of their places: jobs of holders that
+//! have few jobs in the queue go first.
 //!
 //! They run at the priority of all others. Stepping back (nice) made reads slower, not faster, where processors were short: a thread
 //! that hashes holds the process's memory map while it gets its 19 MiB, and kept everybody waiting there (scripts/bench-logins: 385 ms
@@ -13,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::metrics;
 
 /// How long a job may wait for its turn.
@@ -33,21 +35,31 @@ pub enum Turn {
 
 type Job = Box<dyn FnOnce(Turn) + Send>;
 
-/// Threads that take jobs in the order they come. They end with it.
+/// Threads that take jobs, each holder's in the order they come. They end with it.
 pub struct Crew {
     queue: Arc<Queue>,
 }
 
-#[derive(Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct Waiting {
-    jobs: VecDeque<(Instant, Job)>,
+    /// In the order of their rounds.
+    jobs: VecDeque<Place>,
+    /// The places that holders have.
+    places: FairBudget,
+    /// The round of the job taken last. Each holder has one job in each round.
+    round: usize,
     closed: bool,
+}
+
+struct Place {
+    since: Instant,
+    holder: Option<Holder>,
+    round: usize,
+    job: Job,
 }
 
 impl Crew {
@@ -70,7 +82,15 @@ impl Crew {
 
     fn start(name: &'static str, threads: usize) -> std::io::Result<Crew> {
         let crew = Crew {
-            queue: Arc::default(),
+            queue: Arc::new(Queue {
+                waiting: Mutex::new(Waiting {
+                    jobs: VecDeque::new(),
+                    places: FairBudget::new(QUEUE_MAX),
+                    round: 0,
+                    closed: false,
+                }),
+                changed: Condvar::new(),
+            }),
         };
         for number in 0..threads {
             let queue = Arc::clone(&crew.queue);
@@ -82,14 +102,38 @@ impl Crew {
     }
 
     /// Has a job done when its turn comes; it is called in any case, and mostly on another thread.
-    pub fn submit(&self, job: impl FnOnce(Turn) + Send + 'static) {
+    pub fn submit(&self, holder: Option<Holder>, job: impl FnOnce(Turn) + Send + 'static) {
         let mut waiting = self.queue.lock();
-        if waiting.jobs.len() >= QUEUE_MAX {
+        if !waiting.places.allows(holder, 1) {
             drop(waiting);
             return job(Turn::TooLate);
         }
-        waiting.jobs.push_back((Instant::now(), Box::new(job)));
+        waiting.add(holder, Box::new(job));
         self.queue.changed.notify_one();
+    }
+}
+
+impl Waiting {
+    fn add(&mut self, holder: Option<Holder>, job: Job) {
+        let round = self.round + self.places.held(holder);
+        let at = self.jobs.partition_point(|place| place.round <= round);
+        self.places.take(holder, 1);
+        self.jobs.insert(
+            at,
+            Place {
+                since: Instant::now(),
+                holder,
+                round,
+                job,
+            },
+        );
+    }
+
+    fn next(&mut self) -> Option<(Instant, Job)> {
+        let place = self.jobs.pop_front()?;
+        self.places.give_back(place.holder, 1);
+        self.round = place.round;
+        Some((place.since, place.job))
     }
 }
 
@@ -124,7 +168,7 @@ impl Queue {
     fn next(&self) -> Option<(Instant, Job)> {
         let mut waiting = self.lock();
         loop {
-            if let Some(next) = waiting.jobs.pop_front() {
+            if let Some(next) = waiting.next() {
                 return Some(next);
             }
             if waiting.closed {
@@ -149,7 +193,7 @@ mod tests {
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
-            hashing.submit(move |turn| {
+            hashing.submit(None, move |turn| {
                 assert!(number != 1, "on purpose");
                 done.send((number, turn)).unwrap();
             });
@@ -168,18 +212,52 @@ mod tests {
         let hashing = Crew::start("test", 1).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
-        hashing.submit(move |_| {
+        hashing.submit(None, move |_| {
             begun.send(()).unwrap();
             let _ = gate.recv();
         });
         // Once the one thread is at work, what comes stays in the queue.
         first.recv().unwrap();
         for _ in 0..QUEUE_MAX {
-            hashing.submit(drop);
+            hashing.submit(None, drop);
         }
         let (told, turns) = mpsc::channel();
-        hashing.submit(move |turn| told.send(turn).unwrap());
+        hashing.submit(None, move |turn| told.send(turn).unwrap());
         assert_eq!(turns.recv(), Ok(Turn::TooLate));
         drop(release);
+    }
+
+    #[test]
+    fn the_job_of_another_holder_goes_before_those_of_a_busy_one() {
+        let hashing = Crew::start("test", 1).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let (begun, first) = mpsc::channel();
+        hashing.submit(None, move |_| {
+            begun.send(()).unwrap();
+            let _ = gate.recv();
+        });
+        first.recv().unwrap();
+        let (done, order) = mpsc::channel();
+        let submit = |name: &'static str| {
+            let done = done.clone();
+            hashing.submit(Some(Holder::of(&name)), move |turn| {
+                done.send((name, turn)).unwrap()
+            });
+        };
+        (0..QUEUE_MAX).for_each(|_| submit("busy"));
+        submit("other");
+        drop(release);
+        drop(done);
+        let order: Vec<_> = order.iter().take(QUEUE_MAX + 1).collect();
+        let refused = order
+            .iter()
+            .filter(|(_, turn)| *turn == Turn::TooLate)
+            .count();
+        assert_eq!(refused, QUEUE_MAX / 2, "half of the queue is for others");
+        let at = order
+            .iter()
+            .filter(|(_, turn)| *turn == Turn::InTime)
+            .position(|(name, _)| *name == "other");
+        assert!(at <= Some(1), "{at:?}");
     }
 }

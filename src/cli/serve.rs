@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::build::{app, no_thread, options};
 use super::first_steps::first_steps;
@@ -29,9 +29,6 @@ pub const COMMAND: Command = Command {
     help: "",
     run,
 };
-
-/// How long PostgreSQL has to stop when the requests have used up the time for that.
-const STOP_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// What the main thread waits for.
 pub enum Event {
@@ -187,26 +184,26 @@ impl Service<'_> {
     /// Ends the server, closes the store and stops the private PostgreSQL. `drain`: requests in flight are answered before.
     fn stop(mut self, drain: bool) {
         let timeout = self.config.process.shutdown_timeout;
-        let stop_by = Instant::now() + timeout;
+        let until = Instant::now() + timeout;
         supervisor::stopping(timeout);
+        // A private PostgreSQL needs some of the time for itself.
+        let for_requests = match self.private {
+            Some(_) => timeout.mul_f64(0.75),
+            None => timeout,
+        };
         if let (true, Some(server)) = (drain, self.server.take())
-            && !server.stop(timeout)
+            && !server.stop(for_requests)
         {
             log::warn!(
                 "some requests did not finish within {} s",
-                timeout.as_secs_f64()
+                for_requests.as_secs_f64()
             );
         }
         if self.opening && self.config.database.url.is_none() && self.private.is_none() {
             log::info!("stopping PostgreSQL as soon as it has started");
-            self.wait_for_private(stop_by);
+            self.wait_for_private(until);
         }
-        // The last owner closes the connections of the pool, and then PostgreSQL can stop.
-        drop(self.app);
-        if let Some(private) = self.private {
-            let left = stop_by.saturating_duration_since(Instant::now());
-            private.stop_within(left.max(STOP_AT_LEAST));
-        }
+        close(self.app, self.private, until);
         log::info!("stopped");
     }
 
@@ -257,5 +254,24 @@ impl Service<'_> {
             let print = move || drop(io::stdout().write_all(text.as_bytes()));
             drop(thread::Builder::new().spawn(print));
         }
+    }
+}
+
+/// Closes the connections of the pool, then stops the private PostgreSQL. Returns at `until` at the latest: PostgreSQL may be
+/// frozen.
+fn close(app: Arc<App>, private: Option<Supervised>, until: Instant) {
+    let (done, closed) = mpsc::channel::<()>();
+    let work = move || {
+        let _done = done;
+        drop(app);
+        drop(private);
+    };
+    // If no thread can be started, the end of the process closes the connections.
+    let started = thread::Builder::new().name("close".to_owned()).spawn(work);
+    let left = until.saturating_duration_since(Instant::now());
+    if started.is_ok() && closed.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+        log::warn!(
+            "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that is left running"
+        );
     }
 }

@@ -45,7 +45,8 @@ settings! {
             one_of(&[("development", Environment::Development), ("production", Environment::Production)]);
         /// The directory of the private PostgreSQL and of the secret, which are made when none are given.
         data_dir: PathBuf = "DATA_DIR", value("./data"), path;
-        /// Threads that answer requests: so many for the edge, and as many again for each `direct:` address.
+        /// Threads that answer requests of one user at once; others have one more for every eight, at least one. As many again for
+        /// each `direct:` address.
         workers: usize = "WORKERS",
             computed("database on this machine: twice the cores, at least 4; else 10", default_workers),
             number(1..=1_000);

@@ -5,6 +5,7 @@
 //! - [`session`]: logins, where they came from, and what ends them
 //! - [`task`]: a task, its fields as types that cannot hold a wrong value
 //! - [`draft`]: what a client sends: a new task, changes to one, a completion
+//! - [`fair_budget`]: fair shares of a global budget
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
@@ -23,6 +24,7 @@ pub mod address;
 pub mod api_token;
 pub mod draft;
 pub mod etag;
+pub mod fair_budget;
 pub mod fields;
 pub mod fold;
 pub mod idempotency;

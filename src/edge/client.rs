@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::domain::fair_budget::Holder;
 use crate::domain::networks::TrustedProxies;
 use crate::http::request::{Client, Headers};
 
@@ -15,6 +16,11 @@ impl TrustedProxies {
                 .any(|network| network.contains(&address)),
             Client::Local => self.unix,
         }
+    }
+
+    /// The holder of budgets for a client that is not authenticated. A trusted proxy's own address is none: it stands for many.
+    pub fn holder(&self, client: Client) -> Option<Holder> {
+        (!self.trusts(client)).then(|| Holder::of(&client.network()))
     }
 
     /// Whether a trusted peer says that its own client came over TLS: in the last value of `X-Forwarded-Proto`, or else in the

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::socket::Socket;
+use crate::domain::fair_budget::Holder;
 use crate::http::request::{Client, Network};
 use crate::metrics;
 
@@ -42,7 +43,7 @@ struct State {
     /// Whether its thread waits for `changed`.
     watched: bool,
     /// An answer that its thread is to send.
-    answer: Option<Vec<u8>>,
+    answer: Option<(Vec<u8>, Option<Holder>)>,
     /// When the last answer was out.
     answered: Option<Instant>,
 }
@@ -94,9 +95,9 @@ impl Connection {
     }
 
     /// Gives its thread an answer to send.
-    pub fn give(&self, answer: Vec<u8>) {
+    pub fn give(&self, answer: Vec<u8>, holder: Option<Holder>) {
         let mut state = self.lock();
-        state.answer = Some(answer);
+        state.answer = Some((answer, holder));
         self.tell(&state);
     }
 
@@ -109,7 +110,7 @@ impl Connection {
     }
 
     /// Waits for an answer to send; `None` when none is under way.
-    pub fn wait_answer(&self) -> Option<Vec<u8>> {
+    pub fn wait_answer(&self) -> Option<(Vec<u8>, Option<Holder>)> {
         let mut state = self.lock();
         while state.in_flight && state.answer.is_none() {
             state = self.wait(state);

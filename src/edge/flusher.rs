@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use super::answers::Sending;
 use super::connections::Connection;
-use super::limits::Share;
 
 /// Slowest reading that is borne, in bytes a second, beyond the time in which no way need be made.
 const SLOWEST: usize = 4 * 1024;
@@ -35,7 +35,7 @@ struct Rest {
     stalled: Instant,
     /// When it is given up anyhow.
     until: Instant,
-    _share: Share,
+    sending: Sending,
 }
 
 /// A connection that was refused: what its client sends is read past for a moment, because closing with unread input would
@@ -79,7 +79,7 @@ impl Flusher {
         connection: Arc<Connection>,
         answer: Vec<u8>,
         sent: usize,
-        share: Share,
+        sending: Sending,
     ) {
         let now = Instant::now();
         let stalled = now + self.send_time;
@@ -90,7 +90,7 @@ impl Flusher {
             sent,
             stalled,
             until,
-            _share: share,
+            sending,
         };
         lock(&self.incoming).push(rest);
         self.wake();
@@ -183,6 +183,7 @@ impl Flusher {
             Ok(0) => true,
             Ok(sent) => {
                 rest.sent += sent;
+                rest.sending.note_sent(rest.sent);
                 rest.stalled = now + self.send_time;
                 rest.sent < rest.answer.len()
             }

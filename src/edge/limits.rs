@@ -1,13 +1,13 @@
-//! Resource limits per connection and memory shared by all of them.
+//! Resource limits: sizes, times, memory.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::head::HeadLimits;
 use crate::config::EdgeLimits;
+use crate::domain::fair_budget::{FairBudget, Holder};
 
-/// Bodies and answers up to this size are not counted towards the memory of all of them together, so that whoever fills it
-/// with large ones does not shut out small ones. What these may take is bounded by the number of connections.
+/// Bodies and answers up to this size are not counted, so that large ones never keep out small ones. The number of
+/// connections limits the memory of the small ones.
 pub const SMALL: usize = 16 * 1024;
 
 impl EdgeLimits {
@@ -21,65 +21,71 @@ impl EdgeLimits {
     }
 }
 
-/// Memory that is shared out.
+/// Memory for bodies or answers, shared fairly among their holders.
 #[derive(Debug)]
-pub struct Budget {
-    used: AtomicUsize,
-    most: usize,
-}
+pub struct Budget(Mutex<FairBudget>);
 
 /// A share of a [`Budget`], given back when it is dropped.
 #[derive(Debug)]
 pub struct Share {
     budget: Arc<Budget>,
+    holder: Option<Holder>,
     bytes: usize,
 }
 
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(most: usize) -> Arc<Budget> {
-        Arc::new(Budget {
-            used: AtomicUsize::new(0),
-            most,
-        })
+        Arc::new(Budget(Mutex::new(FairBudget::new(most))))
     }
 
-    /// A share for something of this size; `None` when there is not enough left. What is [`SMALL`] costs nothing.
-    pub fn share(self: &Arc<Budget>, bytes: usize) -> Option<Share> {
+    /// A share for something of this size; `None` when the holder may not have it. What is [`SMALL`] costs nothing.
+    pub fn share(self: &Arc<Budget>, holder: Option<Holder>, bytes: usize) -> Option<Share> {
         let mut share = Share {
             budget: Arc::clone(self),
+            holder,
             bytes: 0,
         };
         share.grow_to(bytes).then_some(share)
     }
+
+    /// The largest holder, if the budget is too full for this size and that holder has more than `holder` would have.
+    pub fn largest_in_the_way(&self, holder: Option<Holder>, bytes: usize) -> Option<Holder> {
+        let budget = self.lock();
+        if budget.fits(bytes) {
+            return None;
+        }
+        budget.largest_above(budget.held(holder) + bytes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, FairBudget> {
+        // Each change under this lock is complete before anything can panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Share {
-    /// Makes the share do for this size; false, and nothing changed, when there is not enough left.
+    /// Makes the share large enough for this size. Returns false and changes nothing when the holder may not have it.
     pub fn grow_to(&mut self, size: usize) -> bool {
         if size <= SMALL || size <= self.bytes {
             return true;
         }
         let more = size - self.bytes;
-        let fits = |used: usize| {
-            used.checked_add(more)
-                .filter(|used| *used <= self.budget.most)
-        };
-        let taken = self
-            .budget
-            .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .is_ok();
-        if taken {
+        let mut budget = self.budget.lock();
+        let allowed = budget.allows_growth(self.holder, self.bytes, more);
+        if allowed {
+            budget.take(self.holder, more);
             self.bytes = size;
         }
-        taken
+        allowed
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes > 0 {
+            self.budget.lock().give_back(self.holder, self.bytes);
+        }
     }
 }
 
@@ -90,11 +96,24 @@ mod tests {
     #[test]
     fn shares_are_given_back() {
         let budget = Budget::new(100_000);
-        let mut large = budget.share(60_000).unwrap();
-        assert!(budget.share(60_000).is_none());
-        assert!(budget.share(SMALL).is_some(), "what is small always fits");
+        let mut large = budget.share(None, 60_000).unwrap();
+        assert!(budget.share(None, 60_000).is_none());
+        assert!(
+            budget.share(None, SMALL).is_some(),
+            "small pieces always fit"
+        );
         assert!(large.grow_to(90_000) && !large.grow_to(110_000));
         drop(large);
-        assert!(budget.share(100_000).is_some());
+        assert!(budget.share(None, 100_000).is_some());
+    }
+
+    #[test]
+    fn a_larger_holder_is_in_the_way_of_a_smaller_one() {
+        let budget = Budget::new(100_000);
+        let [one, other] = ["one", "other"].map(|name| Some(Holder::of(&name)));
+        let _share = budget.share(one, 90_000).unwrap();
+        assert_eq!(budget.largest_in_the_way(other, 20_000), one);
+        assert_eq!(budget.largest_in_the_way(other, 90_000), None);
+        assert_eq!(budget.largest_in_the_way(one, 20_000), None);
     }
 }

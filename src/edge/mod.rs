@@ -33,19 +33,20 @@
 //!
 //! # The rooms
 //!
-//! - [`limits`]: what a stranger may take of us
+//! - [`limits`]: resource limits
 //! - `listener`, `acceptor`: listening sockets, and accepting whatever happens
 //! - `connections`: who is connected, and what each connection is doing
 //! - `reader`: a connection's thread
 //! - [`head`], [`body`]: framing (RFC 9112)
 //! - [`client`]: who a request comes from, when proxies stand between
 //! - `tickets`: whole requests that wait for a worker
-//! - `reply`, `flusher`: how answers leave
+//! - `reply`, `flusher`, `answers`: how answers leave, and the memory they take
 //! - [`tls`], `transport`, `socket`: what lies between
 //! - [`tls_client`]: the other side of it, for a server that asks itself whether it is alive
 //! - `self_check`: whether all of it still works
 
 mod acceptor;
+mod answers;
 pub mod body;
 pub mod client;
 mod connections;
@@ -74,19 +75,21 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 use acceptor::{Listener, Peer};
+use answers::Answers;
 use connections::Connections;
 use flusher::Flusher;
 use limits::Budget;
 pub use listener::{Bound, bind, bind_for_tiny_http, inherited};
-pub use tickets::Ticket;
 use tickets::Tickets;
+pub use tickets::reserve;
 use tls::Tls;
 
 use crate::config::EdgeLimits;
 use crate::domain::address::Address;
+use crate::domain::fair_budget::Holder;
 use crate::http::policy::Policy;
 use crate::http::request::Request;
-use crate::http::responder::Responder;
+use crate::http::responder::{Admission, Responder};
 use crate::http::response::Response;
 
 /// How often tickets are looked at for their age.
@@ -119,8 +122,10 @@ pub struct Options {
     pub self_check: Duration,
     /// Hears of every self-check that went well.
     pub on_alive: OnAlive,
-    /// How many workers take tickets.
+    /// How many workers one holder may have.
     pub workers: usize,
+    /// Connections to the database.
+    pub connections: usize,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
     /// What browsers are told with every answer.
@@ -137,7 +142,7 @@ struct Shared {
     tickets: Tickets,
     flusher: Arc<Flusher>,
     bodies: Arc<Budget>,
-    answers: Arc<Budget>,
+    answers: Arc<Answers>,
     draining: AtomicBool,
     /// Readable once the acceptors are to end.
     stop: OwnedFd,
@@ -187,15 +192,16 @@ impl Edge {
             self_check,
             on_alive,
             workers,
+            connections,
             reveal_causes,
             policy,
         } = options;
         let shared = Arc::new(Shared {
             connections: Connections::new(limits.connections, limits.connections_per_address),
-            tickets: Tickets::new(line, workers),
+            tickets: Tickets::new(line, workers + reserve(workers), connections),
             flusher: Flusher::start(limits.send_time)?,
             bodies: Budget::new(limits.bodies),
-            answers: Budget::new(limits.answers),
+            answers: Answers::new(limits.answers),
             draining: AtomicBool::new(false),
             stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             own: Mutex::default(),
@@ -284,13 +290,55 @@ impl Edge {
 #[derive(Clone)]
 pub struct TicketOffice(Arc<Shared>);
 
+/// A worker's place among those that serve a holder, given back when this is dropped.
+pub struct Turn<'o> {
+    office: &'o TicketOffice,
+    holder: Option<Holder>,
+}
+
 impl TicketOffice {
-    /// Takes the ticket that a private request names; `None` when it has expired.
-    pub fn take(&self, target: &str) -> Option<Ticket> {
-        self.0.tickets.take(target).unwrap_or_else(|error| {
-            self.0.broken(&error);
-            None
-        })
+    /// Notes that a private request has woken a worker.
+    pub fn woken(&self) {
+        self.0.tickets.woken();
+    }
+
+    /// Serves tickets until none is left whose holder may have one more worker. `serve` returns the responder when the user may
+    /// have no more workers; the request then waits until one of that user's is done.
+    pub fn drain(&self, serve: impl Fn(&Request, Responder, &mut Turn<'_>) -> Option<Responder>) {
+        loop {
+            let ticket = self.0.tickets.take().unwrap_or_else(|error| {
+                self.0.broken(&error);
+                None
+            });
+            let Some(mut ticket) = ticket else {
+                return;
+            };
+            let mut turn = Turn {
+                office: self,
+                holder: ticket.holder,
+            };
+            if let Some(responder) = serve(&ticket.request, ticket.responder, &mut turn) {
+                ticket.responder = responder;
+                ticket.holder = ticket.responder.holder();
+                self.0.tickets.put_back(ticket);
+            }
+        }
+    }
+}
+
+impl Admission for Turn<'_> {
+    fn admit(&mut self, user: Option<Holder>) -> bool {
+        let admitted = self.office.0.tickets.pass(self.holder, user);
+        if admitted {
+            self.holder = user;
+        }
+        admitted
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.office.0.tickets.done(self.holder);
     }
 }
 

@@ -15,7 +15,7 @@ use super::connections::Connection;
 use super::flusher::longest_sending;
 use super::head::{self, BodyFraming, Head, HeadScanner};
 use super::limits::Share;
-use super::reply::{HandedReply, PlainReply, within_budget};
+use super::reply::{HandedReply, PlainReply};
 use super::socket::is_timeout;
 use super::tickets::Ticket;
 use super::transport::Transport;
@@ -28,6 +28,8 @@ use crate::metrics;
 
 /// Bytes read at a time.
 const READ: usize = 8 * 1024;
+/// Bytes of an answer that are encrypted and sent at a time.
+const PIECE: usize = 16 * 1024;
 /// A body must come faster than this many bytes a second, once it has had [`BODY_START`].
 const TRICKLE: usize = 256;
 const BODY_START: Duration = Duration::from_secs(5);
@@ -96,7 +98,8 @@ impl Reader<'_> {
                 // The client sends no more, but may still wait for an answer.
                 Ok(None) => {
                     self.connection.wait_answered();
-                    return self.transport.finish(&self.connection.socket);
+                    let until = Instant::now() + LINGER;
+                    return self.transport.finish(&self.connection.socket, until);
                 }
                 Err(error) => {
                     self.refuse(error);
@@ -109,14 +112,6 @@ impl Reader<'_> {
     /// Makes a TLS connection; false when none comes about in time.
     fn handshake(&mut self) -> bool {
         let until = Instant::now() + self.shared.limits.head_time;
-        if self
-            .connection
-            .socket
-            .set_write_timeout(self.shared.limits.send_time)
-            .is_err()
-        {
-            return false;
-        }
         while self.transport.is_handshaking() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || !matches!(self.read(left), Ok(None | Some(1..))) {
@@ -166,6 +161,7 @@ impl Reader<'_> {
             target: head.target,
             id,
             client,
+            holder: limits.trusted_proxies.holder(client),
             headers: head.headers,
             body,
             received,
@@ -222,7 +218,12 @@ impl Reader<'_> {
         let no_memory =
             || Error::Unavailable("bodies in flight fill the memory set aside for them".to_owned());
         let most = self.shared.limits.body;
-        let mut share = self.shared.bodies.share(0).ok_or_else(no_memory)?;
+        let client = self
+            .known
+            .as_ref()
+            .map_or(self.connection.peer, |known| known.client);
+        let holder = self.shared.limits.trusted_proxies.holder(client);
+        let mut share = self.shared.bodies.share(holder, 0).ok_or_else(no_memory)?;
         let mut decoder = match head.body {
             BodyFraming::None => return Ok(Some((Vec::new(), share))),
             BodyFraming::Length(length) if length > most => {
@@ -310,9 +311,10 @@ impl Reader<'_> {
             self.connection.socket.set_read_timeout(timeout)?;
             self.read_timeout = Some(timeout);
         }
+        let until = Instant::now() + self.shared.limits.send_time;
         let read = self
             .transport
-            .read(&self.connection.socket, &mut self.buffer)?;
+            .read(&self.connection.socket, &mut self.buffer, until)?;
         self.input
             .extend_from_slice(self.buffer.get(..read.unwrap_or(0)).unwrap_or_default());
         Ok(read)
@@ -332,9 +334,11 @@ impl Reader<'_> {
             Some(response) => responder.answer(Ok(response)),
             None => {
                 let ticket = Ticket {
+                    holder: request.holder,
+                    since: Instant::now(),
                     request,
                     responder,
-                    body_share,
+                    _body_share: body_share,
                     patient: self.connection.own,
                 };
                 if let Err(error) = self.shared.tickets.hand_over(ticket) {
@@ -350,26 +354,32 @@ impl Reader<'_> {
         if self.transport.is_plain() {
             return;
         }
-        let Some(answer) = self.connection.wait_answer() else {
+        let Some((answer, holder)) = self.connection.wait_answer() else {
             return;
         };
         let id = self
             .known
             .as_ref()
             .map_or_else(|| RequestId::from_header(None), |known| known.id.clone());
-        if let Some((answer, _share)) = within_budget(&self.shared.answers, answer, &id, framing)
-            && self
+        let answers = &self.shared.answers;
+        let (answer, share) = answers.admit(answer, holder, &id, framing);
+        let sending = answers.watch(self.connection, holder, share);
+        let until = self.longest_sending(answer.len());
+        let mut sent = 0;
+        for piece in answer.chunks(PIECE) {
+            let until = until.min(self.longest_sending(piece.len()));
+            let written = self
                 .transport
-                .write_all(
-                    &self.connection.socket,
-                    &answer,
-                    self.longest_sending(answer.len()),
-                )
-                .is_err()
-        {
-            // The next read finds the end.
-            self.connection.socket.shutdown(Shutdown::Both);
+                .write_all(&self.connection.socket, piece, until);
+            if written.is_err() {
+                // The next read finds the end.
+                self.connection.socket.shutdown(Shutdown::Both);
+                break;
+            }
+            sent += piece.len();
+            sending.note_sent(sent);
         }
+        drop(sending);
         self.connection.answered();
     }
 
@@ -428,7 +438,8 @@ impl Reader<'_> {
     /// (RFC 9112, section 9.6).
     fn linger(&mut self) {
         self.connection.wait_answered();
-        self.transport.finish(&self.connection.socket);
+        let until = Instant::now() + LINGER;
+        self.transport.finish(&self.connection.socket, until);
         self.connection.socket.shutdown(Shutdown::Write);
         // It may be closed to make room, like any idle one.
         self.connection.rest();
@@ -456,6 +467,7 @@ pub fn refused_request(method: Method, id: RequestId, client: Client) -> Request
         body: Vec::new(),
         id,
         client,
+        holder: None,
         received: Instant::now(),
     }
 }

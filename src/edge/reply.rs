@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::connections::Connection;
-use super::limits::{Budget, Share};
-use crate::http::error::Error;
+use crate::domain::fair_budget::Holder;
 use crate::http::request::RequestId;
 use crate::http::responder::Reply;
 use crate::http::response::Framing;
@@ -23,22 +22,17 @@ pub struct PlainReply {
 }
 
 impl Reply for PlainReply {
-    fn send(self: Box<Self>, answer: Vec<u8>) {
-        let Some((answer, share)) = within_budget(
-            &self.shared.answers,
-            answer,
-            &self.request_id,
-            &self.framing,
-        ) else {
-            return self.connection.answered();
-        };
+    fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>) {
+        let answers = &self.shared.answers;
+        let (answer, share) = answers.admit(answer, holder, &self.request_id, &self.framing);
         match self.connection.socket.send_now(&answer) {
             Ok(sent) if sent < answer.len() => {
+                let sending = answers.watch(&self.connection, holder, share);
                 self.shared
                     .flusher
-                    .take_over(Arc::clone(&self.connection), answer, sent, share);
+                    .take_over(Arc::clone(&self.connection), answer, sent, sending);
             }
-            // A client that has gone is nobody to tell.
+            // A closed connection is not an error.
             _ => self.connection.answered(),
         }
     }
@@ -51,24 +45,7 @@ pub struct HandedReply {
 }
 
 impl Reply for HandedReply {
-    fn send(self: Box<Self>, answer: Vec<u8>) {
-        self.connection.give(answer);
+    fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>) {
+        self.connection.give(answer, holder);
     }
-}
-
-/// An answer with its share of the memory for answers, or, where there is none left for it, a 503 in its place.
-pub fn within_budget(
-    answers: &Arc<Budget>,
-    answer: Vec<u8>,
-    request_id: &RequestId,
-    framing: &Framing,
-) -> Option<(Vec<u8>, Share)> {
-    if let Some(share) = answers.share(answer.len()) {
-        return Some((answer, share));
-    }
-    let cause = "answers that clients are slow to read fill the memory set aside for them";
-    log::warn!(request_id = request_id.as_str(); "an answer is replaced by a 503: {cause}");
-    let refusal = Error::Unavailable(cause.to_owned()).into_response(request_id, false);
-    let answer = refusal.encode(framing, request_id.as_str());
-    answers.share(answer.len()).map(|share| (answer, share))
 }

@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 /// A connected socket.
@@ -27,6 +28,25 @@ impl Socket {
                 Err(rustix::io::Errno::AGAIN) => return Ok(0),
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Waits until the kernel takes more, by `until` at the latest.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] after that.
+    fn wait_writable(&self, until: Instant) -> io::Result<()> {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        match poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -64,15 +84,6 @@ impl Socket {
             Socket::Unix(socket) => socket.set_read_timeout(timeout),
         }
     }
-
-    /// Bounds each write that follows; the least is a millisecond.
-    pub fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
-        let timeout = Some(timeout.max(Duration::from_millis(1)));
-        match self {
-            Socket::Tcp(socket) => socket.set_write_timeout(timeout),
-            Socket::Unix(socket) => socket.set_write_timeout(timeout),
-        }
-    }
 }
 
 impl AsFd for Socket {
@@ -99,11 +110,16 @@ impl Read for &Socket {
     }
 }
 
-impl Write for &Socket {
+/// Writes to a socket until a deadline. A client that does not read ends the write with [`io::ErrorKind::TimedOut`].
+pub struct WriteUntil<'s>(pub &'s Socket, pub Instant);
+
+impl Write for WriteUntil<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => (&*socket).write(bytes),
-            Socket::Unix(socket) => (&*socket).write(bytes),
+        loop {
+            match self.0.send_now(bytes)? {
+                0 if !bytes.is_empty() => self.0.wait_writable(self.1)?,
+                sent => return Ok(sent),
+            }
         }
     }
 
@@ -118,4 +134,22 @@ pub fn is_timeout(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_to_a_client_that_does_not_read_ends_in_time() {
+        let (socket, _client) = UnixStream::pair().unwrap();
+        let socket = Socket::Unix(socket);
+        let began = Instant::now();
+        let until = began + Duration::from_millis(200);
+        let error = WriteUntil(&socket, until)
+            .write_all(&[0; 10_000_000])
+            .unwrap_err();
+        assert!(is_timeout(&error), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(5));
+    }
 }

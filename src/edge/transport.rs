@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustls::ServerConnection;
 
-use super::socket::Socket;
+use super::socket::{Socket, WriteUntil};
 
 /// How bytes get to the client and from it.
 pub enum Transport {
@@ -22,24 +22,30 @@ impl Transport {
     }
 
     /// Waits once for the socket, within its own read timeout, and reads what that brings: 0 is the end, `None` that more has
-    /// to come before there is anything to read (a handshake goes on, a record is incomplete).
-    pub fn read(&mut self, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// to come before there is anything to read (a handshake goes on, a record is incomplete). What TLS sends by itself must be
+    /// out by `until`.
+    pub fn read(
+        &mut self,
+        mut socket: &Socket,
+        buffer: &mut [u8],
+        until: Instant,
+    ) -> io::Result<Option<usize>> {
         let Transport::Tls(tls) = self else {
             return socket.read(buffer).map(Some);
         };
         if let Some(read) = decrypted(tls, buffer)? {
             return Ok(Some(read));
         }
-        flush(tls, socket)?;
+        flush(tls, socket, until)?;
         if tls.read_tls(&mut socket)? == 0 {
             return Ok(Some(0));
         }
         if let Err(error) = tls.process_new_packets() {
-            // What is wrong is told to the other side.
-            let _ = flush(tls, socket);
+            // The alert says what is wrong.
+            let _ = flush(tls, socket, until);
             return Err(io::Error::new(io::ErrorKind::InvalidData, error));
         }
-        flush(tls, socket)?;
+        flush(tls, socket, until)?;
         decrypted(tls, buffer)
     }
 
@@ -48,34 +54,26 @@ impl Transport {
         matches!(self, Transport::Tls(tls) if tls.is_handshaking())
     }
 
-    /// Writes all of it by `until`, give or take the socket's own timeout for one step.
-    pub fn write_all(
-        &mut self,
-        mut socket: &Socket,
-        bytes: &[u8],
-        until: Instant,
-    ) -> io::Result<()> {
+    /// Writes all of it by `until`.
+    pub fn write_all(&mut self, socket: &Socket, bytes: &[u8], until: Instant) -> io::Result<()> {
         let Transport::Tls(tls) = self else {
-            return socket.write_all(bytes);
+            return WriteUntil(socket, until).write_all(bytes);
         };
         let mut rest = bytes;
         while !rest.is_empty() {
-            if Instant::now() >= until {
-                return Err(io::Error::from(io::ErrorKind::TimedOut));
-            }
             let taken = tls.writer().write(rest)?;
             rest = rest.get(taken..).unwrap_or_default();
-            flush(tls, socket)?;
+            flush(tls, socket, until)?;
         }
-        flush(tls, socket)
+        flush(tls, socket, until)
     }
 
-    /// Tells the other side that nothing more will come.
-    pub fn finish(&mut self, socket: &Socket) {
+    /// Tells the other side, by `until`, that nothing more will come.
+    pub fn finish(&mut self, socket: &Socket, until: Instant) {
         if let Transport::Tls(tls) = self {
             tls.send_close_notify();
-            // A client that has gone is nobody to tell.
-            let _ = flush(tls, socket);
+            // A closed connection is not an error.
+            let _ = flush(tls, socket, until);
         }
     }
 }
@@ -90,9 +88,9 @@ fn decrypted(tls: &mut ServerConnection, buffer: &mut [u8]) -> io::Result<Option
     }
 }
 
-fn flush(tls: &mut ServerConnection, mut socket: &Socket) -> io::Result<()> {
+fn flush(tls: &mut ServerConnection, socket: &Socket, until: Instant) -> io::Result<()> {
     while tls.wants_write() {
-        if tls.write_tls(&mut socket)? == 0 {
+        if tls.write_tls(&mut WriteUntil(socket, until))? == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero));
         }
     }

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::domain::fair_budget::Holder;
+
 /// A request method (RFC 9110, section 9; PATCH: RFC 5789).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -191,6 +193,8 @@ pub struct Request {
     pub id: RequestId,
     /// Who sent it.
     pub client: Client,
+    /// The client's network as holder of budgets until the user is known; `None` for a trusted proxy's own address.
+    pub holder: Option<Holder>,
     /// When it was whole.
     pub received: Instant,
 }

@@ -11,6 +11,7 @@ use log::Level;
 use super::error::{Error, Unauthorized};
 use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
+use crate::domain::fair_budget::Holder;
 use crate::domain::user::UserId;
 use crate::metrics;
 
@@ -19,8 +20,14 @@ pub const ACCESS_LOG: &str = "todo_api::access";
 
 /// The way back to a client, implemented by whoever owns the connection.
 pub trait Reply: Send {
-    /// Sends a whole answer. A client that is gone is no error: there is nobody left to tell.
-    fn send(self: Box<Self>, answer: Vec<u8>);
+    /// Sends a whole answer, whose memory counts for `holder`. A closed connection is not an error.
+    fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>);
+}
+
+/// Says whether a worker may go on for a user.
+pub trait Admission {
+    /// Whether the user may have this worker; the request waits otherwise.
+    fn admit(&mut self, user: Option<Holder>) -> bool;
 }
 
 /// What is known of a request when its answer is logged.
@@ -31,6 +38,7 @@ struct Exchange {
     request_id: RequestId,
     route: Option<Arc<str>>,
     user: Option<UserId>,
+    holder: Option<Holder>,
 }
 
 /// The right to answer one request, once.
@@ -62,6 +70,7 @@ impl Responder {
             request_id: request.id.clone(),
             route: None,
             user: None,
+            holder: request.holder,
         };
         Responder {
             reply: Some(reply),
@@ -84,9 +93,15 @@ impl Responder {
         self.exchange.route = Some(Arc::clone(pattern));
     }
 
-    /// Notes whose token it carried.
+    /// Notes whose token it carried. The user holds the budgets from here on.
     pub fn set_user(&mut self, user: &UserId) {
+        self.exchange.holder = Some(Holder::of(user));
         self.exchange.user = Some(user.clone());
+    }
+
+    /// Who holds what the request takes: the user or, before authentication, the client's network.
+    pub fn holder(&self) -> Option<Holder> {
+        self.exchange.holder
     }
 
     /// Adds a header field to the answer, whether it goes well or not.
@@ -113,7 +128,7 @@ impl Responder {
         let answer = response.encode(&self.framing, self.exchange.request_id.as_str());
         // Before the client can know of it: who then asks for the metrics finds it in them.
         self.exchange.count(&response);
-        reply.send(answer);
+        reply.send(answer, self.exchange.holder);
         self.exchange.log_access(&response, self.level);
     }
 }
@@ -185,7 +200,7 @@ mod tests {
     struct Channel(mpsc::Sender<Vec<u8>>);
 
     impl Reply for Channel {
-        fn send(self: Box<Self>, answer: Vec<u8>) {
+        fn send(self: Box<Self>, answer: Vec<u8>, _: Option<Holder>) {
             let _ = self.0.send(answer);
         }
     }
@@ -198,6 +213,7 @@ mod tests {
             body: Vec::new(),
             id: RequestId::from_header(Some("r1")),
             client: Client::Local,
+            holder: None,
             received: Instant::now(),
         };
         let (sender, answers) = mpsc::channel();

@@ -22,7 +22,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 pub struct Supervised {
     stop: Option<Sender<()>>,
     stopped: Receiver<()>,
-    limit: Duration,
 }
 
 impl Supervised {
@@ -45,20 +44,14 @@ impl Supervised {
         Ok(Supervised {
             stop: Some(stop),
             stopped,
-            limit: STOP_LIMIT,
         })
-    }
-
-    /// Stops PostgreSQL and waits for it, at most this long. The next start ends what is left then.
-    pub fn stop_within(mut self, limit: Duration) {
-        self.limit = limit;
     }
 }
 
 impl Drop for Supervised {
     fn drop(&mut self) {
         self.stop = None;
-        if self.stopped.recv_timeout(self.limit) == Err(RecvTimeoutError::Timeout) {
+        if self.stopped.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Timeout) {
             log::warn!("the private PostgreSQL is left behind; the next start ends it");
         }
     }

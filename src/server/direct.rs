@@ -6,10 +6,11 @@ use std::io::{Read, Write};
 use std::time::Instant;
 
 use super::Shared;
+use crate::domain::fair_budget::Holder;
 use crate::http::error::Error;
 use crate::http::policy;
 use crate::http::request::{Client, Headers, Method, Request, RequestId};
-use crate::http::responder::{Reply, Responder};
+use crate::http::responder::{Admission, Reply, Responder};
 use crate::http::response::Framing;
 
 /// Reads the request whole. `None` when it is answered already, or its client is gone.
@@ -37,11 +38,13 @@ pub fn receive(
         fields: shared.policy.fields(policy::origin(&headers), https),
     };
     let body = read_body(&mut received, &headers, shared.max_body);
+    let client = shared.trusted_proxies.client(peer, &headers);
     let request = Request {
         method,
         target: received.url().to_owned(),
         id: RequestId::from_header(headers.get("X-Request-ID")),
-        client: shared.trusted_proxies.client(peer, &headers),
+        client,
+        holder: shared.trusted_proxies.holder(client),
         received: Instant::now(),
         headers,
         body: Vec::new(),
@@ -105,12 +108,21 @@ fn read_body(received: &mut tiny_http::Request, headers: &Headers, most: usize) 
     }
 }
 
+/// tiny_http reads and queues the requests of trusted clients itself, so there is nothing to share out.
+pub struct AdmitAll;
+
+impl Admission for AdmitAll {
+    fn admit(&mut self, _: Option<Holder>) -> bool {
+        true
+    }
+}
+
 struct DirectReply {
     writer: Box<dyn Write + Send>,
 }
 
 impl Reply for DirectReply {
-    fn send(mut self: Box<Self>, answer: Vec<u8>) {
+    fn send(mut self: Box<Self>, answer: Vec<u8>, _: Option<Holder>) {
         // A client that has gone is nobody to tell.
         let _ = self
             .writer

@@ -25,7 +25,7 @@ use crate::edge::tls::Tls;
 use crate::edge::{self, Bound, Edge, Immediate, OnAlive, OnFailure, TicketOffice};
 use crate::http::policy::Policy;
 use crate::http::request::Request;
-use crate::http::responder::Responder;
+use crate::http::responder::{Admission, Responder};
 use crate::http::response::Response;
 use crate::http::router::Router;
 use crate::metrics;
@@ -126,6 +126,7 @@ impl Server {
             self_check: options.self_check,
             on_alive: options.on_alive,
             workers: options.workers,
+            connections: shared.app.store.pool_size(),
             reveal_causes: options.reveal_causes,
             policy: options.policy,
         };
@@ -137,31 +138,38 @@ impl Server {
 
         let (alive, finished) = mpsc::channel();
         let mut queues = Vec::new();
-        let mut staff = |queue: tiny_http::Server, source: Source| -> io::Result<()> {
-            let queue = Arc::new(queue);
-            metrics::workers_started(options.workers);
-            for number in 0..options.workers {
-                let (queue, shared, alive, source) = (
-                    Arc::clone(&queue),
-                    Arc::clone(&shared),
-                    alive.clone(),
-                    source.clone(),
-                );
-                thread::Builder::new()
-                    .name(format!("worker-{number}"))
-                    .spawn(move || {
-                        let _alive = alive;
-                        work(&queue, &shared, &source);
-                    })?;
-            }
-            queues.push(queue);
-            Ok(())
-        };
-        staff(queue, Source::Tickets(edge.tickets()))?;
+        let mut staff =
+            |queue: tiny_http::Server, workers: usize, source: Source| -> io::Result<()> {
+                let queue = Arc::new(queue);
+                metrics::workers_started(workers);
+                for number in 0..workers {
+                    let (queue, shared, alive, source) = (
+                        Arc::clone(&queue),
+                        Arc::clone(&shared),
+                        alive.clone(),
+                        source.clone(),
+                    );
+                    thread::Builder::new()
+                        .name(format!("worker-{number}"))
+                        .spawn(move || {
+                            let _alive = alive;
+                            work(&queue, &shared, &source);
+                        })?;
+                }
+                queues.push(queue);
+                Ok(())
+            };
+        let workers = options.workers;
+        staff(
+            queue,
+            workers + edge::reserve(workers),
+            Source::Tickets(edge.tickets()),
+        )?;
         let mut bounds = Vec::new();
         for (bound, listener) in direct {
             staff(
                 tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?,
+                workers,
                 Source::Direct,
             )?;
             bounds.push(bound);
@@ -264,15 +272,12 @@ fn work(queue: &tiny_http::Server, shared: &Shared, source: &Source) {
 
 fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bool) {
     let _busy = metrics::Busy::begin();
-    let (request, responder, _body_share) = match source {
+    match source {
         Source::Tickets(office) => {
-            let target = called.url().to_owned();
-            // Taken first thing and dropped unused: tiny_http has nothing to say on the private connection.
+            // Dropped unused: tiny_http has nothing to say on the private connection.
             drop(called.into_writer());
-            let Some(ticket) = office.take(&target) else {
-                return;
-            };
-            (ticket.request, ticket.responder, Some(ticket.body_share))
+            office.woken();
+            office.drain(|request, responder, turn| serve(shared, request, responder, turn));
         }
         Source::Direct => {
             let Some((request, responder)) = direct::receive(called, shared, last) else {
@@ -281,14 +286,24 @@ fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bo
             if let Some(response) = shared.policy.preflight(&request) {
                 return responder.answer(Ok(response));
             }
-            (request, responder, None)
+            serve(shared, &request, responder, &mut direct::AdmitAll);
         }
-    };
+    }
+}
+
+/// Answers one request. The responder comes back when the request has to wait.
+fn serve(
+    shared: &Shared,
+    request: &Request,
+    responder: Responder,
+    admission: &mut dyn Admission,
+) -> Option<Responder> {
     // A panic is a 500 for this request alone: unwinding drops the responder, and that answers.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        dispatch(&shared.app, &shared.router, &request, responder)
+        dispatch(&shared.app, &shared.router, request, responder, admission)
     }));
-    if outcome.is_err() {
+    outcome.unwrap_or_else(|_| {
         log::error!(request_id = request.id.as_str(); "a handler panicked");
-    }
+        None
+    })
 }

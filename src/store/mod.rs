@@ -158,6 +158,11 @@ impl Store {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
+    /// How many connections there may be.
+    pub fn pool_size(&self) -> usize {
+        usize::try_from(self.settings.pool_size).unwrap_or(usize::MAX)
+    }
+
     /// How many connections there are.
     pub fn pool_state(&self) -> PoolState {
         self.pool.get().map_or_else(PoolState::default, Pool::state)

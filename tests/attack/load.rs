@@ -95,7 +95,7 @@ fn expect_tasks(database: &str, expected: &Tasks) {
     assert_eq!((lost, found.len()), (0, expected.len()), "lost, found");
 }
 
-fn seconds() -> u64 {
+pub fn seconds() -> u64 {
     std::env::var("ATTACK_SECONDS").map_or(60, |seconds| {
         seconds.parse().expect("ATTACK_SECONDS is a number")
     })

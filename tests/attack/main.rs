@@ -6,6 +6,7 @@
 //! - `healthy`: a client that measures meanwhile
 //! - `doors`: every fault and every oddity, through every door
 //! - `floods`: heads without end, pipelines without end, connections without number
+//! - `fairness`: one holder that takes all it can of each global budget
 //! - `slowness`: slow heads, slow bodies, slow readers
 //! - `rudeness`: clients that go away in the middle, or send what is costly to read
 //! - `blocked_log`: a log that is not read
@@ -24,6 +25,7 @@
 
 mod blocked_log;
 mod doors;
+mod fairness;
 mod floods;
 mod fortress;
 mod fuzz;

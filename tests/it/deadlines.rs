@@ -8,7 +8,8 @@ use crate::support::hold::{Lock, PATIENT, large_list, wait_until};
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::tls::Certificate;
+use crate::support::wire::{Door, Wire, bearer, fill_with_interim_responses, new_task, request};
 
 /// Later than a deadline by this much is late also on a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
@@ -372,14 +373,17 @@ fn a_server_whose_workers_are_stuck_ends_to_be_started_again() {
     let server = Process::serve(&database, &settings);
     let token = bearer("u1");
     let mut lock = Lock::tasks(&database);
-    let _stuck: Vec<Wire> = (0..2)
-        .map(|_| {
+    // One user cannot have the worker that is kept for others.
+    let other = bearer("u2");
+    let _stuck: Vec<Wire> = [&token, &token, &other]
+        .into_iter()
+        .map(|token| {
             let mut wire = open(&server);
-            wire.write(&new_task(&token, "stuck")).unwrap();
+            wire.write(&new_task(token, "stuck")).unwrap();
             wire
         })
         .collect();
-    lock.wait_for_waiting(2);
+    lock.wait_for_waiting(3);
     let (status, log) = server.wait_at_most(Duration::from_secs(10));
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("has not answered itself"), "{log}");
@@ -435,4 +439,63 @@ fn a_busy_server_and_one_without_its_database_live_on() {
     server.signal("TERM");
     let (status, log) = server.wait_at_most(Duration::from_secs(15));
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn an_interim_response_to_a_client_that_does_not_read_has_a_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("todo.sock");
+    let listen = format!("unix:{}", socket.display());
+    let settings = [("LISTEN", listen.as_str()), ("SEND_TIMEOUT", "1")];
+    let server = Process::serve(&fresh_database(), &settings);
+    let door = Door::Unix(socket);
+    let descriptors = server.settled_descriptors();
+    // Which send finds the buffer full, an interim response or an answer, depends on how many answers came before.
+    let held: Vec<Wire> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..6)
+            .map(|before| {
+                let door = &door;
+                scope.spawn(move || {
+                    let mut wire = door.open().unwrap();
+                    fill_with_interim_responses(&mut wire, before);
+                    wire
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().unwrap())
+            .collect()
+    });
+    // The clients keep their connections open; the server closes them.
+    wait_until(|| server.descriptors() <= descriptors);
+    drop(held);
+}
+
+#[test]
+fn an_answer_over_tls_to_a_client_that_does_not_read_has_a_deadline() {
+    let certificate = Certificate::make();
+    let settings = certificate.settings();
+    let settings = settings
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let settings = [settings.to_vec(), vec![("SEND_TIMEOUT", "1")]].concat();
+    let database = fresh_database();
+    large_list(&database, "u1");
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let descriptors = server.settled_descriptors();
+    let door = Door::Tls(server.address, certificate.client());
+    let mut stalled = door.open_narrow().unwrap();
+    stalled
+        .write(&request(
+            "GET",
+            "/api/tasks",
+            &[("Authorization", &token)],
+            b"",
+        ))
+        .unwrap();
+    wait_until(|| server.descriptors() > descriptors);
+    wait_until(|| server.descriptors() <= descriptors);
+    drop(stalled);
 }

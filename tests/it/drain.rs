@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::hold::{Lock, PATIENT, wait_until};
 use crate::support::http;
-use crate::support::postgres::fresh_database;
-use crate::support::process::Process;
+use crate::support::postgres::{Cluster, fresh_database};
+use crate::support::process::{Process, signal};
 use crate::support::tls::Certificate;
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::wire::{Door, Wire, bearer, fill_with_interim_responses, new_task, request};
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -200,4 +200,114 @@ fn slow_and_stalled_clients_do_not_hold_up_the_end() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// Asserts that the server ends within its `SHUTDOWN_TIMEOUT` of 2 s after SIGTERM, whatever its exit status.
+#[track_caller]
+fn expect_end_in_time(server: Process) {
+    let began = Instant::now();
+    server.signal("TERM");
+    let (_, log) = server.wait_at_most(Duration::from_secs(20));
+    // The machine may be busy; without a bound the end takes 10 s and more.
+    assert!(
+        began.elapsed() < Duration::from_secs(4),
+        "{:?}\n{log}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn a_frozen_postgresql_does_not_delay_the_end() {
+    let cluster = Cluster::start(false);
+    let mut settings = vec![("SHUTDOWN_TIMEOUT", "2"), ("DB_POOL_TIMEOUT", "60")];
+    settings.extend(PATIENT);
+    let server = Process::serve(&cluster.url("todo"), &settings);
+    let door = Door::from(server.address);
+    server.user("u1").task("before");
+    cluster.signal_all("STOP");
+    let _waiting: Vec<Wire> = (0..20)
+        .map(|number| {
+            let mut wire = door.open().unwrap();
+            wire.write(&new_task(&bearer(&format!("u{number}")), "frozen"))
+                .unwrap();
+            wire
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(300));
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        expect_end_in_time(server);
+    }));
+    cluster.signal_all("CONT");
+    ended.unwrap();
+}
+
+#[test]
+fn a_frozen_private_postgresql_does_not_delay_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = Process::with_private_postgres(&data, &[("SHUTDOWN_TIMEOUT", "2")]);
+    server.wait_for("ready: ");
+    let file = std::fs::read_to_string(data.join("postgres/postmaster.pid")).unwrap();
+    let postmaster: i32 = file.lines().next().unwrap().parse().unwrap();
+    signal(postmaster, "STOP");
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        expect_end_in_time(server);
+    }));
+    signal(postmaster, "CONT");
+    signal(postmaster, "INT");
+    wait_until(|| !std::path::Path::new(&format!("/proc/{postmaster}")).exists());
+    ended.unwrap();
+}
+
+#[test]
+fn logins_in_the_hashing_queue_do_not_delay_the_end() {
+    let settings = [
+        ("SHUTDOWN_TIMEOUT", "2"),
+        ("LOGIN_FAILURES_PER_IP", "0"),
+        ("LOGIN_FAILURES_PER_ACCOUNT", "0"),
+    ];
+    let server = Process::serve(&fresh_database(), &settings);
+    let body = br#"{"email":"none@example.com","password":"not the password"}"#;
+    let headers = [("Content-Type", "application/json")];
+    let login = request("POST", "/api/auth/login", &headers, body);
+    let _waiting: Vec<Wire> = (0..250)
+        .map(|_| {
+            let mut wire = Door::from(server.address).open().unwrap();
+            wire.write(&login).unwrap();
+            wire
+        })
+        .collect();
+    expect_end_in_time(server);
+}
+
+#[test]
+fn clients_that_do_not_read_do_not_delay_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = Certificate::make();
+    let socket = directory.path().join("todo.sock");
+    let listen = format!("unix:{}", socket.display());
+    let database = fresh_database();
+    crate::support::hold::large_list(&database, "large");
+    let token = bearer("large");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let tls = certificate.settings();
+    let tls = tls.each_ref().map(|(name, value)| (*name, value.as_str()));
+    for (door, settings) in [
+        (Some(Door::Unix(socket)), vec![("LISTEN", listen.as_str())]),
+        (None, tls.to_vec()),
+    ] {
+        let settings = [settings, vec![("SHUTDOWN_TIMEOUT", "2")]].concat();
+        let server = Process::serve(&database, &settings);
+        let door = door.unwrap_or_else(|| Door::Tls(server.address, certificate.client()));
+        let mut held = Vec::new();
+        for before in 0..3 {
+            let mut wire = door.open_narrow().unwrap();
+            wire.write(&list).unwrap();
+            held.push(wire);
+            let mut wire = door.open_narrow().unwrap();
+            fill_with_interim_responses(&mut wire, before);
+            held.push(wire);
+        }
+        expect_end_in_time(server);
+    }
 }

@@ -25,6 +25,7 @@ mod documents;
 mod doors;
 mod drain;
 mod errors;
+mod fair_shares;
 mod framing;
 mod guessing;
 mod idempotency;

@@ -69,17 +69,17 @@ fn the_watchdog_is_fed_by_answers_and_starves_without_them() {
         last = Instant::now();
     }
 
-    // Both workers wait for ever.
+    // All workers wait for ever. One user cannot have the one that is kept for others.
     let mut lock = Lock::tasks(&database);
-    let token = bearer("u1");
-    let _stuck: Vec<Wire> = (0..2)
-        .map(|_| {
+    let _stuck: Vec<Wire> = ["u1", "u1", "u2"]
+        .into_iter()
+        .map(|user| {
             let mut wire = Door::from(server.address).open().unwrap();
-            wire.write(&new_task(&token, "stuck")).unwrap();
+            wire.write(&new_task(&bearer(user), "stuck")).unwrap();
             wire
         })
         .collect();
-    lock.wait_for_waiting(2);
+    lock.wait_for_waiting(3);
     // What was asked before they were stuck may still be told.
     systemd.all_within(Duration::from_millis(100));
     let starved = systemd.all_within(WATCHDOG + A_MOMENT);

@@ -343,3 +343,23 @@ pub fn fill(template: &[u8], values: &[(&str, &[u8])]) -> Vec<u8> {
     }
     filled
 }
+
+/// Sends requests that are each answered with an interim response and a refusal, and reads none of it, until the server does
+/// not take more. Each part is sent by itself: the server sends no interim response to a client that has begun its body.
+pub fn fill_with_interim_responses(wire: &mut Wire, before: usize) {
+    let head =
+        b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    wire.patience(Duration::from_millis(300)).unwrap();
+    let health = request("GET", "/health", &[], b"").repeat(before);
+    let _ = wire.write(&health);
+    for _ in 0..400 {
+        std::thread::sleep(Duration::from_millis(3));
+        if wire.write(head).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(3));
+        if wire.write(b"{}").is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One user, or one address, takes all it can of a global budget while another user works.
+
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::fortress::{Fortress, Kind, QUIET};
+use crate::load::seconds;
+use crate::support::hold::large_list;
+use crate::support::wire::{Door, Wire, bearer, new_task, request};
+
+const P99: Duration = Duration::from_millis(200);
+const ATTACKER: (&str, &str) = ("X-Forwarded-For", "192.0.2.1");
+const OTHER: (&str, &str) = ("X-Forwarded-For", "192.0.2.2");
+
+/// No limit on how often the attacker may ask: the budgets alone are tested.
+const UNLIMITED: [(&str, &str); 5] = [
+    QUIET,
+    ("RATE_LIMIT_PER_HOUR", "0"),
+    ("RATE_LIMIT_ANON_PER_HOUR", "0"),
+    ("LOGIN_FAILURES_PER_IP", "0"),
+    ("LOGIN_FAILURES_PER_ACCOUNT", "0"),
+];
+
+/// Where the server and its database are.
+struct Place {
+    door: Door,
+    database: String,
+}
+
+/// Runs the attack on so many threads until the time is over, and asserts that another user is served quickly all the while.
+fn expect_fair(what: &str, threads: usize, attack: impl Fn(&Place, &AtomicBool) + Sync) {
+    let mut fortress = Fortress::behind(Kind::Tcp, &UNLIMITED);
+    for user in ["attacker", "other"] {
+        large_list(&fortress.database, user);
+    }
+    let place = Place {
+        door: fortress.door.clone(),
+        database: fortress.database.clone(),
+    };
+    let stop = AtomicBool::new(false);
+    let mut times = thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| attack(&place, &stop));
+        }
+        let served = scope.spawn(|| serve_other(&place));
+        let times = served.join();
+        stop.store(true, Ordering::Relaxed);
+        times.unwrap()
+    });
+    times.sort_unstable();
+    let p99 = times[times.len() * 99 / 100];
+    println!(
+        "{what}: another user had {} answers, p99 {p99:?}, longest {:?}, {}",
+        times.len(),
+        times[times.len() - 1],
+        fortress.expect_alive_within(450)
+    );
+    assert!(p99 < P99, "{p99:?}");
+}
+
+/// Lists and makes tasks until the time is over; each must succeed. Gives how long each took.
+fn serve_other(place: &Place) -> Vec<Duration> {
+    let token = bearer("other");
+    let list = request(
+        "GET",
+        "/api/tasks?limit=5",
+        &[("Authorization", &token), OTHER],
+        b"",
+    );
+    let make = new_task(&token, "fair");
+    let mut wire = place.door.open().unwrap();
+    let until = Instant::now() + Duration::from_secs(seconds());
+    let mut times = Vec::new();
+    while Instant::now() < until {
+        for (bytes, status) in [(&list, 200), (&make, 201)] {
+            let began = Instant::now();
+            wire.write(bytes).unwrap();
+            wire.answer().unwrap().unwrap().expect(status);
+            times.push(began.elapsed());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    times
+}
+
+/// Asks on one connection until the attack is over, whatever the answers are.
+fn ask_on(place: &Place, stop: &AtomicBool, bytes: &[u8], pause: Duration) {
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut wire) = place.door.open() else {
+            continue;
+        };
+        while !stop.load(Ordering::Relaxed)
+            && wire.write(bytes).is_ok()
+            && matches!(wire.answer(), Ok(Some(_)))
+        {
+            thread::sleep(pause);
+        }
+    }
+}
+
+#[test]
+fn slow_readers_of_one_user_stop_no_other() {
+    let token = bearer("attacker");
+    let list = request(
+        "GET",
+        "/api/tasks?limit=900",
+        &[("Authorization", &token), ATTACKER],
+        b"",
+    );
+    expect_fair("9 slow readers of 7 MB", 9, |place, stop| {
+        let mut buffer = [0; 3_200];
+        while !stop.load(Ordering::Relaxed) {
+            let mut wire = place.door.open_narrow().unwrap();
+            wire.write(&list).unwrap();
+            // 32 KB a second, until the server ends it.
+            while !stop.load(Ordering::Relaxed) && matches!(wire.stream.read(&mut buffer), Ok(1..))
+            {
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    });
+}
+
+#[test]
+fn slow_bodies_of_one_address_stop_no_other() {
+    let head = format!(
+        "POST /api/tasks HTTP/1.1\r\nHost: x\r\n{}: {}\r\nContent-Length: 1000000\r\n\r\n",
+        ATTACKER.0, ATTACKER.1
+    );
+    let start = [head.as_bytes(), &[b' '; 900_000]].concat();
+    expect_fair("slow bodies of 1 MB", 4, |place, stop| {
+        let mut held: Vec<Wire> = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let mut wire = place.door.open().unwrap();
+            if wire.write(&start).is_ok() {
+                held.push(wire);
+            }
+            if held.len() > 25 {
+                thread::sleep(Duration::from_millis(500));
+                held.remove(0);
+            }
+        }
+    });
+}
+
+#[test]
+fn requests_of_one_user_without_pause_stop_no_other() {
+    let token = bearer("attacker");
+    let search = request(
+        "GET",
+        "/api/tasks?limit=20&search=nothing",
+        &[("Authorization", &token), ATTACKER],
+        b"",
+    );
+    expect_fair(
+        "a search without pause on 64 connections",
+        64,
+        |place, stop| {
+            ask_on(place, stop, &search, Duration::ZERO);
+        },
+    );
+}
+
+#[test]
+fn requests_of_one_user_that_wait_in_the_database_stop_no_other() {
+    let token = bearer("attacker");
+    expect_fair("64 connections that wait for a lock", 65, |place, stop| {
+        let mut sql = postgres::Client::connect(&place.database, postgres::NoTls).unwrap();
+        let mut lock = sql.transaction().unwrap();
+        let row = lock
+            .query_one(
+                "SELECT min(id::text) FROM todo.tasks WHERE user_id = 'attacker'",
+                &[],
+            )
+            .unwrap();
+        let id: String = row.get(0);
+        // One of them gets the lock and keeps it.
+        let locked = lock.query_one("SELECT pg_try_advisory_xact_lock(1)", &[]);
+        if locked.unwrap().get::<_, bool>(0) {
+            lock.execute(
+                "SELECT 1 FROM todo.tasks WHERE id = $1::text::uuid FOR UPDATE",
+                &[&id],
+            )
+            .unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(50));
+            }
+            return;
+        }
+        drop(lock);
+        drop(sql);
+        let headers = [
+            ("Authorization", token.as_str()),
+            ("Content-Type", "application/json"),
+            ATTACKER,
+        ];
+        let patch = request(
+            "PATCH",
+            &format!("/api/tasks/{id}"),
+            &headers,
+            b"{\"title\":\"x\"}",
+        );
+        ask_on(place, stop, &patch, Duration::ZERO);
+    });
+}
+
+#[test]
+fn logins_of_one_address_stop_no_other() {
+    let login = |address: (&str, &str), number: usize| {
+        let body =
+            format!("{{\"email\":\"n{number}@example.com\",\"password\":\"not the password\"}}");
+        let headers = [address, ("Content-Type", "application/json")];
+        request("POST", "/api/auth/login", &headers, body.as_bytes())
+    };
+    let flood = login(ATTACKER, 1);
+    let longest = std::sync::Mutex::new(Duration::ZERO);
+    expect_fair(
+        "logins without pause on 200 connections",
+        201,
+        |place, stop| {
+            // One of the clients is not of the flood.
+            let Ok(mut longest) = longest.try_lock() else {
+                return ask_on(place, stop, &flood, Duration::ZERO);
+            };
+            while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                let answer = place.door.ask(&login(OTHER, 2));
+                assert_eq!(answer.status, 401, "{answer:?}");
+                *longest = began.elapsed().max(*longest);
+                thread::sleep(Duration::from_millis(100));
+            }
+        },
+    );
+    let longest = longest.into_inner().unwrap();
+    println!("the longest login from another address took {longest:?}");
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+}
