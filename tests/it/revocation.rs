@@ -44,7 +44,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
     assert_eq!((outsider(&one), outsider(&other)), (200, 200));
     let environment = [("DATABASE_URL", database.as_str())];
     for user in [&["me@example.org"][..], &["outsider", "--id"]] {
-        let output = run(&[&["user", "disable"], user].concat(), &environment);
+        let output = run(&[&["user", "disable"][..], user].concat(), &environment);
         assert!(output.status.success(), "{output:?}");
     }
     thread::sleep(Duration::from_secs(2));
