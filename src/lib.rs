@@ -1,19 +1,21 @@
 //! A task server to run yourself: one static binary, PostgreSQL behind it, JSON over HTTP in front.
 //!
-//! The map of the house, in the order a request goes through it. A room uses only rooms below it, and [`domain`], which all may use.
+//! The map, in the order a request goes through it. A module imports only modules listed below it, and [`domain`], [`metrics`],
+//! [`logging`] and [`log_writer`], which all may import. `tests/it/arrows.rs` enforces it.
 //!
 //! - [`cli`]: one file per subcommand; `serve` is the usual one
-//! - [`logging`], [`log_writer`]: log lines, and how they are written
-//! - [`metrics`]: what is counted
-//! - [`server`]: puts the rooms together: listeners, workers; start, drain, stop
-//! - [`edge`]: what a stranger meets first: connections, bounds, deadlines, framing, TLS
-//! - [`api`]: the routing table, the way of a request, and the handlers, one file per resource
+//! - [`server`]: composition: listeners, workers; start, drain, stop
+//! - [`edge`]: connections, limits, deadlines, framing, TLS
+//! - [`api`]: the route table, the way of a request, and the handlers, one file per resource
 //! - [`auth`]: bearer tokens, our own and those of others, and the keys that sign them
-//! - [`http`]: requests, answers, errors, the router, the way back to the client
+//! - [`http`]: requests, responses, errors, the router, rate limits, the responder
 //! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
-//! - [`config`]: every setting: name, default, parser, documentation, secret or not; all rooms may use it, and it uses `domain` alone
-//! - [`domain`]: tasks and users, what may be said of them; no I/O
-//! - [`local_postgres`]: a private PostgreSQL, for running with no configuration and for tests
+//! - [`local_postgres`]: a private PostgreSQL, for running without configuration and for tests
+//! - [`config`]: every setting: name, default, parser, documentation, secret or not; imports only `domain`
+//! - [`logging`]: log lines
+//! - [`log_writer`]: writes them to standard error
+//! - [`metrics`]: what is counted
+//! - [`domain`]: tasks and users, lists, validation; no I/O
 
 pub mod api;
 pub mod auth;

@@ -16,11 +16,13 @@ use serde::Serializer as _;
 use serde::ser::SerializeMap;
 
 use crate::domain::timestamp::Timestamp;
-use crate::http::responder::ACCESS_LOG;
 use crate::log_writer::{self, Class};
 
 /// The target of audit lines. They have a level of info and a room of their own in the queue of the writer.
 pub const AUDIT_LOG: &str = "audit";
+
+/// The target of access lines.
+pub const ACCESS_LOG: &str = "todo_api::access";
 
 static CURRENT: Current = Current(RwLock::new(None));
 

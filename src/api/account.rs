@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
-use super::groups::ACCOUNT;
-use super::{App, Call, Outcome};
+use super::{App, Call, HandlerOutcome};
 use crate::auth::caller::Caller;
 use crate::auth::password;
 use crate::domain::account::{Account, AccountChanges, Confirmation, Password, PasswordChange};
@@ -16,8 +15,6 @@ use crate::http::response::Response;
 use crate::store::{Credential, Everywhere, Updated};
 
 /// `GET /api/auth/me`
-#[utoipa::path(get, path = "/api/auth/me", operation_id = "showAccount", tag = ACCOUNT, summary = "Show who is asking",
-    responses((status = 200, description = "The account, or as much as the token says of one", body = Account)))]
 pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
     let mut account = app.store.account(&caller.user)?.unwrap_or_else(|| Account {
         id: caller.user.clone(),
@@ -31,17 +28,10 @@ pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
 }
 
 /// `PATCH /api/auth/me`
-#[utoipa::path(patch, path = "/api/auth/me", operation_id = "updateAccount", tag = ACCOUNT, summary = "Change name or address",
-    description = "A change of the address needs `current_password`, and registration must be open.",
-    request_body = AccountChanges,
-    responses(
-        (status = 200, description = "The account as it is now", body = Account),
-        (status = 403, description = "The password is missing or wrong, or registration is closed here"),
-        (status = 409, description = "Somebody has this address already, or there is no account here: the token comes from elsewhere")))]
-pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Outcome, Error> {
+pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let changes = json(call.request, AccountChanges::from_json)?;
     if changes.email.is_none() {
-        return save(app, &caller.user, &changes, None).map(Outcome::Answered);
+        return save(app, &caller.user, &changes, None).map(HandlerOutcome::Answered);
     }
     if !app.registration_is_open {
         return Err(Error::Forbidden(
@@ -51,7 +41,7 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<Outcome, Error>
     let credential = credential(app, caller)?;
     let confirm = confirm_current(app, call, credential, changes.current_password.clone())?;
     let (client, user) = (call.request.client, caller.user.clone());
-    Ok(Outcome::Job(Box::new(move || {
+    Ok(HandlerOutcome::Job(Box::new(move || {
         let credential = confirm()?;
         Ok(Box::new(move |app| {
             // The answer says whether an address is taken, as the answer to a registration does.
@@ -76,21 +66,20 @@ fn save(
 }
 
 /// `PUT /api/auth/password`: ends all other sessions.
-#[utoipa::path(put, path = "/api/auth/password", operation_id = "changePassword", tag = ACCOUNT, summary = "Change the password",
-    description = "Ends all other sessions; with `api_tokens`, also this session, all API tokens and all other tokens issued before. \
-Wrong current passwords count as failed logins do.",
-    request_body = PasswordChange,
-    responses(
-        (status = 204, description = "The new password holds"),
-        (status = 409, description = "The password has been changed meanwhile, or there is none here: the token comes from elsewhere")))]
-pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Outcome, Error> {
+pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let change = json(call.request, PasswordChange::from_json)?;
     let wrong = wrong_in("current_password");
-    let confirm = confirmation(app, call, credential(app, caller)?, change.current, wrong);
+    let confirm = confirmation(
+        app,
+        call,
+        credential(app, caller)?,
+        change.current_password,
+        wrong,
+    );
     let caller = caller.clone();
-    Ok(Outcome::Job(Box::new(move || {
+    Ok(HandlerOutcome::Job(Box::new(move || {
         let credential = confirm()?;
-        let hash = password::hash(&change.new).map_err(Error::Internal)?;
+        let hash = password::hash(&change.new_password).map_err(Error::Internal)?;
         Ok(Box::new(move |app| {
             let everywhere = change.api_tokens.then(|| Everywhere {
                 presented: caller.sessionless(),
@@ -113,17 +102,12 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Outcom
 }
 
 /// `DELETE /api/auth/me`: the account, its tasks, and everything else of the user.
-#[utoipa::path(delete, path = "/api/auth/me", operation_id = "deleteAccount", tag = ACCOUNT, summary = "Delete the account with all its tasks",
-    request_body = Confirmation,
-    responses(
-        (status = 204, description = "Nothing of the user is left"),
-        (status = 409, description = "There is no account here: the token comes from elsewhere")))]
-pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Outcome, Error> {
+pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let sent = json(call.request, Confirmation::from_json)?;
     let wrong = wrong_in("password");
     let confirm = confirmation(app, call, credential(app, caller)?, sent.password, wrong);
     let user = caller.user.clone();
-    Ok(Outcome::Job(Box::new(move || {
+    Ok(HandlerOutcome::Job(Box::new(move || {
         confirm()?;
         Ok(Box::new(move |app| {
             let ended = app.store.begin_deletion(&user)?.unwrap_or_default();

@@ -5,10 +5,7 @@
 
 use std::sync::Arc;
 
-use utoipa::ToSchema;
-
 use super::body::{form, is_form, json};
-use super::groups::ACCOUNT;
 use super::{App, Call, Job};
 use crate::auth::caller::{self, Caller};
 use crate::auth::guessing::Attempt;
@@ -34,12 +31,6 @@ const DISABLED: Error = Error::Forbidden("this account is disabled; ask whoever 
 pub const EMAIL_TAKEN: Error = Error::Conflict("an account with this email address exists already");
 
 /// `POST /api/auth/register`
-#[utoipa::path(post, path = "/api/auth/register", operation_id = "register", tag = ACCOUNT, summary = "Make an account, and log in",
-    request_body = Registration,
-    responses(
-        (status = 201, description = "Tokens for the new account", body = TokenPair),
-        (status = 403, description = "Registration is closed here"),
-        (status = 409, description = "Somebody has this address already")))]
 pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
     if !app.registration_is_open {
         return Err(Error::Forbidden(
@@ -56,7 +47,7 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
             let account = NewAccount {
                 id: &UserId::new_local(),
                 email: &registration.email,
-                name: registration.name.as_ref(),
+                name: registration.name.value(),
                 password_hash: &password_hash,
             };
             match app.store.register(&account, &session)? {
@@ -71,13 +62,6 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
 }
 
 /// `POST /api/auth/login`, in JSON or as the password form of OAuth 2.
-#[utoipa::path(post, path = "/api/auth/login", operation_id = "login", tag = ACCOUNT, summary = "Log in",
-    description = "In JSON, or as the password form of OAuth 2 (RFC 6749, section 4.3).",
-    request_body(content((Login = "application/json"), (LoginForm = "application/x-www-form-urlencoded"))),
-    responses(
-        (status = 200, description = "Tokens", body = TokenPair),
-        (status = 401, description = "Address or password is wrong"),
-        (status = 403, description = "The account is disabled")))]
 pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
     let login = if is_form(call.request) {
         Login::from_form(&form(call.request)?)?
@@ -138,13 +122,6 @@ fn open_session(
 }
 
 /// `POST /api/auth/refresh`
-#[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh", tag = ACCOUNT, summary = "Go on with a session",
-    description = "Gives new tokens for a refresh token, which is used up. For 30 seconds it may be presented again and gives the same tokens; \
-after that its use ends the session.",
-    request_body = RefreshToken,
-    responses(
-        (status = 200, description = "New tokens", body = TokenPair),
-        (status = 401, description = "The refresh token is not known, has expired, or was used before")))]
 pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
     app.guessing.refresh(call.request.client)?;
     let RefreshToken {
@@ -195,10 +172,6 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
 }
 
 /// `POST /api/auth/logout`
-#[utoipa::path(post, path = "/api/auth/logout", operation_id = "logout", tag = ACCOUNT, summary = "Log out: end this session",
-    description = "Ends the session of the token. A token that belongs to no session of this server is refused until it expires; \
-after 1,000 such tokens of one user, this acts as `logout-all`.",
-    responses((status = 204, description = "The token is refused from now on")))]
 pub fn logout(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
     let ended = match &caller.credential {
         caller::Credential::Session(id) => app.store.end_session(&caller.user, *id)?,
@@ -217,10 +190,6 @@ pub fn logout(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
 }
 
 /// `POST /api/auth/logout-all`
-#[utoipa::path(post, path = "/api/auth/logout-all", operation_id = "logoutAll", tag = ACCOUNT, summary = "Log out everywhere",
-    description = "Ends all sessions, and refuses the tokens of the user that were issued (`iat`) before this second, and this token.",
-    request_body = Option<LogoutAll>,
-    responses((status = 204, description = "The tokens are refused from now on")))]
 pub fn logout_all(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     let wanted = json(call.request, LogoutAll::from_json)?;
     log_out_everywhere(app, caller, wanted.api_tokens)
@@ -327,22 +296,9 @@ fn tokens(status: u16, pair: Result<TokenPair, String>) -> Result<Response, Erro
 }
 
 /// The body of a refresh.
-#[derive(ToSchema)]
 pub struct RefreshToken {
     /// The newest that this session was given.
     refresh_token: String,
-}
-
-/// The form of a login; what else it holds is ignored.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "it is only described: Login::from_form reads it")]
-pub struct LoginForm {
-    /// The account's address.
-    #[schema(example = "me@example.org")]
-    username: String,
-    /// The password.
-    #[schema(format = Password, example = "correct horse battery")]
-    password: String,
 }
 
 impl RefreshToken {

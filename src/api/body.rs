@@ -9,7 +9,10 @@ use crate::http::target;
 ///
 /// # Errors
 /// 415 for another media type, 400 for what is no JSON, 422 for wrong fields.
-pub fn json<T>(request: &Request, parse: fn(&[u8]) -> Result<T, BodyError>) -> Result<T, Error> {
+pub fn json<T>(
+    request: &Request,
+    parse: impl FnOnce(&[u8]) -> Result<T, BodyError>,
+) -> Result<T, Error> {
     let content_type = request
         .headers
         .get("Content-Type")

@@ -1,7 +1,5 @@
-//! Compresses what the program carries and only few ask for: the API's description, and what the page /docs loads out of the
-//! archive of Swagger UI that comes as a crate.
-//!
-//! It is three files of the dozen that Swagger UI has; the others would weigh twice as much in the program.
+//! Compresses the API's description, its pages, and the three files of Swagger UI that the page /docs loads. Swagger UI comes as an
+//! archive in a crate; the rest of it would weigh twice as much in the program.
 
 use std::error::Error;
 use std::io::{Cursor, Read, Write};
@@ -12,8 +10,16 @@ use flate2::write::GzEncoder;
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
-const DESCRIPTION: &str = "src/api/openapi/openapi.json";
-const FILES: [&str; 3] = [
+const PAGES: &str = "src/api/pages";
+const OWN: [&str; 6] = [
+    "openapi.json",
+    "reference.html",
+    "reference.css",
+    "docs.html",
+    "docs.css",
+    "docs.js",
+];
+const VENDORED: [&str; 3] = [
     "swagger-ui-bundle.js",
     "swagger-ui.css",
     "favicon-32x32.png",
@@ -21,10 +27,14 @@ const FILES: [&str; 3] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=src/api/build.rs");
-    println!("cargo:rerun-if-changed={DESCRIPTION}");
-    compress("openapi.json", &std::fs::read(DESCRIPTION)?)?;
+    for name in OWN {
+        let path = Path::new(PAGES).join(name);
+        println!("cargo:rerun-if-changed={}", path.display());
+        // The generator needs the program: before its first run there is nothing to compress.
+        compress(name, &std::fs::read(path).unwrap_or_default())?;
+    }
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
-    for name in FILES {
+    for name in VENDORED {
         let path = archive
             .file_names()
             .filter_map(|path| Some(path.ok()?.into_owned()))
@@ -37,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Puts a file, compressed, where the program's source includes it from.
+/// Puts a file, compressed, where src/api/pages includes it from.
 fn compress(name: &str, content: &[u8]) -> Result<(), Box<dyn Error>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(content)?;

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{App, Call, Handler, Job, Outcome};
+use super::{App, Call, Handler, HandlerOutcome, Job, Resource};
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::hashing::Turn;
-use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
@@ -24,8 +23,8 @@ pub fn dispatch(
     admission: &mut dyn Admission,
 ) -> Option<Responder> {
     match answer(app, router, request, &mut responder, admission) {
-        Ok(Some(Outcome::Answered(response))) => responder.answer(Ok(response)),
-        Ok(Some(Outcome::Job(job))) => hash_and_finish(app, job, responder),
+        Ok(Some(HandlerOutcome::Answered(response))) => responder.answer(Ok(response)),
+        Ok(Some(HandlerOutcome::Job(job))) => hash_and_finish(app, job, responder),
         Ok(None) => return Some(responder),
         Err(error) => responder.answer(Err(error)),
     }
@@ -80,10 +79,10 @@ fn answer(
     request: &Request,
     responder: &mut Responder,
     admission: &mut dyn Admission,
-) -> Result<Option<Outcome>, Error> {
+) -> Result<Option<HandlerOutcome>, Error> {
     if request.method == Method::Options && request.target == "*" {
         // RFC 9110, section 9.3.7: the server as a whole.
-        return Ok(Some(Outcome::Answered(
+        return Ok(Some(HandlerOutcome::Answered(
             Response::empty(204).header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
         )));
     }
@@ -95,7 +94,7 @@ fn answer(
             responder.set_route(pattern);
             // RFC 9110, section 9.3.7: what may be done with this path. It tells nothing that the API description does not.
             return if request.method == Method::Options {
-                Ok(Some(Outcome::Answered(
+                Ok(Some(HandlerOutcome::Answered(
                     Response::empty(204).header("Allow", allow),
                 )))
             } else {
@@ -132,30 +131,30 @@ fn answer(
         Ok::<Option<Caller>, Error>(Some(caller))
     };
     Ok(Some(match handler {
-        Handler::AtOnce(handler) => Outcome::Answered(handler()),
-        Handler::Unlimited(handler) => Outcome::Answered(handler(app, &call)?),
+        Handler::AtOnce(handler) => HandlerOutcome::Answered(handler()),
+        Handler::Unlimited(handler) => HandlerOutcome::Answered(handler(app, &call)?),
         Handler::Public(handler) => {
             app.limits.count_address(request.client, responder)?;
-            Outcome::Answered(handler(app, &call)?)
+            HandlerOutcome::Answered(handler(app, &call)?)
         }
         Handler::PublicHashing(handler) => {
             app.limits.count_address(request.client, responder)?;
-            Outcome::Job(handler(app, &call)?)
+            HandlerOutcome::Job(handler(app, &call)?)
         }
-        Handler::User(handler) => {
+        Handler::User(resource, handler) => {
             let Some(caller) = identify(responder)? else {
                 return Ok(None);
             };
-            check_path(&call.path, &caller.user)?;
-            check_scope(request.method, &caller)?;
-            Outcome::Answered(handler(app, &call, &caller.user)?)
+            check_path(&call.path, &caller.user, resource)?;
+            check_scope(request.method, &caller, resource)?;
+            HandlerOutcome::Answered(handler(app, &call, &caller.user)?)
         }
         Handler::Account(handler) => {
             let Some(caller) = identify(responder)? else {
                 return Ok(None);
             };
             check_logged_in(&caller)?;
-            Outcome::Answered(handler(app, &call, &caller)?)
+            HandlerOutcome::Answered(handler(app, &call, &caller)?)
         }
         Handler::AccountHashing(handler) => {
             let Some(caller) = identify(responder)? else {
@@ -167,11 +166,10 @@ fn answer(
     }))
 }
 
-/// What an API token may do depends on what it was made for.
-fn check_scope(method: Method, caller: &Caller) -> Result<(), Error> {
+fn check_scope(method: Method, caller: &Caller, resource: &Resource) -> Result<(), Error> {
     let scope = match method {
-        Method::Get | Method::Head => Scope::TasksRead,
-        _ => Scope::TasksWrite,
+        Method::Get | Method::Head => resource.read,
+        _ => resource.write,
     };
     if caller.may(scope) {
         Ok(())
@@ -190,12 +188,10 @@ fn check_logged_in(caller: &Caller) -> Result<(), Error> {
     }
 }
 
-/// A path that names a user is that user's alone.
-fn check_path(path: &Path<'_, '_>, user: &UserId) -> Result<(), Error> {
+/// A path that names a user works for that user only.
+fn check_path(path: &Path<'_, '_>, user: &UserId, resource: &Resource) -> Result<(), Error> {
     match path.parameter("user_id") {
-        Some(named) if named != user.as_str() => Err(Error::Forbidden(
-            "Forbidden: not authorized to access another user's tasks",
-        )),
+        Some(named) if named != user.as_str() => Err(Error::Forbidden(resource.other_user)),
         _ => Ok(()),
     }
 }

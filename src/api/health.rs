@@ -1,9 +1,7 @@
 //! Is it alive, is it ready.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::groups::SERVICE;
 use super::{App, Call};
 use crate::domain::timestamp::Timestamp;
 use crate::http::error::Error;
@@ -11,42 +9,34 @@ use crate::http::response::Response;
 use crate::store::Readiness;
 
 /// That the server is alive.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct Alive {
     /// `healthy`
-    #[schema(example = "healthy")]
     status: &'static str,
     /// The server's clock.
-    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
 }
 
 /// Whether tasks can be served.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct Ready {
     /// `ready` or `not ready`
-    #[schema(example = "ready")]
     status: &'static str,
     /// What that stands on.
     checks: Checks,
     /// The server's clock.
-    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct Checks {
     /// Whether the database answers.
-    #[schema(example = "ready")]
     database: &'static str,
     /// Whether it has our tables.
-    #[schema(example = "ready")]
     schema: &'static str,
 }
 
 /// `GET /health`: 200 as long as the process answers at all. Asks the database nothing.
-#[utoipa::path(get, path = "/health", operation_id = "health", tag = SERVICE, summary = "Say whether the server is alive",
-    responses((status = 200, description = "It is; the database was not asked", body = Alive)))]
 pub fn alive() -> Response {
     let alive = Alive {
         status: "healthy",
@@ -58,10 +48,6 @@ pub fn alive() -> Response {
 /// `GET /health/ready`: 200 when tasks can be served, else 503 naming what is not ready.
 ///
 /// It is no error of the service and no error body: a load balancer reads the status, a person the rest.
-#[utoipa::path(get, path = "/health/ready", operation_id = "ready", tag = SERVICE, summary = "Say whether tasks can be served",
-    responses(
-        (status = 200, description = "They can", body = Ready),
-        (status = 503, description = "They cannot; `checks` names what is not ready", body = Ready, headers(("Retry-After" = u64, description = "Seconds")))))]
 pub fn ready(app: &App, _: &Call) -> Result<Response, Error> {
     let (status, database, schema) = match app.store.readiness() {
         Readiness::Ready => (200, "ready", "ready"),

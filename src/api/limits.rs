@@ -16,16 +16,16 @@ use crate::metrics;
 const WINDOW: Duration = Duration::from_secs(3600);
 
 /// The limits in the way of a request.
-pub struct Limits {
+pub struct RequestLimits {
     users: Option<Limiter>,
     addresses: Option<Limiter>,
 }
 
-impl Limits {
+impl RequestLimits {
     /// So many requests an hour of one user, and of one address without a token. 0: as many as they like.
-    pub fn new(per_user: u32, per_address: u32) -> Limits {
+    pub fn new(per_user: u32, per_address: u32) -> RequestLimits {
         let limiter = |most| (most > 0).then(|| Limiter::new(most, WINDOW, KEYS));
-        Limits {
+        RequestLimits {
             users: limiter(per_user),
             addresses: limiter(per_address),
         }

@@ -1,19 +1,16 @@
 //! The tasks, page by page.
 
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
 
-use super::groups::TASKS;
 use super::{App, Call};
 use crate::domain::list::cursor::Cursor;
 use crate::domain::list::{ListQuery, Start};
-use crate::domain::tag::Tag;
-use crate::domain::task::{Due, Priority, Task};
+use crate::domain::task::Task;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::http::target;
-use crate::store::Listed;
+use crate::store::ListedTasks;
 
 /// The time zone is one that PostgreSQL does not know.
 pub const UNKNOWN_ZONE: &str = "query parameter tz names a time zone that is not known; it takes an IANA name (Europe/Berlin) or an offset (+02:00)";
@@ -22,113 +19,37 @@ pub const UNKNOWN_ZONE: &str = "query parameter tz names a time zone that is not
 const STARTS: &[&str] = &["cursor", "offset", "skip", "page"];
 
 /// Some of a user's tasks.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct TaskList {
     tasks: Vec<Task>,
     /// How many there are in this answer.
-    #[schema(example = 1)]
     count: usize,
     /// How many fit the filters, where they were counted (`include_total`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = i64, required = false, minimum = 0, example = 1)]
     total: Option<i64>,
     /// How many there may be in this answer.
-    #[schema(minimum = 1, maximum = 1000, example = 1000)]
     limit: u16,
     /// As it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = u32, required = false)]
     offset: Option<u32>,
     /// As it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = u32, required = false, minimum = 1)]
     page: Option<u32>,
     /// Whether there are more behind these.
     has_more: bool,
     /// The `cursor` of the page behind this one.
-    #[schema(required, example = json!(null))]
     next_cursor: Option<String>,
 }
 
-/// What a list takes.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(
-    dead_code,
-    reason = "it is only described: ListQuery::from_parameters reads it"
-)]
-struct ListParameters {
-    /// Done or not.
-    completed: Option<bool>,
-    /// The same in words: `all`, `pending`, `active`, `incomplete`, `completed` or `complete`.
-    #[param(
-        inline,
-        pattern = "^(all|pending|active|incomplete|completed|complete)$"
-    )]
-    status: Option<String>,
-    /// One of these; may be given several times, or several separated by commas.
-    priority: Option<Vec<Priority>>,
-    /// Having this tag; may be given up to 20 times, and all must be there.
-    tag: Option<Vec<Tag>>,
-    /// The same, separated by commas.
-    tags: Option<String>,
-    /// Due earlier; a plain date stands for the whole day.
-    due_before: Option<Due>,
-    /// Due later.
-    due_after: Option<Due>,
-    /// Not done and past, or the contrary.
-    overdue: Option<bool>,
-    /// Due at some time, or at none.
-    has_due_date: Option<bool>,
-    /// Made earlier.
-    created_before: Option<Due>,
-    /// Made later.
-    created_after: Option<Due>,
-    /// Last changed earlier.
-    updated_before: Option<Due>,
-    /// Last changed later.
-    updated_after: Option<Due>,
-    /// Up to 16 words that all occur in title or description, whatever their case and accents; also `q`.
-    search: Option<String>,
-    /// The zone in which days begin and end: an IANA name or an offset; UTC unless said otherwise.
-    tz: Option<String>,
-    /// What comes first: `created_at`, `updated_at`, `due_date`, `priority`, `title` or `completed`; descending as `-title` or
-    /// `title:desc`. Also `sort_by`.
-    #[param(
-        pattern = "^(-?(created|updated|created_at|updated_at|due_date|priority|title|completed)|(created|updated|created_at|updated_at|due_date|priority|title|completed):(asc|desc))$"
-    )]
-    sort: Option<String>,
-    /// The direction of `sort`: `asc` or `desc`; also `sort_order`, `sort_direction`.
-    #[param(pattern = "^(asc|desc)$")]
-    order: Option<String>,
-    /// Most tasks in the answer, 1,000 unless said otherwise; also `page_size`.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u16>,
-    /// The `next_cursor` of the answer before; the other parameters must be the same.
-    cursor: Option<String>,
-    /// How many to leave out first; also `skip`.
-    #[param(minimum = 0, maximum = 1_000_000_000)]
-    offset: Option<u32>,
-    /// Which page of `limit` tasks, from 1.
-    #[param(minimum = 1, maximum = 1_000_000_000)]
-    page: Option<u32>,
-    /// Whether `total` is wanted.
-    include_total: Option<bool>,
-}
-
 /// `GET /tasks`
-#[utoipa::path(get, path = "/api/tasks", operation_id = "listTasks", tag = TASKS, summary = "List tasks",
-    description = "The newest first, unless `sort` says otherwise. Of `cursor`, `offset` and `page` only one can be used.",
-    params(ListParameters),
-    responses((status = 200, description = "The tasks", body = TaskList, headers(("Link", description = "The page behind this one, where there is one (RFC 8288)")))))]
 pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let parameters =
         target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
     let query =
         ListQuery::from_parameters(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
     let page = match app.store.list_tasks(user, &query)? {
-        Listed::Page(page) => page,
-        Listed::UnknownZone => return Err(Error::BadRequest(UNKNOWN_ZONE.into())),
+        ListedTasks::Page(page) => page,
+        ListedTasks::UnknownZone => return Err(Error::BadRequest(UNKNOWN_ZONE.into())),
     };
     let next_cursor = page
         .tasks

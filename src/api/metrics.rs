@@ -2,7 +2,6 @@
 
 use ipnet::IpNet;
 
-use super::groups::SERVICE;
 use super::{App, Call};
 use crate::auth::opaque::hash;
 use crate::http::error::Error;
@@ -74,11 +73,6 @@ fn came_through_a_proxy(request: &Request) -> bool {
 }
 
 /// `GET /metrics`
-#[utoipa::path(get, path = "/metrics", operation_id = "metrics", tag = SERVICE, summary = "Count what happens, for Prometheus",
-    description = "For the addresses in `METRICS_ALLOW`, and for whoever has `METRICS_TOKEN` as a bearer token.",
-    responses(
-        (status = 200, description = "Metrics", body = String, content_type = "text/plain; version=0.0.4"),
-        (status = 403, description = "They are not for this client")))]
 pub fn show(app: &App, call: &Call) -> Result<Response, Error> {
     if !app.metrics.allows(call.request) {
         return Err(Error::Forbidden(

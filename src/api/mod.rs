@@ -14,8 +14,7 @@
 //! - [`tasks`]: the tasks, one at a time
 //! - [`auth`]: register, log in, go on, log out
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
-//! - [`openapi`], [`groups`]: the API's description, and the groups of operations in it
-//! - [`pages`]: that description as pages for browsers
+//! - [`pages`]: the API's description, and pages for browsers
 
 pub mod account;
 pub mod api_tokens;
@@ -23,12 +22,10 @@ pub mod auth;
 mod body;
 mod conditions;
 pub mod dispatch;
-pub mod groups;
 pub mod health;
 pub mod limits;
 pub mod lists;
 pub mod metrics;
-pub mod openapi;
 pub mod pages;
 pub mod root;
 pub mod routes;
@@ -39,13 +36,14 @@ pub mod tasks;
 
 use std::sync::Arc;
 
-use self::limits::Limits;
+use self::limits::RequestLimits;
 use self::metrics::MetricsAccess;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
+use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::request::Request;
@@ -60,7 +58,7 @@ pub struct App {
     /// Tells who is calling.
     pub guard: Guard,
     /// How often requests may come.
-    pub limits: Limits,
+    pub limits: RequestLimits,
     /// Issues tokens.
     pub issuer: Issuer,
     /// Hashes passwords.
@@ -97,6 +95,16 @@ pub type UserHandler = fn(&App, &Call, &UserId) -> Result<Response, Error>;
 /// Answers a request about the caller's own account.
 pub type AccountHandler = fn(&App, &Call, &Caller) -> Result<Response, Error>;
 
+/// What routes on data of one kind share.
+pub struct Resource {
+    /// An API token needs this scope for GET and HEAD,
+    pub read: Scope,
+    /// and this one for all other methods.
+    pub write: Scope,
+    /// Answered with 403 where the path names another user.
+    pub other_user: &'static str,
+}
+
 /// A handler, and with it who may call it: a handler that needs a user cannot be entered in the table as public.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -109,15 +117,15 @@ pub enum Handler {
     /// Anybody, as [`Handler::Public`]; a password is hashed for the answer.
     PublicHashing(fn(&App, &Call) -> Result<Job, Error>),
     /// Whoever has a token that is good for this method, each so many times an hour; where the path names a user, that user.
-    User(UserHandler),
+    User(&'static Resource, UserHandler),
     /// Whoever has a token that is no API token, each so many times an hour.
     Account(AccountHandler),
     /// As [`Handler::Account`]; a password may be hashed for the answer.
-    AccountHashing(fn(&App, &Call, &Caller) -> Result<Outcome, Error>),
+    AccountHashing(fn(&App, &Call, &Caller) -> Result<HandlerOutcome, Error>),
 }
 
 /// What a handler gives.
-pub enum Outcome {
+pub enum HandlerOutcome {
     /// The answer.
     Answered(Response),
     /// The rest of the work, which hashes a password.

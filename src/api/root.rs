@@ -1,15 +1,13 @@
 //! What this is.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::groups::SERVICE;
 use super::{App, Call};
 use crate::http::error::Error;
 use crate::http::response::Response;
 
 /// What this is, and where to go from here.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct About {
     /// `todo-api`
     name: &'static str,
@@ -19,7 +17,7 @@ pub struct About {
     links: Links,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 struct Links {
     /// The caller's tasks.
     tasks: &'static str,
@@ -42,8 +40,6 @@ struct Links {
 }
 
 /// `GET /`: name, version, and where to go from here.
-#[utoipa::path(get, path = "/", operation_id = "about", tag = SERVICE, summary = "Say what this is, and where to go from here",
-    responses((status = 200, description = "Name, version, links", body = About)))]
 pub fn show(_: &App, _: &Call) -> Result<Response, Error> {
     let about = About {
         name: env!("CARGO_PKG_NAME"),

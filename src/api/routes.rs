@@ -1,57 +1,280 @@
-//! Every route of the program. A part in square brackets may be left out.
+//! Every route of the program, described once. The router reads method, pattern and handler; the generator of the API's description
+//! (`tests/it/documents`) reads the whole row.
+//!
+//! A row has four parts:
+//! 1. the method, the pattern (a part in square brackets may be left out), who may call it with the handler, and the operation's id;
+//! 2. a summary and a description;
+//! 3. `takes`: parameters beside those of the path; `body` or `optional_body`: the types of the body;
+//! 4. the answers that are particular to it: status, type of the body, meaning, and header fields. Errors that follow from the rest of
+//!    the row (401 where a token is needed, 422 where a body is read) are added by the generator.
 
 use super::Handler::{
     self, Account, AccountHashing, AtOnce, Public, PublicHashing, Unlimited, User,
 };
 use super::{
-    account, api_tokens, auth, health, lists, metrics, pages, root, sessions, stats, tags, tasks,
+    Resource, account, api_tokens, auth, health, lists, metrics, pages, root, sessions, stats,
+    tags, tasks,
 };
-use crate::http::request::Method::{Delete, Get, Patch, Post, Put};
+use crate::domain::api_token::Scope;
+use crate::http::request::Method::{self, Delete, Get, Patch, Post, Put};
 use crate::http::router::Route;
 
-/// The routing table: method, pattern, who may call it, handler.
+/// One row of the table.
+pub struct RouteRow {
+    /// The method. GET answers HEAD, too.
+    pub method: Method,
+    /// The paths.
+    pub pattern: &'static str,
+    /// Who may call it, and what answers.
+    pub handler: Handler,
+    /// The group in which the description shows it.
+    pub group: &'static str,
+    /// The operation's id in the description.
+    pub id: &'static str,
+    /// A title.
+    pub summary: &'static str,
+    /// One or two sentences.
+    pub description: &'static str,
+    /// Names of the parameters that are not in the path.
+    pub takes: &'static [&'static str],
+    /// The types of the body.
+    pub body: &'static [&'static str],
+    /// Whether the body may be absent.
+    pub body_is_optional: bool,
+    /// Its own answers.
+    pub answers: &'static [RouteAnswer],
+}
+
+/// An answer of a route.
+pub struct RouteAnswer {
+    /// The status.
+    pub status: u16,
+    /// The type of the body, where there is one.
+    pub body: &'static [&'static str],
+    /// When this is answered.
+    pub meaning: &'static str,
+    /// Header fields that are particular to it.
+    pub fields: &'static [&'static str],
+}
+
+/// The groups of operations in the order they are shown, and what is in them.
+pub const GROUPS: &[(&str, &str)] = &[
+    ("Tasks", "The caller's tasks."),
+    ("Tags", "Words by which the caller groups tasks."),
+    (
+        "Account",
+        "Registration, login, and the caller's own account. Users of other systems need none.",
+    ),
+    ("Sessions", "Where the caller is logged in."),
+    (
+        "API tokens",
+        "Tokens for scripts. They work on the routes of tasks and tags only.",
+    ),
+    (
+        "Service",
+        "The state and the documentation of the service. No token is needed.",
+    ),
+    (
+        WITH_USER,
+        "The same routes with the user in the path. It must be the token's user; another one is answered 403 before any look-up.",
+    ),
+];
+
+/// The group of the second form of paths.
+pub const WITH_USER: &str = "With the user in the path";
+
+/// Tasks, and the tags they carry.
+static TASKS: Resource = Resource {
+    read: Scope::TasksRead,
+    write: Scope::TasksWrite,
+    other_user: "Forbidden: not authorized to access another user's tasks",
+};
+
+macro_rules! table {
+    ($($group:literal {$(
+        $method:ident $pattern:literal $access:ident ($($handler:tt)*) $id:ident
+        $summary:literal $description:literal
+        $(takes [$($parameter:literal),*])? $(body [$($body:ident),*])? $(optional_body [$($optional:ident),*])?
+        $($status:literal $($answer:ident)? $meaning:literal $(fields [$($field:literal),*])?),+ ;
+    )*})*) => {
+        /// The routing table.
+        pub static ROUTES: &[RouteRow] = &[$($(RouteRow {
+            method: $method,
+            pattern: $pattern,
+            handler: $access($($handler)*),
+            group: $group,
+            id: stringify!($id),
+            summary: $summary,
+            description: $description,
+            takes: &[$($($parameter),*)?],
+            body: &[$($(stringify!($body)),*)? $($(stringify!($optional)),*)?],
+            body_is_optional: false $($(|| !stringify!($optional).is_empty())*)?,
+            answers: &[$(RouteAnswer {
+                status: $status,
+                body: &[$(stringify!($answer))?],
+                meaning: $meaning,
+                fields: &[$($($field),*)?],
+            }),+],
+        }),*),*];
+    };
+}
+
+table! {
+    "Service" {
+        Get "/" Unlimited(root::show) about
+            "Show what this is" "Name, version, and the paths to start from."
+            200 About "Name, version, links";
+        Get "/health" AtOnce(health::alive) health
+            "Say whether the server is alive" "Does not ask the database."
+            200 Alive "The server is alive";
+        Get "/health/ready" Unlimited(health::ready) ready
+            "Say whether tasks can be served" "Asks the database. For load balancers."
+            200 Ready "Tasks can be served",
+            503 Ready "Tasks cannot be served; `checks` names what is not ready" fields ["Retry-After"];
+        Get "/metrics" Unlimited(metrics::show) metrics
+            "Show the metrics, for Prometheus" "For the addresses in `METRICS_ALLOW`, and for clients that send `METRICS_TOKEN` as a bearer token."
+            200 Metrics "Metrics",
+            403 "The metrics are not for this client";
+        Get "/openapi.json" Unlimited(pages::openapi) openapi
+            "Show the API's description" "For client generators."
+            200 Json "This description (OpenAPI 3.1)",
+            304 "The client has it already (`If-None-Match`)";
+        Get "/docs" Unlimited(pages::docs) docs
+            "Show a page to try the API on" "Swagger UI. It loads nothing from other servers."
+            200 Html "A page for browsers",
+            304 "The client has it already (`If-None-Match`)";
+        Get "/docs/{file}" Unlimited(pages::asset) docsFile
+            "Show a file that the pages load" "Scripts, style sheets and pictures of `/docs` and `/redoc`."
+            200 Asset "A script, style sheet or picture",
+            304 "The client has it already (`If-None-Match`)";
+        Get "/redoc" Unlimited(pages::reference) reference
+            "Show the API's reference" "One page for reading and printing."
+            200 Html "A page that needs no JavaScript",
+            304 "The client has it already (`If-None-Match`)";
+    }
+    "Tasks" {
+        Get "/api/[{user_id}/]tasks" User(&TASKS, lists::list) listTasks
+            "List tasks" "The newest first, unless `sort` says otherwise. Only one of `cursor`, `offset` and `page` can be used."
+            takes ["list"]
+            200 TaskList "The tasks" fields ["Link"];
+        Post "/api/[{user_id}/]tasks" User(&TASKS, tasks::create) createTask
+            "Create a task" "Only `title` is required. With an `Idempotency-Key` it is safe to send the same request again."
+            takes ["Idempotency-Key"] body [NewTask]
+            201 Task "The task as it was created" fields ["Location", "ETag", "Idempotency-Replayed"],
+            409 "A task with the `id` that was sent exists already, or a request with this key is still running";
+        Get "/api/[{user_id}/]tasks/stats" User(&TASKS, stats::show) showStats
+            "Show the tasks in numbers" "How many tasks there are of each kind, and how many were completed on each of the last 30 days."
+            takes ["tz"]
+            200 Stats "The numbers";
+        Get "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::show) getTask
+            "Show a task" "One task, with its `ETag`."
+            200 Task "The task" fields ["ETag"],
+            304 "The task is as the client has it (`If-None-Match`)" fields ["ETag"],
+            412 "The task is not as `If-Match` says";
+        Put "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::update) updateTask
+            "Change a task" "Fields that are sent change, absent fields stay, `null` clears a field that may be null. PUT and PATCH are the same."
+            body [TaskChanges]
+            200 Task "The task as it is now" fields ["ETag"],
+            412 "The task has changed since; nothing is done";
+        Patch "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::update) patchTask
+            "Change a task, with PATCH" "Fields that are sent change, absent fields stay, `null` clears a field that may be null. PUT and PATCH are the same."
+            body [TaskChanges]
+            200 Task "The task as it is now" fields ["ETag"],
+            412 "The task has changed since; nothing is done";
+        Delete "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::delete) deleteTask
+            "Delete a task" "A deleted task cannot be restored."
+            204 "The task is deleted",
+            412 "The task has changed since; nothing is done";
+        Patch "/api/[{user_id}/]tasks/{id}/complete" User(&TASKS, tasks::complete) completeTask
+            "Complete a task, or open it again" "A body sets `completed`; without a body it is toggled."
+            optional_body [Completion]
+            200 Task "The task as it is now" fields ["ETag"],
+            412 "The task has changed since; nothing is done";
+    }
+    "Tags" {
+        Get "/api/[{user_id}/]tags" User(&TASKS, tags::list) listTags
+            "List tags" "Every tag that a task of the user has."
+            200 TagList "The tags, and how many tasks have each";
+        Put "/api/[{user_id}/]tags/{name}" User(&TASKS, tags::rename) renameTag
+            "Rename a tag" "On all tasks that have it. If a tag with the new name exists, the two become one."
+            body [TagName]
+            200 TagCount "The tag as it is now";
+        Delete "/api/[{user_id}/]tags/{name}" User(&TASKS, tags::delete) deleteTag
+            "Remove a tag from all tasks" "The tasks stay."
+            204 "No task has the tag any more";
+    }
+    "Account" {
+        Post "/api/auth/register" PublicHashing(auth::register) register
+            "Register, and log in" "Creates an account and its first session."
+            body [Registration]
+            201 TokenPair "Tokens for the new account",
+            403 "Registration is closed",
+            409 "Another account has this address";
+        Post "/api/auth/login" PublicHashing(auth::login) login
+            "Log in" "In JSON, or as the password form of OAuth 2 (RFC 6749, section 4.3)."
+            body [Login, LoginForm]
+            200 TokenPair "Tokens",
+            401 "Address or password is wrong",
+            403 "The account is disabled";
+        Post "/api/auth/refresh" Public(auth::refresh) refresh
+            "Continue a session" "Gives new tokens for a refresh token, which is used up. For 30 seconds it may be sent again and gives the same tokens; after that its use ends the session."
+            body [RefreshToken]
+            200 TokenPair "New tokens",
+            401 "The refresh token is not known, has expired, or was used before";
+        Post "/api/auth/logout" Account(auth::logout) logout
+            "Log out of this session" "Ends the session of the token. A token that belongs to no session of this server is refused until it expires; after 1,000 such tokens of one user, this acts as `logout-all`."
+            204 "The token is refused from now on";
+        Post "/api/auth/logout-all" Account(auth::logout_all) logoutAll
+            "Log out everywhere" "Ends all sessions, and refuses the tokens of the user that were issued (`iat`) before this second, and this token."
+            optional_body [LogoutAll]
+            204 "The tokens are refused from now on";
+        Get "/api/auth/me" Account(account::show) showAccount
+            "Show the caller's account" "For a user of another system, what the token says of them."
+            200 Account "The account";
+        Patch "/api/auth/me" AccountHashing(account::update) updateAccount
+            "Change name or address" "Absent fields stay. A change of the address needs `current_password`, and registration must be open."
+            body [AccountChanges]
+            200 Account "The account as it is now",
+            403 "The password is missing or wrong, or registration is closed",
+            409 "Another account has this address, or there is no account here: the token comes from elsewhere";
+        Delete "/api/auth/me" AccountHashing(account::delete) deleteAccount
+            "Delete the account with all its tasks" "Needs the password. Wrong passwords count as failed logins do."
+            body [Confirmation]
+            204 "The account and its tasks are deleted",
+            409 "There is no account here: the token comes from elsewhere";
+        Put "/api/auth/password" AccountHashing(account::change_password) changePassword
+            "Change the password" "Ends all other sessions; with `api_tokens`, also this session, all API tokens and all other tokens issued before. Wrong current passwords count as failed logins do."
+            body [PasswordChange]
+            204 "The new password holds",
+            409 "Another request has changed the password, or there is none here: the token comes from elsewhere";
+    }
+    "Sessions" {
+        Get "/api/auth/sessions" Account(sessions::list) listSessions
+            "List sessions" "Where the caller is logged in."
+            200 SessionList "The sessions";
+        Delete "/api/auth/sessions/{id}" Account(sessions::end) endSession
+            "End a session" "It may be the caller's own."
+            204 "The session is ended, and its tokens are refused";
+    }
+    "API tokens" {
+        Post "/api/auth/tokens" AccountHashing(api_tokens::create) createApiToken
+            "Create an API token" "For scripts: it works on all routes of tasks and tags within its scopes, and on no other. Without `scopes` it has all. It needs `current_password`; for a user without a password here, a token issued (`iat`) less than 5 minutes ago."
+            body [NewApiToken]
+            201 NewApiTokenMade "The token, which is shown only here",
+            403 "The password is missing or wrong, or the token was issued too long ago",
+            409 "There are 100 already";
+        Get "/api/auth/tokens" Account(api_tokens::list) listApiTokens
+            "List API tokens" "Without the tokens themselves."
+            200 ApiTokenList "The API tokens";
+        Delete "/api/auth/tokens/{id}" Account(api_tokens::delete) deleteApiToken
+            "Delete an API token" "Requests with it are refused from now on."
+            204 "The API token is deleted";
+    }
+}
+
+/// The table as the router reads it.
 pub fn routes() -> Vec<Route<Handler>> {
-    vec![
-        Route::new(Get, "/", Unlimited(root::show)),
-        Route::new(Get, "/health", AtOnce(health::alive)),
-        Route::new(Get, "/health/ready", Unlimited(health::ready)),
-        Route::new(Get, "/metrics", Unlimited(metrics::show)),
-        Route::new(Get, "/openapi.json", Unlimited(pages::openapi)),
-        Route::new(Get, "/docs", Unlimited(pages::docs)),
-        Route::new(Get, "/docs/{file}", Unlimited(pages::asset)),
-        Route::new(Get, "/redoc", Unlimited(pages::reference)),
-        Route::new(Get, "/api/[{user_id}/]tasks", User(lists::list)),
-        Route::new(Post, "/api/[{user_id}/]tasks", User(tasks::create)),
-        Route::new(Get, "/api/[{user_id}/]tasks/stats", User(stats::show)),
-        Route::new(Get, "/api/[{user_id}/]tasks/{id}", User(tasks::show)),
-        Route::new(Put, "/api/[{user_id}/]tasks/{id}", User(tasks::update)),
-        Route::new(Patch, "/api/[{user_id}/]tasks/{id}", User(tasks::update)),
-        Route::new(Delete, "/api/[{user_id}/]tasks/{id}", User(tasks::delete)),
-        Route::new(
-            Patch,
-            "/api/[{user_id}/]tasks/{id}/complete",
-            User(tasks::complete),
-        ),
-        Route::new(Get, "/api/[{user_id}/]tags", User(tags::list)),
-        Route::new(Put, "/api/[{user_id}/]tags/{name}", User(tags::rename)),
-        Route::new(Delete, "/api/[{user_id}/]tags/{name}", User(tags::delete)),
-        Route::new(Post, "/api/auth/register", PublicHashing(auth::register)),
-        Route::new(Post, "/api/auth/login", PublicHashing(auth::login)),
-        Route::new(Post, "/api/auth/refresh", Public(auth::refresh)),
-        Route::new(Post, "/api/auth/logout", Account(auth::logout)),
-        Route::new(Post, "/api/auth/logout-all", Account(auth::logout_all)),
-        Route::new(Get, "/api/auth/me", Account(account::show)),
-        Route::new(Patch, "/api/auth/me", AccountHashing(account::update)),
-        Route::new(Delete, "/api/auth/me", AccountHashing(account::delete)),
-        Route::new(
-            Put,
-            "/api/auth/password",
-            AccountHashing(account::change_password),
-        ),
-        Route::new(Get, "/api/auth/sessions", Account(sessions::list)),
-        Route::new(Delete, "/api/auth/sessions/{id}", Account(sessions::end)),
-        Route::new(Post, "/api/auth/tokens", AccountHashing(api_tokens::create)),
-        Route::new(Get, "/api/auth/tokens", Account(api_tokens::list)),
-        Route::new(Delete, "/api/auth/tokens/{id}", Account(api_tokens::delete)),
-    ]
+    let rows = ROUTES.iter();
+    rows.map(|row| Route::new(row.method, row.pattern, row.handler))
+        .collect()
 }

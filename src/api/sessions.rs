@@ -1,10 +1,8 @@
 //! Where the caller is logged in.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::groups::SESSIONS;
 use super::{App, Call};
 use crate::auth::caller::Caller;
 use crate::domain::session::Session;
@@ -12,16 +10,15 @@ use crate::http::error::Error;
 use crate::http::response::Response;
 
 /// Where somebody is logged in.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct SessionList {
-    sessions: Vec<Entry>,
+    sessions: Vec<OwnSession>,
     /// How many there are.
     count: usize,
 }
 
-#[derive(Serialize, ToSchema)]
-#[schema(as = OwnSession)]
-struct Entry {
+#[derive(Serialize)]
+struct OwnSession {
     #[serde(flatten)]
     session: Session,
     /// Whether it is the one that asks.
@@ -29,14 +26,12 @@ struct Entry {
 }
 
 /// `GET /api/auth/sessions`
-#[utoipa::path(get, path = "/api/auth/sessions", operation_id = "listSessions", tag = SESSIONS, summary = "List where one is logged in",
-    responses((status = 200, description = "The sessions", body = SessionList)))]
 pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
-    let sessions: Vec<Entry> = app
+    let sessions: Vec<OwnSession> = app
         .store
         .list_sessions(&caller.user)?
         .into_iter()
-        .map(|session| Entry {
+        .map(|session| OwnSession {
             current: caller.session() == Some(session.id),
             session,
         })
@@ -46,9 +41,6 @@ pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
 }
 
 /// `DELETE /api/auth/sessions/{id}`
-#[utoipa::path(delete, path = "/api/auth/sessions/{id}", operation_id = "endSession", tag = SESSIONS, summary = "End a session",
-    params(("id" = Uuid, Path, description = "The session's id")),
-    responses((status = 204, description = "It is ended, and its tokens are refused")))]
 pub fn end(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     const NO_SUCH_SESSION: Error = Error::NotFound("Session not found");
     let id = call.path.parameter("id").unwrap_or_default();

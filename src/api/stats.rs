@@ -1,9 +1,7 @@
 //! The tasks in numbers.
 
-use super::groups::TASKS;
 use super::lists::UNKNOWN_ZONE;
 use super::{App, Call};
-use crate::domain::stats::Stats;
 use crate::domain::user::UserId;
 use crate::domain::zone::Zone;
 use crate::http::error::Error;
@@ -11,9 +9,6 @@ use crate::http::response::Response;
 use crate::http::target;
 
 /// `GET /tasks/stats`
-#[utoipa::path(get, path = "/api/tasks/stats", operation_id = "showStats", tag = TASKS, summary = "Show the tasks in numbers",
-    params(("tz" = inline(Option<String>), Query, description = "The zone that tells days apart: an IANA name or an offset; UTC unless said otherwise")),
-    responses((status = 200, description = "The numbers", body = Stats)))]
 pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let zone = zone(call).map_err(|text| Error::BadRequest(text.into()))?;
     let stats = app

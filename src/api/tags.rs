@@ -1,12 +1,10 @@
 //! The tags of all tasks.
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::body::json;
-use super::groups::TAGS;
 use super::{App, Call};
-use crate::domain::draft::tag_from_json;
+use crate::domain::fields::{BodyError, Fields};
 use crate::domain::tag::{Tag, TagCount};
 use crate::domain::user::UserId;
 use crate::http::error::Error;
@@ -15,24 +13,29 @@ use crate::http::response::Response;
 const NO_SUCH_TAG: Error = Error::NotFound("Tag not found");
 
 /// A user's tags.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct TagList {
     /// How many there are.
     count: usize,
     tags: Vec<TagCount>,
 }
 
-/// What a tag is to be called.
-#[derive(ToSchema)]
-#[allow(dead_code, reason = "it is only described: tag_from_json reads it")]
+/// The body of a renaming.
 struct TagName {
     /// The new name.
     name: Tag,
 }
 
+impl TagName {
+    fn from_json(body: &[u8]) -> Result<TagName, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let name = fields.required("name");
+        let name = fields.finish_with(name)?;
+        Ok(TagName { name })
+    }
+}
+
 /// `GET /tags`
-#[utoipa::path(get, path = "/api/tags", operation_id = "listTags", tag = TAGS, summary = "List tags",
-    responses((status = 200, description = "The tags, and how many tasks have each", body = TagList)))]
 pub fn list(app: &App, _: &Call, user: &UserId) -> Result<Response, Error> {
     let tags = app.store.list_tags(user)?;
     let list = TagList {
@@ -43,14 +46,10 @@ pub fn list(app: &App, _: &Call, user: &UserId) -> Result<Response, Error> {
 }
 
 /// `PUT /tags/{name}`
-#[utoipa::path(put, path = "/api/tags/{name}", operation_id = "renameTag", tag = TAGS, summary = "Rename a tag",
-    description = "On all tasks that have it. A tag of the new name that is there already takes it in.",
-    params(("name" = Tag, Path, description = "The tag")), request_body = TagName,
-    responses((status = 200, description = "The tag as it is now", body = TagCount)))]
 pub fn rename(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let from = tag(call)?;
-    let to = match json(call.request, tag_from_json) {
-        Ok(to) => to,
+    let to = match json(call.request, TagName::from_json) {
+        Ok(to) => to.name,
         // That there is no such tag comes before what is wrong with the body.
         Err(_) if app.store.count_tag(user, &from)? == 0 => return Err(NO_SUCH_TAG),
         Err(error) => return Err(error),
@@ -62,9 +61,6 @@ pub fn rename(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 }
 
 /// `DELETE /tags/{name}`
-#[utoipa::path(delete, path = "/api/tags/{name}", operation_id = "deleteTag", tag = TAGS, summary = "Take a tag off all tasks",
-    params(("name" = Tag, Path, description = "The tag")),
-    responses((status = 204, description = "No task has it any more")))]
 pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     if app.store.delete_tag(user, &tag(call)?)? {
         Ok(Response::empty(204))

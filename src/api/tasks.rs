@@ -6,16 +6,15 @@ use uuid::Uuid;
 
 use super::body::json;
 use super::conditions::{idempotency_key, if_match, if_none_match};
-use super::groups::TASKS;
 use super::{App, Call};
-use crate::domain::draft::{Completion, NewTask, TaskChanges};
 use crate::domain::etag::{ETag, EntityTags};
 use crate::domain::fields::FieldError;
 use crate::domain::task::Task;
+use crate::domain::task::draft::{Completion, Draft};
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::store::{Created, Outcome, Repeated};
+use crate::store::{TaskCreation, TaskOutcome};
 
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
 const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
@@ -25,45 +24,24 @@ const STALE: Error = Error::PreconditionFailed(
 );
 
 /// `POST /tasks`
-#[utoipa::path(post, path = "/api/tasks", operation_id = "createTask", tag = TASKS, summary = "Create a task",
-    request_body = NewTask,
-    params(("Idempotency-Key" = inline(Option<String>), Header, description = "Names the request, so that sending it again makes no second task: 1 to 255 visible ASCII characters", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
-    responses(
-        (status = 201, description = "The task as it was made", body = Task, headers(
-            ("Location", description = "Where it is now"),
-            ("ETag", description = "Names the task as it is now"),
-            ("Idempotency-Replayed", description = "`true`: it was made by an earlier request with this key"))),
-        (status = 409, description = "A task with the `id` that was sent exists already, or a request with this key is still running")))]
 pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let key = idempotency_key(call.request)?;
-    let draft = json(call.request, NewTask::from_json)?;
-    let Some(key) = key else {
-        return match app.store.create_task(user, &draft)? {
-            Created::Task(task) => Ok(created(&task)),
-            Created::IdTaken => Err(ID_TAKEN),
-        };
-    };
-    match app.store.create_task_once(user, &draft, &key)? {
-        Repeated::Made(task) => Ok(created(&task)),
-        Repeated::Before(task) => Ok(created(&task).header("Idempotency-Replayed", "true")),
-        Repeated::OtherBody => Err(Error::Validation(vec![FieldError {
+    let draft = json(call.request, |body| Draft::new_task(user, body))?;
+    match app.store.create_task(user, &draft, key.as_ref())? {
+        TaskCreation::Created(task) => Ok(created(&task)),
+        TaskCreation::Before(task) => Ok(created(&task).header("Idempotency-Replayed", "true")),
+        TaskCreation::OtherBody => Err(Error::Validation(vec![FieldError {
             field: Cow::Borrowed("Idempotency-Key"),
             message: Cow::Borrowed("was used with another body; send a new key with a new request"),
         }])),
-        Repeated::Running => Err(Error::Conflict(
+        TaskCreation::Running => Err(Error::Conflict(
             "a request with this Idempotency-Key is still running; send it again in a moment",
         )),
-        Repeated::IdTaken => Err(ID_TAKEN),
+        TaskCreation::IdTaken => Err(ID_TAKEN),
     }
 }
 
 /// `GET /tasks/{id}`
-#[utoipa::path(get, path = "/api/tasks/{id}", operation_id = "getTask", tag = TASKS, summary = "Show a task",
-    params(("id" = Uuid, Path, description = "The task's id")),
-    responses(
-        (status = 200, description = "The task", body = Task),
-        (status = 304, description = "It is as the client has it (`If-None-Match`)"),
-        (status = 412, description = "It is not as `If-Match` says")))]
 pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
@@ -80,17 +58,11 @@ pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
 }
 
 /// `PUT /tasks/{id}` and `PATCH /tasks/{id}`
-#[utoipa::path(method(put, patch), path = "/api/tasks/{id}", operation_id = "updateTask", tag = TASKS, summary = "Change a task",
-    description = "Fields that are sent change, fields that are absent stay, `null` empties what may be empty. PUT and PATCH are the same.",
-    params(("id" = Uuid, Path, description = "The task's id")), request_body = TaskChanges,
-    responses(
-        (status = 200, description = "The task as it is now", body = Task, headers(("ETag", description = "Names the task as it is now"))),
-        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
     refuse_known(app, call, user, id)?;
-    let changes = json(call.request, TaskChanges::from_json)
+    let changes = json(call.request, |body| Draft::changes(user, id, body))
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
     done(
         app.store
@@ -100,12 +72,6 @@ pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 }
 
 /// `PATCH /tasks/{id}/complete`
-#[utoipa::path(patch, path = "/api/tasks/{id}/complete", operation_id = "completeTask", tag = TASKS, summary = "Complete a task, or open it again",
-    description = "With a body it is set; with none at all it is turned over.",
-    params(("id" = Uuid, Path, description = "The task's id")), request_body = Option<Completion>,
-    responses(
-        (status = 200, description = "The task as it is now", body = Task, headers(("ETag", description = "Names the task as it is now"))),
-        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
@@ -119,11 +85,6 @@ pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error
 }
 
 /// `DELETE /tasks/{id}`
-#[utoipa::path(delete, path = "/api/tasks/{id}", operation_id = "deleteTask", tag = TASKS, summary = "Delete a task",
-    params(("id" = Uuid, Path, description = "The task's id")),
-    responses(
-        (status = 204, description = "It is deleted"),
-        (status = 412, description = "The task has changed since; nothing is done")))]
 pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
@@ -140,11 +101,11 @@ fn created(task: &Task) -> Response {
     shown(201, task).header("Location", format!("/api/tasks/{}", task.id))
 }
 
-fn done<T>(outcome: Outcome<T>) -> Result<T, Error> {
+fn done<T>(outcome: TaskOutcome<T>) -> Result<T, Error> {
     match outcome {
-        Outcome::Done(value) => Ok(value),
-        Outcome::NotFound => Err(NO_SUCH_TASK),
-        Outcome::Stale => Err(STALE),
+        TaskOutcome::Done(value) => Ok(value),
+        TaskOutcome::NotFound => Err(NO_SUCH_TASK),
+        TaskOutcome::Stale => Err(STALE),
     }
 }
 

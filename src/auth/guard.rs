@@ -7,7 +7,7 @@ use super::api_tokens::ApiTokens;
 use super::caller::{Caller, Credential};
 use super::opaque::API_TOKEN_PREFIX;
 use super::revocation::Revocations;
-use super::token::{Origin, Session, Verified, Verifier, bearer};
+use super::token::{Origin, Session, TokenVerifier, Verified, bearer};
 use crate::domain::session::Revocation;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
@@ -18,7 +18,7 @@ const REMEMBERED: usize = 10_000;
 
 /// Tells who is calling.
 pub struct Guard {
-    verifier: Verifier,
+    verifier: TokenVerifier,
     revocations: Revocations,
     api_tokens: ApiTokens,
     // Whether an id that looks like one of ours is one. That never changes while anybody could make use of it: an id is made of
@@ -28,7 +28,7 @@ pub struct Guard {
 
 impl Guard {
     /// A guard that knows of no revocation yet.
-    pub fn new(verifier: Verifier) -> Guard {
+    pub fn new(verifier: TokenVerifier) -> Guard {
         Guard {
             verifier,
             revocations: Revocations::default(),

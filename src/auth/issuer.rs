@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::minter::{Minter, SessionClaims};
@@ -22,15 +21,13 @@ pub struct Issuer {
 }
 
 /// What a login and a refresh answer (RFC 6749, section 5.1), with the account beside it.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct TokenPair {
     /// What other requests carry: `Authorization: Bearer …`.
     access_token: String,
     /// `bearer`
-    #[schema(value_type = String, example = "bearer")]
     token_type: &'static str,
     /// Seconds the access token is good for.
-    #[schema(minimum = 0, example = 86400)]
     expires_in: i64,
     /// Good for one refresh.
     refresh_token: String,

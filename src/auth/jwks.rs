@@ -62,7 +62,7 @@ impl Keys {
         let shared = Arc::new(Shared {
             timing,
             set: RwLock::new(None),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(KeySetState::default()),
             changed: Condvar::new(),
         });
         match location {
@@ -135,7 +135,7 @@ impl Drop for Keys {
 struct Shared {
     timing: Timing,
     set: RwLock<Option<Known>>,
-    state: Mutex<State>,
+    state: Mutex<KeySetState>,
     changed: Condvar,
 }
 
@@ -146,7 +146,7 @@ struct Known {
 }
 
 #[derive(Default)]
-struct State {
+struct KeySetState {
     /// Whether the thread is to fetch.
     wanted: bool,
     /// When the last fetch began.
@@ -163,7 +163,7 @@ struct State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, KeySetState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -272,7 +272,7 @@ impl Shared {
             state.ended += 1;
             state.failed = failed;
             self.changed.notify_all();
-            let idle = |state: &mut State| !state.wanted && !state.stopping;
+            let idle = |state: &mut KeySetState| !state.wanted && !state.stopping;
             if last.is_some() {
                 state = self
                     .changed
@@ -292,7 +292,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl KeySetState {
     fn is_due(&self, period: Duration) -> bool {
         self.began.is_none_or(|began| began.elapsed() >= period)
     }

@@ -2,7 +2,7 @@
 //!
 //! They are JWTs signed with HS256, with `typ: JWT` in their header, for clients that look at it, and our name as their issuer. A
 //! token of ours that is no bearer token is opaque, no JWT at all; should there ever be a JWT of another kind, its header
-//! must say so in `typ`, and [`super::token::Verifier`] takes none that does (RFC 8725, section 3.11).
+//! must say so in `typ`, and [`super::token::TokenVerifier`] takes none that does (RFC 8725, section 3.11).
 
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! Which tokens are refused although they have not expired. Asking costs no query: what is revoked is held in memory.
 //!
-//! It is read again when a request finds it older than [`FRESH`], by that request alone, so that a database nobody asks anything
-//! may sleep. Whoever finds it older than [`STALE`] waits for that reading: thus what one instance revokes holds on all others
-//! within two seconds. While the database cannot be asked, what is known is trusted for [`TRUSTED`] and then nothing is.
+//! A request that finds it older than [`FRESH`] reads it again, so that an idle server lets the database sleep. Requests that find
+//! it older than [`STALE`] wait for that reading, so that a revocation holds on all instances within two seconds. They wait for
+//! [`PATIENCE`] at most: while PostgreSQL does not answer, what is known is trusted for [`TRUSTED`], and then no token is.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -19,6 +20,10 @@ use crate::store::{self, RevocationChanges};
 const FRESH: Duration = Duration::from_secs(1);
 /// From then on nothing is decided without having read.
 const STALE: Duration = Duration::from_millis(1_500);
+/// How long a request waits for a reading by another one.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Interval between two looks at a reading by another request.
+const LOOK: Duration = Duration::from_millis(5);
 /// From then on nobody is trusted.
 const TRUSTED: Duration = Duration::from_secs(30);
 /// Between two readings that failed.
@@ -93,14 +98,14 @@ impl Revocations {
         if age.is_some_and(|age| age < FRESH) {
             return Ok(());
         }
-        let mut reading = if age.is_some_and(|age| age < STALE) {
-            // One reads, and the others go on meanwhile.
-            match self.reading.try_lock() {
-                Ok(reading) => reading,
-                Err(_) => return Ok(()),
-            }
-        } else {
-            self.lock()
+        let patience = match age {
+            Some(age) if age < STALE => Duration::ZERO,
+            _ => PATIENCE,
+        };
+        let Some(mut reading) = self.lock_within(patience) else {
+            return self.trust(|| {
+                store::Error::Unavailable("revocations are being read for too long".to_owned())
+            });
         };
         // Another may have read while we waited, or may have tried to.
         if self.age().is_some_and(|age| age < FRESH) {
@@ -143,10 +148,15 @@ impl Revocations {
                 }
             }
         };
+        self.trust(|| failed)
+    }
+
+    /// Accepts what is known if it is not too old for that.
+    fn trust(&self, failed: impl FnOnce() -> store::Error) -> Result<(), store::Error> {
         if self.age().is_some_and(|age| age < TRUSTED) {
             Ok(())
         } else {
-            Err(failed)
+            Err(failed())
         }
     }
 
@@ -162,8 +172,17 @@ impl Revocations {
         change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Reading> {
-        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The right to read, unless another request keeps it for longer than this.
+    fn lock_within(&self, patience: Duration) -> Option<MutexGuard<'_, Reading>> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.reading.try_lock() {
+                Ok(reading) => return Some(reading),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            }
+        }
     }
 }
 

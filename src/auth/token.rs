@@ -59,22 +59,22 @@ pub fn bearer(authorization: Option<&str>) -> Result<&str, Unauthorized> {
 }
 
 /// Checks bearer tokens.
-pub struct Verifier {
+pub struct TokenVerifier {
     // The first is the current one; a second one is there during a rotation.
     secrets: Vec<DecodingKey>,
     keys: Option<Keys>,
     expected: Expected,
 }
 
-impl Verifier {
+impl TokenVerifier {
     /// A verifier for the current secret and, during a rotation, the one before it.
-    pub fn new(secret: &str, previous: Option<&str>) -> Verifier {
+    pub fn new(secret: &str, previous: Option<&str>) -> TokenVerifier {
         cryptography::install();
         let secrets = std::iter::once(secret)
             .chain(previous)
             .map(|key| DecodingKey::from_secret(key.as_bytes()))
             .collect();
-        Verifier {
+        TokenVerifier {
             secrets,
             keys: None,
             expected: Expected::default(),
@@ -83,8 +83,8 @@ impl Verifier {
 
     /// The same verifier, which also accepts tokens signed with these keys of others.
     #[must_use]
-    pub fn trusting(self, keys: Keys) -> Verifier {
-        Verifier {
+    pub fn trusting(self, keys: Keys) -> TokenVerifier {
+        TokenVerifier {
             keys: Some(keys),
             ..self
         }
@@ -92,8 +92,8 @@ impl Verifier {
 
     /// The same verifier, which asks this of tokens that are not ours.
     #[must_use]
-    pub fn expecting(self, expected: Expected) -> Verifier {
-        Verifier { expected, ..self }
+    pub fn expecting(self, expected: Expected) -> TokenVerifier {
+        TokenVerifier { expected, ..self }
     }
 
     /// Has the keys of others read again, where there are any.
@@ -288,7 +288,7 @@ mod tests {
         let token = Minter::new(SECRET)
             .mint(&user, Some("z@example.org"), Duration::from_secs(60))
             .unwrap();
-        let verified = Verifier::new(SECRET, None).verify(&token).unwrap();
+        let verified = TokenVerifier::new(SECRET, None).verify(&token).unwrap();
         assert_eq!(
             (&verified.user, verified.email.as_deref(), verified.origin),
             (&user, Some("z@example.org"), Origin::Ours)
@@ -300,12 +300,12 @@ mod tests {
         assert_eq!(token_of_no_session.expires_at, issued_at + 60 + 10);
         let other = "f".repeat(32);
         assert_eq!(
-            Verifier::new(&other, Some(SECRET)).verify(&token),
+            TokenVerifier::new(&other, Some(SECRET)).verify(&token),
             Ok(verified),
             "the secret before still verifies"
         );
         assert_eq!(
-            Verifier::new(&other, None).verify(&token),
+            TokenVerifier::new(&other, None).verify(&token),
             refused(Unauthorized::Invalid("the signature does not match"))
         );
     }
@@ -324,7 +324,7 @@ mod tests {
         let minter = Minter::new(SECRET);
         let token = minter.mint_for_session(claims.clone()).unwrap();
         assert_eq!(minter.mint_for_session(claims.clone()).unwrap(), token);
-        let verified = Verifier::new(SECRET, None).verify(&token).unwrap();
+        let verified = TokenVerifier::new(SECRET, None).verify(&token).unwrap();
         assert_eq!(verified.session, Session::Ours(claims.session));
         assert_eq!(
             (verified.user, verified.origin),
@@ -344,7 +344,7 @@ mod tests {
         ] {
             assert_eq!(bearer(value), Err(Unauthorized::Missing), "{value:?}");
         }
-        let verifier = Verifier::new(SECRET, None);
+        let verifier = TokenVerifier::new(SECRET, None);
         for value in ["bearer x", "BEARER opaque-session-token", "Bearer a.b.c"] {
             assert_eq!(
                 bearer(Some(value))

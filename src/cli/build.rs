@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Failure, supervisor};
 use crate::api::App;
-use crate::api::limits::Limits;
+use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
 use crate::auth::claims::Expected;
 use crate::auth::guard::Guard;
@@ -14,7 +14,7 @@ use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::jwks::{KeySetUrl, Keys, Location, Timing};
-use crate::auth::token::Verifier;
+use crate::auth::token::TokenVerifier;
 use crate::config::{Config, Environment, Secret};
 use crate::edge::tls::Tls;
 use crate::http::policy::Policy;
@@ -33,7 +33,7 @@ pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> 
     Ok(App {
         store,
         guard: Guard::new(verifier(config, secret)?),
-        limits: Limits::new(requests.per_user, requests.per_address),
+        limits: RequestLimits::new(requests.per_user, requests.per_address),
         issuer: Issuer::new(secret, config.tokens.lifetime, accounts.refresh_lifetime),
         hashing: Crew::for_hashing().map_err(no_thread)?,
         finishing: Crew::for_finishing().map_err(no_thread)?,
@@ -68,10 +68,10 @@ pub fn options(config: &Config) -> Result<Options, Failure> {
 }
 
 /// Checks bearer tokens, with the secret and with the configured key set.
-fn verifier(config: &Config, secret: &str) -> Result<Verifier, Failure> {
+fn verifier(config: &Config, secret: &str) -> Result<TokenVerifier, Failure> {
     let tokens = &config.tokens;
     let previous = tokens.previous_secret.as_ref().map(Secret::expose);
-    let verifier = Verifier::new(secret, previous).expecting(Expected {
+    let verifier = TokenVerifier::new(secret, previous).expecting(Expected {
         issuers: tokens.issuers.clone(),
         audiences: tokens.audiences.clone(),
     });

@@ -5,7 +5,6 @@ use std::str::FromStr;
 
 use email_address::EmailAddress;
 use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
 
 use super::fields::{BodyError, Field, Fields, Patch, string};
 use super::timestamp::Timestamp;
@@ -80,13 +79,7 @@ impl fmt::Debug for Password {
 }
 
 /// What a person is called: 1 to 100 characters after trimming, one line.
-#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(
-    min_length = 1,
-    max_length = 100,
-    example = "Me",
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F]*$"
-)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
 impl Name {
@@ -114,20 +107,16 @@ impl Name {
 }
 
 /// An account as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Account {
     /// The user it belongs to.
     #[serde(serialize_with = "user_id")]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55")]
     pub id: UserId,
     /// The address to log in with; none for a user who is known from another issuer's tokens alone.
-    #[schema(required, example = "me@example.org")]
     pub email: Option<String>,
     /// What they are called.
-    #[schema(required, example = "Me")]
     pub name: Option<String>,
     /// When they became known here; none for one who has not written anything yet.
-    #[schema(required, value_type = Option<String>, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
     pub created_at: Option<Timestamp>,
 }
 
@@ -136,16 +125,14 @@ fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 /// A registration.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub struct Registration {
     /// The address to log in with.
-    #[schema(value_type = String, format = Email, max_length = 254, example = "me@example.org")]
     pub email: Email,
     /// The password.
-    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128, example = "correct horse battery")]
     pub password: Password,
     /// What they are called.
-    pub name: Option<Name>,
+    pub name: Patch<Name>,
 }
 
 impl Registration {
@@ -157,25 +144,23 @@ impl Registration {
         let mut fields = Fields::of(body)?;
         let email = fields.required("email");
         let password = fields.required("password");
-        let name: Patch<Name> = fields.patch("name");
+        let name = fields.patch("name");
         let (email, password) = fields.finish_with(email.zip(password))?;
         Ok(Registration {
             email,
             password,
-            name: name.value().cloned(),
+            name,
         })
     }
 }
 
 /// What somebody logs in with. Neither is checked for form: what is wrong with it is that it does not match.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub struct Login {
     /// The account's address.
     // `None` where it is none, so that nobody has it.
-    #[schema(value_type = String, required, example = "me@example.org")]
     pub email: Option<Email>,
     /// The password.
-    #[schema(value_type = String, format = Password, example = "correct horse battery")]
     pub password: Password,
 }
 
@@ -220,16 +205,13 @@ impl Login {
 }
 
 /// Changes to an account: what is absent stays.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub struct AccountChanges {
     /// A new address.
-    #[schema(value_type = String, required = false, format = Email, max_length = 254, example = "new@example.org")]
     pub email: Option<Email>,
     /// A new name, or none.
-    #[schema(value_type = Option<Name>)]
     pub name: Patch<Name>,
     /// The account's password; needed to change the address.
-    #[schema(value_type = String, required = false, format = Password, example = "correct horse battery")]
     pub current_password: Option<Password>,
 }
 
@@ -251,16 +233,13 @@ impl AccountChanges {
 }
 
 /// A change of password.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub struct PasswordChange {
     /// What they say it is now.
-    #[schema(rename = "current_password", value_type = String, format = Password, example = "correct horse battery")]
-    pub current: Password,
+    pub current_password: Password,
     /// What it is to be.
-    #[schema(rename = "new_password", value_type = String, format = Password, min_length = 8, max_length = 128, example = "staple correct horse")]
-    pub new: Password,
+    pub new_password: Password,
     /// Whether to delete all API tokens and end this session too, because a token was stolen.
-    #[schema(required = false)]
     pub api_tokens: bool,
 }
 
@@ -272,22 +251,22 @@ impl PasswordChange {
     pub fn from_json(body: &[u8]) -> Result<PasswordChange, BodyError> {
         let mut fields = Fields::of(body)?;
         let current = fields.required("current_password");
-        let new = fields.required("new_password");
+        let new_password = fields.required("new_password");
         let api_tokens = fields.optional("api_tokens").unwrap_or(false);
-        let (Claimed(current), new) = fields.finish_with(current.zip(new))?;
+        let (Claimed(current_password), new_password) =
+            fields.finish_with(current.zip(new_password))?;
         Ok(PasswordChange {
-            current,
-            new,
+            current_password,
+            new_password,
             api_tokens,
         })
     }
 }
 
 /// What a logout everywhere ends besides the sessions.
-#[derive(Debug, Default, ToSchema)]
+#[derive(Debug, Default)]
 pub struct LogoutAll {
     /// Whether to delete all API tokens too.
-    #[schema(required = false)]
     pub api_tokens: bool,
 }
 
@@ -307,10 +286,9 @@ impl LogoutAll {
 }
 
 /// A password sent to prove that it is really its owner who asks.
-#[derive(Debug, ToSchema)]
+#[derive(Debug)]
 pub struct Confirmation {
     /// What they say it is.
-    #[schema(value_type = String, format = Password, example = "correct horse battery")]
     pub password: Password,
 }
 

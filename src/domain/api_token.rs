@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::account::{Claimed, Name, Password};
@@ -12,7 +11,7 @@ use super::fields::{BodyError, Field, Fields, Patch};
 use super::timestamp::Timestamp;
 
 /// What a token may be used for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Scope {
     /// Looking at tasks.
     #[serde(rename = "tasks:read")]
@@ -82,43 +81,34 @@ impl Scopes {
 }
 
 /// A token as its owner sees it: all but the token.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize)]
 pub struct ApiToken {
     /// What it is deleted by.
     pub id: Uuid,
     /// What its owner calls it.
-    #[schema(example = "backup script")]
     pub name: String,
     /// How the token starts.
-    #[schema(example = "todo_Zk3v")]
     pub prefix: String,
     /// What it is good for.
-    #[schema(value_type = Vec<Scope>)]
     pub scopes: Scopes,
     /// When it was made.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When it was last used, to the minute.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
     pub last_used_at: Option<Timestamp>,
     /// When it ends by itself.
-    #[schema(required, value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
 }
 
 /// A token to be made.
-#[derive(Clone, Debug, ToSchema)]
+#[derive(Clone, Debug)]
 pub struct NewApiToken {
     /// What its owner calls it.
     pub name: Name,
     /// What it is good for.
-    #[schema(value_type = Vec<Scope>, required = false, min_items = 1, example = json!(["tasks:read"]))]
     pub scopes: Scopes,
     /// When it ends by itself.
-    #[schema(value_type = Option<String>, format = DateTime, example = "2030-01-31T09:00:00Z")]
     pub expires_at: Option<Timestamp>,
     /// The account's password; needed where the user has one here.
-    #[schema(value_type = String, required = false, format = Password, example = "correct horse battery")]
     pub current_password: Option<Password>,
 }
 

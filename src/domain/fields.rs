@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// One thing that is wrong with what was sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// The field's name as the client writes it.
-    #[schema(value_type = String, example = "title")]
     pub field: Cow<'static, str>,
     /// What it must be: the end of a sentence that starts with the field's name.
-    #[schema(value_type = String, example = "must have 1 to 200 characters")]
     pub message: Cow<'static, str>,
 }
 
@@ -145,6 +143,26 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Reads a field with a function, and says whether it was there and right. `null` is given to the function only where that
+    /// clears the field.
+    pub fn read(
+        &mut self,
+        name: &'static str,
+        required: bool,
+        clearable: bool,
+        read: impl FnOnce(&str) -> Result<(), &'static str>,
+    ) -> bool {
+        let result = match self.sent.get(name) {
+            None if required => Err("is required"),
+            None => return false,
+            Some(json) if json.get() == "null" && !clearable => Err("must not be null"),
+            Some(json) => read(json.get()),
+        };
+        result
+            .map_err(|message| self.complain(name, message))
+            .is_ok()
+    }
+
     /// Ends the reading.
     ///
     /// # Errors
@@ -183,6 +201,18 @@ pub trait Field: Sized {
 impl Field for bool {
     fn from_json(json: &str) -> Result<bool, &'static str> {
         serde_json::from_str(json).map_err(|_| "must be true or false")
+    }
+}
+
+impl Field for Uuid {
+    fn from_json(json: &str) -> Result<Uuid, &'static str> {
+        Uuid::try_parse(&string(json)?).map_err(|_| "must be a UUID")
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    fn from_json(json: &str) -> Result<Option<T>, &'static str> {
+        (json != "null").then(|| T::from_json(json)).transpose()
     }
 }
 

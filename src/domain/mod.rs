@@ -3,8 +3,9 @@
 //! - [`account`]: accounts with a password here, and what clients send about them
 //! - [`api_token`]: tokens that users make for their scripts
 //! - [`session`]: logins, where they came from, and what ends them
-//! - [`task`]: a task, its fields as types that cannot hold a wrong value
-//! - [`draft`]: what a client sends: a new task, changes to one, a completion
+//! - [`task`]: a task, its fields described once, and what a client sends about one
+//! - [`shape`]: the JSON type and limits of a value, for the API's description
+//! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
 //! - [`tag`]: words by which a user groups tasks
@@ -22,7 +23,6 @@
 pub mod account;
 pub mod address;
 pub mod api_token;
-pub mod draft;
 pub mod etag;
 pub mod fair_budget;
 pub mod fields;
@@ -33,9 +33,11 @@ pub mod networks;
 pub mod origins;
 pub mod schema;
 pub mod session;
+pub mod shape;
 pub mod stats;
 pub mod tag;
 pub mod task;
 pub mod timestamp;
 pub mod user;
+pub mod value;
 pub mod zone;

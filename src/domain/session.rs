@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use time::OffsetDateTime;
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::timestamp::Timestamp;
@@ -37,24 +36,19 @@ impl Origin {
 }
 
 /// A session as its owner sees it.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Session {
     /// What it is ended by; the claim `sid` of its access tokens.
     pub id: Uuid,
     /// When its owner logged in.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When it was last refreshed.
-    #[schema(value_type = String, format = DateTime)]
     pub last_used_at: Timestamp,
     /// When it ends if it is not refreshed.
-    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// Where it was last refreshed from.
-    #[schema(example = "192.0.2.1")]
     pub address: String,
     /// What the client said it was.
-    #[schema(required, example = "curl/8.5.0")]
     pub user_agent: Option<String>,
 }
 

@@ -3,22 +3,37 @@
 use std::collections::HashSet;
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::value::RawValue;
+
+use super::fields::{Field, string};
+use super::shape::Shape;
 
 /// Longest tag, in characters (Unicode scalar values).
 pub const TAG_MAX: usize = 50;
 /// Most tags of one task.
 pub const TAGS_MAX: usize = 20;
 
+/// A tag.
+pub const TAG: Shape = Shape::Named {
+    name: "Tag",
+    meaning: "A tag: 1 to 50 characters after trimming, one line. Case counts.",
+    example: "\"errands\"",
+    shape: &Shape::Text {
+        min: 1,
+        max: TAG_MAX,
+        pattern: r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$",
+    },
+};
+
+/// The tags of a task.
+pub const TAGS: Shape = Shape::List {
+    of: &TAG,
+    max: TAGS_MAX,
+};
+
 /// A tag: 1 to 50 characters after trimming, one line. Case counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
-#[schema(
-    min_length = 1,
-    max_length = 50,
-    example = "errands",
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
-)]
 pub struct Tag(String);
 
 impl Tag {
@@ -47,7 +62,7 @@ impl Tag {
 }
 
 /// The tags of a task: at most 20, each once, in the order they were given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tags(Vec<Tag>);
 
 impl Tags {
@@ -66,9 +81,14 @@ impl Tags {
             }
         }
         if tags.len() > TAGS_MAX {
-            return Err("must be at most 20");
+            return Err("must have at most 20 entries");
         }
         Ok(Tags(tags))
+    }
+
+    /// Tags that were checked before they were stored.
+    pub fn from_store(tags: Vec<String>) -> Tags {
+        Tags(tags.into_iter().map(Tag).collect())
     }
 
     /// The tags as texts.
@@ -77,11 +97,31 @@ impl Tags {
     }
 }
 
+impl Field for Tag {
+    fn from_json(json: &str) -> Result<Tag, &'static str> {
+        Tag::parse(&string(json)?)
+    }
+}
+
+impl Field for Tags {
+    /// `null` is no tags.
+    fn from_json(json: &str) -> Result<Tags, &'static str> {
+        let texts: Option<Vec<&RawValue>> =
+            serde_json::from_str(json).map_err(|_| "must be a list of strings")?;
+        let texts: Vec<String> = texts
+            .unwrap_or_default()
+            .iter()
+            .map(|text| string(text.get()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| "must be a list of strings in valid Unicode")?;
+        Tags::parse(&texts)
+    }
+}
+
 /// A tag and how many tasks have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TagCount {
     /// The tag.
-    #[schema(value_type = Tag)]
     pub name: String,
     /// How many of the user's tasks have it.
     pub count: i64,
@@ -110,7 +150,10 @@ mod tests {
     fn twenty_are_enough() {
         let many: Vec<String> = (0..21).map(|n| format!("t{n}")).collect();
         assert!(Tags::parse(&many[..20]).is_ok());
-        assert_eq!(Tags::parse(&many).unwrap_err(), "must be at most 20");
+        assert_eq!(
+            Tags::parse(&many).unwrap_err(),
+            "must have at most 20 entries"
+        );
         let same = vec!["same".to_owned(); 30];
         assert_eq!(Tags::parse(&same).unwrap().texts(), ["same"]);
     }

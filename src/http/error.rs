@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::request::RequestId;
 use super::response::{Response, reason};
@@ -66,6 +65,111 @@ pub enum Error {
     VersionNotSupported,
 }
 
+/// An error as programs and readers know it.
+pub struct ErrorRow {
+    /// The status code.
+    pub status: u16,
+    /// The word for programs; it never changes.
+    pub code: &'static str,
+    /// The sentence for people. A value takes the place of the braces and what is between them. For a variant with a text of its own this
+    /// is an example.
+    pub sentence: &'static str,
+    /// When it is answered.
+    pub when: &'static str,
+}
+
+impl ErrorRow {
+    fn sentence_with(&self, value: &str) -> Cow<'static, str> {
+        let (start, rest) = self.sentence.split_once('{').unwrap_or_default();
+        let (_, end) = rest.split_once('}').unwrap_or_default();
+        Cow::Owned(format!("{start}{value}{end}"))
+    }
+}
+
+macro_rules! errors {
+    ($($variant:pat => $status:literal $code:literal $sentence:literal $when:literal;)*) => {
+        /// Every error, in the order of the statuses.
+        pub static ERRORS: &[ErrorRow] = &[$(errors!(row $status $code $sentence $when)),*];
+
+        impl Error {
+            fn row(&self) -> &'static ErrorRow {
+                match self {
+                    $($variant => &const { errors!(row $status $code $sentence $when) },)*
+                }
+            }
+        }
+    };
+    (row $status:literal $code:literal $sentence:literal $when:literal) => {
+        ErrorRow { status: $status, code: $code, sentence: $sentence, when: $when }
+    };
+}
+
+errors! {
+    Error::BadRequest(_) => 400 "BAD_REQUEST"
+        "the body is empty; send a JSON object"
+        "The JSON, the query or a header field cannot be read";
+    Error::Unauthorized(Unauthorized::Expired) => 401 "TOKEN_EXPIRED"
+        "Token has expired"
+        "The token has expired";
+    Error::Unauthorized(_) => 401 "UNAUTHORIZED"
+        "Missing authentication token"
+        "There is no token, or it is not accepted";
+    Error::Forbidden(_) => 403 "FORBIDDEN"
+        "Forbidden: not authorized to access another user's tasks"
+        "The path names another user, the current password is missing or wrong, the token was issued too long ago, registration is closed, or the account is disabled";
+    Error::MissingScope(_) => 403 "FORBIDDEN"
+        "the token lacks the scope {tasks:write}; make one that has it"
+        "The API token lacks the scope for this";
+    Error::NotFound(_) => 404 "NOT_FOUND"
+        "Task not found"
+        "There is no such path, or nothing of the caller's under this name";
+    Error::MethodNotAllowed(_) => 405 "METHOD_NOT_ALLOWED"
+        "the method is not allowed; this path takes {GET, HEAD, POST, OPTIONS}"
+        "The path exists, but not with this method; `Allow` lists the methods";
+    Error::RequestTimeout(_) => 408 "REQUEST_TIMEOUT"
+        "the request did not arrive in time"
+        "The request did not arrive whole in time";
+    Error::Conflict(_) => 409 "CONFLICT"
+        "a task with this id exists already"
+        "The request contradicts what is stored";
+    Error::PreconditionFailed(_) => 412 "PRECONDITION_FAILED"
+        "the task has changed since: get it again, and send its new ETag in If-Match"
+        "The task is not as `If-Match` says";
+    Error::PayloadTooLarge(_) => 413 "PAYLOAD_TOO_LARGE"
+        "the body has more than {1048576} bytes; send less, or raise the server's MAX_BODY_BYTES"
+        "The body is larger than the server takes (`MAX_BODY_BYTES`)";
+    Error::UriTooLong(_) => 414 "URI_TOO_LONG"
+        "the target has more than {4096} bytes; send less, or raise the server's MAX_PATH_BYTES"
+        "The target is longer than the server takes (`MAX_PATH_BYTES`)";
+    Error::UnsupportedMediaType(_) => 415 "UNSUPPORTED_MEDIA_TYPE"
+        "the body must be JSON; send the header Content-Type: application/json"
+        "The server does not read this format";
+    Error::ExpectationFailed => 417 "EXPECTATION_FAILED"
+        "only the expectation 100-continue is met here"
+        "An expectation other than `100-continue`";
+    Error::Validation(_) => 422 "VALIDATION_ERROR"
+        "title must have 1 to 200 characters"
+        "Fields are wrong; `error.details` names all of them";
+    Error::RateLimited { .. } => 429 "RATE_LIMITED"
+        "there may be no more than 1000 requests an hour; try again in 60 s"
+        "Too many requests; `Retry-After` says how long to wait";
+    Error::HeadersTooLarge(_) => 431 "HEADERS_TOO_LARGE"
+        "the head of the request is too large"
+        "The header fields are more or larger than the server takes (`MAX_HEAD_BYTES`, `MAX_HEADERS`)";
+    Error::Internal(_) => 500 "INTERNAL_SERVER_ERROR"
+        "something went wrong here; the request id finds it in the server's log"
+        "A fault of the server";
+    Error::NotImplemented(_) => 501 "NOT_IMPLEMENTED"
+        "only the transfer coding chunked is read here"
+        "A transfer coding other than `chunked`";
+    Error::Unavailable(_) => 503 "SERVICE_UNAVAILABLE"
+        "the service cannot answer right now; try again in a moment"
+        "The database or a worker is not available right now, or there are too many connections";
+    Error::VersionNotSupported => 505 "HTTP_VERSION_NOT_SUPPORTED"
+        "only HTTP/1.1 and HTTP/1.0 are spoken here"
+        "A version of HTTP other than 1.1 and 1.0";
+}
+
 /// Why a caller is not known (RFC 6750, section 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unauthorized {
@@ -112,37 +216,12 @@ const RETRY_AFTER_SECONDS: &str = "1";
 impl Error {
     /// The status code.
     pub fn status(&self) -> u16 {
-        self.status_and_code().0
+        self.row().status
     }
 
     /// The word for programs, as `error.code` has it.
     pub fn code(&self) -> &'static str {
-        self.status_and_code().1
-    }
-
-    fn status_and_code(&self) -> (u16, &'static str) {
-        match self {
-            Error::BadRequest(_) => (400, "BAD_REQUEST"),
-            Error::Unauthorized(Unauthorized::Expired) => (401, "TOKEN_EXPIRED"),
-            Error::Unauthorized(_) => (401, "UNAUTHORIZED"),
-            Error::Forbidden(_) | Error::MissingScope(_) => (403, "FORBIDDEN"),
-            Error::NotFound(_) => (404, "NOT_FOUND"),
-            Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
-            Error::RequestTimeout(_) => (408, "REQUEST_TIMEOUT"),
-            Error::Conflict(_) => (409, "CONFLICT"),
-            Error::PreconditionFailed(_) => (412, "PRECONDITION_FAILED"),
-            Error::PayloadTooLarge(_) => (413, "PAYLOAD_TOO_LARGE"),
-            Error::UriTooLong(_) => (414, "URI_TOO_LONG"),
-            Error::UnsupportedMediaType(_) => (415, "UNSUPPORTED_MEDIA_TYPE"),
-            Error::ExpectationFailed => (417, "EXPECTATION_FAILED"),
-            Error::Validation(_) => (422, "VALIDATION_ERROR"),
-            Error::RateLimited { .. } => (429, "RATE_LIMITED"),
-            Error::HeadersTooLarge(_) => (431, "HEADERS_TOO_LARGE"),
-            Error::Internal(_) => (500, "INTERNAL_SERVER_ERROR"),
-            Error::NotImplemented(_) => (501, "NOT_IMPLEMENTED"),
-            Error::Unavailable(_) => (503, "SERVICE_UNAVAILABLE"),
-            Error::VersionNotSupported => (505, "HTTP_VERSION_NOT_SUPPORTED"),
-        }
+        self.row().code
     }
 
     /// The sentence for people: what is wrong and, where it helps, what to do.
@@ -158,29 +237,15 @@ impl Error {
             | Error::HeadersTooLarge(text)
             | Error::NotImplemented(text)
             | Error::UnsupportedMediaType(text) => Cow::Borrowed(text),
-            Error::MissingScope(scope) => Cow::Owned(format!(
-                "the token lacks the scope {}; make one that has it",
-                scope.as_str()
-            )),
-            Error::MethodNotAllowed(allow) => Cow::Owned(format!(
-                "the method is not allowed; this path takes {allow}"
-            )),
-            Error::PayloadTooLarge(limit) => Cow::Owned(format!(
-                "the body has more than {limit} bytes; send less, or raise the server's MAX_BODY_BYTES"
-            )),
-            Error::UriTooLong(limit) => Cow::Owned(format!(
-                "the target has more than {limit} bytes; send less, or raise the server's MAX_PATH_BYTES"
-            )),
+            Error::MissingScope(scope) => self.row().sentence_with(scope.as_str()),
+            Error::MethodNotAllowed(allow) => self.row().sentence_with(allow),
+            Error::PayloadTooLarge(limit) | Error::UriTooLong(limit) => {
+                self.row().sentence_with(&limit.to_string())
+            }
             Error::RateLimited { text, retry_after } => Cow::Owned(format!(
                 "{text}; try again in {} s",
                 whole_seconds(*retry_after)
             )),
-            Error::ExpectationFailed => {
-                Cow::Borrowed("only the expectation 100-continue is met here")
-            }
-            Error::VersionNotSupported => {
-                Cow::Borrowed("only HTTP/1.1 and HTTP/1.0 are spoken here")
-            }
             Error::Validation(errors) => {
                 let sentences: Vec<String> = errors
                     .iter()
@@ -188,12 +253,10 @@ impl Error {
                     .collect();
                 Cow::Owned(sentences.join("; "))
             }
-            Error::Internal(_) => Cow::Borrowed(
-                "something went wrong here; the request id finds it in the server's log",
-            ),
-            Error::Unavailable(_) => {
-                Cow::Borrowed("the service cannot answer right now; try again in a moment")
-            }
+            Error::ExpectationFailed
+            | Error::VersionNotSupported
+            | Error::Internal(_)
+            | Error::Unavailable(_) => Cow::Borrowed(self.row().sentence),
         }
     }
 
@@ -209,7 +272,7 @@ impl Error {
     ///
     /// `reveal_cause` adds the cause to `error.details`; for development only.
     pub fn into_response(self, request_id: &RequestId, reveal_cause: bool) -> Response {
-        let (status, code) = self.status_and_code();
+        let ErrorRow { status, code, .. } = *self.row();
         let message = self.message();
         let details = match &self {
             Error::Validation(errors) => errors.clone(),
@@ -281,14 +344,13 @@ impl From<BodyError> for Error {
 }
 
 /// The body of every error (RFC 9457), with the family's `error` object in it.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct Problem<'a> {
     /// Always `about:blank`: the status says what kind it is.
     r#type: &'static str,
     /// The status's standard phrase.
     title: &'static str,
     /// The status code again.
-    #[schema(minimum = 400, maximum = 599)]
     status: u16,
     /// One sentence for people.
     detail: &'a str,
@@ -299,7 +361,7 @@ pub struct Problem<'a> {
 }
 
 /// An error for programs.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub struct ProblemError<'a> {
     /// A word that stays as it is.
     code: &'static str,

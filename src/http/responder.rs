@@ -13,10 +13,8 @@ use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
 use crate::domain::fair_budget::Holder;
 use crate::domain::user::UserId;
+use crate::logging::ACCESS_LOG;
 use crate::metrics;
-
-/// The target of the access log's lines. Below `todo_api`, so that a filter for the program does not leave it out.
-pub const ACCESS_LOG: &str = "todo_api::access";
 
 /// The way back to a client, implemented by whoever owns the connection.
 pub trait Reply: Send {

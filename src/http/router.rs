@@ -27,23 +27,6 @@ impl<H> Route<H> {
     }
 }
 
-impl<H> Route<H> {
-    /// The method.
-    pub fn method(&self) -> Method {
-        self.method
-    }
-
-    /// The paths its pattern stands for: the shorter one first, where there are two.
-    pub fn paths(&self) -> Vec<String> {
-        spellings(self.pattern)
-    }
-
-    /// Where it goes.
-    pub fn handler(&self) -> &H {
-        &self.handler
-    }
-}
-
 /// All routes, ready to be searched.
 pub struct Router<H> {
     // The most literal first.
@@ -213,7 +196,7 @@ impl Segment {
 }
 
 /// The paths a pattern stands for: itself, or with and without the part in square brackets.
-fn spellings(pattern: &str) -> Vec<String> {
+pub fn spellings(pattern: &str) -> Vec<String> {
     match pattern
         .split_once('[')
         .and_then(|(head, rest)| Some((head, rest.split_once(']')?)))

@@ -1,12 +1,12 @@
 //! Puts the rooms together: the edge, tiny_http, worker threads; start, drain, stop.
 //!
-//! - `direct`: tiny_http's own connection to a client
+//! - `tiny_http_connection`: tiny_http's own connection to a client
 //!
 //! The way of a request: the edge reads it whole and hands it over as a ticket; tiny_http queues the ticket; a worker takes it
 //! and lets the router find its handler; the answer leaves through the request's responder in one write. Where an address is
 //! marked `direct:`, tiny_http reads the request itself and everything after that is the same.
 
-mod direct;
+mod tiny_http_connection;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -280,13 +280,19 @@ fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bo
             office.drain(|request, responder, turn| serve(shared, request, responder, turn));
         }
         Source::Direct => {
-            let Some((request, responder)) = direct::receive(called, shared, last) else {
+            let Some((request, responder)) = tiny_http_connection::receive(called, shared, last)
+            else {
                 return;
             };
             if let Some(response) = shared.policy.preflight(&request) {
                 return responder.answer(Ok(response));
             }
-            serve(shared, &request, responder, &mut direct::AdmitAll);
+            serve(
+                shared,
+                &request,
+                responder,
+                &mut tiny_http_connection::AdmitAll,
+            );
         }
     }
 }

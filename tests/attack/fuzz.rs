@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Call, Handler};
-use todo_api::auth::token::Verifier;
+use todo_api::auth::token::TokenVerifier;
 use todo_api::config::EdgeLimits;
 use todo_api::domain::address::{Address, parse_list};
 use todo_api::edge::tls::Tls;
@@ -618,7 +618,7 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
     let store = Store::new(settings(&fresh_database()));
     let soon = Instant::now() + Duration::from_secs(10);
     store.open(soon).map_err(|error| error.to_string()).unwrap();
-    let app = Arc::new(app(store, Verifier::new(SECRET, None)));
+    let app = Arc::new(app(store, TokenVerifier::new(SECRET, None)));
     let methods = [
         Method::Get,
         Method::Post,

@@ -50,14 +50,15 @@ fn the_self_check_ends_a_server_whose_log_is_blocked() {
     let blocked = BlockedLog::start(&database, &settings);
     blocked.fill();
     let mut lock = Lock::tasks(&database);
-    // Two workers, and one more that is kept for other users.
-    let _stuck: Vec<_> = ["u1", "u1", "u2"]
+    // One user cannot have the worker that is kept for others.
+    let _stuck: Vec<_> = ["u1", "u2", "u3"]
+        .into_iter()
         .map(|user| {
             let mut wire = Door::from(blocked.server.address).open().unwrap();
             wire.write(&new_task(&bearer(user), "stuck")).unwrap();
             wire
         })
-        .into();
+        .collect();
     lock.wait_for_waiting(3);
     let (status, _) = blocked.server.wait_at_most(Duration::from_secs(15));
     assert_eq!(status.code(), Some(1));

@@ -371,15 +371,13 @@ fn a_server_whose_workers_are_stuck_ends_to_be_started_again() {
     let mut settings = vec![("WORKERS", "2"), ("SELF_CHECK_SECONDS", "0.3")];
     settings.extend(PATIENT);
     let server = Process::serve(&database, &settings);
-    let token = bearer("u1");
     let mut lock = Lock::tasks(&database);
     // One user cannot have the worker that is kept for others.
-    let other = bearer("u2");
-    let _stuck: Vec<Wire> = [&token, &token, &other]
+    let _stuck: Vec<Wire> = ["u1", "u2", "u3"]
         .into_iter()
-        .map(|token| {
+        .map(|user| {
             let mut wire = open(&server);
-            wire.write(&new_task(token, "stuck")).unwrap();
+            wire.write(&new_task(&bearer(user), "stuck")).unwrap();
             wire
         })
         .collect();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use todo_api::auth::jwks::Timing;
-use todo_api::auth::token::{Expected, Verifier};
+use todo_api::auth::token::{Expected, TokenVerifier};
 
 use crate::support::app::SECRET;
 use crate::support::hold::wait_until;
@@ -43,7 +43,7 @@ fn ask_at(address: SocketAddr, token: &str) -> Answer {
 
 /// A server that has the address of this one.
 fn server(keys: &KeyServer, timing: Timing) -> TestApp {
-    TestApp::judging(Verifier::new(SECRET, None).trusting(keys.keys(timing)))
+    TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys.keys(timing)))
 }
 
 fn publishing(keys: &[&Key]) -> Publishes {
@@ -268,7 +268,7 @@ fn issuer_and_audience_are_asked_of_tokens_from_elsewhere() {
         issuers: vec!["https://app.example".to_owned()],
         audiences: vec!["https://api.example".to_owned(), "todo".to_owned()],
     };
-    let verifier = Verifier::new(SECRET, None)
+    let verifier = TokenVerifier::new(SECRET, None)
         .trusting(published.keys(ONCE))
         .expecting(expected);
     let app = TestApp::judging(verifier);

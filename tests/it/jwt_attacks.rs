@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use ring::hmac::{HMAC_SHA384, HMAC_SHA512};
 use serde_json::{Value, json};
 use todo_api::auth::jwks::{Keys, Location, Timing};
-use todo_api::auth::token::Verifier;
+use todo_api::auth::token::TokenVerifier;
 
 use crate::support::app::SECRET;
 use crate::support::http::try_send;
@@ -28,7 +28,7 @@ fn server(keys: &[&Key]) -> TestApp {
     std::fs::write(&file, key_set(keys)).unwrap();
     let location = Location::File(file.path().to_owned());
     let keys = Keys::load(&location, Timing::default()).unwrap();
-    TestApp::judging(Verifier::new(SECRET, None).trusting(keys))
+    TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys))
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use todo_api::auth::jwks::Timing;
-use todo_api::auth::token::Verifier;
+use todo_api::auth::token::TokenVerifier;
 
 use crate::support::actors::Actor;
 use crate::support::app::{SECRET, TestApp};
@@ -99,7 +99,7 @@ fn the_second_form_of_a_signature_does_not_undo_a_logout() {
         max_age: Duration::from_secs(600),
         wait: Duration::from_secs(5),
     };
-    let app = TestApp::judging(Verifier::new(SECRET, None).trusting(keys.keys(timing)));
+    let app = TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys.keys(timing)));
     let token = key.token(&with_end("u", &json!({})));
     let (message, signature) = token.rsplit_once('.').unwrap();
     // (r, s) and (r, n - s) are both valid signatures.

@@ -11,6 +11,7 @@
 
 mod accounts;
 mod api_tokens;
+mod arrows;
 mod authentication;
 mod backup;
 mod blocked_log;

@@ -1,6 +1,6 @@
 //! The pages of the API, as far as they can be judged without a browser; tests/browser has one.
 
-use todo_api::api::openapi;
+use todo_api::api::pages;
 
 use crate::support::TestApp;
 
@@ -11,7 +11,7 @@ fn the_description_is_served_as_the_program_prints_it() {
     let app = TestApp::start();
     let answer = app.anonymous().get("/openapi.json").expect(200);
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
-    assert_eq!(answer.body, openapi::json());
+    assert_eq!(answer.body, pages::description().unwrap());
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_reference_needs_no_script_and_leaves_nothing_out() {
     let app = TestApp::start();
     let page = app.anonymous().get("/redoc").expect(200).body;
     assert!(!page.contains("<script"));
-    let document: serde_json::Value = serde_json::from_str(openapi::json()).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&pages::description().unwrap()).unwrap();
     for item in document["paths"].as_object().unwrap().values() {
         for operation in item.as_object().unwrap().values() {
             let id = operation["operationId"].as_str().unwrap();

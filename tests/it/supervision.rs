@@ -69,9 +69,9 @@ fn the_watchdog_is_fed_by_answers_and_starves_without_them() {
         last = Instant::now();
     }
 
-    // All workers wait for ever. One user cannot have the one that is kept for others.
+    // All workers wait for ever. Each of three users has one.
     let mut lock = Lock::tasks(&database);
-    let _stuck: Vec<Wire> = ["u1", "u1", "u2"]
+    let _stuck: Vec<Wire> = ["u1", "u2", "u3"]
         .into_iter()
         .map(|user| {
             let mut wire = Door::from(server.address).open().unwrap();

@@ -1,15 +1,25 @@
 //! What is asked of a list of tasks: filters, order, page.
 //!
-//! - `parameters`: reads it from a query string
+//! - [`rows`]: every parameter and every sort key, each described once
+//! - `values`: reads the values of parameters
+//! - `parameters`: reads a query string with these rows
 //! - [`cursor`]: where the last page ended
 
 pub mod cursor;
 mod parameters;
+pub mod rows;
+mod values;
+
+use std::fmt;
+
+use time::Date;
 
 use super::tag::Tag;
-use super::task::{Due, Priority};
+use super::task::{Priority, Task};
+use super::value::{Kind, Value};
 use super::zone::Zone;
 use cursor::Cursor;
+pub use rows::{PARAMETERS, SORT_KEYS};
 
 /// Most tasks that one answer holds.
 pub const LIMIT_MAX: u16 = 1_000;
@@ -23,18 +33,6 @@ pub const OFFSET_MAX: u32 = 1_000_000_000;
 pub struct Limit(u16);
 
 impl Limit {
-    /// Reads a decimal number.
-    ///
-    /// # Errors
-    /// Says what a limit must be, as the end of a sentence.
-    pub fn parse(text: &str) -> Result<Limit, &'static str> {
-        parameters::number(text)
-            .and_then(|limit| u16::try_from(limit).ok())
-            .filter(|limit| (1..=LIMIT_MAX).contains(limit))
-            .map(Limit)
-            .ok_or("must be a whole number from 1 to 1000")
-    }
-
     /// The number.
     pub fn get(self) -> u16 {
         self.0
@@ -70,39 +68,48 @@ pub struct Filters {
     pub completed: Option<bool>,
     /// One of these, each once, in rising order; none: any.
     pub priorities: Vec<Priority>,
-    /// When it is due; a task that is due at no time is in no such range.
-    pub due: Range,
-    /// Not done and past, or the contrary.
-    pub overdue: Option<bool>,
-    /// Whether it is due at some time.
-    pub has_due_date: Option<bool>,
-    /// When it was made.
-    pub created: Range,
-    /// When it last changed.
-    pub updated: Range,
     /// All of these, each once.
     pub tags: Vec<Tag>,
     /// Each of these, folded, occurs in title or description.
     pub words: Vec<String>,
+    /// All of these.
+    pub conditions: Vec<Condition>,
     /// Tells when a day begins and ends; `None` where none was named: UTC.
     pub zone: Option<Zone>,
 }
 
-/// A stretch of time without its ends. A plain date stands for the whole day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Range {
-    /// Later than this.
-    pub after: Option<Due>,
-    /// Earlier than this.
-    pub before: Option<Due>,
+/// A condition on one column of a task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// The column has a value, or has none.
+    Present(&'static str, bool),
+    /// The column compares so (an SQL operator, as `<`) with a value. A column without a value does not.
+    Compare(&'static str, &'static str, Bound),
+    /// It is due before this.
+    DueBefore(Bound),
+    /// It is due after this.
+    DueAfter(Bound),
+    /// It is not done and its due date has passed, or the contrary.
+    Overdue(bool),
+}
+
+/// What a column is compared with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bound {
+    /// A value.
+    Value(Value),
+    /// The first moment of a day.
+    StartOf(Date),
+    /// The last moment of a day.
+    EndOf(Date),
 }
 
 /// The order of a list. Tasks that are equal in it are told apart by their id, in the same direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Order {
     /// What is compared.
-    pub key: SortKey,
-    /// The greatest first. Tasks that are due at no time come last in either direction.
+    pub key: &'static SortKey,
+    /// The greatest first. Tasks without a value come last in either direction.
     pub descending: bool,
 }
 
@@ -110,27 +117,38 @@ impl Default for Order {
     /// The newest first.
     fn default() -> Order {
         Order {
-            key: SortKey::CreatedAt,
+            key: &rows::CREATED_AT,
             descending: true,
         }
     }
 }
 
 /// What tasks are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SortKey {
-    /// When they were made.
-    CreatedAt,
-    /// When they last changed.
-    UpdatedAt,
-    /// When they are due (see [`Due::moment`]).
-    DueDate,
-    /// By rank.
-    Priority,
-    /// Without case and accents (see [`super::fold::title_key`]).
-    Title,
-    /// Those that are not done are less.
-    Completed,
+pub struct SortKey {
+    /// The field's name.
+    pub name: &'static str,
+    /// Other names that are understood.
+    pub aliases: &'static [&'static str],
+    /// The column that is compared.
+    pub column: &'static str,
+    /// Whether a task may have no value.
+    pub nullable: bool,
+    /// The kind of the value.
+    pub kind: Kind,
+    /// A task's value.
+    pub value: fn(&Task) -> Value,
+}
+
+impl fmt::Debug for SortKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for SortKey {
+    fn eq(&self, other: &SortKey) -> bool {
+        self.name == other.name
+    }
 }
 
 /// Where a page starts.
@@ -160,30 +178,5 @@ impl ListQuery {
     /// Whether all that match are to be counted: asked for, or implied by asking for a page by its number.
     pub fn wants_total(&self) -> bool {
         self.include_total || matches!(self.start, Start::Page(_))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_are_whole_numbers_from_1_to_1000() {
-        for (text, limit) in [("1", 1), ("1000", 1000), ("050", 50)] {
-            assert_eq!(Limit::parse(text).unwrap().get(), limit);
-        }
-        for text in [
-            "",
-            "0",
-            "1001",
-            "-1",
-            "+1",
-            "1.5",
-            "ten",
-            "99999999999999999999",
-            " 1",
-        ] {
-            assert!(Limit::parse(text).is_err(), "{text:?}");
-        }
     }
 }

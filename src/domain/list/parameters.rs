@@ -1,42 +1,15 @@
 //! Reads a list's query string.
-//!
-//! Other servers of this family call the same things by other names; those are understood, too.
 
-use std::collections::BTreeMap;
+use super::{ListQuery, PARAMETERS};
 
-use super::cursor::Cursor;
-use super::{Filters, Limit, ListQuery, OFFSET_MAX, Order, Range, SortKey, Start, WORDS_MAX};
-use crate::domain::fold::fold;
-use crate::domain::tag::{TAGS_MAX, Tag};
-use crate::domain::task::{Due, Priority};
-use crate::domain::timestamp::Timestamp;
-use crate::domain::zone::Zone;
-
-/// Every parameter that is given once, with its other names.
-const SINGLE: &[(&str, &[&str])] = &[
-    ("completed", &[]),
-    ("status", &[]),
-    ("due_before", &[]),
-    ("due_after", &[]),
-    ("overdue", &[]),
-    ("has_due_date", &[]),
-    ("created_before", &[]),
-    ("created_after", &[]),
-    ("updated_before", &[]),
-    ("updated_after", &[]),
-    ("search", &["q"]),
-    ("tz", &[]),
-    ("sort", &["sort_by"]),
-    ("order", &["sort_order", "sort_direction"]),
-    ("limit", &["page_size"]),
-    ("cursor", &[]),
-    ("offset", &["skip"]),
-    ("page", &[]),
-    ("include_total", &[]),
-];
-
-/// Those that may be given several times.
-const REPEATABLE: &[&str] = &["priority", "tag", "tags"];
+/// A query as far as its parameters are read, in the order of [`PARAMETERS`].
+#[derive(Default)]
+pub struct Reading {
+    /// The query so far.
+    pub query: ListQuery,
+    /// What `order` says: whether the list is descending.
+    pub descending: Option<bool>,
+}
 
 impl ListQuery {
     /// Reads the decoded names and values of a query string.
@@ -44,282 +17,47 @@ impl ListQuery {
     /// # Errors
     /// One sentence that names the parameter that is unknown, given twice or wrong.
     pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        let mut given = Given::sort_out(parameters)?;
-        let filters = given.filters()?;
-        let order = given.order()?;
-        let limit = given.read("limit", Limit::parse)?.unwrap_or_default();
-        let include_total = given.read("include_total", boolean)?.unwrap_or(false);
-        let start = given.start(&filters, order)?;
-        Ok(ListQuery {
-            filters,
-            order,
-            limit,
-            start,
-            include_total,
-        })
-    }
-}
-
-/// What was given: for each parameter the name that was used and the value.
-struct Given<'p> {
-    single: BTreeMap<&'static str, (&'p str, &'p str)>,
-    repeated: Vec<(&'p str, &'p str)>,
-}
-
-impl<'p> Given<'p> {
-    fn sort_out(parameters: &'p [(String, String)]) -> Result<Given<'p>, String> {
-        let mut given = Given {
-            single: BTreeMap::new(),
-            repeated: Vec::new(),
-        };
-        for (name, value) in parameters {
-            if REPEATABLE.contains(&name.as_str()) {
-                given.repeated.push((name, value));
-                continue;
-            }
-            let known = SINGLE
-                .iter()
-                .find(|(canonical, others)| canonical == name || others.contains(&name.as_str()));
-            let Some((canonical, _)) = known else {
-                let names: Vec<&str> = REPEATABLE
-                    .iter()
-                    .chain(SINGLE.iter().map(|(canonical, _)| canonical))
-                    .copied()
-                    .collect();
-                return Err(format!(
-                    "query parameter {name:?} is unknown; a list takes {}",
-                    names.join(", ")
-                ));
-            };
-            if let Some((before, _)) = given.single.insert(canonical, (name, value)) {
-                return Err(if before == name {
-                    format!("query parameter {name} is given twice")
-                } else {
-                    format!("query parameters {before} and {name} are the same; give one of them")
-                });
+        let unknown =
+            |(name, _): &&(String, String)| !PARAMETERS.iter().any(|row| row.is_called(name));
+        if let Some((name, _)) = parameters.iter().find(unknown) {
+            let names: Vec<&str> = PARAMETERS.iter().map(|row| row.name).collect();
+            return Err(format!(
+                "query parameter {name:?} is unknown; a list takes {}",
+                names.join(", ")
+            ));
+        }
+        let mut reading = Reading::default();
+        for row in PARAMETERS {
+            let mut before: Option<&str> = None;
+            for (name, value) in parameters.iter().filter(|(name, _)| row.is_called(name)) {
+                match before.replace(name) {
+                    Some(before) if !row.repeatable => return Err(twice(before, name)),
+                    _ => {}
+                }
+                (row.read)(row, &mut reading, value)
+                    .map_err(|error| format!("query parameter {name} {error}"))?;
             }
         }
-        Ok(given)
-    }
-
-    /// Takes a parameter out and reads it.
-    fn read<T>(
-        &mut self,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, &'static str>,
-    ) -> Result<Option<T>, String> {
-        self.single
-            .remove(name)
-            .map(|(used, value)| {
-                parse(value).map_err(|error| format!("query parameter {used} {error}"))
-            })
-            .transpose()
-    }
-
-    /// The values of a parameter that may be given several times.
-    fn repeated(&self, name: &str) -> impl Iterator<Item = &'p str> {
-        self.repeated
-            .iter()
-            .filter(move |(used, _)| *used == name)
-            .map(|(_, value)| *value)
-    }
-
-    fn filters(&mut self) -> Result<Filters, String> {
-        let completed = self.read("completed", boolean)?;
-        let status = self.read("status", status)?.flatten();
-        if let (Some(completed), Some(status)) = (completed, status)
-            && completed != status
-        {
-            return Err("query parameters completed and status contradict each other".to_owned());
-        }
-        Ok(Filters {
-            completed: completed.or(status),
-            priorities: self.priorities()?,
-            due: self.range("due_after", "due_before")?,
-            overdue: self.read("overdue", boolean)?,
-            has_due_date: self.read("has_due_date", boolean)?,
-            created: self.range("created_after", "created_before")?,
-            updated: self.range("updated_after", "updated_before")?,
-            tags: self.tags()?,
-            words: self.read("search", words)?.unwrap_or_default(),
-            zone: self.read("tz", Zone::parse)?,
-        })
-    }
-
-    fn priorities(&self) -> Result<Vec<Priority>, String> {
-        let mut priorities = self
-            .repeated("priority")
-            .flat_map(|value| value.split(','))
-            .map(|name| Priority::parse(name.trim()))
-            .collect::<Result<Vec<Priority>, _>>()
-            .map_err(|error| format!("query parameter priority {error}"))?;
-        priorities.sort();
-        priorities.dedup();
-        Ok(priorities)
-    }
-
-    fn tags(&self) -> Result<Vec<Tag>, String> {
-        let one = self.repeated("tag").map(|value| ("tag", value));
-        let several = self
-            .repeated("tags")
-            .flat_map(|value| value.split(','))
-            .map(|value| ("tags", value));
-        let mut tags: Vec<Tag> = Vec::new();
-        for (name, value) in one.chain(several) {
-            let tag =
-                Tag::parse(value).map_err(|error| format!("query parameter {name} {error}"))?;
-            if !tags.contains(&tag) {
-                tags.push(tag);
-            }
-        }
-        if tags.len() > TAGS_MAX {
-            return Err("query parameter tag may be given 20 times at most".to_owned());
-        }
-        Ok(tags)
-    }
-
-    fn range(&mut self, after: &'static str, before: &'static str) -> Result<Range, String> {
-        Ok(Range {
-            after: self.read(after, moment)?,
-            before: self.read(before, moment)?,
-        })
-    }
-
-    /// `sort` names a field, maybe with its direction; `order` gives the direction, maybe alone.
-    fn order(&mut self) -> Result<Order, String> {
-        let direction = self.read("order", direction)?;
-        let Some((key, own)) = self.read("sort", sort)? else {
-            return Ok(Order {
-                descending: direction.unwrap_or(true),
-                ..Order::default()
-            });
-        };
-        if let (Some(own), Some(direction)) = (own, direction)
-            && own != direction
-        {
-            return Err("query parameters sort and order contradict each other".to_owned());
-        }
-        Ok(Order {
-            key,
-            descending: own.or(direction).unwrap_or(false),
-        })
-    }
-
-    fn start(&mut self, filters: &Filters, order: Order) -> Result<Start, String> {
-        let number_to = |least: u32, must: &'static str| {
-            move |text: &str| {
-                number(text)
-                    .filter(|number| (least..=OFFSET_MAX).contains(number))
-                    .ok_or(must)
-            }
-        };
-        let cursor = self.read("cursor", |text| {
-            Cursor::decode(text, filters, order).ok_or(
-                "must be the next_cursor of an answer to the same filters and order; start again without it",
-            )
-        })?;
-        let offset = self.read(
-            "offset",
-            number_to(0, "must be a whole number from 0 to 1000000000"),
-        )?;
-        let page = self.read(
-            "page",
-            number_to(1, "must be a whole number from 1 to 1000000000"),
-        )?;
-        match (cursor, offset, page) {
-            (None, None, None) => Ok(Start::Beginning),
-            (Some(cursor), None, None) => Ok(Start::Behind(cursor)),
-            (None, Some(offset), None) => Ok(Start::Offset(offset)),
-            (None, None, Some(page)) => Ok(Start::Page(page)),
-            _ => Err(
-                "of the query parameters cursor, offset and page only one can be used".to_owned(),
-            ),
-        }
+        Ok(reading.query)
     }
 }
 
-/// Reads decimal digits.
-pub fn number(text: &str) -> Option<u32> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
-}
-
-fn boolean(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err("must be true or false"),
+fn twice(before: &str, name: &str) -> String {
+    if before == name {
+        format!("query parameter {name} is given twice")
+    } else {
+        format!("query parameters {before} and {name} are the same; give one of them")
     }
-}
-
-fn status(text: &str) -> Result<Option<bool>, &'static str> {
-    match text {
-        "all" => Ok(None),
-        "pending" | "active" | "incomplete" => Ok(Some(false)),
-        "completed" | "complete" => Ok(Some(true)),
-        _ => Err("must be all, pending, active, incomplete, completed or complete"),
-    }
-}
-
-/// A moment or a day. The `+` of an offset that nobody encoded arrives as a space.
-fn moment(text: &str) -> Result<Due, &'static str> {
-    Due::parse(text).or_else(|error| {
-        let (moment, offset) = text.rsplit_once(' ').ok_or(error)?;
-        Timestamp::parse(&format!("{moment}+{offset}"))
-            .map(Due::At)
-            .ok_or(error)
-    })
-}
-
-fn words(text: &str) -> Result<Vec<String>, &'static str> {
-    if text.contains('\0') {
-        return Err("must not contain the character NUL");
-    }
-    let mut words: Vec<String> = Vec::new();
-    for word in fold(text).split_whitespace() {
-        if !words.iter().any(|known| known == word) {
-            words.push(word.to_owned());
-        }
-    }
-    if words.len() > WORDS_MAX {
-        return Err("must have at most 16 words");
-    }
-    Ok(words)
-}
-
-fn direction(text: &str) -> Result<bool, &'static str> {
-    match text {
-        "asc" => Ok(false),
-        "desc" => Ok(true),
-        _ => Err("must be asc or desc"),
-    }
-}
-
-/// A field and, where it says so, whether it is descending.
-fn sort(text: &str) -> Result<(SortKey, Option<bool>), &'static str> {
-    const MUST: &str = "must be created_at, updated_at, due_date, priority, title or completed, descending as -title or title:desc";
-    let (name, direction) = match (text.strip_prefix('-'), text.split_once(':')) {
-        (Some(name), _) => (name, Some(true)),
-        (None, Some((name, "asc"))) => (name, Some(false)),
-        (None, Some((name, "desc"))) => (name, Some(true)),
-        (None, Some(_)) => return Err(MUST),
-        (None, None) => (text, None),
-    };
-    let key = match name {
-        "created_at" | "created" => SortKey::CreatedAt,
-        "updated_at" | "updated" => SortKey::UpdatedAt,
-        "due_date" => SortKey::DueDate,
-        "priority" => SortKey::Priority,
-        "title" => SortKey::Title,
-        "completed" => SortKey::Completed,
-        _ => return Err(MUST),
-    };
-    Ok((key, direction))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::list::{Bound, Condition, Filters, Order, SORT_KEYS};
+    use crate::domain::tag::Tag;
+    use crate::domain::task::Priority;
+    use crate::domain::timestamp::{Timestamp, parse_date};
+    use crate::domain::value::Value;
     use proptest::prelude::*;
 
     fn query(text: &str) -> Result<ListQuery, String> {
@@ -384,22 +122,19 @@ mod tests {
 
     #[test]
     fn orders_go_by_many_names() {
-        let order = |key, descending| Order { key, descending };
+        let order = |name, descending| Order {
+            key: SORT_KEYS.iter().find(|key| key.name == name).unwrap(),
+            descending,
+        };
         for (text, wanted) in [
-            ("", order(SortKey::CreatedAt, true)),
-            ("order=asc", order(SortKey::CreatedAt, false)),
-            ("sort=created", order(SortKey::CreatedAt, false)),
-            ("sort=-updated_at", order(SortKey::UpdatedAt, true)),
-            ("sort=due_date:desc", order(SortKey::DueDate, true)),
-            ("sort_by=title&sort_order=desc", order(SortKey::Title, true)),
-            (
-                "sort=priority&sort_direction=asc",
-                order(SortKey::Priority, false),
-            ),
-            (
-                "sort=-completed&order=desc",
-                order(SortKey::Completed, true),
-            ),
+            ("", order("created_at", true)),
+            ("order=asc", order("created_at", false)),
+            ("sort=created", order("created_at", false)),
+            ("sort=-updated_at", order("updated_at", true)),
+            ("sort=due_date:desc", order("due_date", true)),
+            ("sort_by=title&sort_order=desc", order("title", true)),
+            ("sort=priority&sort_direction=asc", order("priority", false)),
+            ("sort=-completed&order=desc", order("completed", true)),
         ] {
             assert_eq!(query(text).unwrap().order, wanted, "{text}");
         }
@@ -422,22 +157,50 @@ mod tests {
 
     #[test]
     fn moments_survive_a_plus_that_nobody_encoded() {
-        let before = |text: &str| query(text).unwrap().filters.due.before;
-        let moment = Timestamp::parse("2026-01-31T07:30:00Z").map(Due::At);
-        assert_eq!(before("due_before=2026-01-31T09:30:00 02:00"), moment);
-        assert_eq!(before("due_before=2026-01-31 09:30:00 0200"), moment);
+        let conditions = |text: &str| query(text).unwrap().filters.conditions;
+        let moment = Timestamp::parse("2026-01-31T07:30:00Z").unwrap();
+        let due = [Condition::DueBefore(Bound::Value(Value::Moment(moment)))];
+        assert_eq!(conditions("due_before=2026-01-31T09:30:00 02:00"), due);
+        assert_eq!(conditions("due_before=2026-01-31 09:30:00 0200"), due);
         assert_eq!(
-            before("due_before=2026-01-31"),
-            Due::parse("2026-01-31").ok()
+            conditions("updated_after=2026-01-31T07:30Z&due_before=2026-01-31"),
+            [
+                Condition::DueBefore(Bound::StartOf(parse_date("2026-01-31").unwrap())),
+                Condition::Compare("updated_at", ">", Bound::Value(Value::Moment(moment))),
+            ]
         );
+    }
+
+    #[test]
+    fn limits_are_whole_numbers_from_1_to_1000() {
+        for (text, limit) in [("1", 1), ("1000", 1000), ("050", 50)] {
+            assert_eq!(query(&format!("limit={text}")).unwrap().limit.get(), limit);
+        }
+        for text in [
+            "",
+            "0",
+            "1001",
+            "-1",
+            "+1",
+            "1.5",
+            "ten",
+            "99999999999999999999",
+            " 1",
+        ] {
+            let error = query(&format!("limit={text}")).unwrap_err();
+            assert!(
+                error.ends_with("limit must be a whole number from 1 to 1000"),
+                "{error}"
+            );
+        }
     }
 
     proptest! {
         #[test]
         fn no_parameters_make_the_reader_panic(name in "[a-z_]{0,14}", value in any::<String>()) {
             let _ = ListQuery::from_parameters(&[(name, value.clone())]);
-            for (name, _) in SINGLE {
-                let _ = ListQuery::from_parameters(&[(name.to_string(), value.clone())]);
+            for row in PARAMETERS {
+                let _ = ListQuery::from_parameters(&[(row.name.to_owned(), value.clone())]);
             }
         }
     }

@@ -3,8 +3,7 @@
 use postgres::types::Type;
 
 use super::statement::Statement;
-use crate::domain::list::{Filters, Range};
-use crate::domain::task::Due;
+use crate::domain::list::{Bound, Condition, Filters};
 use crate::domain::zone::Zone;
 
 /// Tags that a list looks up in their own table; any more it looks for on the tasks.
@@ -16,8 +15,8 @@ impl Statement {
         let mut all = Vec::new();
         let zone = filters.zone.clone().unwrap_or_default();
         if let Some(zone) = &filters.zone {
-            // So that an unknown one is found out even where nothing depends on it.
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+            // Finds an unknown zone even where no other condition depends on it.
+            let zone = self.zone(zone);
             all.push(format!("now() AT TIME ZONE {zone} IS NOT NULL"));
         }
         if let Some(completed) = filters.completed {
@@ -28,35 +27,9 @@ impl Statement {
             let ranks = self.bind(ranks, Type::INT2_ARRAY);
             all.push(format!("task.priority = ANY ({ranks})"));
         }
-        if let Some(before) = filters.due.before {
-            let moment = self.start_of(before, &zone);
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-            all.push(due_before(&moment, &zone));
-        }
-        if let Some(after) = filters.due.after {
-            let moment = self.end_of(after, &zone);
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-            all.push(due_after(&moment, &zone));
-        }
-        if let Some(overdue) = filters.overdue {
-            let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-            let past = due_before("now()", &zone);
-            all.push(if overdue {
-                format!("NOT task.completed AND {past}")
-            } else {
-                format!("(task.completed OR ({past}) IS NOT TRUE)")
-            });
-        }
-        match filters.has_due_date {
-            Some(true) => all.push("task.due_at IS NOT NULL".to_owned()),
-            Some(false) => all.push("task.due_at IS NULL".to_owned()),
-            None => {}
-        }
-        for (column, range) in [
-            (created_at, filters.created),
-            ("task.updated_at", filters.updated),
-        ] {
-            self.range(column, range, &zone, &mut all);
+        for condition in &filters.conditions {
+            let condition = self.condition(condition, &zone, created_at);
+            all.push(condition);
         }
         if filters.tags.len() > TAGS_JOINED {
             let tags: Vec<String> = filters
@@ -74,41 +47,48 @@ impl Statement {
         all
     }
 
-    fn range(&mut self, column: &str, range: Range, zone: &Zone, all: &mut Vec<String>) {
-        if let Some(before) = range.before {
-            let moment = self.start_of(before, zone);
-            all.push(format!("{column} < {moment}"));
-        }
-        if let Some(after) = range.after {
-            let moment = self.end_of(after, zone);
-            all.push(format!("{column} > {moment}"));
-        }
-    }
-
-    /// A moment, or when a day begins.
-    fn start_of(&mut self, due: Due, zone: &Zone) -> String {
-        match due {
-            Due::At(moment) => self.bind(moment.as_utc(), Type::TIMESTAMPTZ),
-            Due::On(date) => {
-                let date = self.bind(date, Type::DATE);
-                let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
-                format!("({date}::timestamp AT TIME ZONE {zone})")
+    fn condition(&mut self, condition: &Condition, zone: &Zone, created_at: &str) -> String {
+        let place = |column: &str| match column {
+            "created_at" => created_at.to_owned(),
+            column => format!("task.{column}"),
+        };
+        match condition {
+            Condition::Present(column, true) => format!("{} IS NOT NULL", place(column)),
+            Condition::Present(column, false) => format!("{} IS NULL", place(column)),
+            Condition::Compare(column, operator, bound) => {
+                format!("{} {operator} {}", place(column), self.bound(bound, zone))
+            }
+            Condition::DueBefore(bound) => due_before(&self.bound(bound, zone), &self.zone(zone)),
+            Condition::DueAfter(bound) => due_after(&self.bound(bound, zone), &self.zone(zone)),
+            Condition::Overdue(overdue) => {
+                let past = due_before("now()", &self.zone(zone));
+                if *overdue {
+                    format!("NOT task.completed AND {past}")
+                } else {
+                    format!("(task.completed OR ({past}) IS NOT TRUE)")
+                }
             }
         }
     }
 
-    /// A moment, or the last one of a day.
-    fn end_of(&mut self, due: Due, zone: &Zone) -> String {
-        match due {
-            Due::At(moment) => self.bind(moment.as_utc(), Type::TIMESTAMPTZ),
-            Due::On(date) => {
-                let date = self.bind(date, Type::DATE);
-                let zone = self.bind(zone.as_str().to_owned(), Type::TEXT);
+    fn bound(&mut self, bound: &Bound, zone: &Zone) -> String {
+        match bound {
+            Bound::Value(value) => self.bind_value(value.clone()),
+            Bound::StartOf(date) => {
+                let (date, zone) = (self.bind(*date, Type::DATE), self.zone(zone));
+                format!("({date}::timestamp AT TIME ZONE {zone})")
+            }
+            Bound::EndOf(date) => {
+                let (date, zone) = (self.bind(*date, Type::DATE), self.zone(zone));
                 format!(
                     "((({date} + 1)::timestamp AT TIME ZONE {zone}) - interval '1 microsecond')"
                 )
             }
         }
+    }
+
+    fn zone(&mut self, zone: &Zone) -> String {
+        self.bind(zone.as_str().to_owned(), Type::TEXT)
     }
 }
 

@@ -14,13 +14,14 @@ use postgres::Error as PgError;
 use postgres::error::SqlState;
 use postgres::types::Type;
 
+use super::columns::{all, read_task};
 use super::filters::{TAGS_JOINED, state};
-use super::read_task;
 use super::statement::Statement;
-use crate::domain::list::cursor::{Cursor, Key};
+use crate::domain::list::cursor::Cursor;
 use crate::domain::list::{Filters, ListQuery, Order, SortKey, Start};
 use crate::domain::task::{Priority, TITLE_MAX, Task};
 use crate::domain::user::UserId;
+use crate::domain::value::Value;
 use crate::store::{Effect, Error, Store};
 
 /// How many of the newest tasks a search reads before it asks the index on words.
@@ -37,9 +38,9 @@ pub struct TaskPage {
     pub total: Option<i64>,
 }
 
-/// What came of asking for a list.
+/// The outcome of a query for a list.
 #[derive(Debug)]
-pub enum Listed {
+pub enum ListedTasks {
     /// A page of it.
     Page(TaskPage),
     /// PostgreSQL does not know the time zone.
@@ -51,12 +52,12 @@ impl Store {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn list_tasks(&self, user: &UserId, query: &ListQuery) -> Result<Listed, Error> {
+    pub fn list_tasks(&self, user: &UserId, query: &ListQuery) -> Result<ListedTasks, Error> {
         let limit = usize::from(query.limit.get());
         let page = Statement::page(user, query);
         self.run(Effect::Read, |client| {
             let rows = match page.run(client) {
-                Err(error) if is_unknown_zone(&error) => return Ok(Listed::UnknownZone),
+                Err(error) if is_unknown_zone(&error) => return Ok(ListedTasks::UnknownZone),
                 rows => rows?,
             };
             let mut tasks = rows
@@ -72,7 +73,7 @@ impl Store {
                 }
                 known => known,
             };
-            Ok(Listed::Page(TaskPage {
+            Ok(ListedTasks::Page(TaskPage {
                 tasks,
                 has_more,
                 total,
@@ -114,19 +115,18 @@ impl Statement {
             Some(_) => Vec::new(),
             None => statement.conditions(filters, from.created_at),
         };
-        let parts = match order.key {
-            SortKey::DueDate => statement.due_parts(cursor, order, &from),
-            _ => {
-                let behind = cursor.map(|cursor| statement.behind(cursor, order, &from));
-                let parts = stretches.filter(|parts| !parts.is_empty());
-                let parts = parts.unwrap_or_else(|| vec![Vec::new()]);
-                parts
-                    .into_iter()
-                    .map(|part| [part, behind.iter().cloned().collect()].concat())
-                    .collect()
-            }
+        let parts = if order.key.nullable {
+            statement.nullable_parts(cursor, order, &from)
+        } else {
+            let behind = cursor.map(|cursor| statement.behind(cursor, order, &from));
+            let parts = stretches.filter(|parts| !parts.is_empty());
+            let parts = parts.unwrap_or_else(|| vec![Vec::new()]);
+            parts
+                .into_iter()
+                .map(|part| [part, behind.iter().cloned().collect()].concat())
+                .collect()
         };
-        let columns = columns();
+        let columns = all("task");
         let selects = parts.iter().map(|part| {
             let all: String = conditions
                 .iter()
@@ -156,7 +156,7 @@ impl Statement {
                 .collect();
             let page = page(&mut statement);
             let mut by = From::ALONE.order_by(order);
-            if order.key == SortKey::DueDate {
+            if order.key.nullable {
                 // The parts are without: where nothing is null, an index serves either direction.
                 by = by.replacen(',', " NULLS LAST,", 1);
             }
@@ -178,7 +178,7 @@ impl Statement {
         reach: i64,
     ) -> String {
         let reach = self.bind(reach, Type::INT8);
-        let columns = columns();
+        let columns = all("task");
         let by = from.order_by(order);
         let and = |conditions: &[String]| -> String {
             conditions.iter().map(|c| format!(" AND {c}")).collect()
@@ -227,7 +227,7 @@ impl Statement {
             },
             Some(tag) => {
                 let tag = self.bind(tag.as_str().to_owned(), Type::TEXT);
-                let by_tag = order.key == SortKey::CreatedAt;
+                let by_tag = is_by_creation(order);
                 // PostgreSQL starts with whichever tag is on the fewest tasks: all come in the same order.
                 let others: String = filters
                     .tags
@@ -259,45 +259,39 @@ impl Statement {
 
     /// That a task lies behind a cursor.
     fn behind(&mut self, cursor: &Cursor, order: Order, from: &From) -> String {
-        let key = match &cursor.key {
-            Key::Moment(moment) | Key::Due(Some(moment)) => {
-                self.bind(moment.as_utc(), Type::TIMESTAMPTZ)
-            }
-            Key::Priority(priority) => self.bind(priority.rank(), Type::INT2),
-            Key::Completed(completed) => self.bind(*completed, Type::BOOL),
-            Key::Title(title) => self.bind(title.clone(), Type::TEXT),
-            // Among tasks that are due at no time, the id alone tells.
-            Key::Due(None) => {
-                let id = self.bind(cursor.id, Type::UUID);
-                return format!("{} {} {id}", from.id, comparison(order));
-            }
-        };
+        if cursor.value == Value::Null {
+            // Among tasks without a value, the id alone decides.
+            let id = self.bind(cursor.id, Type::UUID);
+            return format!("{} {} {id}", from.id, comparison(order));
+        }
+        let value = self.bind_value(cursor.value.clone());
         let id = self.bind(cursor.id, Type::UUID);
         format!(
-            "({}, {}) {} ({key}, {id})",
+            "({}, {}) {} ({value}, {id})",
             from.sort_key(order.key),
             from.id,
             comparison(order)
         )
     }
 
-    /// The parts of a list by due date that lie behind the cursor. Tasks that are due come first and those that are not last,
-    /// whatever the direction: no index has that order in both, but it has each part.
-    fn due_parts(
+    /// The parts of a list by a column that may be null that lie behind the cursor. Tasks with a value come first and those
+    /// without last, whatever the direction: no index has that order in both, but it has each part.
+    fn nullable_parts(
         &mut self,
         cursor: Option<&Cursor>,
         order: Order,
         from: &From,
     ) -> Vec<Vec<String>> {
-        let mut dated = vec!["task.due_at IS NOT NULL".to_owned()];
-        let mut undated = vec!["task.due_at IS NULL".to_owned()];
+        let key = from.sort_key(order.key);
+        let mut valued = vec![format!("{key} IS NOT NULL")];
+        let mut empty = vec![format!("{key} IS NULL")];
         let behind = cursor.map(|cursor| self.behind(cursor, order, from));
-        if cursor.is_some_and(|cursor| cursor.key == Key::Due(None)) {
-            undated.extend(behind);
-            vec![undated]
+        if cursor.is_some_and(|cursor| cursor.value == Value::Null) {
+            empty.extend(behind);
+            vec![empty]
         } else {
-            dated.extend(behind);
-            vec![dated, undated]
+            valued.extend(behind);
+            vec![valued, empty]
         }
     }
 }
@@ -317,17 +311,14 @@ impl From {
         id: "task.id",
     };
 
-    fn sort_key(&self, key: SortKey) -> String {
-        match key {
-            SortKey::CreatedAt => self.created_at.to_owned(),
-            SortKey::UpdatedAt => "task.updated_at".to_owned(),
-            SortKey::DueDate => "task.due_at".to_owned(),
-            SortKey::Priority => "task.priority".to_owned(),
-            SortKey::Completed => "task.completed".to_owned(),
+    fn sort_key(&self, key: &SortKey) -> String {
+        match key.column {
+            "created_at" => self.created_at.to_owned(),
             // As `fold::title_key` has it.
-            SortKey::Title => {
+            "title" => {
                 format!("coalesce(left(split_part(task.search, E'\\n', 1), {TITLE_MAX}), '')")
             }
+            column => format!("task.{column}"),
         }
     }
 
@@ -337,13 +328,9 @@ impl From {
     }
 }
 
-/// The columns of `task_columns!`, of the table called task.
-fn columns() -> String {
-    let columns: Vec<String> = task_columns!()
-        .split(", ")
-        .map(|column| format!("task.{column}"))
-        .collect();
-    columns.join(", ")
+/// Whether a list is in the order in which tasks were created.
+fn is_by_creation(order: Order) -> bool {
+    order.key.column == "created_at"
 }
 
 fn direction(order: Order) -> &'static str {
@@ -357,7 +344,7 @@ fn comparison(order: Order) -> &'static str {
 /// Whether a list is a search that may find what it needs among the newest tasks, or the oldest.
 fn reads_the_newest_first(query: &ListQuery) -> bool {
     let Filters { words, tags, .. } = &query.filters;
-    !words.is_empty() && tags.is_empty() && query.order.key == SortKey::CreatedAt
+    !words.is_empty() && tags.is_empty() && is_by_creation(query.order)
 }
 
 /// The stretches of the index on states that together are the list, each by its conditions, where there is nothing else to the
@@ -368,7 +355,7 @@ fn stretches(filters: &Filters, order: Order) -> Option<Vec<Vec<String>>> {
         priorities: Vec::new(),
         ..filters.clone()
     };
-    if others != Filters::default() || order.key != SortKey::CreatedAt {
+    if others != Filters::default() || !is_by_creation(order) {
         return None;
     }
     if filters.completed.is_none() && filters.priorities.is_empty() {

@@ -1,8 +1,12 @@
 //! A statement that is put together from parts.
 
-use postgres::types::{ToSql, Type};
+use std::error::Error;
+
+use postgres::types::private::BytesMut;
+use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Error as PgError, Row};
 
+use crate::domain::value::Value;
 use crate::store::pool::Client;
 
 /// A statement that is put together, and the values of its parameters.
@@ -49,4 +53,48 @@ impl Statement {
         self.values.push((Box::new(value), kind));
         format!("${}", self.values.len())
     }
+}
+
+impl Statement {
+    /// As [`Statement::bind`].
+    pub(super) fn bind_value(&mut self, value: Value) -> String {
+        let kind = match value {
+            Value::Null | Value::Text(_) => Type::TEXT,
+            Value::Bool(_) => Type::BOOL,
+            Value::Number(_) => Type::INT8,
+            Value::Texts(_) => Type::TEXT_ARRAY,
+            Value::Moment(_) => Type::TIMESTAMPTZ,
+            Value::Date(_) => Type::DATE,
+        };
+        self.bind(value, kind)
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        match self {
+            Value::Null => Ok(IsNull::Yes),
+            Value::Bool(value) => value.to_sql(kind, out),
+            Value::Number(number) => match *kind {
+                Type::INT2 => i16::try_from(*number)?.to_sql(kind, out),
+                Type::INT4 => i32::try_from(*number)?.to_sql(kind, out),
+                _ => number.to_sql(kind, out),
+            },
+            Value::Text(text) => text.to_sql(kind, out),
+            Value::Texts(texts) => texts.to_sql(kind, out),
+            Value::Moment(moment) => moment.as_utc().to_sql(kind, out),
+            Value::Date(date) => date.to_sql(kind, out),
+        }
+    }
+
+    // Each column has the type of its values.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use todo_api::api::limits::Limits;
+use todo_api::api::limits::RequestLimits;
 use todo_api::api::metrics::MetricsAccess;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
@@ -12,7 +12,7 @@ use todo_api::auth::guard::Guard;
 use todo_api::auth::guessing::Guessing;
 use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
-use todo_api::auth::token::Verifier;
+use todo_api::auth::token::TokenVerifier;
 use todo_api::config::source::Source;
 use todo_api::config::{Config, GuessingLimits, ModuleChecks};
 use todo_api::domain::address::{Address, parse_list};
@@ -61,7 +61,7 @@ impl TestApp {
     }
 
     /// A server that judges tokens in its own way, on a database of its own.
-    pub fn judging(verifier: Verifier) -> TestApp {
+    pub fn judging(verifier: TokenVerifier) -> TestApp {
         let (server, app) =
             TestApp::not_open_judging(&postgres::fresh_database(), |_| {}, Vec::new(), verifier);
         app.store
@@ -77,14 +77,14 @@ impl TestApp {
         adjust: impl FnOnce(&mut Settings),
         more: Vec<Route<Handler>>,
     ) -> (TestApp, Arc<App>) {
-        TestApp::not_open_judging(database, adjust, more, Verifier::new(SECRET, None))
+        TestApp::not_open_judging(database, adjust, more, TokenVerifier::new(SECRET, None))
     }
 
     fn not_open_judging(
         database: &str,
         adjust: impl FnOnce(&mut Settings),
         more: Vec<Route<Handler>>,
-        verifier: Verifier,
+        verifier: TokenVerifier,
     ) -> (TestApp, Arc<App>) {
         let mut settings = settings(database);
         adjust(&mut settings);
@@ -145,12 +145,12 @@ impl Drop for TestApp {
 }
 
 /// What handlers work with, without limits but on guessing.
-pub fn app(store: Store, verifier: Verifier) -> App {
+pub fn app(store: Store, verifier: TokenVerifier) -> App {
     let day = Duration::from_secs(24 * 3600);
     App {
         store,
         guard: Guard::new(verifier),
-        limits: Limits::new(0, 0),
+        limits: RequestLimits::new(0, 0),
         issuer: Issuer::new(SECRET, day, 30 * day),
         hashing: Crew::for_hashing().unwrap(),
         finishing: Crew::for_finishing().unwrap(),

@@ -1,72 +1,58 @@
-//! A task, its fields as types that cannot hold a wrong value.
+//! The types of a task's fields, which cannot hold a wrong value.
 
 use serde::{Serialize, Serializer};
 use time::{Date, Duration, Time};
-use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{AnyOf, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
-use utoipa::{PartialSchema, ToSchema};
-use uuid::Uuid;
 
-use super::tag::Tag;
-use super::timestamp::{Timestamp, format_date, parse_date};
-use super::user::UserId;
+use crate::domain::fields::{Field, string};
+use crate::domain::shape::Shape;
+use crate::domain::timestamp::{Timestamp, format_date, parse_date};
 
 /// Longest title, in characters (Unicode scalar values). The constraint `tasks_title_length` says the same.
 pub const TITLE_MAX: usize = 200;
 /// Longest description, in characters (Unicode scalar values). The constraint `tasks_description_length` says the same.
 pub const DESCRIPTION_MAX: usize = 2_000;
 
-/// A task as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Task {
-    /// Unique among its owner's tasks.
-    pub id: Uuid,
-    /// The owner.
-    #[serde(serialize_with = "user_id")]
-    #[schema(value_type = String, min_length = 1, max_length = 255, example = "u1")]
-    pub user_id: UserId,
-    /// 1 to 200 characters, one line.
-    #[schema(min_length = 1, max_length = 200, example = "Buy milk")]
-    pub title: String,
-    /// Up to 2,000 characters.
-    #[schema(required, max_length = 2000, example = "2 litres")]
-    pub description: Option<String>,
-    /// Whether it is done.
-    pub completed: bool,
-    /// When it was done; set and cleared with `completed`.
-    #[schema(required, value_type = Option<String>, format = DateTime, example = json!(null))]
-    pub completed_at: Option<Timestamp>,
-    /// How much it matters.
-    pub priority: Priority,
-    /// When it is due.
-    #[schema(required, example = "2030-01-31")]
-    pub due_date: Option<Due>,
-    /// When it was made.
-    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
-    pub created_at: Timestamp,
-    /// When it last really changed.
-    #[schema(value_type = String, format = DateTime, example = "2026-01-31T09:30:00.000000Z")]
-    pub updated_at: Timestamp,
-    /// 1 when it is made; goes up with every real change.
-    #[schema(minimum = 1, example = 1)]
-    pub version: i64,
-    /// At most 20, each 1 to 50 characters.
-    #[schema(value_type = Vec<Tag>, max_items = 20)]
-    pub tags: Vec<String>,
-}
+pub(super) const TITLE: Shape = Shape::Named {
+    name: "Title",
+    meaning: "The title of a task: 1 to 200 characters after trimming, one line.",
+    example: "\"Buy milk\"",
+    shape: &Shape::Text {
+        min: 1,
+        max: TITLE_MAX,
+        pattern: r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$",
+    },
+};
 
-fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(id.as_str())
-}
+pub(super) const DESCRIPTION: Shape = Shape::Named {
+    name: "Description",
+    meaning: "The description of a task: up to 2,000 characters, newlines and tabs among them.",
+    example: "\"2 litres\"",
+    shape: &Shape::Text {
+        min: 0,
+        max: DESCRIPTION_MAX,
+        pattern: r"^([^\u0000-\u0008\u000B-\u001F\u007F-\u009F]|\r\n)*$",
+    },
+};
+
+/// How much a task matters.
+pub const PRIORITY: Shape = Shape::Named {
+    name: "Priority",
+    meaning: "How much a task matters, in rising order.",
+    example: "\"medium\"",
+    shape: &Shape::OneOf(&["low", "medium", "high"]),
+};
+
+/// A plain date or a moment.
+pub const DUE: Shape = Shape::Named {
+    name: "Due",
+    meaning: "A plain date, which ends with that day, or a moment with its offset.",
+    example: "\"2030-01-31\"",
+    shape: &Shape::Either(&[Shape::Date, Shape::Moment]),
+};
 
 /// What a task is called: 1 to 200 characters after trimming, one line.
-#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(
-    min_length = 1,
-    max_length = 200,
-    example = "Buy milk",
-    pattern = r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$"
-)]
+// The default, an empty title, exists only in a task whose title is not read yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Title(String);
 
 impl Title {
@@ -89,19 +75,25 @@ impl Title {
         Ok(Title(text.to_owned()))
     }
 
+    /// A title that was checked before it was stored.
+    pub fn from_store(text: String) -> Title {
+        Title(text)
+    }
+
     /// The title as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
+impl Field for Title {
+    fn from_json(json: &str) -> Result<Title, &'static str> {
+        Title::parse(&string(json)?)
+    }
+}
+
 /// What there is to say about a task: up to 2,000 characters, newlines and tabs welcome.
-#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(
-    max_length = 2000,
-    example = "2 litres",
-    pattern = r"^([^\u0000-\u0008\u000B-\u001F\u007F-\u009F]|\r\n)*$"
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Description(String);
 
 impl Description {
@@ -123,15 +115,25 @@ impl Description {
         Ok(Description(text))
     }
 
+    /// A description that was checked before it was stored.
+    pub fn from_store(text: String) -> Description {
+        Description(text)
+    }
+
     /// The description as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
+impl Field for Description {
+    fn from_json(json: &str) -> Result<Description, &'static str> {
+        Description::parse(&string(json)?)
+    }
+}
+
 /// How much a task matters, in rising order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-#[schema(example = "medium")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Can wait.
@@ -159,21 +161,20 @@ impl Priority {
 
     /// The rank by which the database keeps and sorts it: 0, 1 or 2.
     pub fn rank(self) -> i16 {
-        match self {
-            Priority::Low => 0,
-            Priority::Medium => 1,
-            Priority::High => 2,
-        }
+        self as i16
     }
 
-    /// The priority of a rank; `None` for a rank that the constraint `tasks_priority_rank` does not allow.
+    /// The priority of a rank; `None` for any other number.
     pub fn from_rank(rank: i16) -> Option<Priority> {
-        match rank {
-            0 => Some(Priority::Low),
-            1 => Some(Priority::Medium),
-            2 => Some(Priority::High),
-            _ => None,
-        }
+        [Priority::Low, Priority::Medium, Priority::High]
+            .into_iter()
+            .find(|priority| priority.rank() == rank)
+    }
+}
+
+impl Field for Priority {
+    fn from_json(json: &str) -> Result<Priority, &'static str> {
+        Priority::parse(&string(json)?)
     }
 }
 
@@ -210,6 +211,12 @@ impl Due {
     }
 }
 
+impl Field for Due {
+    fn from_json(json: &str) -> Result<Due, &'static str> {
+        Due::parse(&string(json)?)
+    }
+}
+
 impl Serialize for Due {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -218,26 +225,6 @@ impl Serialize for Due {
         }
     }
 }
-
-impl PartialSchema for Due {
-    fn schema() -> RefOr<Schema> {
-        let text = |format| {
-            ObjectBuilder::new()
-                .schema_type(Type::String)
-                .format(Some(SchemaFormat::KnownFormat(format)))
-        };
-        let either = AnyOf::builder()
-            .description(Some(
-                "A plain date, which ends with that day, or a moment with its offset.",
-            ))
-            .examples(["2030-01-31"])
-            .item(text(KnownFormat::Date))
-            .item(text(KnownFormat::DateTime));
-        RefOr::T(Schema::AnyOf(either.build()))
-    }
-}
-
-impl ToSchema for Due {}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,62 @@
-//! What is written of the program is what it does.
+//! The documents that are generated, and those that are checked against the code.
+//!
+//! - `openapi`, `schemas`: the API's description
+//! - `reference`: the page /redoc
 
-use todo_api::api::openapi;
+mod openapi;
+mod reference;
+mod schemas;
+
 use todo_api::config::documents::{env_example, settings_page};
+use todo_api::domain::list::{PARAMETERS, SORT_KEYS};
+use todo_api::domain::shape::Shape;
+use todo_api::domain::task::TASK_FIELDS;
+
+/// README's table of a task's fields.
+fn field_table() -> String {
+    let rows = TASK_FIELDS
+        .iter()
+        .map(|field| (field.name, &[][..], said(field.meaning, &field.shape)));
+    table("field", rows)
+}
+
+/// A meaning, and the values to choose from.
+fn said(meaning: &str, shape: &Shape) -> String {
+    match shape {
+        Shape::Named { shape, .. } => said(meaning, shape),
+        Shape::OneOf(values) => format!("{meaning} One of `{}`.", values.join("`, `")),
+        _ => meaning.to_owned(),
+    }
+}
+
+/// README's table of the parameters of lists.
+fn parameter_table() -> String {
+    let rows = PARAMETERS
+        .iter()
+        .map(|row| (row.name, row.aliases, said(row.meaning, &row.shape)));
+    table("parameter", rows)
+}
+
+/// README's table of the keys by which lists are sorted.
+fn sort_key_table() -> String {
+    let last = |nullable| match nullable {
+        true => "Tasks without one come last.".to_owned(),
+        false => String::new(),
+    };
+    let rows = SORT_KEYS
+        .iter()
+        .map(|key| (key.name, key.aliases, last(key.nullable)));
+    table("sort key", rows)
+}
+
+fn table<'r>(what: &str, rows: impl Iterator<Item = (&'r str, &'r [&'r str], String)>) -> String {
+    let mut table = format!("| {what} | meaning |\n|---|---|\n");
+    for (name, aliases, meaning) in rows {
+        let aliases: String = aliases.iter().map(|alias| format!(", `{alias}`")).collect();
+        table.push_str(&format!("| `{name}`{aliases} | {meaning} |\n"));
+    }
+    table
+}
 
 /// Empty where there is no such file yet.
 fn read(file: &str) -> String {
@@ -29,15 +84,37 @@ fn the_example_environment_lists_every_setting() {
 }
 
 #[test]
-fn the_api_is_described_as_it_was_when_somebody_last_looked() {
-    let (file, described) = ("src/api/openapi/openapi.json", openapi::derived());
-    check(file, &read(file), &described, || described.clone());
+fn the_description_and_its_page_follow_from_the_tables() {
+    let document = openapi::document();
+    let description = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    for (file, wanted) in [
+        ("src/api/pages/openapi.json", description),
+        ("src/api/pages/reference.html", reference::page(&document)),
+    ] {
+        check(file, &read(file), &wanted, || wanted.clone());
+    }
 }
 
 #[test]
 fn the_page_of_settings_lists_every_setting() {
     let (file, page) = ("docs/settings.md", settings_page());
     check(file, &read(file), &page, || page.clone());
+}
+
+#[test]
+fn readme_has_the_tables_of_the_program() {
+    let readme = read("README.md");
+    let mut wanted = readme.clone();
+    for table in [field_table(), parameter_table(), sort_key_table()] {
+        let head = table.lines().next().unwrap();
+        let start = wanted
+            .find(head)
+            .expect("README has the table's first line");
+        let length = wanted[start..].find("\n\n").map(|end| end + 1);
+        let end = length.map_or(wanted.len(), |length| start + length);
+        wanted.replace_range(start..end, &table);
+    }
+    check("README.md", &readme, &wanted, || wanted.clone());
 }
 
 #[test]

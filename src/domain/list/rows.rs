@@ -1,0 +1,337 @@
+//! Every parameter and every sort key of a list, each described once. Other servers of this family use other names for some of
+//! them; these are aliases.
+
+use super::cursor::Cursor;
+use super::parameters::Reading;
+use super::values::{
+    Error, STATUS, after, before, boolean, direction, keep, priorities, sort, start, status, tag,
+    words,
+};
+use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
+use crate::domain::fold::title_key;
+use crate::domain::shape::{Shape, TEXT};
+use crate::domain::tag::TAG;
+use crate::domain::task::{DUE, Due, PRIORITY};
+use crate::domain::value::{Kind, Value};
+use crate::domain::zone::Zone;
+
+/// A parameter of a list.
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// Other names that are understood.
+    pub aliases: &'static [&'static str],
+    /// What it does, in one sentence.
+    pub meaning: &'static str,
+    /// The type and limits of its value; of one entry where it may be sent several times.
+    pub shape: Shape,
+    /// Whether it may be sent several times.
+    pub repeatable: bool,
+    /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
+    pub read: Read,
+}
+
+/// Reads a value of a parameter into the query.
+pub type Read = fn(&Parameter, &mut Reading, &str) -> Result<(), Error>;
+
+const BOOLEAN: Shape = Shape::Boolean;
+
+/// The parameters in the order of the documentation, which is also the order in which they are read.
+pub static PARAMETERS: &[Parameter] = &[
+    parameter("completed", "Done or not.", BOOLEAN, |_, reading, text| {
+        reading.query.filters.completed = Some(boolean(text)?);
+        Ok(())
+    }),
+    parameter(
+        "status",
+        "The same in words.",
+        STATUS,
+        |_, reading, text| {
+            let filters = &mut reading.query.filters;
+            let Some(status) = status(text)? else {
+                return Ok(());
+            };
+            match filters.completed.replace(status) {
+                Some(completed) if completed != status => Err("contradicts completed".into()),
+                _ => Ok(()),
+            }
+        },
+    ),
+    parameter(
+        "priority",
+        "With one of these; may be given several times, or several separated by commas.",
+        PRIORITY,
+        priorities,
+    )
+    .repeatable(),
+    parameter(
+        "tag",
+        "With this tag; may be given up to 20 times, and all must be there.",
+        TAG,
+        tag,
+    )
+    .repeatable(),
+    parameter(
+        "tags",
+        "The same, separated by commas.",
+        TEXT,
+        |row, reading, text| text.split(',').try_for_each(|text| tag(row, reading, text)),
+    )
+    .repeatable(),
+    parameter(
+        "due_before",
+        "Due earlier; a plain date stands for the whole day.",
+        DUE,
+        |_, reading, text| keep(reading, Condition::DueBefore(before(text)?)),
+    ),
+    parameter("due_after", "Due later.", DUE, |_, reading, text| {
+        keep(reading, Condition::DueAfter(after(text)?))
+    }),
+    parameter(
+        "overdue",
+        "Open and past its due date, or the contrary.",
+        BOOLEAN,
+        |_, reading, text| keep(reading, Condition::Overdue(boolean(text)?)),
+    ),
+    parameter(
+        "has_due_date",
+        "With a due date, or without.",
+        BOOLEAN,
+        |_, reading, text| keep(reading, Condition::Present("due_at", boolean(text)?)),
+    ),
+    parameter(
+        "created_before",
+        "Created earlier.",
+        DUE,
+        |_, reading, text| {
+            keep(
+                reading,
+                Condition::Compare("created_at", "<", before(text)?),
+            )
+        },
+    ),
+    parameter(
+        "created_after",
+        "Created later.",
+        DUE,
+        |_, reading, text| keep(reading, Condition::Compare("created_at", ">", after(text)?)),
+    ),
+    parameter(
+        "updated_before",
+        "Last changed earlier.",
+        DUE,
+        |_, reading, text| {
+            keep(
+                reading,
+                Condition::Compare("updated_at", "<", before(text)?),
+            )
+        },
+    ),
+    parameter(
+        "updated_after",
+        "Last changed later.",
+        DUE,
+        |_, reading, text| keep(reading, Condition::Compare("updated_at", ">", after(text)?)),
+    ),
+    parameter(
+        "search",
+        "Up to 16 words that all occur in title or description, regardless of case and accents.",
+        TEXT,
+        |_, reading, text| {
+            reading.query.filters.words = words(text)?;
+            Ok(())
+        },
+    )
+    .also(&["q"]),
+    parameter(
+        "tz",
+        "The zone in which days begin and end: an IANA name or an offset; UTC by default.",
+        TEXT,
+        |_, reading, text| {
+            reading.query.filters.zone = Some(Zone::parse(text)?);
+            Ok(())
+        },
+    ),
+    parameter(
+        "order",
+        "The direction of `sort`.",
+        Shape::OneOf(&["asc", "desc"]),
+        |_, reading, text| {
+            let descending = direction(text).ok_or("must be asc or desc")?;
+            reading.descending = Some(descending);
+            reading.query.order.descending = descending;
+            Ok(())
+        },
+    )
+    .also(&["sort_order", "sort_direction"]),
+    parameter(
+        "sort",
+        "The sort key; with `-` descending, as also in `title:desc`.",
+        TEXT,
+        |_, reading, text| {
+            let (key, own) = sort(text)?;
+            reading.query.order = Order {
+                key,
+                descending: own.or(reading.descending).unwrap_or(false),
+            };
+            match (own, reading.descending) {
+                (Some(own), Some(order)) if own != order => Err("contradicts order".into()),
+                _ => Ok(()),
+            }
+        },
+    )
+    .also(&["sort_by"]),
+    parameter(
+        "limit",
+        "Most tasks in the answer, 1,000 by default.",
+        whole_numbers(1, LIMIT_MAX as u32),
+        |row, reading, text| {
+            // The row's limits fit.
+            reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
+            Ok(())
+        },
+    )
+    .also(&["page_size"]),
+    parameter(
+        "cursor",
+        "The `next_cursor` of the answer before; the other parameters must be the same.",
+        TEXT,
+        |_, reading, text| {
+            let query = &reading.query;
+            let cursor = Cursor::decode(text, &query.filters, query.order).ok_or(
+                "must be the next_cursor of an answer to the same filters and order; start again without it",
+            )?;
+            start(reading, Start::Behind(cursor))
+        },
+    ),
+    parameter(
+        "offset",
+        "How many tasks to skip.",
+        whole_numbers(0, OFFSET_MAX),
+        |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
+    )
+    .also(&["skip"]),
+    parameter(
+        "page",
+        "Which page of `limit` tasks, from 1.",
+        whole_numbers(1, OFFSET_MAX),
+        |row, reading, text| start(reading, Start::Page(row.whole(text)?)),
+    ),
+    parameter(
+        "include_total",
+        "Whether to count `total`.",
+        BOOLEAN,
+        |_, reading, text| {
+            reading.query.include_total = boolean(text)?;
+            Ok(())
+        },
+    ),
+];
+
+/// The newest first is the default order.
+pub const CREATED_AT: SortKey = SortKey {
+    name: "created_at",
+    aliases: &["created"],
+    column: "created_at",
+    nullable: false,
+    kind: Kind::Moment,
+    value: |task| Value::Moment(task.created_at),
+};
+
+/// What tasks can be sorted by. Of tasks that are equal, the id decides. Tasks without a value come last.
+pub static SORT_KEYS: &[SortKey] = &[
+    CREATED_AT,
+    SortKey {
+        name: "updated_at",
+        aliases: &["updated"],
+        column: "updated_at",
+        nullable: false,
+        kind: Kind::Moment,
+        value: |task| Value::Moment(task.updated_at),
+    },
+    SortKey {
+        name: "due_date",
+        aliases: &[],
+        column: "due_at",
+        nullable: true,
+        kind: Kind::Moment,
+        value: |task| Value::of(task.due_date.map(Due::moment), Value::Moment),
+    },
+    SortKey {
+        name: "priority",
+        aliases: &[],
+        column: "priority",
+        nullable: false,
+        kind: Kind::Number,
+        value: |task| Value::Number(task.priority.rank().into()),
+    },
+    SortKey {
+        name: "title",
+        aliases: &[],
+        column: "title",
+        nullable: false,
+        kind: Kind::Text,
+        value: |task| Value::Text(title_key(task.title.as_str())),
+    },
+    SortKey {
+        name: "completed",
+        aliases: &[],
+        column: "completed",
+        nullable: false,
+        kind: Kind::Bool,
+        value: |task| Value::Bool(task.completed),
+    },
+];
+
+/// A parameter without aliases that may be sent once.
+const fn parameter(
+    name: &'static str,
+    meaning: &'static str,
+    shape: Shape,
+    read: Read,
+) -> Parameter {
+    Parameter {
+        name,
+        aliases: &[],
+        meaning,
+        shape,
+        repeatable: false,
+        read,
+    }
+}
+
+const fn whole_numbers(min: u32, max: u32) -> Shape {
+    Shape::Integer {
+        min: min as i64,
+        max: max as i64,
+    }
+}
+
+impl Parameter {
+    const fn also(mut self, aliases: &'static [&'static str]) -> Parameter {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn repeatable(mut self) -> Parameter {
+        self.repeatable = true;
+        self
+    }
+
+    /// Whether this is its name or one of its aliases.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+
+    /// Reads decimal digits within the limits of the parameter's shape.
+    fn whole(&self, text: &str) -> Result<u32, Error> {
+        let Shape::Integer { min, max } = self.shape else {
+            return Err("takes no number".into());
+        };
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|number| digits && (min..=max).contains(&i64::from(*number)))
+            .ok_or_else(|| format!("must be a whole number from {min} to {max}").into())
+    }
+}

@@ -1,0 +1,186 @@
+//! What a client sends: a new task, changes to one, a completion.
+
+use uuid::Uuid;
+
+use super::{Sent, TASK_FIELDS, Task};
+use crate::domain::fields::{BodyError, Fields};
+use crate::domain::timestamp::Timestamp;
+use crate::domain::user::UserId;
+
+/// The fields of a task that a client sent, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    // Fields that were not sent have their default.
+    task: Task,
+    sent: Vec<&'static str>,
+}
+
+impl Draft {
+    /// Reads the body of a POST: a new task.
+    ///
+    /// # Errors
+    /// See [`BodyError`]; every bad field is named at once.
+    pub fn new_task(user: &UserId, body: &[u8]) -> Result<Draft, BodyError> {
+        let task = Task::new(user, Uuid::now_v7(), Timestamp::now());
+        Draft::read(task, body, true)
+    }
+
+    /// Reads the body of a PUT or PATCH: changes to a task. Absent fields stay.
+    ///
+    /// # Errors
+    /// As [`Draft::new_task`].
+    pub fn changes(user: &UserId, id: Uuid, body: &[u8]) -> Result<Draft, BodyError> {
+        let task = Task::new(user, id, Timestamp::now());
+        Draft::read(task, body, false)
+    }
+
+    fn read(mut task: Task, body: &[u8], new: bool) -> Result<Draft, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let mut sent = Vec::new();
+        for field in TASK_FIELDS {
+            let (read, required, clearable) = match field.sent {
+                Sent::Created(read) if new => (read, false, false),
+                Sent::Never | Sent::Created(_) => continue,
+                Sent::Required(read) => (read, new, false),
+                Sent::Optional(read) => (read, false, false),
+                Sent::Clearable(read) => (read, false, true),
+            };
+            let read = |json: &str| read(&mut task, json);
+            if fields.read(field.name, required, clearable, read) {
+                sent.push(field.name);
+            }
+        }
+        fields.finish()?;
+        Ok(Draft { task, sent })
+    }
+
+    /// The fields that were sent; all others have their default.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Whether a field was sent.
+    pub fn sends(&self, field: &str) -> bool {
+        self.sent.contains(&field)
+    }
+
+    /// Whether no field was sent.
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// The task that was created from this under an id at a moment, as it was then.
+    pub fn created(&self, id: Uuid, at: Timestamp) -> Task {
+        Task {
+            id,
+            completed_at: self.task.completed.then_some(at),
+            created_at: at,
+            updated_at: at,
+            ..self.task.clone()
+        }
+    }
+}
+
+/// What to do with a task's completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// The opposite of what it is.
+    Toggle,
+    /// This.
+    Set(bool),
+}
+
+impl Completion {
+    /// Reads the body of a PATCH to `/complete`: none at all toggles, an object must have `completed`.
+    ///
+    /// # Errors
+    /// See [`BodyError`].
+    pub fn from_json(body: &[u8]) -> Result<Completion, BodyError> {
+        if body.is_empty() {
+            return Ok(Completion::Toggle);
+        }
+        let mut fields = Fields::of(body)?;
+        let completed = fields.required("completed");
+        fields.finish_with(completed).map(Completion::Set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::task::Priority;
+
+    fn user() -> UserId {
+        UserId::parse("u1").unwrap()
+    }
+
+    fn changes(body: &str) -> Result<Draft, BodyError> {
+        Draft::changes(&user(), Uuid::nil(), body.as_bytes())
+    }
+
+    #[test]
+    fn a_title_alone_makes_a_task() {
+        let draft = Draft::new_task(&user(), br#"{"title":" milk "}"#).unwrap();
+        let task = draft.task();
+        assert_eq!(task.title.as_str(), "milk");
+        assert_eq!((&task.description, task.due_date), (&None, None));
+        assert!(!task.completed);
+        assert_eq!(task.priority, Priority::Medium);
+        assert_eq!(task.id.get_version_num(), 7);
+        assert!(draft.sends("title") && !draft.sends("id"));
+    }
+
+    #[test]
+    fn every_bad_field_is_named() {
+        let body = br#"{"title":"","description":1,"completed":null,"priority":"urgent","due_date":"soon","tags":["a",1],"id":"7"}"#;
+        let Err(BodyError::Invalid(errors)) = Draft::new_task(&user(), body) else {
+            panic!()
+        };
+        let names: Vec<&str> = errors.iter().map(|error| error.field.as_ref()).collect();
+        assert_eq!(
+            names,
+            [
+                "id",
+                "title",
+                "description",
+                "completed",
+                "priority",
+                "due_date",
+                "tags"
+            ]
+        );
+    }
+
+    #[test]
+    fn changes_tell_absent_from_null() {
+        let draft =
+            changes(r#"{"description":null,"user_id":"x","completed_at":1,"id":1}"#).unwrap();
+        assert_eq!(draft.sent, ["description"]);
+        assert!(changes(r#"{"user_id":"x"}"#).unwrap().is_empty());
+        assert!(changes(r#"{"title":null}"#).is_err());
+    }
+
+    #[test]
+    fn no_body_toggles_and_an_empty_object_does_not() {
+        assert_eq!(Completion::from_json(b""), Ok(Completion::Toggle));
+        assert_eq!(
+            Completion::from_json(br#"{"completed":true}"#),
+            Ok(Completion::Set(true))
+        );
+        for body in [
+            "{}",
+            r#"{"completed":null}"#,
+            r#"{"completed":"true"}"#,
+            r#"{"completed":1}"#,
+            "[]",
+        ] {
+            assert!(
+                matches!(
+                    Completion::from_json(body.as_bytes()),
+                    Err(BodyError::Invalid(_))
+                ),
+                "{body}"
+            );
+        }
+    }
+}

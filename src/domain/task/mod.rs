@@ -1,0 +1,234 @@
+//! A task: its fields, each described once.
+//!
+//! A new field is a line of [`Task`], a line of [`Task::new`] and a row of [`TASK_FIELDS`] here, and a row of its columns in
+//! `store/tasks/columns.rs`. Reading bodies, writing, reading rows, change detection and the API's description follow from these.
+//! `domain/list/rows.rs` has the rows of filters and sort keys.
+//!
+//! - `values`: the types of the fields, which cannot hold a wrong value
+//! - [`draft`]: what a client sends: a new task, changes to one, a completion
+
+pub mod draft;
+mod values;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::fields::Field;
+use super::shape::Shape;
+use super::tag::{TAGS, Tags};
+use super::timestamp::Timestamp;
+use super::user::UserId;
+pub use values::{DESCRIPTION_MAX, DUE, Description, Due, PRIORITY, Priority, TITLE_MAX, Title};
+
+/// A task as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Task {
+    /// Unique among its owner's tasks.
+    pub id: Uuid,
+    /// The owner.
+    #[serde(serialize_with = "user_id")]
+    pub user_id: UserId,
+    /// 1 to 200 characters, one line.
+    pub title: Title,
+    /// Up to 2,000 characters.
+    pub description: Option<Description>,
+    /// Whether it is done.
+    pub completed: bool,
+    /// When it was done; set and cleared with `completed`.
+    pub completed_at: Option<Timestamp>,
+    /// How much it matters.
+    pub priority: Priority,
+    /// When it is due.
+    pub due_date: Option<Due>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last really changed.
+    pub updated_at: Timestamp,
+    /// 1 when it is made; goes up with every real change.
+    pub version: i64,
+    /// At most 20, each 1 to 50 characters.
+    pub tags: Tags,
+}
+
+impl Task {
+    /// A task created at a moment, with nothing set.
+    pub fn new(user: &UserId, id: Uuid, at: Timestamp) -> Task {
+        Task {
+            id,
+            user_id: user.clone(),
+            title: Title::default(),
+            description: None,
+            completed: false,
+            completed_at: None,
+            priority: Priority::default(),
+            due_date: None,
+            created_at: at,
+            updated_at: at,
+            version: 1,
+            tags: Tags::default(),
+        }
+    }
+}
+
+fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(id.as_str())
+}
+
+/// A field of a task.
+pub struct TaskField {
+    /// Its name in JSON.
+    pub name: &'static str,
+    /// What it is, in one sentence.
+    pub meaning: &'static str,
+    /// Its JSON type and limits.
+    pub shape: Shape,
+    /// Whether it may be `null` in an answer. (In a request, `null` clears it.)
+    pub nullable: bool,
+    /// An example, as JSON.
+    pub example: &'static str,
+    /// In which requests it may be sent, and how it is read.
+    pub sent: Sent,
+}
+
+/// In which requests a client may send a field.
+pub enum Sent {
+    /// In none: the server sets it, and ignores what is sent.
+    Never,
+    /// In a POST only.
+    Created(ReadField),
+    /// In a POST, where it must be sent, and in an update.
+    Required(ReadField),
+    /// In a POST and in an update.
+    Optional(ReadField),
+    /// As [`Sent::Optional`]; `null` clears it.
+    Clearable(ReadField),
+}
+
+/// Reads a field's JSON into a task. The error ends a sentence that starts with the field's name.
+pub type ReadField = fn(&mut Task, &str) -> Result<(), &'static str>;
+
+/// Every field of a task, in the order of JSON.
+pub static TASK_FIELDS: &[TaskField] = &[
+    TaskField {
+        name: "id",
+        meaning: "Unique among its owner's tasks; the client's own, or else a UUID of version 7.",
+        shape: Shape::Uuid,
+        nullable: false,
+        example: "\"0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55\"",
+        sent: Sent::Created(|task, json| set(&mut task.id, json)),
+    },
+    TaskField {
+        name: "user_id",
+        meaning: "The owner.",
+        shape: Shape::Text {
+            min: 1,
+            max: 255,
+            pattern: "",
+        },
+        nullable: false,
+        example: "\"u1\"",
+        sent: Sent::Never,
+    },
+    TaskField {
+        name: "title",
+        meaning: "1 to 200 characters after trimming, one line.",
+        shape: values::TITLE,
+        nullable: false,
+        example: "\"Buy milk\"",
+        sent: Sent::Required(|task, json| set(&mut task.title, json)),
+    },
+    TaskField {
+        name: "description",
+        meaning: "Up to 2,000 characters, newlines and tabs among them.",
+        shape: values::DESCRIPTION,
+        nullable: true,
+        example: "\"2 litres\"",
+        sent: Sent::Clearable(|task, json| set(&mut task.description, json)),
+    },
+    TaskField {
+        name: "completed",
+        meaning: "Whether it is done.",
+        shape: Shape::Boolean,
+        nullable: false,
+        example: "true",
+        sent: Sent::Optional(|task, json| set(&mut task.completed, json)),
+    },
+    TaskField {
+        name: "completed_at",
+        meaning: "When it was done; set and cleared with `completed`.",
+        shape: Shape::Moment,
+        nullable: true,
+        example: "null",
+        sent: Sent::Never,
+    },
+    TaskField {
+        name: "priority",
+        meaning: "How much it matters; `medium` unless sent.",
+        shape: values::PRIORITY,
+        nullable: false,
+        example: "\"medium\"",
+        sent: Sent::Optional(|task, json| set(&mut task.priority, json)),
+    },
+    TaskField {
+        name: "due_date",
+        meaning: "When it is due: a plain date (`2030-01-31`) or a timestamp (`2030-01-31T09:00:00Z`).",
+        shape: values::DUE,
+        nullable: true,
+        example: "\"2030-01-31\"",
+        sent: Sent::Clearable(|task, json| set(&mut task.due_date, json)),
+    },
+    TaskField {
+        name: "created_at",
+        meaning: "When it was created.",
+        shape: Shape::Moment,
+        nullable: false,
+        example: "\"2026-01-31T09:30:00.000000Z\"",
+        sent: Sent::Never,
+    },
+    TaskField {
+        name: "updated_at",
+        meaning: "When it last really changed.",
+        shape: Shape::Moment,
+        nullable: false,
+        example: "\"2026-01-31T09:30:00.000000Z\"",
+        sent: Sent::Never,
+    },
+    TaskField {
+        name: "version",
+        meaning: "1 when it is created; goes up with every real change.",
+        shape: Shape::Integer {
+            min: 1,
+            max: i64::MAX,
+        },
+        nullable: false,
+        example: "1",
+        sent: Sent::Never,
+    },
+    TaskField {
+        name: "tags",
+        meaning: "At most 20, each 1 to 50 characters on one line.",
+        shape: TAGS,
+        nullable: false,
+        example: "[\"errands\"]",
+        sent: Sent::Clearable(|task, json| set(&mut task.tags, json)),
+    },
+];
+
+fn set<T: Field>(slot: &mut T, json: &str) -> Result<(), &'static str> {
+    *slot = T::from_json(json)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_has_a_row_in_the_order_of_json() {
+        let task = Task::new(&UserId::parse("u1").unwrap(), Uuid::nil(), Timestamp::now());
+        let shown = serde_json::to_value(&task).unwrap();
+        let shown: Vec<&String> = shown.as_object().unwrap().keys().collect();
+        let rows: Vec<&str> = TASK_FIELDS.iter().map(|field| field.name).collect();
+        assert_eq!(shown, rows);
+    }
+}
