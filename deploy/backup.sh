@@ -16,43 +16,13 @@ fail() {
     exit 1
 }
 
-# setting NAME: from the environment, or from a credential of systemd.
-setting() {
-    if [ -n "${!1:-}" ]; then
-        printf '%s' "${!1}"
-    elif [ -n "${CREDENTIALS_DIRECTORY:-}" ] && [ -r "$CREDENTIALS_DIRECTORY/$1" ]; then
-        tr -d '\r\n' <"$CREDENTIALS_DIRECTORY/$1"
-    fi
-}
+# shellcheck source=deploy/database.sh
+. "$(dirname "$(readlink -f "$0")")/database.sh"
 
-url=$(setting DATABASE_URL_UNPOOLED)
-url=${url:-$(setting DATABASE_URL)}
-[ -n "$url" ] || fail "DATABASE_URL is not set."
-schema=${DB_SCHEMA:-todo}
+use_database DATABASE_URL_UNPOOLED DATABASE_URL
 directory=${BACKUP_DIR:-/var/backups/todo-api}
 keep=${BACKUP_KEEP:-14}
-[[ $schema =~ ^[a-z_][a-z0-9_]*$ ]] || fail "DB_SCHEMA is no name of a schema."
 [[ $keep =~ ^[1-9][0-9]*$ ]] || fail "BACKUP_KEEP must be a whole number from 1."
-# Drivers' names in the scheme are not for libpq.
-url=$(printf '%s' "$url" | sed -E 's,^(postgres(ql)?)\+[a-z0-9_]+://,\1://,')
-case $url in
-postgres://* | postgresql://*) ;;
-*) fail "DATABASE_URL must be written as postgresql://…" ;;
-esac
-# The password goes through the environment, because everybody on this machine may see what programs are called with.
-if [[ $url =~ ^([a-z]+://[^:/@?]*):([^/@?]*)@(.*)$ ]]; then
-    url=${BASH_REMATCH[1]}@${BASH_REMATCH[3]}
-    PGPASSWORD=${BASH_REMATCH[2]//\\/\\\\}
-    PGPASSWORD=$(printf '%b' "${PGPASSWORD//%/\\x}")
-    export PGPASSWORD
-fi
-case $url in *[?\&]password=*) fail "the password must stand before the host in DATABASE_URL: postgresql://user:password@host/…" ;; esac
-# libpq has to be told where the authorities are; the server brings Mozilla's list along.
-authorities=/etc/ssl/certs/ca-certificates.crt
-case $url in
-*sslrootcert=*) ;;
-*sslmode=verify-*) [ ! -r "$authorities" ] || export PGSSLROOTCERT="${PGSSLROOTCERT:-$authorities}" ;;
-esac
 [ -d "$directory" ] || mkdir -p "$directory"
 
 work=$(mktemp -d)

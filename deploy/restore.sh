@@ -13,33 +13,10 @@ fail() {
 
 file=${1:-}
 [ -f "$file" ] || fail "name the file to restore: restore.sh FILE"
-url=${DATABASE_URL:-}
-if [ -z "$url" ] && [ -n "${CREDENTIALS_DIRECTORY:-}" ] && [ -r "$CREDENTIALS_DIRECTORY/DATABASE_URL" ]; then
-    url=$(tr -d '\r\n' <"$CREDENTIALS_DIRECTORY/DATABASE_URL")
-fi
-[ -n "$url" ] || fail "DATABASE_URL is not set."
-schema=${DB_SCHEMA:-todo}
-[[ $schema =~ ^[a-z_][a-z0-9_]*$ ]] || fail "DB_SCHEMA is no name of a schema."
-# As in backup.sh.
-url=$(printf '%s' "$url" | sed -E 's,^(postgres(ql)?)\+[a-z0-9_]+://,\1://,')
-case $url in
-postgres://* | postgresql://*) ;;
-*) fail "DATABASE_URL must be written as postgresql://…" ;;
-esac
-if [[ $url =~ ^([a-z]+://[^:/@?]*):([^/@?]*)@(.*)$ ]]; then
-    url=${BASH_REMATCH[1]}@${BASH_REMATCH[3]}
-    PGPASSWORD=${BASH_REMATCH[2]//\\/\\\\}
-    PGPASSWORD=$(printf '%b' "${PGPASSWORD//%/\\x}")
-    export PGPASSWORD
-fi
-case $url in *[?\&]password=*) fail "the password must stand before the host in DATABASE_URL: postgresql://user:password@host/…" ;; esac
-# libpq has to be told where the authorities are; the server brings Mozilla's list along.
-authorities=/etc/ssl/certs/ca-certificates.crt
-case $url in
-*sslrootcert=*) ;;
-*sslmode=verify-*) [ ! -r "$authorities" ] || export PGSSLROOTCERT="${PGSSLROOTCERT:-$authorities}" ;;
-esac
+# shellcheck source=deploy/database.sh
+. "$(dirname "$(readlink -f "$0")")/database.sh"
 
+use_database DATABASE_URL
 there=$(psql -X -q -A -t -v ON_ERROR_STOP=1 --dbname="$url" -c "SELECT to_regnamespace('\"$schema\"') IS NOT NULL")
 [ "$there" = f ] || fail "there is a schema $schema in that database already: restore into a new database, and nothing is lost."
 # The index for searches needs extensions that are not ours and so not in the backup.

@@ -1,7 +1,7 @@
 //! A task server to run yourself: one static binary, PostgreSQL behind it, JSON over HTTP in front.
 //!
 //! The map, in the order a request goes through it. A module imports only modules listed below it, and [`domain`], [`metrics`],
-//! [`logging`] and [`log_writer`], which all may import. `tests/it/arrows.rs` enforces it.
+//! [`logging`], [`log_writer`] and [`sync`], which all may import. `tests/it/arrows.rs` enforces it.
 //!
 //! - [`cli`]: one file per subcommand; `serve` is the usual one
 //! - [`server`]: composition: listeners, workers; start, drain, stop
@@ -16,6 +16,7 @@
 //! - [`log_writer`]: writes them to standard error
 //! - [`metrics`]: what is counted
 //! - [`domain`]: tasks and users, lists, validation; no I/O
+//! - [`sync`]: locks that stay usable after a panic
 
 pub mod api;
 pub mod auth;
@@ -30,3 +31,4 @@ pub mod logging;
 pub mod metrics;
 pub mod server;
 pub mod store;
+pub mod sync;

@@ -7,11 +7,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use crate::metrics;
+use crate::sync::unpoisoned;
 
 /// How long lines are gathered before they are written.
 const GATHER: Duration = Duration::from_millis(10);
@@ -138,10 +139,7 @@ fn write_lines() {
         queue.writing = false;
         WRITER.written.notify_all();
         while queue.lines.is_empty() {
-            queue = WRITER
-                .filled
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = unpoisoned(WRITER.filled.wait(queue));
         }
         queue.writing = true;
         drop(queue);
@@ -166,7 +164,7 @@ fn write_lines() {
 
 fn lock() -> MutexGuard<'static, Queue> {
     // No operation under this lock leaves the queue inconsistent.
-    WRITER.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    crate::sync::lock(&WRITER.queue)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::RwLock;
 use std::thread;
 
 use env_logger::{Builder, Logger};
@@ -17,6 +17,7 @@ use serde::ser::SerializeMap;
 
 use crate::domain::timestamp::Timestamp;
 use crate::log_writer::{self, Class};
+use crate::sync::unpoisoned;
 
 /// The target of audit lines. They have a level of info and a room of their own in the queue of the writer.
 pub const AUDIT_LOG: &str = "audit";
@@ -38,7 +39,7 @@ struct Settings {
 
 impl Current {
     fn read<T>(&self, read: impl FnOnce(&Settings) -> T) -> Option<T> {
-        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let current = unpoisoned(self.0.read());
         current.as_ref().map(read)
     }
 }
@@ -108,7 +109,7 @@ pub fn init(rust_log: Option<&str>, level: LevelFilter, format: Format) {
         format,
         journal: writes_to_journal(),
     };
-    *CURRENT.0.write().unwrap_or_else(PoisonError::into_inner) = Some(settings);
+    *unpoisoned(CURRENT.0.write()) = Some(settings);
     // It fails where the logger is set already.
     let _ = log::set_logger(&CURRENT);
 }

@@ -503,7 +503,7 @@ fn prefer_goes_on_in_plain_where_the_server_takes_nothing_else() {
 fn the_session_starts_with_its_limits() {
     let Some(server) = server() else { return };
     let socket = format!(
-        "host={} port={} user={USER}",
+        "postgresql://{USER}@/?host={}&port={}",
         server.directory.display(),
         server.port
     );
@@ -626,7 +626,7 @@ fn failures_say_what_is_wrong() {
         "{error}"
     );
 
-    let error = failure(connect_to("host=/nonexistent user=tester"));
+    let error = failure(connect_to("postgresql://tester@/?host=/nonexistent"));
     assert_eq!(
         error,
         "/nonexistent: No such file or directory (os error 2)"
@@ -787,7 +787,7 @@ fn a_large_write_into_a_silent_link_ends_with_its_deadline() {
 fn a_frozen_server_does_not_hold_the_statement() {
     let Some(server) = server() else { return };
     let socket = format!(
-        "host={} port={} user={USER}",
+        "postgresql://{USER}@/?host={}&port={}",
         server.directory.display(),
         server.port
     );
@@ -824,7 +824,7 @@ fn a_frozen_postmaster_does_not_hold_the_attempt_to_connect() {
     let postmaster = server.postmaster();
     signal("-STOP", &postmaster);
     let socket = format!(
-        "host={} port={} user={USER}",
+        "postgresql://{USER}@/?host={}&port={}",
         server.directory.display(),
         server.port
     );

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -11,6 +11,7 @@ use super::opaque;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::store::{ApiTokenUse, Store};
+use crate::sync::lock;
 
 /// Until then nobody asks again. A token that was deleted elsewhere is refused after that.
 const FRESH: Duration = Duration::from_secs(1);
@@ -104,7 +105,6 @@ impl ApiTokens {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Answer>> {
-        // Nothing that is done under this lock can leave it half done.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }

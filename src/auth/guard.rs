@@ -1,7 +1,7 @@
 //! From an `Authorization` header to who is calling.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::api_tokens::ApiTokens;
 use super::caller::{Caller, Credential};
@@ -12,6 +12,7 @@ use crate::domain::session::Revocation;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::store::{self, Store};
+use crate::sync::lock;
 
 /// Users whose kind is remembered.
 const REMEMBERED: usize = 10_000;
@@ -110,7 +111,7 @@ impl Guard {
         if !user.looks_local() {
             return Ok(false);
         }
-        let lock = || self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || lock(&self.local);
         if let Some(known) = lock().get(user) {
             return Ok(*known);
         }

@@ -10,12 +10,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::metrics;
+use crate::sync::{lock, unpoisoned};
 
 /// How long a job may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -146,8 +147,7 @@ impl Drop for Crew {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Nothing that is done under this lock can leave it half done.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     fn work(&self) {
@@ -174,10 +174,7 @@ impl Queue {
             if waiting.closed {
                 return None;
             }
-            waiting = self
-                .changed
-                .wait(waiting)
-                .unwrap_or_else(PoisonError::into_inner);
+            waiting = unpoisoned(self.changed.wait(waiting));
         }
     }
 }

@@ -7,7 +7,7 @@
 //! kept while fetching fails.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use jsonwebtoken::Algorithm;
 
 use super::key_set::{Candidates, KeySet};
 use super::key_source::{agent, fetch, read_file};
+
+use crate::sync::{lock, unpoisoned};
 
 pub use super::key_source::{KeySetUrl, Location};
 
@@ -164,14 +166,11 @@ struct KeySetState {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, KeySetState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn set(&self) -> Option<Known> {
-        self.set
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        unpoisoned(self.set.read()).clone()
     }
 
     fn replace(&self, keys: KeySet, place: &str) {
@@ -190,7 +189,7 @@ impl Shared {
             keys,
             since: Instant::now(),
         };
-        *self.set.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        *unpoisoned(self.set.write()) = Some(known);
     }
 
     /// Has the set fetched, if that is due, and waits for nothing.
@@ -224,12 +223,11 @@ impl Shared {
         }
         state.awaited = true;
         let before = state.ended;
-        let (mut state, _) = self
-            .changed
-            .wait_timeout_while(state, self.timing.wait, |state| {
-                state.ended == before && !state.stopping
-            })
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut state, _) = unpoisoned(self.changed.wait_timeout_while(
+            state,
+            self.timing.wait,
+            |state| state.ended == before && !state.stopping,
+        ));
         state.awaited = false;
         if state.ended == before || state.failed {
             return Err("the key of a token is unknown, and the key set cannot be fetched");
@@ -274,15 +272,9 @@ impl Shared {
             self.changed.notify_all();
             let idle = |state: &mut KeySetState| !state.wanted && !state.stopping;
             if last.is_some() {
-                state = self
-                    .changed
-                    .wait_while(state, idle)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = unpoisoned(self.changed.wait_while(state, idle));
             } else {
-                (state, _) = self
-                    .changed
-                    .wait_timeout_while(state, retry, idle)
-                    .unwrap_or_else(PoisonError::into_inner);
+                (state, _) = unpoisoned(self.changed.wait_timeout_while(state, retry, idle));
                 retry = (retry * 2).min(RETRY.1);
             }
             if state.stopping {

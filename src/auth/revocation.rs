@@ -5,7 +5,7 @@
 //! [`PATIENCE`] at most: while PostgreSQL does not answer, what is known is trusted for [`TRUSTED`], and then no token is.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use super::caller::{Caller, Credential};
 use crate::domain::session::{Revocation, Revoked, TokenId};
 use crate::domain::user::UserId;
 use crate::store::{self, RevocationChanges};
+use crate::sync::unpoisoned;
 
 /// Until then nobody reads again.
 const FRESH: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ impl Revocations {
     /// The database could not be asked for longer than anybody is trusted.
     pub fn allow(&self, caller: &Caller, read: Read) -> Result<bool, store::Error> {
         self.keep_fresh(read)?;
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = unpoisoned(self.known.read());
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let refused = |until: Option<&Until>| {
             until.is_some_and(|until| until.is_none_or(|until| now < until))
@@ -161,15 +162,12 @@ impl Revocations {
     }
 
     fn age(&self) -> Option<Duration> {
-        self.known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .at
-            .map(|at| at.elapsed())
+        unpoisoned(self.known.read()).at.map(|at| at.elapsed())
     }
 
     fn write(&self, change: impl FnOnce(&mut Known)) {
-        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
+        let mut known = unpoisoned(self.known.write());
+        change(&mut known);
     }
 
     /// The right to read, unless another request keeps it for longer than this.

@@ -3,6 +3,7 @@
 //! - [`account`]: accounts with a password here, and what clients send about them
 //! - [`api_token`]: tokens that users make for their scripts
 //! - [`session`]: logins, where they came from, and what ends them
+//! - [`certificate`]: what a TLS certificate says about itself
 //! - [`task`]: a task, its fields described once, and what a client sends about one
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
@@ -23,6 +24,7 @@
 pub mod account;
 pub mod address;
 pub mod api_token;
+pub mod certificate;
 pub mod etag;
 pub mod fair_budget;
 pub mod fields;

@@ -2,7 +2,7 @@
 
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::connections::Connection;
@@ -11,6 +11,7 @@ use crate::domain::fair_budget::Holder;
 use crate::http::error::Error;
 use crate::http::request::RequestId;
 use crate::http::response::Framing;
+use crate::sync::lock;
 
 /// An answer younger than this is dropped only after all older ones of its holder: its speed is not known yet.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -150,9 +151,4 @@ impl Drop for Sending {
             lock(&slow.share).take();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each change under these locks is complete before anything can panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::socket::Socket;
 use crate::domain::fair_budget::Holder;
 use crate::http::request::{Client, Network};
 use crate::metrics;
+use crate::sync::{lock, unpoisoned};
 
 /// How long a connection must have been idle before it may have to make room: one that has just come, or has just had its
 /// answer, is about to ask. So who comes to a full server is served or told that it is full, and never let in only to be shut
@@ -140,16 +141,12 @@ impl Connection {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under this lock can leave it half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         state.watched = true;
-        let mut state = self
-            .changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = unpoisoned(self.changed.wait(state));
         state.watched = false;
         state
     }
@@ -263,8 +260,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing that is done under this lock can leave it half done.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::answers::Sending;
 use super::connections::Connection;
+
+use crate::sync::lock;
 
 /// Slowest reading that is borne, in bytes a second, beyond the time in which no way need be made.
 const SLOWEST: usize = 4 * 1024;
@@ -193,9 +195,4 @@ impl Flusher {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing that is done under these locks can leave them half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

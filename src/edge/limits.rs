@@ -1,10 +1,11 @@
 //! Resource limits: sizes, times, memory.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::head::HeadLimits;
 use crate::config::EdgeLimits;
 use crate::domain::fair_budget::{FairBudget, Holder};
+use crate::sync::lock;
 
 /// Bodies and answers up to this size are not counted, so that large ones never keep out small ones. The number of
 /// connections limits the memory of the small ones.
@@ -59,8 +60,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, FairBudget> {
-        // Each change under this lock is complete before anything can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -68,7 +68,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,7 @@ use crate::http::policy::Policy;
 use crate::http::request::Request;
 use crate::http::responder::{Admission, Responder};
 use crate::http::response::Response;
+use crate::sync::lock;
 
 /// How often tickets are looked at for their age.
 const TICK: Duration = Duration::from_millis(100);
@@ -364,8 +365,7 @@ impl Shared {
     }
 
     fn own(&self) -> std::sync::MutexGuard<'_, HashSet<Peer>> {
-        // Nothing that is done under this lock can leave it half done.
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.own)
     }
 }
 

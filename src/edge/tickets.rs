@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::limits::Share;
@@ -24,6 +24,7 @@ use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::responder::Responder;
 use crate::metrics;
+use crate::sync::lock;
 
 /// Wake-ups under way beyond which more are only counted, for each worker.
 const ENOUGH_PER_WORKER: usize = 2;
@@ -216,11 +217,7 @@ impl Tickets {
         if due == 0 {
             return Ok(());
         }
-        let called = self
-            .line
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write_all(&CALL.repeat(due));
+        let called = lock(&self.line).write_all(&CALL.repeat(due));
         if called.is_err() {
             let waiting = std::mem::take(&mut self.state().waiting);
             refuse(waiting, "the way to the workers is broken");
@@ -229,8 +226,7 @@ impl Tickets {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Each change under this lock is complete before anything can panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

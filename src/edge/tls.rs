@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::SystemTime;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
+
+use crate::domain::certificate::not_after;
+use crate::sync::unpoisoned;
 
 /// Makes TLS connections with the certificate that is current (TLS 1.2 and 1.3, HTTP/1.1).
 pub struct Tls {
@@ -41,7 +42,7 @@ impl Tls {
     pub fn reload(&self) {
         match load(&self.certificate, &self.key) {
             Ok(current) => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+                *unpoisoned(self.current.write()) = current;
                 log::info!(
                     "the TLS certificate in {} is loaded",
                     self.certificate.display()
@@ -50,21 +51,14 @@ impl Tls {
             Err(error) => {
                 log::error!("the TLS certificate is not replaced: {error}");
                 // Not tried again until the files change once more.
-                self.current
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .stamps = self.stamps();
+                unpoisoned(self.current.write()).stamps = self.stamps();
             }
         }
     }
 
     /// Loads the files again if they have changed.
     pub fn reload_if_changed(&self) {
-        let known = self
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .stamps;
+        let known = unpoisoned(self.current.read()).stamps;
         if known != self.stamps() {
             self.reload();
         }
@@ -75,13 +69,7 @@ impl Tls {
     /// # Errors
     /// The library's, when it has no memory left.
     pub fn accept(&self) -> Result<ServerConnection, rustls::Error> {
-        let config = Arc::clone(
-            &self
-                .current
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .config,
-        );
+        let config = Arc::clone(&unpoisoned(self.current.read()).config);
         ServerConnection::new(config)
     }
 
@@ -127,16 +115,16 @@ fn unfit(file: &Path, what: &str, error: &pem::Error) -> String {
     }
 }
 
-/// When the first certificate of a PEM file ends, the server's own.
+/// When the first certificate of a PEM file, the server's own, expires.
 ///
 /// # Errors
 /// One sentence that names the file.
 pub fn end(certificate: &Path) -> Result<SystemTime, String> {
     let own = CertificateDer::from_pem_file(certificate)
         .map_err(|error| unfit(certificate, "certificate", &error))?;
-    let own = Certificate::from_der(&own)
-        .map_err(|error| format!("{} is no certificate: {error}", certificate.display()))?;
-    Ok(own.tbs_certificate.validity.not_after.to_system_time())
+    let end =
+        not_after(&own).ok_or_else(|| format!("{} is no certificate", certificate.display()))?;
+    Ok(end.into())
 }
 
 fn stamp(file: &Path) -> Option<SystemTime> {

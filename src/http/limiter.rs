@@ -23,11 +23,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::request::Network;
 use crate::domain::user::UserId;
+use crate::sync::lock;
 
 /// How many keys a limiter is meant to remember.
 pub const KEYS: usize = 65_536;
@@ -278,11 +279,6 @@ impl Counts {
 /// The one of these that a hash falls to. There is always one; its upper half chooses, because the map chooses by the lower.
 fn pick<T>(from: &[Mutex<T>], hash: u64) -> &Mutex<T> {
     &from[(hash >> 32) as usize % from.len()]
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under these locks can leave a count half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

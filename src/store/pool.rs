@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
@@ -25,6 +25,7 @@ use r2d2::{HandleError, ManageConnection, PooledConnection};
 use super::connector::{self, Connection, Session, Target};
 use super::{Schema, Settings};
 use crate::metrics::{self, PoolState};
+use crate::sync::lock;
 
 /// Between two attempts to connect while the database cannot be reached.
 const RETRY: Duration = Duration::from_secs(1);
@@ -411,8 +412,7 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that is done under this lock can leave it half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// All modules may use these.
-const SHARED: [&str; 4] = ["domain", "metrics", "logging", "log_writer"];
+const SHARED: [&str; 5] = ["domain", "metrics", "logging", "log_writer", "sync"];
 
 /// Arrows that are still to be removed: from, to.
 const EXCEPTIONS: [(&str, &str); 0] = [];

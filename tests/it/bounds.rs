@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::Answer;
 use crate::support::hold::{Lock, PATIENT, large_list, wait_until};
+use crate::support::login::{Login, PASSWORD, try_log_in};
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, free_address};
 use crate::support::requests::code;
@@ -248,6 +249,23 @@ fn a_huge_content_length_takes_no_memory() {
     let grown = server.peak_memory().saturating_sub(before);
     assert!(grown < 10 * MIB, "{grown} bytes");
     server.anonymous().get("/health").expect(200);
+}
+
+#[test]
+fn logins_at_once_leave_the_memory_of_one_hashing_for_each_thread() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let before = server.memory();
+    Login::register(server.address, "a@example.org");
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            // On a busy machine some are refused, because they had to wait for too long.
+            scope.spawn(|| try_log_in(server.address, "a@example.org", PASSWORD));
+        }
+    });
+    let cores = thread::available_parallelism().unwrap().get() as u64;
+    let allowed = 19 * MIB * 1.max(cores / 2) + 16 * MIB;
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < allowed, "{grown} bytes");
 }
 
 /// A connection that has asked once and is kept.

@@ -118,16 +118,11 @@ impl Attempt<'_> {
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct)
             .connect_timeout(connect_timeout);
-        config.application_name(
-            target
-                .application_name
-                .as_ref()
-                .unwrap_or(&session.application_name),
-        );
+        if config.get_application_name().is_none() {
+            config.application_name(&session.application_name);
+        }
         if !bare {
             config.options(&startup_options(target, session));
-        } else if let Some(options) = &target.options {
-            config.options(options);
         }
         let mut listener = None;
         match endpoint {
@@ -189,7 +184,7 @@ fn startup_options(target: &Target, session: &Session) -> String {
     for (name, value) in settings(session) {
         options.push_str(&format!("-c {name}={value} "));
     }
-    options.push_str(target.options.as_deref().unwrap_or_default());
+    options.push_str(target.config.get_options().unwrap_or_default());
     options.trim_end().to_owned()
 }
 

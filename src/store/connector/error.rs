@@ -100,7 +100,7 @@ fn advice(error: &rustls::Error) -> &'static str {
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
         ) => " (names count only as subjectAltName, not as the subject's common name)",
         rustls::Error::InvalidCertificate(Certificate::Other(_)) => {
-            " (a certificate to be verified must be of X.509 version 3, with a subjectAltName)"
+            " (the certificate must be of X.509 version 3)"
         }
         _ => "",
     }

@@ -1,6 +1,6 @@
 //! Everything between a database address and an open [`postgres::Client`] on which every wait has a deadline.
 //!
-//! - `url` takes the address apart, `parameters` judges the parts, `target` is what comes of it,
+//! - `url` reads an address, `target` is the result,
 //! - `endpoint` finds out where to connect, `tls` encrypts as the address asks, `deadline` ends waits,
 //! - `attempt` starts a session at one address, `error` says what went wrong,
 //! - this file tries address after address.
@@ -12,7 +12,6 @@ mod attempt;
 mod deadline;
 mod endpoint;
 mod error;
-mod parameters;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -77,7 +76,11 @@ impl Drop for Connection {
 /// Errors: when none of them could be connected to in time. As in libpq, a host that refuses the user or the password
 /// (SQLSTATE class 28) is the last that is tried.
 pub fn connect(target: &Target, session: &Session) -> Result<Connection, ConnectError> {
-    let limit = target.connect_timeout.unwrap_or(session.connect_timeout);
+    let limit = target
+        .config
+        .get_connect_timeout()
+        .copied()
+        .unwrap_or(session.connect_timeout);
     let mut failure: Option<ConnectError> = None;
     for host in target.hosts_in_turn() {
         let error = match connect_to_host(target, session, host, limit) {

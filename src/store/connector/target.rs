@@ -5,12 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use tokio_postgres_rustls::MakeRustlsConnect;
+use postgres::config::LoadBalanceHosts;
+use rustls::ClientConfig;
 
 use super::tls::Encryption;
-use super::url::Raw;
 
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
@@ -19,27 +18,22 @@ pub(super) const DEFAULT_PORT: u16 = 5432;
 /// Beyond what libpq does with the same address:
 /// - `verify-ca` and `verify-full` without `sslrootcert`, and `sslrootcert=system`, trust Mozilla's authorities as
 ///   compiled in; for the machine's own, name their file, such as `/etc/ssl/certs/ca-certificates.crt`.
-/// - `sslrootcert` is read here and not again. `~/.postgresql` and the `PG…` variables are not looked at.
-/// - `sslmode=allow` is taken for `prefer`.
+/// - `sslrootcert` is read here and not again. `~/.postgresql` and the `PG…` variables are not used.
+/// - `sslmode=allow` means `prefer`.
 /// - TCP keepalive is on (after 30 s, every 10 s, 3 times) and `tcp_user_timeout` is 10 s unless the address says
 ///   otherwise.
-/// - No limit of time can be switched off, but that of TCP: `connect_timeout=0` is not given.
+/// - Only the limit of TCP can be switched off: `connect_timeout=0` means the default.
 ///
-/// Clones share what has been learned about the server. `Debug` shows host and database only.
+/// Clones share what was learned about the server. `Debug` shows host and database only.
 #[derive(Clone)]
 pub struct Target {
     pub(super) hosts: Vec<Host>,
-    /// User, password, database and everything else that is the same for every host.
+    /// Everything that is the same for every host.
     pub(super) config: postgres::Config,
-    pub(super) database: String,
     pub(super) encryption: Encryption,
     pub(super) checks_nothing: bool,
     pub(super) direct: bool,
-    pub(super) tls: MakeRustlsConnect,
-    pub(super) options: Option<String>,
-    pub(super) application_name: Option<String>,
-    pub(super) connect_timeout: Option<Duration>,
-    pub(super) random_order: bool,
+    pub(super) tls: Arc<ClientConfig>,
     /// The server, or the pooler before it, has refused settings in the startup message.
     pub(super) refuses_settings: Arc<AtomicBool>,
 }
@@ -78,15 +72,6 @@ impl fmt::Display for Host {
 }
 
 impl Target {
-    /// Reads an address: `postgresql://user:password@host:port/database?sslmode=…`, the same with `postgres` or with
-    /// a driver (`postgresql+asyncpg`), or libpq's `host=… user=… password=…`.
-    ///
-    /// Errors: a predicate to be written after the setting's name ("names no host"). It never quotes user, password
-    /// or the address; of parameters it quotes names and known words.
-    pub fn parse(url: &str) -> Result<Target, String> {
-        Raw::read(url)?.finish()
-    }
-
     /// For the log: `db.example:5432`, or a socket's directory; several separated by commas.
     pub fn host(&self) -> String {
         self.hosts
@@ -98,7 +83,8 @@ impl Target {
 
     /// The database's name; where the address has none it is the user's, as in libpq.
     pub fn database(&self) -> &str {
-        &self.database
+        let user = || self.config.get_user().unwrap_or("its default");
+        self.config.get_dbname().unwrap_or_else(user)
     }
 
     /// Whether every host is a Unix socket or a loopback address.
@@ -154,10 +140,12 @@ impl Target {
 
     /// All hosts, in the order they are to be tried in this time.
     pub(super) fn hosts_in_turn(&self) -> impl Iterator<Item = &Host> {
-        let start = match self.random_order {
-            // No random number to be had means no change of order, which is no harm.
-            true => getrandom::u32().unwrap_or(0) as usize % self.hosts.len().max(1),
-            false => 0,
+        let start = match self.config.get_load_balance_hosts() {
+            // Without a random number the order stays, which does no harm.
+            LoadBalanceHosts::Random => {
+                getrandom::u32().unwrap_or(0) as usize % self.hosts.len().max(1)
+            }
+            _ => 0,
         };
         self.hosts.iter().cycle().skip(start).take(self.hosts.len())
     }
@@ -167,7 +155,7 @@ impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target")
             .field("host", &self.host())
-            .field("database", &self.database)
+            .field("database", &self.database())
             .finish_non_exhaustive()
     }
 }

@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion, version};
-use x509_cert::Certificate;
-use x509_cert::der::{Decode, Encode};
 
 use super::tls::Encryption;
 use super::{Session, Target, connect};
@@ -162,34 +160,6 @@ fn addresses_are_read_in_every_form_people_have() {
             "todo",
         ),
         (
-            "postgresql://u:p@/todo?host=/run/pg/.s.PGSQL.6432",
-            "/run/pg/.s.PGSQL.6432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@ignored/todo?host=db.example&port=6432",
-            "db.example:6432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@/todo?host=a:1&host=b:2",
-            "a:1,b:2",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@/todo?host=a,b&port=1,2",
-            "a:1,b:2",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
             "postgresql://u:p@/todo?hostaddr=192.0.2.1",
             "192.0.2.1:5432",
             "u",
@@ -211,31 +181,10 @@ fn addresses_are_read_in_every_form_people_have() {
             "to do",
         ),
         (
-            "postgresql://u:p@ss@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p@ss",
-            "todo",
-        ),
-        (
             "postgresql://u:p/ss@db.example/todo",
             "db.example:5432",
             "u",
             "p/ss",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@s/s@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p@s/s",
-            "todo",
-        ),
-        (
-            "postgresql://u:p?s=s@db.example/todo?ssl=true",
-            "db.example:5432",
-            "u",
-            "p?s=s",
             "todo",
         ),
         (
@@ -258,41 +207,6 @@ fn addresses_are_read_in_every_form_people_have() {
             "u",
             "p",
             "todo",
-        ),
-        (
-            "postgresql://db.example:6432/todo?user=u@x&password=p",
-            "db.example:6432",
-            "u@x",
-            "p",
-            "todo",
-        ),
-        (
-            "host=db.example user=u password=p dbname=todo",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "host = db.example user=u password = 'p \\' \\\\ p' port=6432",
-            "db.example:6432",
-            "u",
-            "p ' \\ p",
-            "u",
-        ),
-        (
-            "user=u password=p\\ p host=/run/postgresql",
-            "/run/postgresql",
-            "u",
-            "p p",
-            "u",
-        ),
-        (
-            "user=u password='' host=a,b port=1,",
-            "a:1,b:5432",
-            "u",
-            "",
-            "u",
         ),
     ] {
         let target = target(address);
@@ -327,22 +241,18 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ("postgresql://", "names no host"),
         ("postgresql://u:p@/todo", "names no host"),
         ("postgresql://u:p@a,,b/todo", "names no host"),
-        ("user=u dbname=d", "names no host"),
-        (
-            "postgresql://u:p@h:0/d",
-            "has a port that is no number from 1 to 65535",
-        ),
+        ("postgresql://u:p@h:0/d", "has port 0"),
         (
             "postgresql://u:p@h:65536/d",
-            "has a port that is no number from 1 to 65535",
+            "cannot be used: invalid value for option `port`",
         ),
         (
             "postgresql://u:p@h:x/d",
-            "has a port that is no number from 1 to 65535",
+            "cannot be used: invalid value for option `port`",
         ),
         (
             "postgresql://u:p@[::1/d",
-            "has a host with [ that is no IPv6 address",
+            "cannot be used: invalid value for option `host`",
         ),
         (
             "postgresql://u:p@a,b/d?port=1,2,3",
@@ -354,10 +264,12 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ),
         (
             "postgresql://u:p@a/d?hostaddr=b",
-            "has a hostaddr that is no IP address",
+            "cannot be used: invalid value for option `hostaddr`",
         ),
-        ("postgresql://u:p@a%20b/d", "has a space in a host's name"),
-        ("postgresql://u:p%00@a/d", "holds a NUL character"),
+        (
+            "postgresql://u:p@a%20b/d",
+            "has a host with a character that no name has",
+        ),
         (
             "postgresql://%ff:p@a/d",
             "is not UTF-8 once its %-escapes are decoded",
@@ -368,7 +280,7 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ),
         (
             "postgresql://u:p@a/d?sslmod=require",
-            "has a parameter that is not known: sslmod",
+            "cannot be used: unknown option `sslmod`",
         ),
         (
             "postgresql://u:p@a/d?sslmode=on",
@@ -376,11 +288,11 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ),
         (
             "postgresql://u:p@a/d?sslcert=/x",
-            "asks for a client certificate (sslcert, sslkey), which is not supported",
+            "cannot be used: unknown option `sslcert`",
         ),
         (
             "postgresql://u:p@a/d?passfile=/x",
-            "points to another file (passfile), which is not supported: write it out",
+            "cannot be used: unknown option `passfile`",
         ),
         (
             "postgresql://u:p@a/d?gssencmode=require",
@@ -388,15 +300,15 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ),
         (
             "postgresql://u:p@a/d?require_auth=scram-sha-256",
-            "asks for require_auth, which is not supported",
+            "cannot be used: unknown option `require_auth`",
         ),
         (
             "postgresql://u:p@a/d?channel_binding=yes",
-            "has a channel_binding other than disable, prefer and require",
+            "cannot be used: invalid value for option `channel_binding`",
         ),
         (
             "postgresql://u:p@a/d?connect_timeout=5s",
-            "has a connect_timeout that is no whole number",
+            "cannot be used: invalid value for option `connect_timeout`",
         ),
         (
             "postgresql://u:p@a/d?sslrootcert=system&sslmode=require",
@@ -414,8 +326,30 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
             "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/dev/null",
             "names an sslrootcert file without a certificate that can be used: /dev/null",
         ),
-        ("host=a user", "has a parameter without a value"),
-        ("host=a password='x", "has a quote that is not closed"),
+        (
+            "postgresql://u:p@ss@h/d",
+            "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
+        ),
+        (
+            "postgresql://u:p?s@h/d",
+            "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
+        ),
+        (
+            "postgresql://h/d?user=u@x",
+            "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
+        ),
+        (
+            "host=a user=u",
+            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        ),
+        (
+            "postgresql://u@/d?host=a,b",
+            "has a host with a character that no name has",
+        ),
+        (
+            "postgresql://u:p@a/d?tcp_user_timeout=5s",
+            "has a tcp_user_timeout that is no whole number",
+        ),
     ] {
         assert_eq!(refusal(address), sentence, "{address}");
     }
@@ -463,7 +397,10 @@ fn limits_of_tcp_are_ours_unless_the_address_has_its_own() {
         target.config.get_tcp_user_timeout(),
         Some(&Duration::from_millis(2_500))
     );
-    assert_eq!(target.connect_timeout, Some(Duration::from_secs(9)));
+    assert_eq!(
+        target.config.get_connect_timeout(),
+        Some(&Duration::from_secs(9))
+    );
 }
 
 #[test]
@@ -520,12 +457,12 @@ fn neons_pooler_is_left_out_by_its_name() {
     for address in [
         "postgresql://u@-pooler.example/d",
         "postgresql://u@db.x-pooler.example/d",
-        "host=/x-pooler",
+        "postgresql://u@/d?host=/x-pooler",
     ] {
         assert!(target(address).unpooled().is_none(), "{address}");
     }
     assert_eq!(
-        target("host=x-pooler user=u").unpooled().unwrap().host(),
+        target("postgresql://u@x-pooler").unpooled().unwrap().host(),
         "x:5432"
     );
 }
@@ -552,7 +489,6 @@ proptest! {
     fn any_text_is_read_or_refused(text in "\\PC{0,40}", tail in "[a-z:/@?&=%,\\[\\]']{0,30}") {
         let _ = Target::parse(&text);
         let _ = Target::parse(&format!("postgresql://{text}{tail}"));
-        let _ = Target::parse(&format!("host={text} {tail}"));
     }
 
     #[test]
@@ -720,7 +656,7 @@ fn a_server_that_never_stops_talking_is_given_up_all_the_same() {
 fn a_unix_socket_that_nobody_serves_is_given_up_too() {
     let directory = tempfile::tempdir().unwrap();
     let _listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).unwrap();
-    let address = format!("host={} user=u", directory.path().display());
+    let address = format!("postgresql://u@/d?host={}", directory.path().display());
     let error = error_within(Duration::from_millis(500), &address);
     assert!(
         error.ends_with("the server did not answer in time"),
@@ -910,21 +846,6 @@ fn tls_server(
     })
 }
 
-/// A server with a version 1 certificate, as PostgreSQL's documentation makes them with OpenSSL 3.0.
-fn version_1_server(version: &'static SupportedProtocolVersion, honest: bool) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let mut certificate = Certificate::from_der(made.cert.der()).unwrap();
-    certificate.tbs_certificate.version = x509_cert::Version::V1;
-    certificate.tbs_certificate.extensions = None;
-    // One that presents a certificate whose key it does not have.
-    let key = if honest {
-        made.signing_key
-    } else {
-        rcgen::KeyPair::generate().unwrap()
-    };
-    tls_server(certificate.to_der().unwrap(), &key, version, false)
-}
-
 #[test]
 fn a_self_signed_certificate_given_as_sslrootcert_is_trusted_for_its_name() {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -968,22 +889,11 @@ fn tls_may_begin_without_a_request_for_it() {
 }
 
 #[test]
-fn a_version_1_certificate_will_do_where_nothing_is_verified() {
-    for version in [&version::TLS12, &version::TLS13] {
-        let address = version_1_server(version, true);
-        connect(&target(&format!("{address}?sslmode=require")), &session()).unwrap();
-        let error = error_within(
-            Duration::from_millis(500),
-            &format!("{address}?sslmode=verify-ca"),
-        );
-        assert!(error.contains("version 3"), "{error}");
-    }
-}
-
-#[test]
 fn a_server_must_hold_the_key_of_its_certificate_even_where_nothing_is_verified() {
     for version in [&version::TLS12, &version::TLS13] {
-        let address = version_1_server(version, false);
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let another_key = rcgen::KeyPair::generate().unwrap();
+        let address = tls_server(made.cert.der().to_vec(), &another_key, version, false);
         let error = error_within(
             Duration::from_millis(500),
             &format!("{address}?sslmode=require"),

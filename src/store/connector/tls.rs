@@ -1,9 +1,8 @@
 //! From an open socket to a stream PostgreSQL speaks on: the deadline, the request for TLS, the handshake.
 //!
-//! `tokio-postgres` knows three `sslmode`s and asks the server for TLS itself, on the bare socket, where no deadline
-//! reaches. Told that TLS begins at once (`ssl_negotiation=direct`), it hands the bare socket over to its TLS
-//! connector before a byte is sent. Ours puts the deadline on it and then does what libpq does for the mode in force,
-//! which may be to speak no TLS at all.
+//! `tokio-postgres` knows three `sslmode`s and sends the request for TLS itself, on the bare socket, where no deadline
+//! applies. With `ssl_negotiation=direct` it hands the bare socket to its TLS connector before a byte is sent. Our
+//! connector puts the deadline on the socket and then does what libpq does for the mode in force, with or without TLS.
 
 use std::future::Future;
 use std::io;
@@ -12,9 +11,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ring::digest::{SHA256, SHA384, SHA512, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -23,11 +23,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use tokio_postgres_rustls::MakeRustlsConnect;
-use x509_cert::Certificate;
-use x509_cert::der::{Decode, Encode};
+use tokio_rustls::TlsConnector;
 
 use super::deadline::{Deadline, DeadlineStream};
+use crate::domain::certificate::signature_algorithm;
 
 /// The SSLRequest message: length 8, code 80877103 (PostgreSQL documentation, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -67,7 +66,8 @@ pub(super) fn client_config(
     check: Check,
     roots: &Roots,
     only_tls13: bool,
-) -> Result<ClientConfig, String> {
+    direct: bool,
+) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let (store, pinned) = match roots {
         _ if check == Check::Nothing => (RootCertStore::empty(), Vec::new()),
@@ -86,14 +86,18 @@ pub(super) fn client_config(
         check,
         roots: store,
         pinned,
-        provider: Arc::clone(&provider),
+        algorithms: provider.signature_verification_algorithms,
     };
-    Ok(ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .map_err(|e| format!("asks for a TLS this program cannot speak: {e}"))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_no_client_auth();
+    if direct {
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
+    Ok(Arc::new(config))
 }
 
 fn read_roots(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
@@ -119,16 +123,15 @@ fn read_roots(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>
     Ok((store, certificates))
 }
 
-/// Judges certificates as libpq's `sslmode` does, which rustls' own verifier cannot be set to.
+/// Verifies certificates as libpq's `sslmode` does. The verifier of rustls cannot leave out the name or the chain.
 #[derive(Debug)]
 struct Verifier {
     check: Check,
     roots: RootCertStore,
-    /// A server that presents exactly a certificate of the `sslrootcert` file is trusted. PostgreSQL's documentation
-    /// has people make a self-signed certificate and give it to both sides; being a CA certificate in the place of a
-    /// server's, it would be refused as the end of a chain.
+    /// A server that presents one of the certificates in the `sslrootcert` file is trusted. PostgreSQL's documentation
+    /// creates a self-signed certificate and gives it to both sides. As a CA certificate it could not end a chain.
     pinned: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -150,7 +153,7 @@ impl ServerCertVerifier for Verifier {
                 &self.roots,
                 intermediates,
                 now,
-                self.provider.signature_verification_algorithms.all,
+                self.algorithms.all,
             )?;
         }
         if self.check == Check::ChainAndName {
@@ -159,78 +162,29 @@ impl ServerCertVerifier for Verifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    // The signature over the handshake is checked in every mode: channel binding is worth nothing against somebody
-    // who may present the server's certificate without holding its key.
+    // The signature over the handshake is verified in every mode. Channel binding does not help against a server that
+    // presents a certificate without its key.
 
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, dss, schemes).or_else(|e| {
-            self.verify_with_bare_key(message, certificate, dss)
-                .ok_or(e)
-        })
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         certificate: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, dss, schemes).or_else(|e| {
-            self.verify_with_bare_key(message, certificate, dss)
-                .ok_or(e)
-        })
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-impl Verifier {
-    /// The check of a handshake's signature for a certificate rustls does not read, where nothing else is asked of
-    /// it: version 1 certificates, which `openssl x509 -req` makes unless told otherwise, and libpq accepts.
-    fn verify_with_bare_key(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Option<HandshakeSignatureValid> {
-        if self.check != Check::Nothing || ParsedCertificate::try_from(certificate).is_ok() {
-            return None;
-        }
-        let key = Certificate::from_der(certificate)
-            .ok()?
-            .tbs_certificate
-            .subject_public_key_info;
-        let algorithm = key.algorithm.to_der().ok()?;
-        // What rustls calls the algorithm's id is the inside of this SEQUENCE: tag and length, two bytes since no
-        // such algorithm has an id of 128 bytes, are left out.
-        let algorithm = algorithm.get(2..)?;
-        let bits = key.subject_public_key.as_bytes()?;
-        let (_, candidates) = self
-            .provider
-            .signature_verification_algorithms
-            .mapping
-            .iter()
-            .find(|(s, _)| *s == dss.scheme)?;
-        candidates
-            .iter()
-            .filter(|candidate| candidate.public_key_alg_id().as_ref() == algorithm)
-            .any(|candidate| {
-                candidate
-                    .verify_signature(bits, message, dss.signature())
-                    .is_ok()
-            })
-            .then(HandshakeSignatureValid::assertion)
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -240,7 +194,7 @@ pub(super) struct Connector {
     pub(super) encryption: Encryption,
     /// TLS begins without a request for it (`sslnegotiation=direct`, PostgreSQL 17).
     pub(super) direct: bool,
-    pub(super) tls: MakeRustlsConnect,
+    pub(super) tls: Arc<ClientConfig>,
     /// Where to connect in place of the socket that is handed over.
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) deadline: Deadline,
@@ -277,37 +231,66 @@ impl TlsConnect<Socket> for Handshake {
 
 impl Handshake {
     async fn run(self, socket: Socket) -> io::Result<Stream> {
-        let Handshake {
-            mut connector,
-            name,
-        } = self;
-        let link: Link = match connector.unix_socket {
+        let Handshake { connector, name } = self;
+        let socket: Bytes = match connector.unix_socket {
             Some(path) => Box::pin(UnixStream::connect(path).await?),
             None => Box::pin(socket),
         };
-        let mut stream = DeadlineStream::new(link, connector.deadline);
-        if connector.encryption == Encryption::Off {
-            return Ok(Stream(Box::pin(stream)));
-        }
-        if !connector.direct && !request_tls(&mut stream).await? {
-            return match connector.encryption {
-                Encryption::Required => Err(io::Error::other(
+        let mut bytes = DeadlineStream::new(socket, connector.deadline);
+        let encrypt = match connector.encryption {
+            Encryption::Off => false,
+            _ if connector.direct => true,
+            Encryption::Preferred => request_tls(&mut bytes).await?,
+            Encryption::Required if request_tls(&mut bytes).await? => true,
+            Encryption::Required => {
+                return Err(io::Error::other(
                     "the server has no TLS, and the sslmode in force does not do without it",
-                )),
-                _ => Ok(Stream(Box::pin(stream))),
-            };
+                ));
+            }
+        };
+        if !encrypt {
+            return Ok(Stream {
+                bytes: Box::pin(bytes),
+                end_point: None,
+            });
         }
-        let Ok(handshake) =
-            MakeTlsConnect::<DeadlineStream<Link>>::make_tls_connect(&mut connector.tls, &name);
-        Ok(Stream(Box::pin(handshake.connect(stream).await?)))
+        let name = ServerName::try_from(name).map_err(io::Error::other)?;
+        let tls = TlsConnector::from(connector.tls);
+        let encrypted = tls.connect(name, bytes).await?;
+        let certificate = encrypted
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first);
+        Ok(Stream {
+            end_point: certificate.and_then(|certificate| end_point(certificate)),
+            bytes: Box::pin(encrypted),
+        })
     }
+}
+
+/// The `tls-server-end-point` channel binding: the hash of the certificate by the hash function of its signature, but SHA-256
+/// for MD5 and SHA-1 (RFC 5929, section 4.1). `None` for signatures without a separate hash function.
+fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    let hash = match signature_algorithm(certificate)? {
+        // RSA (1.2.840.113549.1.1) and ECDSA (1.2.840.10045.4).
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4 | 5 | 11]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2] => &SHA256,
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3] => &SHA384,
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13]
+        | [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4] => &SHA512,
+        _ => return None,
+    };
+    Some(digest(hash, certificate).as_ref().to_vec())
 }
 
 /// Asks the server for TLS; true when it is ready for the handshake.
 ///
-/// Exactly one byte is read: whatever somebody in between appended to the answer goes to the TLS handshake, which
-/// chokes on it, and is never taken for something the server said (CVE-2021-23222).
-async fn request_tls(stream: &mut DeadlineStream<Link>) -> io::Result<bool> {
+/// Exactly one byte is read. Bytes that an attacker appended to the answer go to the TLS handshake, which fails on them, and are
+/// never read as PostgreSQL's (CVE-2021-23222).
+async fn request_tls(stream: &mut DeadlineStream<Bytes>) -> io::Result<bool> {
     stream.write_all(&SSL_REQUEST).await?;
     let mut answer = [0];
     stream
@@ -323,7 +306,7 @@ async fn request_tls(stream: &mut DeadlineStream<Link>) -> io::Result<bool> {
     match answer {
         [b'S'] => Ok(true),
         [b'N'] => Ok(false),
-        // An error in plain text may come from anybody, so it is not passed on (CVE-2024-10977).
+        // An error in plain text may come from an attacker, so its text is not used (CVE-2024-10977).
         [b'E'] => Err(io::Error::other(
             "the server answered the request for TLS with an error",
         )),
@@ -331,26 +314,25 @@ async fn request_tls(stream: &mut DeadlineStream<Link>) -> io::Result<bool> {
     }
 }
 
-/// A bare socket, of either family.
-trait Socketlike: AsyncRead + AsyncWrite + Send {}
+/// Any stream of bytes: a socket of either family, or TLS on one.
+trait ByteStream: AsyncRead + AsyncWrite + Send {}
 
-impl Socketlike for Socket {}
-impl Socketlike for UnixStream {}
+impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
 
-type Link = Pin<Box<dyn Socketlike>>;
+type Bytes = Pin<Box<dyn ByteStream>>;
 
-impl TlsStream for DeadlineStream<Link> {
-    fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
-    }
+/// What `tokio-postgres` reads and writes, plain or TLS. Every byte of it passes the deadline.
+pub(super) struct Stream {
+    bytes: Bytes,
+    /// The channel binding of the TLS connection.
+    end_point: Option<Vec<u8>>,
 }
-
-/// What `tokio-postgres` speaks on, plain or TLS: every byte of it passes the deadline.
-pub(super) struct Stream(Pin<Box<dyn TlsStream + Send>>);
 
 impl TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
-        self.0.channel_binding()
+        self.end_point
+            .clone()
+            .map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
 
@@ -360,7 +342,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_read(cx, buf)
+        self.bytes.as_mut().poll_read(cx, buf)
     }
 }
 
@@ -370,14 +352,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.as_mut().poll_write(cx, buf)
+        self.bytes.as_mut().poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_flush(cx)
+        self.bytes.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.as_mut().poll_shutdown(cx)
+        self.bytes.as_mut().poll_shutdown(cx)
     }
 }

@@ -1,327 +1,309 @@
-//! Takes a database address apart, in the forms people already have: libpq's URLs and `key=value` strings, and
-//! SQLAlchemy's URLs with a driver in them.
+//! Reads a database address.
 //!
-//! It is more lenient than libpq in one point, because SQLAlchemy is: a password may hold `@`, `/` or `?` as they are.
+//! [`postgres::Config`] reads the URL. It knows three of libpq's `sslmode`s, refuses parameters of other programs, and has other names or
+//! units for some. Those parameters are read here.
 
-/// What other software of the family writes into the same address for its own use. None of it weakens a connection
-/// when it is left out.
-const FOR_OTHERS: &[&str] = &[
-    "gssencmode",
-    "gssdelegation",
-    "gsslib",
-    "krbsrvname",
-    "sslcompression",
-    "sslsni",
-    "sslcertmode",
-    "requiressl",
-    "client_encoding",
-    "fallback_application_name",
-    "ssl_max_protocol_version",
-    "schema",
-    "pgbouncer",
-    "connection_limit",
-    "pool_timeout",
-    "socket_timeout",
-    "statement_cache_size",
-    "prepared_statement_cache_size",
-    "prepared_statement_name_func",
-    "async_fallback",
-    "command_timeout",
-    "uselibpqcompat",
-];
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// An address taken apart, before any of it is judged.
+use percent_encoding::percent_decode_str;
+use postgres::config::{Config, Host as UrlHost};
+
+use super::target::{DEFAULT_PORT, Host, HostKind, Target};
+use super::tls::{Check, Encryption, Roots, client_config};
+
+/// Parameters for other programs. Without them a connection is not less secure.
+const IGNORED: &str = "async_fallback client_encoding command_timeout connection_limit fallback_application_name gssdelegation \
+     gssencmode gsslib krbsrvname pgbouncer pool_timeout prepared_statement_cache_size prepared_statement_name_func requiressl \
+     schema socket_timeout ssl_max_protocol_version sslcertmode sslcompression sslsni statement_cache_size uselibpqcompat";
+
+/// Our defaults. Those of the operating system notice a dead connection after hours.
+const KEEPALIVE: &str = "keepalives_idle=30&keepalives_interval=10&keepalives_retries=3";
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The parameters that [`postgres::Config`] does not read as libpq does.
 #[derive(Default)]
-pub(super) struct Raw {
-    pub(super) user: Option<String>,
-    pub(super) password: Option<Vec<u8>>,
-    pub(super) database: Option<String>,
-    /// Names, socket directories; `host` of libpq.
-    pub(super) hosts: Vec<String>,
-    /// `hostaddr` of libpq.
-    pub(super) addresses: Vec<String>,
-    /// Empty for the default port.
-    pub(super) ports: Vec<String>,
-    /// Names that are known, with values that are not yet judged; the last of a name counts.
-    pub(super) parameters: Vec<(String, String)>,
+struct OurParameters {
+    sslmode: Option<String>,
+    ssl: Option<String>,
+    sslrootcert: Option<String>,
+    ssl_min_protocol_version: Option<String>,
+    sslnegotiation: Option<String>,
+    tcp_user_timeout: Option<String>,
 }
 
-fn is_ours(scheme: &str) -> bool {
-    let scheme = scheme
-        .split_once('+')
-        .map_or(scheme, |(scheme, _driver)| scheme);
-    scheme.eq_ignore_ascii_case("postgresql") || scheme.eq_ignore_ascii_case("postgres")
-}
-
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_'
-}
-
-/// What stands after `postgresql://`.
-fn read_url(rest: &str, raw: &mut Raw) -> Result<(), String> {
-    let (userinfo, rest) = split_userinfo(rest);
-    if let Some(userinfo) = userinfo {
-        let (user, password) = match userinfo.split_once(':') {
-            Some((user, password)) => (user, Some(password)),
-            None => (userinfo, None),
-        };
-        raw.user = Some(decode_text(user)?);
-        raw.password = password.map(decode).transpose()?;
-    }
-    let (head, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (hosts, database) = head.split_once('/').unwrap_or((head, ""));
-    raw.database = Some(decode_text(database)?);
-    if !hosts.is_empty() {
-        for host in hosts.split(',') {
-            let (host, port) = split_port(host)?;
-            raw.hosts.push(decode_text(host)?);
-            raw.ports.push(decode_text(port)?);
+impl Target {
+    /// Reads an address: `postgresql://user:password@host:port/database?sslmode=…`, also with `postgres` or with a driver
+    /// (`postgresql+asyncpg`) as its scheme.
+    ///
+    /// # Errors
+    /// A predicate to be written after the setting's name ("names no host"). It never quotes user, password or the address; of
+    /// parameters it quotes only names.
+    pub fn parse(url: &str) -> Result<Target, String> {
+        let rest = without_scheme(url)?;
+        let (credentials, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+        // Without escapes it is not clear where the password ends, and the rest of it could get into the log.
+        if credentials.contains(['@', '?']) {
+            return Err(
+                "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter".to_owned(),
+            );
         }
+        let (place, query) = place.split_once('?').unwrap_or((place, ""));
+        let (ours, query) = split_parameters(query)?;
+        let separator = if rest.contains('@') { "@" } else { "" };
+        let parsed: Config =
+            format!("postgresql://{credentials}{separator}{place}?{KEEPALIVE}{query}")
+                .parse()
+                .map_err(|error| reason(&error))?;
+        let (encryption, check, roots) = ours.tls()?;
+        let direct = match ours.sslnegotiation.as_deref() {
+            None | Some("postgres") => false,
+            Some("direct") if encryption == Encryption::Required => true,
+            Some("direct") => {
+                return Err(
+                    "has sslnegotiation=direct, which needs sslmode=require or stricter".to_owned(),
+                );
+            }
+            Some(_) => {
+                return Err("has an sslnegotiation other than postgres and direct".to_owned());
+            }
+        };
+        let only_tls13 = match ours.ssl_min_protocol_version.as_deref() {
+            None | Some("TLSv1" | "TLSv1.1" | "TLSv1.2") => false,
+            Some("TLSv1.3") => true,
+            Some(_) => {
+                return Err(
+                    "has an ssl_min_protocol_version other than TLSv1 to TLSv1.3".to_owned(),
+                );
+            }
+        };
+        Ok(Target {
+            hosts: hosts(&parsed)?,
+            config: without_hosts(&parsed, ours.tcp_user_timeout()?),
+            encryption,
+            checks_nothing: check == Check::Nothing,
+            direct,
+            tls: client_config(check, &roots, only_tls13, direct)?,
+            refuses_settings: Arc::default(),
+        })
     }
-    let mut named_hosts = false;
+}
+
+/// Cuts off the scheme, and quotes around the address, which an env file that no shell reads keeps.
+fn without_scheme(url: &str) -> Result<&str, String> {
+    let url = url.trim().trim_matches(['"', '\'']).trim();
+    if url.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let scheme = scheme.split('+').next().unwrap_or_default();
+    if !["postgresql", "postgres"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return Err(
+            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://"
+                .to_owned(),
+        );
+    }
+    Ok(rest)
+}
+
+/// Takes our parameters out of a query. The others are returned as [`postgres::Config`] reads them, each after a `&`.
+fn split_parameters(query: &str) -> Result<(OurParameters, String), String> {
+    let mut ours = OurParameters::default();
+    let mut others = String::new();
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let Some((key, value)) = parameter.split_once('=') else {
             return Err("has a parameter without a value".to_owned());
         };
-        let (key, value) = (decode_text(key)?, decode(value)?);
-        if key == "host" && !value.is_empty() {
-            // The query's hosts go before those in front of it; SQLAlchemy repeats the parameter for each.
-            if !std::mem::replace(&mut named_hosts, true) {
-                raw.hosts.clear();
-            }
-        }
-        // An unescaped `@` in a query may mean that the query is part of a password.
-        raw.parameter(&key, value, !query.contains('@'))?;
-    }
-    Ok(())
-}
-
-/// Cuts off user and password.
-///
-/// An `@` before the query ends them, the last one if there are several. Without one, what looks like a host with a
-/// port that is no number is a user with a password in which there is a question mark.
-fn split_userinfo(rest: &str) -> (Option<&str>, &str) {
-    let head = rest.split_once('?').map_or(rest, |(head, _)| head);
-    let end = head.rfind('@').or_else(|| {
-        let authority = head
-            .split_once('/')
-            .map_or(head, |(authority, _)| authority);
-        let (_, port) = authority.split_once(':')?;
-        let is_port = authority.contains([',', '[']) || port.chars().all(|c| c.is_ascii_digit());
-        if is_port { None } else { rest.rfind('@') }
-    });
-    match end {
-        Some(end) => {
-            let (userinfo, rest) = rest.split_at(end);
-            (Some(userinfo), rest.strip_prefix('@').unwrap_or(rest))
-        }
-        None => (None, rest),
-    }
-}
-
-/// `host:port`, `[v6]:port` or either without the port, which is then empty.
-fn split_port(host: &str) -> Result<(&str, &str), String> {
-    let Some(bracketed) = host.strip_prefix('[') else {
-        return Ok(host.split_once(':').unwrap_or((host, "")));
-    };
-    match bracketed.split_once(']') {
-        Some((host, "")) => Ok((host, "")),
-        Some((host, port)) if port.starts_with(':') => Ok((host, port.trim_start_matches(':'))),
-        _ => Err("has a host with [ that is no IPv6 address".to_owned()),
-    }
-}
-
-/// libpq's other form, `key = value` with quotes and backslashes (PostgreSQL documentation, section 34.1.1.1).
-fn read_pairs(text: &str, raw: &mut Raw) -> Result<(), String> {
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let Some((key, after)) = rest.split_once('=') else {
-            return Err("has a parameter without a value".to_owned());
-        };
-        let key = key.trim();
-        let mut characters = after.trim_start().chars();
-        let quoted = characters.as_str().starts_with('\'');
-        if quoted {
-            characters.next();
-        }
-        let mut value = String::new();
-        loop {
-            match characters.next() {
-                Some('\'') if quoted => break,
-                None if quoted => return Err("has a quote that is not closed".to_owned()),
-                None => break,
-                Some(c) if c.is_whitespace() && !quoted => break,
-                Some('\\') => value.extend(characters.next()),
-                Some(c) => value.push(c),
-            }
-        }
-        // A key that is no word is a piece of a value, perhaps of a password with a space in it.
-        raw.parameter(key, value.into_bytes(), false)?;
-        rest = characters.as_str().trim_start();
-    }
-    Ok(())
-}
-
-fn decode_text(text: &str) -> Result<String, String> {
-    String::from_utf8(decode(text)?)
-        .map_err(|_| "is not UTF-8 once its %-escapes are decoded".to_owned())
-}
-
-/// Percent-decoding. A `%` that begins no escape stands for itself, as SQLAlchemy has it.
-fn decode(text: &str) -> Result<Vec<u8>, String> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        let escaped = match after {
-            [high, low, ..] if byte == b'%' => {
-                hex(*high).zip(hex(*low)).map(|(high, low)| high * 16 + low)
-            }
-            _ => None,
-        };
-        match escaped {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = rest.get(2..).unwrap_or_default();
-            }
-            None => decoded.push(byte),
-        }
-    }
-    if decoded.contains(&0) {
-        return Err("holds a NUL character".to_owned());
-    }
-    Ok(decoded)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|digit| u8::try_from(digit).ok())
-}
-
-impl Raw {
-    /// Errors: as of [`super::Target::parse`].
-    pub(super) fn read(text: &str) -> Result<Raw, String> {
-        let text = text.trim();
-        // As it arrives from an env file that is read without a shell.
-        let text = ['"', '\'']
-            .into_iter()
-            .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
-            .unwrap_or(text)
-            .trim();
-        if text.is_empty() {
-            return Err("is empty".to_owned());
-        }
-        let mut raw = Raw::default();
-        match text.split_once("://") {
-            Some((scheme, rest)) if is_ours(scheme) => read_url(rest, &mut raw)?,
-            _ if text
-                .split_once('=')
-                .is_some_and(|(key, _)| key.trim_end().chars().all(is_word)) =>
-            {
-                read_pairs(text, &mut raw)?;
-            }
-            _ => {
-                return Err(
-                    "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://".to_owned(),
-                );
-            }
-        }
-        Ok(raw)
-    }
-
-    /// Takes one parameter in, by its name. `may_be_named` says that the name can be shown if it is unknown.
-    fn parameter(&mut self, key: &str, value: Vec<u8>, may_be_named: bool) -> Result<(), String> {
-        if key == "password" {
-            self.password = Some(value);
-            return Ok(());
-        }
-        let value = String::from_utf8(value)
-            .map_err(|_| "is not UTF-8 once its %-escapes are decoded".to_owned())?;
-        // As in libpq, empty is not given.
-        if value.is_empty() {
-            return Ok(());
-        }
-        let list = || value.split(',').map(str::to_owned);
-        match key {
-            "user" => self.user = Some(value),
-            "dbname" | "database" => self.database = Some(value),
-            "host" => {
-                for host in list() {
-                    self.host(host);
-                }
-            }
-            "hostaddr" => self.addresses = list().collect(),
-            "port" => self.ports = list().collect(),
-            "sslcert" | "sslkey" | "sslpassword" => {
-                return Err(
-                    "asks for a client certificate (sslcert, sslkey), which is not supported"
-                        .to_owned(),
-                );
-            }
-            "passfile" | "service" | "servicefile" => {
-                return Err(format!(
-                    "points to another file ({key}), which is not supported: write it out"
-                ));
-            }
-            "require_auth" | "requirepeer" | "sslcrl" | "sslcrldir" | "scram_client_key"
-            | "scram_server_key" | "replication" | "oauth_issuer" => {
-                return Err(format!("asks for {key}, which is not supported"));
-            }
+        let decode = |text| percent_decode_str(text).decode_utf8().map_err(|_| NOT_UTF8);
+        let (key, decoded) = (&*decode(key)?, decode(value)?);
+        let ours = match key {
+            // As in libpq, empty is not given.
+            _ if value.is_empty() => continue,
+            "sslmode" => &mut ours.sslmode,
+            "ssl" => &mut ours.ssl,
+            "sslrootcert" => &mut ours.sslrootcert,
+            "ssl_min_protocol_version" => &mut ours.ssl_min_protocol_version,
+            "sslnegotiation" => &mut ours.sslnegotiation,
+            "tcp_user_timeout" => &mut ours.tcp_user_timeout,
             "gssencmode" | "sslcertmode" if value == "require" => {
                 return Err(format!("asks for {key}=require, which is not supported"));
             }
-            "sslmode"
-            | "ssl"
-            | "sslrootcert"
-            | "sslnegotiation"
-            | "ssl_min_protocol_version"
-            | "channel_binding"
-            | "connect_timeout"
-            | "application_name"
-            | "options"
-            | "target_session_attrs"
-            | "load_balance_hosts"
-            | "keepalives"
-            | "keepalives_idle"
-            | "keepalives_interval"
-            | "keepalives_count"
-            | "tcp_user_timeout" => {
-                self.parameters.push((key.to_owned(), value));
+            key if IGNORED.split_whitespace().any(|ignored| ignored == key) => continue,
+            key => {
+                let (key, value) = match (key, value) {
+                    ("keepalives_count", _) => ("keepalives_retries", value),
+                    ("target_session_attrs", "primary") => (key, "read-write"),
+                    ("target_session_attrs", "standby") => (key, "read-only"),
+                    _ => (key, value),
+                };
+                others.push_str(&format!("&{key}={value}"));
+                continue;
             }
-            // What `tokio-postgres` calls it.
-            "keepalives_retries" => self.parameters.push(("keepalives_count".to_owned(), value)),
-            _ if FOR_OTHERS.contains(&key) => {}
-            _ if may_be_named && key.len() <= 32 && key.chars().all(is_word) => {
-                return Err(format!("has a parameter that is not known: {key}"));
-            }
+        };
+        *ours = Some(decoded.into_owned());
+    }
+    Ok((ours, others))
+}
+
+const NOT_UTF8: &str = "is not UTF-8 once its %-escapes are decoded";
+
+/// Why [`postgres::Config`] does not read an address. Its errors name parameters and never quote values.
+fn reason(error: &postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) if source.is::<std::str::Utf8Error>() => NOT_UTF8.to_owned(),
+        Some(source) => format!("cannot be used: {source}"),
+        None => "cannot be used".to_owned(),
+    }
+}
+
+impl OurParameters {
+    /// libpq's `sslmode` and `sslrootcert`, and the `ssl` of asyncpg and others, which counts where there is no `sslmode`.
+    fn tls(&self) -> Result<(Encryption, Check, Roots), String> {
+        let root = self.sslrootcert.as_deref();
+        let system = root == Some("system");
+        let mode = match (self.sslmode.as_deref(), self.ssl.as_deref()) {
+            (Some(mode), _) => mode,
+            (None, Some("true" | "1" | "on" | "yes" | "t" | "no-verify")) => "require",
+            (None, Some("false" | "0" | "off" | "no" | "f")) => "disable",
+            (None, Some(mode)) => mode,
+            (None, None) if system => "verify-full",
+            (None, None) => "prefer",
+        };
+        let roots = match root {
+            Some(path) if !system => Roots::File(PathBuf::from(path)),
+            _ => Roots::Public,
+        };
+        // As in libpq, `sslrootcert` makes every mode verify the chain.
+        let check = if root.is_some() {
+            Check::Chain
+        } else {
+            Check::Nothing
+        };
+        let (encryption, check) = match mode {
+            "disable" => (Encryption::Off, Check::Nothing),
+            "allow" | "prefer" => (Encryption::Preferred, check),
+            "require" => (Encryption::Required, check),
+            "verify-ca" => (Encryption::Required, Check::Chain),
+            "verify-full" => (Encryption::Required, Check::ChainAndName),
             _ => {
-                return Err(
-                    "has a parameter that is not known (or a password that needs %-escapes)"
-                        .to_owned(),
-                );
+                return Err("has an sslmode other than disable, allow, prefer, require, verify-ca and verify-full"
+                    .to_owned());
             }
+        };
+        // Anybody can get a certificate from a public authority, for a name of their own.
+        if system && check != Check::ChainAndName {
+            return Err("has sslrootcert=system, which needs sslmode=verify-full".to_owned());
         }
-        Ok(())
+        Ok((encryption, check, roots))
     }
 
-    /// A host from a parameter. SQLAlchemy puts the port there too, asyncpg the socket itself.
-    fn host(&mut self, host: String) {
-        if let Some((directory, port)) = host.rsplit_once("/.s.PGSQL.") {
-            self.hosts.push(directory.to_owned());
-            self.ports
-                .resize(self.hosts.len().saturating_sub(1), String::new());
-            self.ports.push(port.to_owned());
-        } else if let Some((name, port)) = host.split_once(':')
-            && !host.starts_with('/')
-            && port.parse::<u16>().is_ok()
-        {
-            self.hosts.push(name.to_owned());
-            self.ports
-                .resize(self.hosts.len().saturating_sub(1), String::new());
-            self.ports.push(port.to_owned());
-        } else {
-            self.hosts.push(host);
-        }
+    /// In milliseconds, as in libpq; 0 or less is the default of the operating system.
+    fn tcp_user_timeout(&self) -> Result<Option<Duration>, String> {
+        let Some(text) = &self.tcp_user_timeout else {
+            return Ok(Some(TCP_USER_TIMEOUT));
+        };
+        let milliseconds: i32 = text
+            .parse()
+            .map_err(|_| "has a tcp_user_timeout that is no whole number")?;
+        let milliseconds = u64::try_from(milliseconds).ok().filter(|limit| *limit > 0);
+        Ok(milliseconds.map(Duration::from_millis))
     }
+}
+
+/// The hosts of an address. `hostaddr` alone is a host too.
+fn hosts(config: &Config) -> Result<Vec<Host>, String> {
+    let names = config.get_hosts();
+    let addresses = config.get_hostaddrs();
+    let count = if names.is_empty() {
+        addresses.len()
+    } else {
+        names.len()
+    };
+    if count == 0 {
+        return Err("names no host".to_owned());
+    }
+    if !addresses.is_empty() && addresses.len() != count {
+        return Err("has not as many hostaddrs as hosts".to_owned());
+    }
+    let ports = match config.get_ports() {
+        [] => vec![DEFAULT_PORT; count],
+        [one] => vec![*one; count],
+        ports if ports.len() == count => ports.to_vec(),
+        _ => return Err("has not as many ports as hosts".to_owned()),
+    };
+    if ports.contains(&0) {
+        return Err("has port 0".to_owned());
+    }
+    let hosts = ports.into_iter().enumerate().map(|(index, port)| {
+        let address = addresses.get(index).copied();
+        let kind = host_kind(names.get(index), address)?;
+        Ok(Host { kind, port })
+    });
+    hosts.collect()
+}
+
+fn host_kind(host: Option<&UrlHost>, address: Option<IpAddr>) -> Result<HostKind, String> {
+    let name = match host {
+        Some(UrlHost::Unix(directory)) => return Ok(HostKind::Unix(directory.clone())),
+        Some(UrlHost::Tcp(name)) => name.clone(),
+        None => address
+            .map(|address| address.to_string())
+            .unwrap_or_default(),
+    };
+    if name.is_empty() {
+        return Err("names no host".to_owned());
+    }
+    // Also where a part of a password without escapes looks like a name.
+    if !name
+        .chars()
+        .all(|c| c.is_alphanumeric() || "-._:%".contains(c))
+    {
+        return Err("has a host with a character that no name has".to_owned());
+    }
+    Ok(HostKind::Tcp { name, address })
+}
+
+/// A copy without the hosts, because every attempt to connect has its own.
+fn without_hosts(parsed: &Config, tcp_user_timeout: Option<Duration>) -> Config {
+    let mut config = Config::new();
+    if let Some(user) = parsed.get_user() {
+        config.user(user);
+    }
+    // As in libpq, an empty password is none.
+    if let Some(password) = parsed
+        .get_password()
+        .filter(|password| !password.is_empty())
+    {
+        config.password(password);
+    }
+    if let Some(database) = parsed.get_dbname() {
+        config.dbname(database);
+    }
+    if let Some(options) = parsed.get_options() {
+        config.options(options);
+    }
+    if let Some(name) = parsed.get_application_name() {
+        config.application_name(name);
+    }
+    if let Some(limit) = parsed.get_connect_timeout() {
+        config.connect_timeout(*limit);
+    }
+    if let Some(interval) = parsed.get_keepalives_interval() {
+        config.keepalives_interval(interval);
+    }
+    if let Some(retries) = parsed.get_keepalives_retries() {
+        config.keepalives_retries(retries);
+    }
+    if let Some(limit) = tcp_user_timeout {
+        config.tcp_user_timeout(limit);
+    }
+    config
+        .keepalives(parsed.get_keepalives())
+        .keepalives_idle(parsed.get_keepalives_idle())
+        .channel_binding(parsed.get_channel_binding())
+        .target_session_attrs(parsed.get_target_session_attrs())
+        .load_balance_hosts(parsed.get_load_balance_hosts());
+    config
 }
