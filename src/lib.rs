@@ -11,8 +11,8 @@
 //! - [`http`]: requests, responses, errors, the router, rate limits, the responder
 //! - [`audit`]: log lines about accounts
 //! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
-//! - [`config`]: every setting: variable, default, check, secret or not
 //! - [`local_postgres`]: a private PostgreSQL, for running without configuration and for tests
+//! - [`config`]: every setting: name, default, parser, documentation, secret or not; imports only `domain`
 //! - [`logging`]: log lines
 //! - [`log_writer`]: writes them to standard error
 //! - [`metrics`]: what is counted

@@ -100,18 +100,29 @@ impl LocalPostgres {
         Ok(local)
     }
 
-    /// The address of the database of a cluster that another process has in its hands; `None` where none has.
+    /// Whether there is a cluster in `directory`. A directory that may not be looked into counts as one.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join("postgres").try_exists().unwrap_or(true)
+    }
+
+    /// Whether another process uses the cluster in `directory`, which exists.
     ///
     /// # Errors
     /// The directory cannot be reached.
-    pub fn url_of_running(directory: &Path) -> Result<Option<String>, Error> {
+    pub fn is_running(directory: &Path) -> Result<bool, Error> {
+        directory::is_locked(&directory::make_directory(directory)?)
+    }
+
+    /// The address of the database of the cluster in `directory`, whether it runs or not.
+    ///
+    /// # Errors
+    /// The directory cannot be reached.
+    pub fn url_in(directory: &Path) -> Result<String, Error> {
         let directory = directory::make_directory(directory)?;
-        if !directory::is_locked(&directory)? {
-            return Ok(None);
-        }
         let account = Account::choose(&directory.join("postgres"))?;
+        account.reach(&directory)?;
         let socket = SocketDirectory::make(&directory, &account)?;
-        Ok(Some(socket.url(cluster::NAME)))
+        Ok(socket.url(cluster::NAME))
     }
 
     /// The address of the database, as the `postgres` crate and libpq read it:

@@ -5,26 +5,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::config::GuessingLimits;
 use crate::domain::account::Email;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
 use crate::http::request::Client;
 use crate::metrics;
-
-/// How many of each; 0 is no limit.
-#[derive(Clone, Debug)]
-pub struct GuessingLimits {
-    /// Failed logins of one account from one network in 15 minutes. From all networks that are new to the account together,
-    /// [`NETWORKS`] times as many.
-    pub failures_per_account: u32,
-    /// Failed logins from one address (IPv6: /64) in 15 minutes.
-    pub failures_per_address: u32,
-    /// Registrations from one address in an hour.
-    pub registrations_per_address: u32,
-    /// Refreshes from one address in a minute.
-    pub refreshes_per_address: u32,
-}
 
 /// How many networks may use up their failures of one account before the account is refused for all that are new to it.
 const NETWORKS: u32 = 10;

@@ -60,6 +60,11 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
     Ok(kept.to_owned())
 }
 
+/// Whether a key is kept under `data_dir`. A file that may not be looked at counts as one.
+pub fn exists(data_dir: &Path) -> bool {
+    data_dir.join(FILE).try_exists().unwrap_or(true)
+}
+
 /// Makes the directory, for its owner alone, if it is missing. A private PostgreSQL that another user runs is let in by
 /// [`crate::local_postgres`].
 fn make_private(directory: &Path) -> io::Result<()> {

@@ -5,55 +5,67 @@ use std::fmt::Write;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::setup::OpenStore;
 use super::user::find;
-use super::{Failure, print, setup};
+use super::{Call, Command, Failure, print, setup};
 use crate::audit::{Event, Trail};
 use crate::auth::opaque;
-use crate::config::Config;
 use crate::domain::account::Name;
 use crate::domain::api_token::{NewApiToken, Scopes};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::user::UserId;
 use crate::store::ApiTokenAdded;
 
-/// The words and options of the command.
-#[derive(Default)]
-pub struct Options {
-    /// What to do, and with which token.
-    pub words: Vec<String>,
-    /// `--user`
-    pub user: Option<String>,
-    /// `--name`
-    pub name: Option<String>,
-    /// `--scopes`
-    pub scopes: Option<String>,
-    /// `--expires-at`
-    pub expires_at: Option<String>,
+const USER: &str = "
+  --user USER  whose token it is: an id or an email address
+  --id         USER is an id, even if it looks like an address
+";
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        usage: "api-token create --user USER --name NAME [--id] [--scopes LIST] [--expires-at TIME]",
+        about: "Make a personal API token and print it",
+        help: "
+  --user USER        whose token it is: an id or an email address
+  --id               USER is an id, even if it looks like an address
+  --name NAME        what it is for
+  --scopes LIST      for less than everything: tasks:read
+  --expires-at TIME  when it ends, such as 2030-01-31T09:00:00Z
+",
+        run: create,
+    },
+    Command {
+        usage: "api-token list --user USER [--id]",
+        about: "List a user's API tokens",
+        help: USER,
+        run: list,
+    },
+    Command {
+        usage: "api-token revoke ID --user USER [--id]",
+        about: "Refuse an API token from now on",
+        help: USER,
+        run: revoke,
+    },
+];
+
+/// The open store, and the user that `--user` names.
+fn store_and_user(call: &Call) -> Result<(OpenStore, UserId), Failure> {
+    let open = setup::open_store(&call.config()?)?;
+    let user = call.value("user").unwrap_or_default();
+    let user = find(&open.store, user, call.has("id"))?.account.id;
+    Ok((open, user))
 }
 
-/// Does what the words say.
-pub fn run(config: &Config, options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.words.iter().map(String::as_str).collect();
-    match (words.as_slice(), options.user.as_deref()) {
-        (["create"], Some(user)) => create(config, user, options),
-        (["list"], Some(user)) => list(config, user),
-        (["revoke", id], Some(user)) => revoke(config, user, id),
-        _ => Err(Failure::Usage(
-            "api-token needs one of: create --user USER --name NAME, list --user USER, revoke --user USER ID"
-                .to_owned(),
-        )),
-    }
-}
-
-fn create(config: &Config, user: &str, options: &Options) -> Result<(), Failure> {
+fn create(call: &Call) -> Result<(), Failure> {
     let usage = |option: &str, problem: &str| Failure::Usage(format!("{option} {problem}"));
-    let name = Name::parse(options.name.as_deref().unwrap_or_default())
+    let name = Name::parse(call.value("name").unwrap_or_default())
         .map_err(|problem| usage("--name", problem))?;
-    let scopes = match &options.scopes {
+    let scopes = match call.value("scopes") {
         None => Scopes::all(),
         Some(list) => Scopes::parse(list.split(',').map(str::trim))
             .map_err(|problem| usage("--scopes", problem))?,
     };
-    let expires_at = match &options.expires_at {
+    let expires_at = match call.value("expires-at") {
         None => None,
         Some(text) => Some(
             Timestamp::parse(text)
@@ -72,11 +84,13 @@ fn create(config: &Config, user: &str, options: &Options) -> Result<(), Failure>
         expires_at,
         current_password: None,
     };
-    let token = opaque::new_api_token().map_err(Failure::Failed)?;
-    let (store, _private) = setup::open_store(config)?;
-    let user = find(&store, user, false)?.account.id;
+    let token = opaque::new_api_token()?;
+    let (open, user) = store_and_user(call)?;
     let (hash, prefix) = (opaque::hash(&token), opaque::shown_part(&token));
-    match store.add_api_token(&user, &wanted, &hash, prefix, None)? {
+    match open
+        .store
+        .add_api_token(&user, &wanted, &hash, prefix, None)?
+    {
         ApiTokenAdded::Token(made) => {
             Trail::of_command().record(&user, Event::ApiTokenCreated(made.id));
             print(&format!("{token}\n"))
@@ -88,11 +102,10 @@ fn create(config: &Config, user: &str, options: &Options) -> Result<(), Failure>
     }
 }
 
-fn list(config: &Config, user: &str) -> Result<(), Failure> {
-    let (store, _private) = setup::open_store(config)?;
-    let user = find(&store, user, false)?.account.id;
+fn list(call: &Call) -> Result<(), Failure> {
+    let (open, user) = store_and_user(call)?;
     let mut text = String::new();
-    for token in store.list_api_tokens(&user)? {
+    for token in open.store.list_api_tokens(&user)? {
         let moment = |moment: Option<Timestamp>, none: &str| {
             moment.map_or_else(|| none.to_owned(), |moment| moment.to_string())
         };
@@ -111,16 +124,16 @@ fn list(config: &Config, user: &str) -> Result<(), Failure> {
     print(&text)
 }
 
-fn revoke(config: &Config, user: &str, id: &str) -> Result<(), Failure> {
-    let (store, _private) = setup::open_store(config)?;
-    let user = find(&store, user, false)?.account.id;
+fn revoke(call: &Call) -> Result<(), Failure> {
+    let (open, user) = store_and_user(call)?;
+    let id = call.word(0);
     let none = || {
         Failure::Failed(format!(
             "the user has no API token {id:?}; `todo-api api-token list` shows those there are"
         ))
     };
     let id = Uuid::try_parse(id).map_err(|_| none())?;
-    if !store.delete_api_token(&user, id)? {
+    if !open.store.delete_api_token(&user, id)? {
         return Err(none());
     }
     Trail::of_command().record(&user, Event::ApiTokenDeleted(id));

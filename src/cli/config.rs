@@ -1,64 +1,63 @@
 //! `todo-api config`: every setting, its value, and where it came from.
 
-use std::ffi::OsStr;
+use serde_json::{Map, Value, json};
 
-use super::{Failure, print};
-use crate::config::settings::{SETTINGS, Setting};
-use crate::config::source::Source;
-use crate::config::{Config, Environment};
+use super::{Call, Command, Failure, complain, print};
+use crate::config::documents::plain;
+use crate::config::reader::Effective;
 
-/// Prints the settings, also where one is wrong; that one is then named, and the command fails.
-pub fn run(source: &Source) -> Result<(), Failure> {
-    let config = Config::load(source);
-    let width = SETTINGS
-        .iter()
-        .map(|setting| setting.name.len())
-        .max()
-        .unwrap_or(0);
-    let mut text = String::new();
-    for setting in SETTINGS {
-        let (value, origin) = match source.place_in_words(setting.name) {
-            Some(origin) => (shown(setting, source), origin),
-            None => (
-                config
-                    .as_ref()
-                    .ok()
-                    .and_then(|config| worked_out(setting, config))
-                    .unwrap_or_else(|| setting.default.replace('`', "")),
-                "default".to_owned(),
-            ),
-        };
-        text.push_str(&format!(
-            "{name:width$}  {value}  ({origin})\n",
-            name = setting.name
-        ));
+pub const COMMAND: Command = Command {
+    usage: "config [--json]",
+    about: "Print every setting, its value, and where it came from; secrets are hidden",
+    help: "\n  --json  print a JSON object by setting, with value, source and secret\n\n`todo-api help settings` explains the settings.\n",
+    run,
+};
+
+fn run(call: &Call) -> Result<(), Failure> {
+    let origin = call.config()?.origin;
+    for warning in &origin.misspelt {
+        complain(warning);
     }
-    print(&text)?;
-    config?;
-    Ok(())
+    if call.has("json") {
+        let settings: Map<String, Value> = origin.effective.iter().map(as_json).collect();
+        return print(&format!("{:#}\n", Value::Object(settings)));
+    }
+    let names = origin.effective.iter().map(|one| one.setting.name.len());
+    let width = names.max().unwrap_or(0);
+    print(
+        &origin
+            .effective
+            .iter()
+            .map(|one| line(one, width))
+            .collect::<String>(),
+    )
 }
 
-/// The value of a setting that is set.
-fn shown(setting: &Setting, source: &Source) -> String {
-    if setting.secret {
-        return "(hidden)".to_owned();
-    }
-    match source.value(setting.name) {
-        // On one line, and harmless to a terminal.
-        Some(value) => OsStr::to_string_lossy(value).escape_debug().to_string(),
-        None => String::new(),
-    }
+fn source(effective: &Effective) -> &str {
+    effective.given.as_deref().unwrap_or("default")
 }
 
-/// What a default comes to that depends on other settings or on the machine.
-fn worked_out(setting: &Setting, config: &Config) -> Option<String> {
-    match setting.name {
-        "ENVIRONMENT" => Some(match config.environment {
-            Environment::Development => "development".to_owned(),
-            Environment::Production => "production".to_owned(),
-        }),
-        "WORKERS" => Some(config.workers.to_string()),
-        "DB_POOL_SIZE" => Some(config.pool_size.to_string()),
-        _ => None,
-    }
+fn as_json(effective: &Effective) -> (String, Value) {
+    let Effective { setting, value, .. } = effective;
+    let entry = json!({"value": value, "source": source(effective), "secret": setting.secret});
+    (setting.name.to_owned(), entry)
+}
+
+fn line(effective: &Effective, width: usize) -> String {
+    let Effective {
+        setting,
+        value,
+        given,
+    } = effective;
+    let value = match value {
+        // On one line, and without control characters for the terminal.
+        Some(value) => value.escape_debug().to_string(),
+        None if given.is_some() => "(hidden)".to_owned(),
+        None => plain(setting.default.text()),
+    };
+    format!(
+        "{:width$}  {value}  ({})\n",
+        setting.name,
+        source(effective)
+    )
 }

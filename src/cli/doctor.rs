@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Failure, print, setup};
+use super::{Call, Command, Failure, print, setup};
 use crate::config::Config;
-use crate::config::source::Source;
 use crate::edge::tls::{self, Tls};
+use crate::local_postgres::LocalPostgres;
 use crate::store::diagnosis::{Diagnosis, diagnose};
 
 /// Clocks that differ by more than the leeway of tokens have tokens end too early or too late.
@@ -38,34 +38,34 @@ impl Report {
     }
 }
 
-/// Prints a line for each thing it has looked at, and fails when one of them is wrong.
-pub fn run(source: &Source) -> Result<(), Failure> {
+pub const COMMAND: Command = Command {
+    usage: "doctor",
+    about: "Check settings, database, clock, certificate and limits; say what to do",
+    help: "",
+    run,
+};
+
+/// Where the settings of an installed service are.
+const SERVICE_SETTINGS: &str = "/etc/todo-api";
+
+/// Prints a line for each check, and fails when one of them is wrong.
+fn run(call: &Call) -> Result<(), Failure> {
     let mut report = Report::default();
-    match Config::load(source) {
+    let source = call.source()?;
+    match Config::load(&source, &setup::CHECKS) {
         Err(error) => report.note(Err(format!("settings: {error}"))),
         Ok(config) => {
-            report.note(Ok(match &config.env_file {
-                Some(file) => format!("settings, also from {}", file.display()),
-                None => "settings".to_owned(),
-            }));
+            report.note(whose_settings(
+                config.origin.env_file.as_deref(),
+                Path::new(SERVICE_SETTINGS),
+            ));
+            for warning in &config.origin.misspelt {
+                report.note(Err(format!("settings: {warning}")));
+            }
             for file in source.secret_files() {
                 report.note(only_ours(&file, "a file with secrets"));
             }
-            if let Some(secret) = &config.secret {
-                report.note(strength(secret.expose()));
-            }
-            database(&config, &mut report);
-            if let Some((certificate, key)) = &config.tls {
-                report.note(certificate_lasts(certificate, key));
-                report.note(only_ours(key, "the certificate's key"));
-            }
-            let (allowed, wanted) = setup::descriptors(&config);
-            report.note(match allowed {
-                Some(allowed) if allowed < wanted => Err(format!(
-                    "descriptors: {allowed} are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
-                )),
-                _ => Ok("descriptors: as many as MAX_CONNECTIONS needs".to_owned()),
-            });
+            check(&config, &mut report);
         }
     }
     print(&report.text)?;
@@ -76,7 +76,40 @@ pub fn run(source: &Source) -> Result<(), Failure> {
     }
 }
 
-/// A file that nobody else on this machine should read.
+/// Says where the settings are from, and whether they are those of the installed service, if there is one.
+fn whose_settings(file: Option<&Path>, service: &Path) -> Result<String, String> {
+    let from = match file {
+        Some(file) => format!("settings: from the environment and {}", file.display()),
+        None => "settings: from the environment".to_owned(),
+    };
+    let file = file.and_then(|file| file.canonicalize().ok());
+    if service.is_dir() && !file.is_some_and(|file| file.starts_with(service)) {
+        return Err(format!(
+            "{from}, and not those of the service in {}; {}",
+            service.display(),
+            setup::FOR_THE_SERVICE
+        ));
+    }
+    Ok(from)
+}
+
+fn check(config: &Config, report: &mut Report) {
+    if let Some(secret) = &config.tokens.secret {
+        report.note(strength(secret.expose()));
+    }
+    database(config, report);
+    let listening = &config.listening;
+    if let (Some(certificate), Some(key)) = (&listening.tls_cert_file, &listening.tls_key_file) {
+        report.note(certificate_lasts(certificate, key));
+        report.note(only_ours(key, "the certificate's key"));
+    }
+    report.note(match setup::raise_descriptor_limit(config) {
+        Ok(()) => Ok("descriptors: as many as MAX_CONNECTIONS needs".to_owned()),
+        Err(problem) => Err(format!("descriptors: {problem}")),
+    });
+}
+
+/// A file that no other user of this machine should read.
 fn only_ours(path: &Path, what: &str) -> Result<String, String> {
     let mode = fs::metadata(path)
         .map_err(|error| format!("{what}: {} cannot be looked at: {error}", path.display()))?
@@ -107,14 +140,23 @@ fn strength(secret: &str) -> Result<String, String> {
 }
 
 fn database(config: &Config, report: &mut Report) {
-    let Some(target) = &config.database else {
-        report.note(Ok(format!(
-            "database: none is named, so the server makes a private one in {}",
-            config.data_dir.display()
-        )));
-        return;
+    if config.database.url.is_none() {
+        let data_dir = &config.process.data_dir;
+        let here = data_dir.display();
+        if !LocalPostgres::exists(data_dir) {
+            return report.note(Err(format!("database: {}", setup::no_data(config))));
+        }
+        if !LocalPostgres::is_running(data_dir).unwrap_or(false) {
+            return report.note(Ok(format!(
+                "database: the private one in {here} does not run; `todo-api serve` starts it"
+            )));
+        }
+    }
+    let settings = match setup::store_settings(config) {
+        Ok(settings) => settings,
+        Err(problem) => return report.note(Err(format!("database: {problem}"))),
     };
-    match diagnose(&setup::store_settings(config, target.clone())) {
+    match diagnose(&settings) {
         Err(error) => report.note(Err(format!("database: {error}"))),
         Ok(found) => {
             for finding in judge(config, &found) {
@@ -125,7 +167,7 @@ fn database(config: &Config, report: &mut Report) {
 }
 
 fn judge(config: &Config, found: &Diagnosis) -> Vec<Result<String, String>> {
-    let schema = config.schema.as_str();
+    let schema = config.database.schema.as_str();
     let (version, needed) = (found.schema_version, found.needed_version);
     let tables = if version > needed {
         Err(format!(
@@ -144,7 +186,7 @@ fn judge(config: &Config, found: &Diagnosis) -> Vec<Result<String, String>> {
         Err(format!(
             "schema {schema} is at version {version}, {needed} is needed, and the user of DATABASE_URL may not make it: have the owner of the database run `todo-api migrate`"
         ))
-    } else if config.migrate {
+    } else if config.database.migrate {
         Ok(format!(
             "schema {schema} is at version {version}; the server brings it to {needed} when it starts"
         ))
@@ -166,7 +208,7 @@ fn judge(config: &Config, found: &Diagnosis) -> Vec<Result<String, String>> {
     } else {
         Ok("clock: agrees with the database's".to_owned())
     };
-    let pool = i64::from(config.pool_size);
+    let pool = i64::from(config.database.pool_size);
     // A server that runs already has its own.
     let room = found.connections_left + found.connections_ours;
     let connections = if room < pool {
@@ -219,5 +261,22 @@ mod tests {
             assert!(!problem.contains(&secret));
         }
         assert!(strength("6f1d0c3b9a8e7f5d4c2b1a0918273645a1b2c3d4e5f60718").is_ok());
+    }
+
+    #[test]
+    fn settings_that_are_not_those_of_the_service_are_wrong() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = directory.path().canonicalize().unwrap().join("service");
+        assert!(whose_settings(None, &service).is_ok(), "no service");
+        fs::create_dir(&service).unwrap();
+        let its = service.join("todo-api.env");
+        fs::write(&its, "").unwrap();
+        assert!(whose_settings(Some(&its), &service).is_ok());
+        let other = directory.path().join("other.env");
+        fs::write(&other, "").unwrap();
+        for file in [None, Some(other.as_path())] {
+            let problem = whose_settings(file, &service).unwrap_err();
+            assert!(problem.contains("not those of the service"), "{problem}");
+        }
     }
 }

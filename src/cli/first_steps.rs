@@ -7,7 +7,7 @@ use crate::config::env_file::DOT_ENV;
 
 /// Lines to paste into a shell.
 pub fn first_steps(config: &Config, address: &str) -> String {
-    let secret = match config.secret {
+    let secret = match config.tokens.secret {
         Some(_) => " (after setting BETTER_AUTH_SECRET there as it is set here)",
         None => "",
     };
@@ -16,7 +16,7 @@ pub fn first_steps(config: &Config, address: &str) -> String {
          export TOKEN=$({token} token --user me)\n  \
          curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
          curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n",
-        data = config.data_dir.display(),
+        data = config.process.data_dir.display(),
         token = this_program(config),
     )
 }
@@ -28,10 +28,11 @@ fn this_program(config: &Config) -> String {
         .unwrap_or_else(|| "todo-api".into());
     let mut call = shell_word(&program.to_string_lossy());
     if std::env::var_os("DATA_DIR").is_some() {
-        let data_dir = shell_word(&config.data_dir.to_string_lossy());
+        let data_dir = shell_word(&config.process.data_dir.to_string_lossy());
         call = format!("DATA_DIR={data_dir} {call}");
     }
     if let Some(file) = config
+        .origin
         .env_file
         .as_ref()
         .filter(|file| *file != Path::new(DOT_ENV))

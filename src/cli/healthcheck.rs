@@ -1,26 +1,37 @@
-//! `todo-api healthcheck`: asks the server of this configuration, and answers by exit code. Needs nothing but this binary.
+//! `todo-api healthcheck`: asks the server of this configuration, and answers by exit code. It needs no other program.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::{Failure, print};
-use crate::config::Config;
-use crate::edge::address::{Address, Listen};
+use super::{Call, Command, Failure, print};
+use crate::domain::address::{Address, Listen};
 use crate::edge::tls_client;
 
 /// Longest wait for each step.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
+pub const COMMAND: Command = Command {
+    usage: "healthcheck [--ready]",
+    about: "Ask the server of this configuration whether it is alive; exit 0 or 1",
+    help: "\n  --ready  ask whether it can serve tasks, too\n",
+    run,
+};
+
 /// Asks the first address of the configuration.
-pub fn run(config: &Config, ready: bool) -> Result<(), Failure> {
-    let Listen { address, direct } = config
-        .listen
+fn run(call: &Call) -> Result<(), Failure> {
+    let listening = call.config()?.listening;
+    let Listen { address, direct } = listening
+        .addresses
         .first()
         .ok_or_else(|| Failure::Failed("LISTEN names no address".to_owned()))?;
-    let tls = config.tls.is_some() && !direct;
-    let path = if ready { "/health/ready" } else { "/health" };
+    let tls = listening.tls_cert_file.is_some() && !direct;
+    let path = if call.has("ready") {
+        "/health/ready"
+    } else {
+        "/health"
+    };
     let answer = ask(address, tls, path)
         .map_err(|error| Failure::Failed(format!("{address} does not answer: {error}")))?;
     let status = answer.split(' ').nth(1).unwrap_or_default();

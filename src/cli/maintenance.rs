@@ -1,14 +1,18 @@
-//! `todo-api maintenance`: removes what nobody needs any more. A running server does the same every hour.
+//! `todo-api maintenance`: removes rows that are no longer needed.
 
-use super::{Failure, print, setup};
-use crate::config::Config;
+use super::{Call, Command, Failure, print, setup};
 
-/// Removes it, and says what it was.
-pub fn run(config: &Config) -> Result<(), Failure> {
-    let (store, _private) = setup::open_store(config)?;
-    let done = store.maintain()?;
-    print(&match done {
+pub const COMMAND: Command = Command {
+    usage: "maintenance",
+    about: "Remove expired rows and remains of deleted accounts, as a server does hourly",
+    help: "",
+    run,
+};
+
+fn run(call: &Call) -> Result<(), Failure> {
+    let open = setup::open_store(&call.config()?)?;
+    print(&match open.store.maintain()? {
         Some(done) => format!("{done}\n"),
-        None => "a server is at it already\n".to_owned(),
+        None => "a server is doing it at the moment\n".to_owned(),
     })
 }

@@ -1,24 +1,18 @@
-//! `todo-api migrate`: brings the database's schema up to date, and ends.
+//! `todo-api migrate`: brings the database's schema up to date.
 
-use std::time::Instant;
+use super::{Call, Command, Failure, print, setup};
 
-use super::{Failure, print, setup};
-use crate::config::Config;
+pub const COMMAND: Command = Command {
+    usage: "migrate",
+    about: "Bring the database's schema up to date, whatever MIGRATE is",
+    help: "",
+    run,
+};
 
-/// Applies what is missing, whatever `MIGRATE` says.
-pub fn run(config: &Config) -> Result<(), Failure> {
-    // It may have to wait, and should say for what.
-    setup::logging(config);
-    let config = Config {
-        migrate: true,
-        ..config.clone()
-    };
-    let (store, private) = setup::store(&config)?;
-    let opened = store
-        .open(Instant::now() + config.startup_timeout)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    drop(store);
-    drop(private);
+fn run(call: &Call) -> Result<(), Failure> {
+    let mut config = call.config()?;
+    config.database.migrate = true;
+    let opened = setup::open_store(&config)?.opened;
     let applied = if opened.applied.is_empty() {
         "nothing to do".to_owned()
     } else {
@@ -26,7 +20,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     };
     print(&format!(
         "schema {} is at version {}: {applied}\n",
-        config.schema.as_str(),
+        config.database.schema.as_str(),
         opened.schema_version
     ))
 }

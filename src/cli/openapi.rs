@@ -1,9 +1,11 @@
-//! `todo-api openapi`: prints the API's description. It needs no configuration and no database.
+//! `todo-api openapi`: prints the API's description. It needs no settings and no database.
 
-use super::{Failure, print};
+use super::{Command, print};
 use crate::api::pages;
 
-/// Prints it as JSON.
-pub fn run() -> Result<(), Failure> {
-    print(&pages::description().map_err(|error| Failure::Failed(error.to_string()))?)
-}
+pub const COMMAND: Command = Command {
+    usage: "openapi",
+    about: "Print the API's description (OpenAPI 3.1, JSON)",
+    help: "",
+    run: |_| print(&pages::description().map_err(|error| error.to_string())?),
+};

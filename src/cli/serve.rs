@@ -4,47 +4,43 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::build::{app, no_thread, options};
 use super::first_steps::first_steps;
+use super::opening::open_in_background;
 use super::signals::{Signal, take_signals};
 use super::upkeep::Upkeep;
-use super::{Failure, setup, supervisor};
+use super::{Call, Command, Failure, setup, supervisor};
 use crate::api::App;
-use crate::api::limits::RequestLimits;
 use crate::api::routes::routes;
-use crate::auth::guard::Guard;
-use crate::auth::guessing::Guessing;
-use crate::auth::hashing::Crew;
-use crate::auth::issuer::Issuer;
-use crate::auth::jwks::{Keys, Timing};
-use crate::auth::token::TokenVerifier;
-use crate::config::{Config, Environment};
-use crate::edge::tls::Tls;
-use crate::http::policy::Policy;
+use crate::config::Config;
 use crate::http::router::Router;
 use crate::local_postgres::{LocalPostgres, Supervised};
 use crate::logging;
 use crate::server::{Options, Server};
 use crate::store::Store;
-use crate::store::opening::{OpenError, Opened};
+use crate::store::connector::Target;
+use crate::store::opening::Opened;
 
-/// Between two tries to reach the database at start.
-const RETRY: Duration = Duration::from_secs(1);
-/// A store that is not open yet, and the private PostgreSQL behind it where there is one.
-type Prepared = (Store, Option<LocalPostgres>);
+pub const COMMAND: Command = Command {
+    usage: "serve",
+    about: "Answer requests (the default); makes a private PostgreSQL if no database is set",
+    help: "",
+    run,
+};
 
-/// What the main thread waits for, from the start on.
-enum Event {
+/// What the main thread waits for.
+pub enum Event {
     /// SIGTERM, SIGINT or the end of the terminal, by the signal's name.
     Stop(&'static str),
-    /// SIGHUP where no terminal is.
+    /// SIGHUP without a terminal.
     Reload,
-    /// A private PostgreSQL runs, where one is needed, or does not start.
-    Prepared(Box<Result<Prepared, Failure>>),
-    /// The database is there and has our tables, or never will.
+    /// The private PostgreSQL has started.
+    PrivateStarted(LocalPostgres),
+    /// The store is open, or will never be.
     Opened(Result<Opened, String>),
-    /// The server cannot go on.
+    /// The server cannot continue.
     Failed(String),
 }
 
@@ -57,120 +53,208 @@ impl From<Signal> for Event {
     }
 }
 
+/// A server from start to stop, as the main thread has it.
+struct Service<'c> {
+    config: &'c Config,
+    target: Target,
+    app: Arc<App>,
+    /// Taken when the server starts to listen.
+    options: Option<Options>,
+    server: Option<Server>,
+    private: Option<Supervised>,
+    events: Sender<Event>,
+    inbox: Receiver<Event>,
+    /// Whether the thread that opens the database is at work.
+    opening: bool,
+}
+
 /// Serves until SIGTERM or SIGINT.
-pub fn run(config: &Config) -> Result<(), Failure> {
+fn run(call: &Call) -> Result<(), Failure> {
+    let config = &call.config()?;
     setup::logging(config);
     logging::log_panics();
-    // Before anything is started, so that no signal finds us half made.
+    // Before anything is started, so that every signal is handled.
     let (events, inbox) = mpsc::channel();
     let signals = events.clone();
-    // Nobody listens only when the process is about to end.
+    // The receiver is gone only when the process is about to end.
     take_signals(move |signal| drop(signals.send(signal.into())))
-        .map_err(|error| Failure::Failed(format!("cannot take signals: {error}")))?;
-    raise_descriptor_limit(config);
-    if let Some(file) = &config.env_file {
+        .map_err(|error| format!("cannot take signals: {error}"))?;
+    if let Err(problem) = setup::raise_descriptor_limit(config) {
+        log::warn!("{problem}");
+    }
+    if let Some(file) = &config.origin.env_file {
         log::info!("settings are also read from {}", file.display());
     }
-    supervisor::starting(config.startup_timeout);
+    supervisor::starting(config.process.startup_timeout);
 
-    let tls = config
-        .tls
-        .as_ref()
-        .map(|(certificate, key)| Tls::load(certificate, key))
-        .transpose()
-        .map_err(Failure::Failed)?;
+    let options = Some(options(config)?);
     let secret = setup::signing_secret(config)?;
-    let verifier = verifier(config, &secret)?;
-    let Some((store, private)) = prepare(config, &events, &inbox)? else {
-        log::info!("stopped");
-        return Ok(());
+    let settings = setup::store_settings(config)?;
+    let mut service = Service {
+        config,
+        target: settings.target.clone(),
+        app: Arc::new(app(config, &secret, Store::new(settings))?),
+        options,
+        server: None,
+        private: None,
+        events,
+        inbox,
+        opening: true,
     };
-    let (accounts, visitors) = (&config.accounts, &config.visitors);
-    let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
-    let fail = |events: &Sender<Event>| {
-        let events = events.clone();
+    // With sockets of systemd, clients wait there until the database is open: none is refused while one server follows another.
+    if !config.origin.activated {
+        service.listen()?;
+    }
+    supervisor::waiting_for_database();
+    open_in_background(config, &service.app, &service.events)?;
+    let upkeep = Upkeep::start(&service.app).map_err(no_thread)?;
+    let outcome = service.wait_for_stop();
+    drop(upkeep);
+    service.stop(outcome.is_ok());
+    outcome
+}
+
+impl Service<'_> {
+    /// Ends the process with a reason.
+    fn on_failure(&self) -> impl Fn(String) + Send + Sync + 'static {
+        let events = self.events.clone();
         move |reason| drop(events.send(Event::Failed(reason)))
-    };
-    let private = private
-        .map(|postgres| Supervised::start(postgres, fail(&events)))
-        .transpose()
-        .map_err(no_thread)?;
-    let app = Arc::new(App {
-        store,
-        guard: Guard::new(verifier),
-        limits: RequestLimits::new(visitors.requests_per_user, visitors.requests_per_address),
-        issuer: Issuer::new(&secret, config.token_lifetime, accounts.refresh_lifetime),
-        hashing: Crew::for_hashing().map_err(no_thread)?,
-        finishing: Crew::for_finishing().map_err(no_thread)?,
-        guessing: Arc::new(Guessing::new(&accounts.limits)),
-        metrics: visitors.metrics.clone(),
-        registration_is_open: accounts.registration_is_open,
-    });
-    let options = Options {
-        listen: config.listen.clone(),
-        inherit: config.activated,
-        socket_mode: config.socket_mode,
-        workers: config.workers,
-        limits: config.limits.clone(),
-        tls: tls.map(Arc::new),
-        self_check: self_check(config)?,
-        on_alive: Arc::new(supervisor::alive),
-        reveal_causes: config.environment == Environment::Development,
-        policy: Arc::new(Policy::new(
-            &config.visitors.origins,
-            Some(config.visitors.tls_alone),
-        )),
-    };
-    open_in_background(events.clone(), &app, config.startup_timeout)?;
-    if config.activated {
-        // Whoever knocks at a socket that systemd holds can wait there; so nobody is turned away while one server follows another.
-        supervisor::waiting_for_database();
-        let Some(opened) = wait_for_database(&inbox)? else {
-            log::info!("stopped");
+    }
+
+    fn listen(&mut self) -> Result<(), Failure> {
+        let Some(options) = self.options.take() else {
             return Ok(());
         };
-        // It cannot be lost: this thread is the one that listens.
-        let _ = events.send(Event::Opened(Ok(opened)));
-    }
-    let on_failure = Box::new(fail(&events));
-    let server = Server::start(options, Arc::clone(&app), Router::new(routes()), on_failure)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    let addresses = server.urls();
-    log::info!(
-        "todo-api {} listens on {}",
-        env!("CARGO_PKG_VERSION"),
-        addresses.join(", ")
-    );
-    if !config.activated {
-        supervisor::waiting_for_database();
+        let (on_failure, router) = (Box::new(self.on_failure()), Router::new(routes()));
+        let server = Server::start(options, Arc::clone(&self.app), router, on_failure)
+            .map_err(|error| error.to_string())?;
+        log::info!(
+            "todo-api {} listens on {}",
+            env!("CARGO_PKG_VERSION"),
+            server.urls().join(", ")
+        );
+        self.server = Some(server);
+        Ok(())
     }
 
-    let upkeep = Upkeep::start(&app).map_err(no_thread)?;
-    let reload = || {
-        server.reload();
-        app.guard.reload();
-        setup::read_log_level_again(config);
-    };
-    let outcome = wait_for_stop(&inbox, reload, |opened| {
-        announce(config, opened, &addresses, private.is_some());
-    });
-    drop(upkeep);
-    supervisor::stopping(config.shutdown_timeout);
-    let until = Instant::now() + config.shutdown_timeout;
-    // A private PostgreSQL needs some of the time for itself.
-    let for_requests = match private {
-        Some(_) => config.shutdown_timeout.mul_f64(0.75),
-        None => config.shutdown_timeout,
-    };
-    if outcome.is_ok() && !server.stop(for_requests) {
-        log::warn!(
-            "some requests did not finish within {} s",
-            for_requests.as_secs_f64()
-        );
+    /// Handles events until a signal asks to stop.
+    fn wait_for_stop(&mut self) -> Result<(), Failure> {
+        let mut ready = false;
+        loop {
+            match self.inbox.recv() {
+                Ok(Event::Stop(signal)) => {
+                    log::info!("{signal} received: finishing what is in flight");
+                    return Ok(());
+                }
+                Ok(Event::Reload) => {
+                    // The end of a reload says READY=1, which must not be said before the server is ready.
+                    if ready {
+                        supervisor::reloading();
+                    }
+                    self.reload();
+                    if ready {
+                        supervisor::reloaded();
+                    }
+                }
+                Ok(Event::PrivateStarted(private)) => {
+                    let supervised = Supervised::start(private, self.on_failure());
+                    self.private = Some(supervised.map_err(no_thread)?);
+                }
+                Ok(Event::Opened(opened)) => {
+                    self.opening = false;
+                    let opened = opened?;
+                    self.listen()?;
+                    self.announce(&opened);
+                    ready = true;
+                }
+                Ok(Event::Failed(reason)) => return Err(reason.into()),
+                Err(_) => return Err("the thread for signals has ended".to_owned().into()),
+            }
+        }
     }
-    close(app, private, until);
-    log::info!("stopped");
-    outcome
+
+    fn reload(&self) {
+        if let Some(server) = &self.server {
+            server.reload();
+        }
+        self.app.guard.reload();
+        setup::read_log_level_again(self.config);
+    }
+
+    /// Ends the server, closes the store and stops the private PostgreSQL. `drain`: requests in flight are answered before.
+    fn stop(mut self, drain: bool) {
+        let timeout = self.config.process.shutdown_timeout;
+        let until = Instant::now() + timeout;
+        supervisor::stopping(timeout);
+        // A private PostgreSQL needs some of the time for itself.
+        let for_requests = match self.private {
+            Some(_) => timeout.mul_f64(0.75),
+            None => timeout,
+        };
+        if let (true, Some(server)) = (drain, self.server.take())
+            && !server.stop(for_requests)
+        {
+            log::warn!(
+                "some requests did not finish within {} s",
+                for_requests.as_secs_f64()
+            );
+        }
+        if self.opening && self.config.database.url.is_none() && self.private.is_none() {
+            log::info!("stopping PostgreSQL as soon as it has started");
+            self.wait_for_private(until);
+        }
+        close(self.app, self.private, until);
+        log::info!("stopped");
+    }
+
+    /// Waits for the private PostgreSQL that is being started, and stops it.
+    fn wait_for_private(&self, until: Instant) {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.inbox.recv_timeout(left) {
+                // Dropping it stops it.
+                Ok(Event::PrivateStarted(_) | Event::Opened(_))
+                | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return log::warn!(
+                        "the private PostgreSQL is left behind; the next start ends it"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Logs what is there, tells systemd, and with a private PostgreSQL prints how to try the server.
+    fn announce(&self, opened: &Opened) {
+        let config = self.config;
+        if !opened.applied.is_empty() {
+            log::info!("migrations applied: {}", opened.applied.join(", "));
+        }
+        let place = match &config.database.url {
+            Some(_) => format!("{} at {}", self.target.database(), self.target.host()),
+            None => format!("private, in {}", config.process.data_dir.display()),
+        };
+        log::info!(
+            "ready: PostgreSQL {} ({place}), schema {} at version {}, {} workers",
+            opened.server_version,
+            config.database.schema.as_str(),
+            opened.schema_version,
+            config.process.workers
+        );
+        supervisor::ready(&format!(
+            "ready: PostgreSQL {}, schema version {}",
+            opened.server_version, opened.schema_version
+        ));
+        let urls = self.server.as_ref().map(Server::urls).unwrap_or_default();
+        let address = urls.iter().find(|address| address.starts_with("http"));
+        if let (None, Some(address)) = (&config.database.url, address) {
+            let text = first_steps(config, address);
+            // On a thread, because standard output may be a pipe that is full.
+            let print = move || drop(io::stdout().write_all(text.as_bytes()));
+            drop(thread::Builder::new().spawn(print));
+        }
+    }
 }
 
 /// Closes the connections of the pool, then stops the private PostgreSQL. Returns at `until` at the latest: PostgreSQL may be
@@ -189,231 +273,5 @@ fn close(app: Arc<App>, private: Option<Supervised>, until: Instant) {
         log::warn!(
             "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that is left running"
         );
-    }
-}
-
-/// What checks bearer tokens: with the secret, and with the keys of others where they are configured.
-fn verifier(config: &Config, secret: &str) -> Result<TokenVerifier, Failure> {
-    let previous = config
-        .previous_secret
-        .as_ref()
-        .map(|secret| secret.expose());
-    let verifier = TokenVerifier::new(secret, previous).expecting(config.tokens.expected.clone());
-    let Some(location) = &config.tokens.key_set else {
-        return Ok(verifier);
-    };
-    if config.tokens.expected.audiences.is_empty() {
-        log::warn!(
-            "JWT_AUDIENCE is not set: tokens that the owner of the key set in {location} makes for other services are accepted here too"
-        );
-    }
-    Keys::load(location, Timing::default())
-        .map(|keys| verifier.trusting(keys))
-        .map_err(|problem| Failure::Failed(format!("{location}: {problem}")))
-}
-
-/// Does what may take long on a thread of its own, so that signals are heard meanwhile, and tells what came of it.
-fn in_background(
-    events: Sender<Event>,
-    work: impl FnOnce() -> Event + Send + 'static,
-) -> Result<(), Failure> {
-    thread::Builder::new()
-        .name("start".to_owned())
-        // Where nobody listens any more, the process is about to end.
-        .spawn(move || drop(events.send(work())))
-        .map(drop)
-        .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))
-}
-
-fn open_in_background(
-    events: Sender<Event>,
-    app: &Arc<App>,
-    timeout: Duration,
-) -> Result<(), Failure> {
-    let app = Arc::clone(app);
-    in_background(events, move || {
-        let opened = open_store(&app.store, timeout);
-        if opened.is_ok() {
-            // Where it fails, the first request tries again and tells.
-            let _ = app.guard.warm_up(&app.store);
-        }
-        Event::Opened(opened)
-    })
-}
-
-/// Waits until the database is there; `None` when a signal asked to stop before.
-fn wait_for_database(inbox: &Receiver<Event>) -> Result<Option<Opened>, Failure> {
-    loop {
-        match inbox.recv() {
-            Ok(Event::Opened(Ok(opened))) => return Ok(Some(opened)),
-            Ok(Event::Opened(Err(reason)) | Event::Failed(reason)) => {
-                return Err(Failure::Failed(reason));
-            }
-            Ok(Event::Stop(signal)) => {
-                log::info!("{signal} received before the database was there");
-                return Ok(None);
-            }
-            Ok(Event::Reload | Event::Prepared(_)) => {}
-            Err(_) => return Err(deaf()),
-        }
-    }
-}
-
-/// Makes the store and starts the private PostgreSQL where one is needed, which takes seconds, or minutes where it has to recover.
-/// `None` when a signal asked to stop meanwhile.
-fn prepare(
-    config: &Config,
-    events: &Sender<Event>,
-    inbox: &Receiver<Event>,
-) -> Result<Option<Prepared>, Failure> {
-    let settings = config.clone();
-    in_background(events.clone(), move || {
-        Event::Prepared(Box::new(setup::store(&settings)))
-    })?;
-    let mut stop_by = None;
-    loop {
-        let event = match stop_by {
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(by) => inbox.recv_timeout(Instant::saturating_duration_since(&by, Instant::now())),
-        };
-        match event {
-            Ok(Event::Prepared(prepared)) if stop_by.is_none() => return prepared.map(Some),
-            // What has started is dropped, and with it stopped.
-            Ok(Event::Prepared(_)) => return Ok(None),
-            Ok(Event::Stop(signal)) => {
-                log::info!("{signal} received: stopping PostgreSQL as soon as it has started");
-                supervisor::stopping(config.shutdown_timeout);
-                stop_by = Some(Instant::now() + config.shutdown_timeout);
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                log::warn!("the private PostgreSQL is left behind; the next start ends it");
-                return Ok(None);
-            }
-            Ok(Event::Failed(reason)) => return Err(Failure::Failed(reason)),
-            Ok(Event::Reload | Event::Opened(_)) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err(deaf()),
-        }
-    }
-}
-
-fn deaf() -> Failure {
-    Failure::Failed("signals are taken no more".to_owned())
-}
-
-fn raise_descriptor_limit(config: &Config) {
-    if let (Some(allowed), wanted) = setup::descriptors(config)
-        && allowed < wanted
-    {
-        log::warn!(
-            "{allowed} descriptors are allowed, and MAX_CONNECTIONS needs {wanted}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
-        );
-    }
-}
-
-/// How often the server checks itself: as it is set, but twice in a watchdog's time at least.
-fn self_check(config: &Config) -> Result<Duration, Failure> {
-    let Some(watchdog) = supervisor::watchdog() else {
-        return Ok(config.self_check);
-    };
-    if !config.activated && config.listen.iter().all(|listen| listen.direct) {
-        return Err(Failure::Failed(
-            "LISTEN names direct: addresses alone, where the server cannot check itself for systemd's watchdog: name another, or remove WatchdogSec= from the unit"
-                .to_owned(),
-        ));
-    }
-    Ok(match config.self_check {
-        Duration::ZERO => watchdog / 2,
-        often => often.min(watchdog / 2),
-    })
-}
-
-/// Waits for the end; tells of the database when it is there.
-fn wait_for_stop(
-    inbox: &Receiver<Event>,
-    reload: impl Fn(),
-    announce: impl Fn(&Opened),
-) -> Result<(), Failure> {
-    let mut ready = false;
-    loop {
-        match inbox.recv() {
-            Ok(Event::Stop(signal)) => {
-                log::info!("{signal} received: finishing what is in flight");
-                return Ok(());
-            }
-            Ok(Event::Reload) => {
-                // Who is not ready yet must not say so by the way.
-                if ready {
-                    supervisor::reloading();
-                }
-                reload();
-                if ready {
-                    supervisor::reloaded();
-                }
-            }
-            Ok(Event::Opened(Ok(opened))) => {
-                ready = true;
-                announce(&opened);
-                supervisor::ready(&format!(
-                    "ready: PostgreSQL {}, schema version {}",
-                    opened.server_version, opened.schema_version
-                ));
-            }
-            Ok(Event::Opened(Err(reason)) | Event::Failed(reason)) => {
-                return Err(Failure::Failed(reason));
-            }
-            Ok(Event::Prepared(_)) => {}
-            Err(_) => return Err(deaf()),
-        }
-    }
-}
-
-/// Opens the store, trying again while the database is late.
-fn open_store(store: &Store, timeout: Duration) -> Result<Opened, String> {
-    let until = Instant::now() + timeout;
-    loop {
-        let problem = match store.open(until) {
-            Ok(opened) => return Ok(opened),
-            Err(OpenError::Refused(problem)) => return Err(problem),
-            Err(OpenError::Unreachable(problem)) => problem,
-        };
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(format!(
-                "the database could not be reached within {} s: {problem}; check DATABASE_URL, and that PostgreSQL runs and lets this machine in",
-                timeout.as_secs_f64()
-            ));
-        }
-        log::warn!(
-            "waiting for the database, {:.0} s more: {problem}",
-            left.as_secs_f64().ceil()
-        );
-        thread::sleep(RETRY.min(left));
-    }
-}
-
-/// Says what is there and, in development, how to try it.
-fn announce(config: &Config, opened: &Opened, addresses: &[String], private: bool) {
-    if !opened.applied.is_empty() {
-        log::info!("migrations applied: {}", opened.applied.join(", "));
-    }
-    let place = match &config.database {
-        Some(target) => format!("{} at {}", target.database(), target.host()),
-        None => format!("private, in {}", config.data_dir.display()),
-    };
-    log::info!(
-        "ready: PostgreSQL {} ({place}), schema {} at version {}, {} workers",
-        opened.server_version,
-        config.schema.as_str(),
-        opened.schema_version,
-        config.workers
-    );
-    if let (true, Some(address)) = (
-        private,
-        addresses.iter().find(|address| address.starts_with("http")),
-    ) {
-        let text = first_steps(config, address);
-        // On a thread, because standard output may be a pipe that is full.
-        let print = move || drop(io::stdout().write_all(text.as_bytes()));
-        drop(thread::Builder::new().spawn(print));
     }
 }

@@ -1,68 +1,123 @@
 //! What several commands need: the log, the database, the secret.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Instant;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::Failure;
+use crate::auth::jwks::KeySetUrl;
 use crate::auth::secret;
-use crate::config::Config;
 use crate::config::env_file::EnvFile;
 use crate::config::source::Source;
+use crate::config::{Config, ModuleChecks};
 use crate::local_postgres::{self, LocalPostgres};
-use crate::logging;
+use crate::logging::{self, Format};
 use crate::store::connector::{Session, Target};
+use crate::store::opening::Opened;
 use crate::store::{Settings, Store};
 
 /// Descriptors beside connections: the pool's, listening sockets, log, event loops.
 const SPARE_DESCRIPTORS: u64 = 64;
 
-/// Logs as `RUST_LOG` says, else as `LOG_LEVEL` does.
+/// How an owner runs commands with the settings of the installed service.
+pub const FOR_THE_SERVICE: &str =
+    "for the installed service run it with the service's settings, as deploy/README.md shows";
+
+/// Checks of settings by the modules that own their types.
+pub const CHECKS: ModuleChecks = ModuleChecks {
+    database_is_local: |url| Target::parse(url).map(|target| target.is_on_this_machine()),
+    key_set_url: |url| KeySetUrl::parse(url).map(drop).map_err(str::to_owned),
+};
+
+/// The store, open, for a command; and the private PostgreSQL behind it, if it had to be started.
+pub struct OpenStore {
+    /// The store. It is dropped first, which closes its connections.
+    pub store: Store,
+    /// What was found and done when it was opened.
+    pub opened: Opened,
+    _private: Option<LocalPostgres>,
+}
+
+/// Starts the log, with the level of `RUST_LOG`, else of `LOG_LEVEL`; warns about misspelt settings.
 pub fn logging(config: &Config) {
     let filters = std::env::var("RUST_LOG").ok();
     let filters = filters.as_deref().filter(|filters| !filters.is_empty());
-    logging::init(filters, config.log_level, config.log_format);
+    let format = if config.process.log_as_json {
+        Format::Json
+    } else {
+        Format::Text
+    };
+    logging::init(filters, config.process.log_level, format);
+    for warning in &config.origin.misspelt {
+        log::warn!("{warning}");
+    }
 }
 
-/// The store as a running server has it, open, for a command that looks after what is in it; and the private PostgreSQL behind it,
-/// where one had to be started for that.
-pub fn open_store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure> {
+/// Opens the store of the configured database. It makes no private PostgreSQL, but starts one that exists.
+pub fn open_store(config: &Config) -> Result<OpenStore, Failure> {
     logging(config);
-    let running = match &config.database {
+    let mut config = config.clone();
+    // One for the command, one for a retry.
+    config.database.pool_size = 2;
+    let data_dir = &config.process.data_dir;
+    let private = match &config.database.url {
         Some(_) => None,
-        None => LocalPostgres::url_of_running(&config.data_dir)
-            .map_err(|error| Failure::Failed(error.to_string()))?,
+        None if !LocalPostgres::exists(data_dir) => return Err(no_data(&config).into()),
+        None if LocalPostgres::is_running(data_dir).map_err(|error| error.to_string())? => None,
+        None => Some(start_private(&config)?),
     };
-    let config = Config {
-        database: match running {
-            Some(url) => Some(Target::parse(&url).map_err(Failure::Failed)?),
-            None => config.database.clone(),
-        },
-        // One for the command, one for a retry.
-        pool_size: 2,
-        ..config.clone()
-    };
-    let (store, private) = store(&config)?;
-    store
-        .open(Instant::now() + config.startup_timeout)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
-    Ok((store, private))
+    let store = Store::new(store_settings(&config)?);
+    let opened = store
+        .open(Instant::now() + config.process.startup_timeout)
+        .map_err(|error| error.to_string())?;
+    Ok(OpenStore {
+        store,
+        opened,
+        _private: private,
+    })
 }
 
-/// Reads the file with settings again, where there is one, and logs as much as it says now. The environment of a process never
+/// Why a command that makes no data has none to work with.
+pub fn no_data(config: &Config) -> String {
+    let here = config.process.data_dir.display();
+    format!("no data in {here}; `todo-api serve` makes it; {FOR_THE_SERVICE}")
+}
+
+/// Starts the private PostgreSQL, which is made if it does not exist.
+pub fn start_private(config: &Config) -> Result<LocalPostgres, String> {
+    let options = local_postgres::Options {
+        durable: true,
+        max_connections: config.database.pool_size + 10,
+    };
+    LocalPostgres::start(&config.process.data_dir, options).map_err(|error| error.to_string())
+}
+
+/// The database: the one that was set, else the private one.
+fn target(config: &Config) -> Result<Target, String> {
+    let url = match &config.database.url {
+        Some(url) => url.expose().to_owned(),
+        None => {
+            LocalPostgres::url_in(&config.process.data_dir).map_err(|error| error.to_string())?
+        }
+    };
+    Target::parse(&url)
+}
+
+/// Reads the file with settings again, if there is one, and sets the level of the log. The environment of a process never
 /// changes, and all other settings are read at the start only.
 pub fn read_log_level_again(config: &Config) {
-    let Some(path) = &config.env_file else {
+    let Some(path) = &config.origin.env_file else {
         return;
     };
-    let again =
-        EnvFile::read(path).and_then(|file| Config::load(&Source::of_process().with_file(file)));
+    let again = EnvFile::read(path)
+        .and_then(|file| Config::load(&Source::of_process().with_file(file), &CHECKS));
     match again {
         Ok(config) => {
             logging(&config);
             log::info!(
                 "LOG_LEVEL is read again from {}: {}",
                 path.display(),
-                config.log_level.as_str().to_lowercase()
+                config.process.log_level.as_str().to_lowercase()
             );
         }
         Err(error) => {
@@ -71,68 +126,66 @@ pub fn read_log_level_again(config: &Config) {
     }
 }
 
-/// A store that is not open yet and, where none was named, the private PostgreSQL behind it, running.
-pub fn store(config: &Config) -> Result<(Store, Option<LocalPostgres>), Failure> {
-    let (target, private) = match &config.database {
-        Some(target) => (target.clone(), None),
-        None => {
-            let options = local_postgres::Options {
-                durable: true,
-                max_connections: config.pool_size + 10,
-            };
-            let private = LocalPostgres::start(&config.data_dir, options)
-                .map_err(|error| Failure::Failed(error.to_string()))?;
-            let target = Target::parse(&private.url()).map_err(Failure::Failed)?;
-            (target, Some(private))
-        }
-    };
-    Ok((Store::new(store_settings(config, target)), private))
-}
-
 /// What a store on this database needs to know.
-pub fn store_settings(config: &Config, target: Target) -> Settings {
+pub fn store_settings(config: &Config) -> Result<Settings, String> {
+    let target = target(config)?;
     let session = Session {
-        statement_timeout: config.statement_timeout,
-        lock_timeout: config.lock_timeout,
-        // No statement of ours leaves a transaction open; should one, its locks go with it.
-        idle_in_transaction_timeout: config.statement_timeout,
-        connect_timeout: config.connect_timeout,
+        statement_timeout: config.database.statement_timeout,
+        lock_timeout: config.database.lock_timeout,
+        // No statement leaves a transaction open. If one does, this releases its locks.
+        idle_in_transaction_timeout: config.database.statement_timeout,
+        connect_timeout: config.database.connect_timeout,
         application_name: "todo-api".to_owned(),
     };
-    Settings {
-        direct_target: config
-            .database_unpooled
-            .clone()
-            .or_else(|| target.unpooled()),
+    let unpooled = match &config.database.url_unpooled {
+        Some(url) => Some(Target::parse(url.expose())?),
+        None => target.unpooled(),
+    };
+    Ok(Settings {
+        direct_target: unpooled,
         target,
-        schema: config.schema.clone(),
-        pool_size: config.pool_size,
-        pool_timeout: config.pool_timeout,
+        schema: config.database.schema.clone(),
+        pool_size: config.database.pool_size,
+        pool_timeout: config.database.pool_timeout,
         session,
-        migrate: config.migrate,
+        migrate: config.database.migrate,
+    })
+}
+
+/// Raises the limit of descriptors as far as the system allows. A connection is a descriptor.
+///
+/// # Errors
+/// The settings need more than are allowed; the sentence says what to do.
+pub fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // If it fails, the check below tells.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let needed =
+        config.edge.connections as u64 + u64::from(config.database.pool_size) + SPARE_DESCRIPTORS;
+    match getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < needed => Err(format!(
+            "{allowed} descriptors are allowed, and MAX_CONNECTIONS needs {needed}: raise the limit (ulimit -n, LimitNOFILE=), or lower MAX_CONNECTIONS"
+        )),
+        _ => Ok(()),
     }
 }
 
-/// Descriptors that are allowed (`None`: no limit), once raised as far as they may be, and those the settings need. A connection
-/// is a descriptor, and the limit a shell gives is mostly lower than the one it may give.
-pub fn descriptors(config: &Config) -> (Option<u64>, u64) {
-    let limit = getrlimit(Resource::Nofile);
-    // It fails only where the system forbids what it says is allowed; what is allowed then tells.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
-    let wanted = config.limits.connections as u64 + u64::from(config.pool_size) + SPARE_DESCRIPTORS;
-    (getrlimit(Resource::Nofile).current, wanted)
-}
-
-/// The key that tokens are signed with: the one that was set, else the one kept under the data directory.
-pub fn signing_secret(config: &Config) -> Result<String, Failure> {
-    match &config.secret {
+/// The key that tokens are signed with: the one that was set, else the one in the data directory, which is made if it is missing.
+pub fn signing_secret(config: &Config) -> Result<String, String> {
+    match &config.tokens.secret {
         Some(secret) => Ok(secret.expose().to_owned()),
-        None => secret::load_or_create(&config.data_dir).map_err(Failure::Failed),
+        None => secret::load_or_create(&config.process.data_dir),
     }
+}
+
+/// As [`signing_secret`], but makes none.
+pub fn existing_secret(config: &Config) -> Result<String, Failure> {
+    if config.tokens.secret.is_none() && !secret::exists(&config.process.data_dir) {
+        return Err(no_data(config).into());
+    }
+    Ok(signing_secret(config)?)
 }

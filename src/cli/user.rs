@@ -3,68 +3,82 @@
 use std::fmt::Write;
 use std::io::{self, BufRead, IsTerminal, Read};
 
-use super::{Failure, print, setup};
+use super::{Call, Command, Failure, print, setup};
 use crate::audit::{Event, Trail};
 use crate::auth::password;
-use crate::config::Config;
 use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
 use crate::domain::fields::Patch;
 use crate::domain::user::UserId;
-use crate::store::{self, NewAccount, Registered, Store, Updated, UserRow};
+use crate::store::{NewAccount, Registered, Store, Updated, UserRow};
 
 /// Users read from the database at once.
 const PAGE: i64 = 1_000;
 
-/// The words and options of the command.
-#[derive(Default)]
-pub struct Options {
-    /// What to do, and with whom.
-    pub words: Vec<String>,
-    /// `--name`
-    pub name: Option<String>,
-    /// `--id`: the user is named by an id, even where it looks like an address or nobody is known by it
-    pub id: bool,
-    /// `--yes`
-    pub yes: bool,
-}
+const PASSWORD: &str =
+    "\nThe password is read from standard input, or asked for when that is a terminal.\n";
+const BY_ID: &str = "\n  --id  USER is an id, even if it looks like an address or is unknown\n";
 
-/// Does what the words say.
-pub fn run(config: &Config, options: &Options) -> Result<(), Failure> {
-    let words: Vec<&str> = options.words.iter().map(String::as_str).collect();
-    let name = options.name.as_deref();
-    match (words.as_slice(), name, options.yes) {
-        (["add", email], name, false) => add(config, email, name),
-        (["list"], None, false) => list(config),
-        (["password", user], None, false) => set_password(config, user, options.id),
-        (["email", user, email], None, false) => set_email(config, user, options.id, email),
-        (["disable", user], None, false) => set_active(config, user, options.id, false),
-        (["enable", user], None, false) => set_active(config, user, options.id, true),
-        (["delete", user], None, true) => delete(config, user, options.id),
-        (["delete", _], None, false) => Err(Failure::Usage(
-            "this deletes the user with all tasks; say --yes when that is what you want".to_owned(),
-        )),
-        _ => Err(Failure::Usage(
-            "user needs one of: add EMAIL, list, password USER, email USER EMAIL, disable USER, enable USER, delete USER"
-                .to_owned(),
-        )),
-    }
-}
+pub const COMMANDS: &[Command] = &[
+    Command {
+        usage: "user add EMAIL [--name NAME]",
+        about: "Make an account; asks for the password",
+        help: PASSWORD,
+        run: add,
+    },
+    Command {
+        usage: "user list",
+        about: "List all users",
+        help: "",
+        run: list,
+    },
+    Command {
+        usage: "user password USER [--id]",
+        about: "Set a user's password and end the user's sessions; asks for the password",
+        help: PASSWORD,
+        run: set_password,
+    },
+    Command {
+        usage: "user email USER EMAIL [--id]",
+        about: "Change the address a user logs in with",
+        help: BY_ID,
+        run: set_email,
+    },
+    Command {
+        usage: "user disable USER [--id]",
+        about: "Refuse all tokens of a user, of every issuer",
+        help: BY_ID,
+        run: |call| set_active(call, false),
+    },
+    Command {
+        usage: "user enable USER [--id]",
+        about: "Accept a disabled user's tokens again",
+        help: BY_ID,
+        run: |call| set_active(call, true),
+    },
+    Command {
+        usage: "user delete USER --yes [--id]",
+        about: "Delete a user with all tasks",
+        help: BY_ID,
+        run: delete,
+    },
+];
 
-fn add(config: &Config, email: &str, name: Option<&str>) -> Result<(), Failure> {
+fn add(call: &Call) -> Result<(), Failure> {
+    let (email, name) = (call.word(0), call.value("name"));
     let email = address(email)?;
     let name = name
         .map(Name::parse)
         .transpose()
         .map_err(|problem| Failure::Usage(format!("--name {problem}")))?;
     let hash = hash(&ask_for_password()?)?;
-    let (store, _private) = setup::open_store(config)?;
+    let open = setup::open_store(&call.config()?)?;
     let account = NewAccount {
         id: &UserId::new_local(),
         email: &email,
         name: name.as_ref(),
         password_hash: &hash,
     };
-    match store.add_account(&account)? {
+    match open.store.add_account(&account)? {
         Registered::Account { account, .. } => {
             Trail::of_command().record(&account.id, Event::AccountCreated);
             print(&format!(
@@ -85,11 +99,11 @@ fn taken(email: &Email) -> Failure {
     Failure::Failed(format!("{} has an account already", email.as_str()))
 }
 
-fn list(config: &Config) -> Result<(), Failure> {
-    let (store, _private) = setup::open_store(config)?;
+fn list(call: &Call) -> Result<(), Failure> {
+    let open = setup::open_store(&call.config()?)?;
     let mut after = String::new();
     loop {
-        let users = store.list_users(&after, PAGE)?;
+        let users = open.store.list_users(&after, PAGE)?;
         let Some(last) = users.last() else {
             return Ok(());
         };
@@ -124,11 +138,13 @@ fn line(user: &UserRow) -> String {
     )
 }
 
-fn set_password(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
+fn set_password(call: &Call) -> Result<(), Failure> {
+    let user = call.word(0);
     let hash = hash(&ask_for_password()?)?;
-    let (store, _private) = setup::open_store(config)?;
-    let found = find(&store, user, id)?;
-    let ended = store
+    let open = setup::open_store(&call.config()?)?;
+    let found = find(&open.store, user, call.has("id"))?;
+    let ended = open
+        .store
         .set_password(&found.account.id, None, &hash, None, None)?
         .ok_or_else(|| no_password(user))?;
     Trail::of_command().record(&found.account.id, Event::PasswordChanged);
@@ -144,16 +160,19 @@ fn no_password(user: &str) -> Failure {
     ))
 }
 
-fn set_email(config: &Config, user: &str, id: bool, email: &str) -> Result<(), Failure> {
-    let email = address(email)?;
-    let (store, _private) = setup::open_store(config)?;
-    let found = find(&store, user, id)?;
+fn set_email(call: &Call) -> Result<(), Failure> {
+    let (user, email) = (call.word(0), address(call.word(1))?);
+    let open = setup::open_store(&call.config()?)?;
+    let found = find(&open.store, user, call.has("id"))?;
     let changes = AccountChanges {
         email: Some(email.clone()),
         name: Patch::Keep,
         current_password: None,
     };
-    match store.update_account(&found.account.id, &changes, None)? {
+    match open
+        .store
+        .update_account(&found.account.id, &changes, None)?
+    {
         Updated::Account(account) => {
             Trail::of_command().record(&account.id, Event::EmailChanged);
             print(&format!(
@@ -167,18 +186,22 @@ fn set_email(config: &Config, user: &str, id: bool, email: &str) -> Result<(), F
     }
 }
 
-fn set_active(config: &Config, user: &str, id: bool, active: bool) -> Result<(), Failure> {
-    let (store, _private) = setup::open_store(config)?;
-    // Whoever has never written anything here can be kept out all the same.
-    let unknown = id || (!active && Email::parse(user).is_err());
-    let id = match search(&store, user, id)? {
+fn set_active(call: &Call, active: bool) -> Result<(), Failure> {
+    let (user, by_id) = (call.word(0), call.has("id"));
+    let open = setup::open_store(&call.config()?)?;
+    let id = match search(&open.store, user, by_id)? {
         Some(found) => found.account.id,
-        None if unknown => {
+        // A user known only to another issuer has no row here yet.
+        None if by_id => {
             UserId::parse(user).map_err(|problem| Failure::Usage(format!("the id {problem}")))?
         }
-        None => return Err(nobody(user)),
+        None => {
+            return Err(Failure::Failed(format!(
+                "there is no user {user:?}; add --id for the id of a user that only another issuer knows"
+            )));
+        }
     };
-    store.set_active(&id, active)?;
+    open.store.set_active(&id, active)?;
     let event = if active {
         Event::AccountEnabled
     } else {
@@ -186,18 +209,19 @@ fn set_active(config: &Config, user: &str, id: bool, active: bool) -> Result<(),
     };
     Trail::of_command().record(&id, event);
     print(&if active {
-        format!("{id} is let in again\n")
+        format!("{id} is enabled again\n")
     } else {
         format!("{id} is disabled; running servers refuse their tokens within two seconds\n")
     })
 }
 
-fn delete(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
-    let (store, _private) = setup::open_store(config)?;
-    let found = find(&store, user, id)?;
-    store.begin_deletion(&found.account.id)?;
+fn delete(call: &Call) -> Result<(), Failure> {
+    let user = call.word(0);
+    let open = setup::open_store(&call.config()?)?;
+    let found = find(&open.store, user, call.has("id"))?;
+    open.store.begin_deletion(&found.account.id)?;
     Trail::of_command().record(&found.account.id, Event::AccountDeleted);
-    store.finish_deletion(&found.account.id)?;
+    open.store.finish_deletion(&found.account.id)?;
     let back = if found.has_password {
         ""
     } else {
@@ -208,7 +232,7 @@ fn delete(config: &Config, user: &str, id: bool) -> Result<(), Failure> {
 
 /// The user that a command line names, by id or address, or by `id` alone.
 pub fn find(store: &Store, user: &str, id: bool) -> Result<UserRow, Failure> {
-    search(store, user, id)?.ok_or_else(|| nobody(user))
+    search(store, user, id)?.ok_or_else(|| unknown(user))
 }
 
 fn search(store: &Store, user: &str, id: bool) -> Result<Option<UserRow>, Failure> {
@@ -218,15 +242,15 @@ fn search(store: &Store, user: &str, id: bool) -> Result<Option<UserRow>, Failur
     }
     if found.len() > 1 {
         return Err(Failure::Failed(format!(
-            "{user:?} is one user's id and another's address; say --id for the one, and the other's id for the other"
+            "{user:?} is one user's id and another's address; add --id for the first, or name the second by id"
         )));
     }
     Ok(found.pop())
 }
 
-fn nobody(user: &str) -> Failure {
+fn unknown(user: &str) -> Failure {
     Failure::Failed(format!(
-        "there is no user {user:?}; `todo-api user list` shows who there is"
+        "there is no user {user:?}; `todo-api user list` lists all"
     ))
 }
 
@@ -234,7 +258,7 @@ fn hash(password: &Password) -> Result<String, Failure> {
     password::hash(password).map_err(Failure::Failed)
 }
 
-/// Asks for a password where somebody sits at a terminal, else reads it from standard input: the first line.
+/// Asks for a password on a terminal, else reads the first line of standard input.
 fn ask_for_password() -> Result<Password, Failure> {
     let unreadable =
         |error: io::Error| Failure::Failed(format!("cannot read the password: {error}"));
@@ -259,10 +283,4 @@ fn ask_for_password() -> Result<Password, Failure> {
         line.trim_end_matches(['\n', '\r']).to_owned()
     };
     Password::parse(&text).map_err(|problem| Failure::Failed(format!("the password {problem}")))
-}
-
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Failure {
-        Failure::Failed(error.to_string())
-    }
 }

@@ -3,14 +3,14 @@
 //! A line is `NAME=value`, also with `export` before it; `#` starts a comment. A value may stand in single quotes, where every
 //! character is itself, or in double quotes, where a backslash takes the meaning from `"`, `\`, `$` and `` ` ``; in quotes it may
 //! go on over several lines. Nothing is replaced in a value. Shells, systemd and Docker read such files each in a way of its own,
-//! so an unquoted value that they would not agree on is refused. Lines for other programs may be there and say what they like.
+//! so an unquoted value that they would not agree on is refused. `.env` may have lines for other programs, which are not read; but a
+//! name that looks like a misspelt setting is refused. In a file that was named, every unknown name is.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ConfigError;
-use super::settings::is_read_from;
+use super::{ConfigError, names};
 
 /// A file that is read in development, where it is in the working directory.
 pub const DOT_ENV: &str = ".env";
@@ -24,15 +24,16 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
-    /// Reads a file.
+    /// Reads a file. It is ours alone unless it is called `.env`.
     ///
     /// # Errors
     /// It cannot be read, or a line of it cannot be; the sentence names the file and the line, never the value.
     pub fn read(path: &Path) -> Result<EnvFile, ConfigError> {
+        let ours_alone = path.file_name().is_some_and(|name| name != DOT_ENV);
         let refused = |problem| ConfigError::new(&path.display().to_string(), problem);
         let text = fs::read_to_string(path)
             .map_err(|error| refused(format!("cannot be read: {error}")))?;
-        let values = parse(&text).map_err(refused)?;
+        let values = parse(&text, ours_alone).map_err(refused)?;
         Ok(EnvFile {
             path: path.to_owned(),
             values,
@@ -59,7 +60,7 @@ impl EnvFile {
 }
 
 /// The lines that are ours; or what is wrong, as the end of a sentence that starts with the file's name.
-fn parse(text: &str) -> Result<HashMap<String, String>, String> {
+fn parse(text: &str, ours_alone: bool) -> Result<HashMap<String, String>, String> {
     let mut values = HashMap::new();
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     while !rest.is_empty() {
@@ -72,7 +73,13 @@ fn parse(text: &str) -> Result<HashMap<String, String>, String> {
         }
         let (name, value) = assignment(rest)
             .ok_or_else(|| format!("cannot be read: line {number} is not NAME=value"))?;
-        let ours = is_read_from(name);
+        let ours = names::is_known(name);
+        if !ours && (ours_alone || names::meant(name).is_some()) {
+            let (nearest, _) = names::nearest(name);
+            return Err(format!(
+                "has {name} in line {number}, which is no setting; the nearest is {nearest}"
+            ));
+        }
         let (value, after) = match read_value(value) {
             Ok(read) => read,
             Err(_) if !ours => (String::new(), after),
@@ -150,7 +157,7 @@ mod tests {
     use super::*;
 
     fn one(text: &str, name: &str) -> Option<String> {
-        parse(text).unwrap().remove(name)
+        parse(text, false).unwrap().remove(name)
     }
 
     #[test]
@@ -186,21 +193,32 @@ mod tests {
             "JWT_SECRET='hunter2'hunter2",
             "JWT_SECRET=\"hunter2\\n\"",
         ] {
-            let problem = parse(&format!("PORT=1\n{line}\nHOST=::1")).unwrap_err();
+            let problem = parse(&format!("PORT=1\n{line}\nHOST=::1"), true).unwrap_err();
             assert!(
                 problem.starts_with("has JWT_SECRET in line 2, which "),
                 "{problem}"
             );
             assert!(!problem.contains("hunter2"), "{problem}");
         }
-        let problem = parse("PORT=1\nhunter2\n").unwrap_err();
+        let problem = parse("PORT=1\nhunter2\n", true).unwrap_err();
         assert_eq!(problem, "cannot be read: line 2 is not NAME=value");
     }
 
     #[test]
     fn lines_for_others_are_passed_over() {
         let text = "NEXT_PUBLIC_URL=http://localhost # ours\nKEY=\"-----BEGIN\nabc==\n-----END\"\nTITLE=it's\nPORT=1";
-        assert_eq!(parse(text).unwrap().len(), 1);
+        assert_eq!(parse(text, false).unwrap().len(), 1);
         assert_eq!(one(text, "PORT").as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_nearest_setting() {
+        let misspelt = parse("PORT=1\nWROKERS=hunter2", false).unwrap_err();
+        assert_eq!(
+            misspelt,
+            "has WROKERS in line 2, which is no setting; the nearest is WORKERS"
+        );
+        assert!(parse("FOO=1", false).unwrap().is_empty());
+        assert!(parse("NEXT_PUBLIC_URL=1", true).is_err());
     }
 }

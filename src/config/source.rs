@@ -5,9 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::ConfigError;
 use super::env_file::EnvFile;
 use super::settings::{SETTINGS, setting};
+use super::{ConfigError, names};
 
 /// The environment the program was started in.
 pub struct Source {
@@ -130,12 +130,20 @@ impl Source {
         files
     }
 
-    /// The value of a setting that stands in a variable, as it stands there.
-    pub fn value(&self, name: &str) -> Option<&OsStr> {
-        match self.place(name)? {
-            Place::Variable(variable) => self.set(variable),
-            Place::File(..) | Place::Credential(..) => None,
-        }
+    /// Environment variables that look like a misspelt setting, each as a sentence.
+    pub fn misspelt(&self) -> Vec<String> {
+        let mut found: Vec<String> = self
+            .variables
+            .keys()
+            .filter_map(|name| {
+                let meant = names::meant(name)?;
+                Some(format!(
+                    "the environment variable {name} is no setting; {meant} is"
+                ))
+            })
+            .collect();
+        found.sort();
+        found
     }
 
     /// Where the value of a setting comes from, for a list of all of them; `None` where it comes from nowhere.
@@ -167,8 +175,7 @@ impl Source {
         let setting = setting(name);
         debug_assert!(setting.is_some(), "{name} is not in the table of settings");
         let setting = setting?;
-        let names = std::iter::once(&setting.name).chain(setting.aliases);
-        names.copied().find_map(|name| {
+        setting.names().find_map(|name| {
             if self.set(name).is_some() {
                 return Some(Place::Variable(name));
             }

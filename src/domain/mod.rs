@@ -17,9 +17,12 @@
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
 //! - [`zone`]: time zones
+//! - [`address`], [`networks`], [`origins`]: where to listen, whom to trust, whose pages may call
+//! - [`schema`]: the name of the PostgreSQL schema
 //! - [`user`]: who owns tasks
 
 pub mod account;
+pub mod address;
 pub mod api_token;
 pub mod certificate;
 pub mod etag;
@@ -28,6 +31,9 @@ pub mod fields;
 pub mod fold;
 pub mod idempotency;
 pub mod list;
+pub mod networks;
+pub mod origins;
+pub mod schema;
 pub mod session;
 pub mod shape;
 pub mod stats;

@@ -1,10 +1,9 @@
 //! Resource limits: sizes, times, memory.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use super::client::TrustedProxies;
 use super::head::HeadLimits;
+use crate::config::EdgeLimits;
 use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::sync::lock;
 
@@ -12,54 +11,13 @@ use crate::sync::lock;
 /// connections limits the memory of the small ones.
 pub const SMALL: usize = 16 * 1024;
 
-/// The bounds. Memory is a function of these and nothing else.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Connections at once.
-    pub connections: usize,
-    /// Connections at once of one address that is neither loopback nor a trusted proxy.
-    pub connections_per_address: usize,
-    /// Of a request's head.
-    pub head: HeadLimits,
-    /// Bytes of a request's body.
-    pub body: usize,
-    /// Bytes of all bodies in flight together.
-    pub bodies: usize,
-    /// Bytes of all answers not yet sent together.
-    pub answers: usize,
-    /// From a head's first byte to its last.
-    pub head_time: Duration,
-    /// From a head's end to the end of its body.
-    pub body_time: Duration,
-    /// From the end of an answer to the next request.
-    pub keep_alive: Duration,
-    /// How long an answer may make no way.
-    pub send_time: Duration,
-    /// How long a request may wait for a worker.
-    pub queue_time: Duration,
-    /// Whose word on a request's origin is believed.
-    pub trusted_proxies: TrustedProxies,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            connections: 1_000,
-            connections_per_address: 100,
-            head: HeadLimits {
-                bytes: 16 * 1024,
-                fields: 64,
-                target: 4 * 1024,
-            },
-            body: 1024 * 1024,
-            bodies: 64 * 1024 * 1024,
-            answers: 64 * 1024 * 1024,
-            head_time: Duration::from_secs(10),
-            body_time: Duration::from_secs(30),
-            keep_alive: Duration::from_secs(75),
-            send_time: Duration::from_secs(30),
-            queue_time: Duration::from_secs(2),
-            trusted_proxies: TrustedProxies::default(),
+impl EdgeLimits {
+    /// The limits of a request's head.
+    pub fn head(&self) -> HeadLimits {
+        HeadLimits {
+            bytes: self.head_bytes,
+            fields: self.head_fields,
+            target: self.target_bytes,
         }
     }
 }

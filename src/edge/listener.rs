@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use uuid::Uuid;
 
 use super::acceptor::Listener;
-use super::address::Address;
+use crate::domain::address::Address;
 
 /// Connections the kernel keeps waiting for us to accept them.
 const BACKLOG: i32 = 1024;
@@ -46,7 +46,16 @@ impl Bound {
 /// The text names the address.
 pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Listener)> {
     let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        let hint = match address {
+            Address::Tcp(tcp) if error.kind() == io::ErrorKind::AddrInUse => {
+                format!("; find its owner with: ss -ltnp 'sport = :{}'", tcp.port())
+            }
+            _ => String::new(),
+        };
+        io::Error::new(
+            error.kind(),
+            format!("cannot listen on {address}: {error}{hint}"),
+        )
     };
     let (socket, file) = match address {
         Address::Tcp(address) => (bind_tcp(*address).map_err(named)?, None),

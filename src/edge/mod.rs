@@ -34,7 +34,6 @@
 //! # The rooms
 //!
 //! - [`limits`]: resource limits
-//! - [`address`]: where to listen
 //! - `listener`, `acceptor`: listening sockets, and accepting whatever happens
 //! - `connections`: who is connected, and what each connection is doing
 //! - `reader`: a connection's thread
@@ -47,7 +46,6 @@
 //! - `self_check`: whether all of it still works
 
 mod acceptor;
-pub mod address;
 mod answers;
 pub mod body;
 pub mod client;
@@ -77,16 +75,17 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 use acceptor::{Listener, Peer};
-use address::Address;
 use answers::Answers;
 use connections::Connections;
 use flusher::Flusher;
-use limits::{Budget, Limits};
+use limits::Budget;
 pub use listener::{Bound, bind, bind_for_tiny_http, inherited};
 use tickets::Tickets;
 pub use tickets::reserve;
 use tls::Tls;
 
+use crate::config::EdgeLimits;
+use crate::domain::address::Address;
 use crate::domain::fair_budget::Holder;
 use crate::http::policy::Policy;
 use crate::http::request::Request;
@@ -117,7 +116,7 @@ pub type OnAlive = Arc<dyn Fn() + Send + Sync>;
 /// What the edge needs to know.
 pub struct Options {
     /// The bounds.
-    pub limits: Limits,
+    pub limits: EdgeLimits,
     /// Certificates, where TCP speaks TLS.
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
@@ -136,7 +135,7 @@ pub struct Options {
 
 /// What all parts of the edge share.
 struct Shared {
-    limits: Limits,
+    limits: EdgeLimits,
     reveal_causes: bool,
     policy: Arc<Policy>,
     immediate: Box<dyn Immediate>,

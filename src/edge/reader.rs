@@ -129,7 +129,7 @@ impl Reader<'_> {
         let received = Instant::now();
         let limits = &self.shared.limits;
         let bytes = self.input.get(..length).unwrap_or_default();
-        let head = head::parse(bytes, limits.head)?;
+        let head = head::parse(bytes, limits.head())?;
         self.input.drain(..length);
         let id = RequestId::from_header(head.headers.get("X-Request-ID"));
         let framing = Framing {
@@ -193,7 +193,7 @@ impl Reader<'_> {
                 if until.is_none() && !self.connection.begin() {
                     return Ok(None);
                 }
-                if let Some(length) = scanner.find(&self.input, self.shared.limits.head)? {
+                if let Some(length) = scanner.find(&self.input, self.shared.limits.head())? {
                     return Ok(Some(length));
                 }
             }

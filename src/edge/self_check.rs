@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::Shared;
 use super::acceptor::Peer;
-use super::address::Address;
+use crate::domain::address::Address;
 
 /// Failed checks in a row after which the process ends.
 const FAILURES: u32 = 3;

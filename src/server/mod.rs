@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use crate::api::dispatch::{dispatch, dispatch_at_once};
 use crate::api::{App, Handler};
-use crate::edge::address::{Address, Listen};
-use crate::edge::client::TrustedProxies;
-use crate::edge::limits::Limits;
+use crate::config::EdgeLimits;
+use crate::domain::address::{Address, Listen};
+use crate::domain::networks::TrustedProxies;
 use crate::edge::tls::Tls;
 use crate::edge::{self, Bound, Edge, Immediate, OnAlive, OnFailure, TicketOffice};
 use crate::http::policy::Policy;
@@ -45,7 +45,7 @@ pub struct Options {
     /// Threads that answer requests.
     pub workers: usize,
     /// What a stranger may take of us.
-    pub limits: Limits,
+    pub limits: EdgeLimits,
     /// Certificates, where TCP speaks TLS.
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.

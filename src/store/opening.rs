@@ -12,6 +12,13 @@ use super::{SILENCE, Settings, describe};
 /// Oldest supported PostgreSQL, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 130_000;
 
+/// PostgreSQL does not know or does not accept the role, the password or the database. Waiting does not change that.
+const REFUSALS: [SqlState; 3] = [
+    SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    SqlState::INVALID_PASSWORD,
+    SqlState::INVALID_CATALOG_NAME,
+];
+
 /// What was found and done when the store was opened.
 #[derive(Clone, Debug)]
 pub struct Opened {
@@ -77,8 +84,13 @@ pub(super) struct AdminConnection {
 impl AdminConnection {
     pub(super) fn open(settings: &Settings) -> Result<AdminConnection, OpenError> {
         let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
-        let connection = connector::connect(target, &settings.session)
-            .map_err(|error| OpenError::Unreachable(error.to_string()))?;
+        let connection =
+            connector::connect(target, &settings.session).map_err(|error| match error.code() {
+                Some(code) if REFUSALS.contains(code) => OpenError::Refused(format!(
+                    "{error}; check the user, the password and the database's name in DATABASE_URL"
+                )),
+                _ => OpenError::Unreachable(error.to_string()),
+            })?;
         Ok(AdminConnection {
             connection,
             patience: settings.session.statement_timeout + SILENCE,

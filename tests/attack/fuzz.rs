@@ -14,9 +14,8 @@ use serde_json::{Value, json};
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Call, Handler};
 use todo_api::auth::token::TokenVerifier;
-use todo_api::edge::address::{Address, parse_list};
-use todo_api::edge::head::HeadLimits;
-use todo_api::edge::limits::Limits;
+use todo_api::config::EdgeLimits;
+use todo_api::domain::address::{Address, parse_list};
 use todo_api::edge::tls::Tls;
 use todo_api::http::error::Error;
 use todo_api::http::request::Method;
@@ -27,7 +26,7 @@ use todo_api::store::Store;
 
 use crate::parser::{Bounds, End, Request, split};
 use crate::support::Answer;
-use crate::support::app::{SECRET, app, settings};
+use crate::support::app::{SECRET, app, defaults, settings};
 use crate::support::postgres::fresh_database;
 use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
 use crate::support::tls::Certificate;
@@ -633,15 +632,13 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         inherit: false,
         socket_mode: 0o660,
         workers: 4,
-        limits: Limits {
-            head: HeadLimits {
-                bytes: BOUNDS.head,
-                fields: BOUNDS.fields,
-                target: BOUNDS.target,
-            },
+        limits: EdgeLimits {
+            head_bytes: BOUNDS.head,
+            head_fields: BOUNDS.fields,
+            target_bytes: BOUNDS.target,
             body: BOUNDS.body,
             queue_time: Duration::from_secs(30),
-            ..Limits::default()
+            ..defaults().edge
         },
         tls,
         self_check: Duration::ZERO,

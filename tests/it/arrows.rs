@@ -7,13 +7,7 @@ use std::path::{Path, PathBuf};
 const SHARED: [&str; 5] = ["domain", "metrics", "logging", "log_writer", "sync"];
 
 /// Arrows that are still to be removed: from, to.
-const EXCEPTIONS: [(&str, &str); 5] = [
-    ("config", "api"),
-    ("config", "auth"),
-    ("config", "edge"),
-    ("config", "http"),
-    ("config", "store"),
-];
+const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// The modules on the map, from the top, with their lines.
 fn map() -> Vec<String> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
+use serde_json::json;
 use todo_api::config::settings::SETTINGS;
 
 use crate::support::app::SECRET;
@@ -26,32 +27,44 @@ fn complaint(output: &Output, code: i32) -> String {
 
 #[test]
 fn help_and_version_are_there() {
-    for arguments in [
-        &["--help"][..],
-        &["-h"],
-        &["help"],
-        &["serve", "--help"],
-        &["token", "-h"],
-    ] {
+    let page = |arguments: &[&str]| {
         let output = run(arguments, &[]);
-        assert!(output.status.success());
+        assert!(output.status.success(), "{output:?}");
         let text = stdout(&output);
-        for word in [
-            "serve",
-            "migrate",
-            "token",
-            "healthcheck",
-            "config",
-            "doctor",
-            "--env-file",
-            "--user",
-            "--hours",
-            ".env.example",
-        ] {
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 100),
+            "{text}"
+        );
+        text
+    };
+    for arguments in [&["--help"][..], &["-h"], &["help"]] {
+        let text = page(arguments);
+        for word in ["serve", "user add", "doctor", "--env-file", "help settings"] {
             assert!(text.contains(word), "{word}");
         }
-        assert!(text.lines().all(|line| line.chars().count() <= 100));
     }
+    let of_token = page(&["help", "token"]);
+    assert!(
+        of_token.starts_with("Usage: todo-api token --user USER [--id]"),
+        "{of_token}"
+    );
+    assert!(of_token.contains("--hours N"), "{of_token}");
+    assert_eq!(page(&["token", "--help"]), of_token);
+    assert_eq!(page(&["token", "-h", "--user", "me"]), of_token);
+    let of_user = page(&["user", "--help"]);
+    assert_eq!(page(&["help", "user"]), of_user);
+    assert!(
+        of_user.contains(&page(&["user", "delete", "--help"])),
+        "{of_user}"
+    );
+    let of_settings = page(&["help", "settings"]);
+    assert!(
+        SETTINGS
+            .iter()
+            .all(|setting| of_settings.contains(setting.name))
+    );
+    let line = complaint(&run(&["help", "dance"], &[]), 2);
+    assert!(line.contains("dance"), "{line}");
     for argument in ["--version", "-V"] {
         assert_eq!(
             stdout(&run(&[argument], &[])),
@@ -135,22 +148,41 @@ fn a_printed_token_opens_the_door() {
 }
 
 #[test]
-fn a_secret_is_made_and_kept_where_none_was_given() {
+fn commands_other_than_serve_make_no_data() {
     let directory = tempfile::tempdir().unwrap();
-    let data = directory.path().join("data");
-    let environment = [("DATA_DIR", data.to_str().unwrap())];
-    assert!(
-        run(&["token", "--user", "me"], &environment)
-            .status
-            .success()
-    );
-    let made = std::fs::read_to_string(data.join("secret")).unwrap();
-    assert!(
-        run(&["token", "--user", "me"], &environment)
-            .status
-            .success()
-    );
-    assert_eq!(std::fs::read_to_string(data.join("secret")).unwrap(), made);
+    for arguments in [
+        &["user", "list"][..],
+        &["user", "add", "me@example.org"],
+        &["api-token", "list", "--user", "me"],
+        &["token", "--user", "me"],
+        &["token", "--user", "me@example.org"],
+        &["maintenance"],
+        &["migrate"],
+    ] {
+        let output = command(&[])
+            .args(arguments)
+            .current_dir(directory.path())
+            .stdin(a_password())
+            .output()
+            .unwrap();
+        let line = complaint(&output, 1);
+        assert!(
+            line.contains("no data in ./data") && line.contains("for the installed service"),
+            "{line}"
+        );
+    }
+    let output = run_in(directory.path(), &["doctor"], &[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(stdout(&output).contains("WRONG  database: no data in ./data"));
+    assert!(run_in(directory.path(), &["config"], &[]).status.success());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+/// A standard input with a password.
+fn a_password() -> std::process::Stdio {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"correct horse battery\n").unwrap();
+    reader.into()
 }
 
 #[test]
@@ -253,12 +285,68 @@ fn config_tells_every_setting_where_it_came_from_and_no_secret() {
         assert_eq!(told(&output, setting), what);
     }
 
-    // Also where one of them is wrong, which is said.
-    let output = run(&["config"], &[("WORKERS", "many"), ("PORT", "81")]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert_eq!(told(&output, "PORT"), "81 (the environment's PORT)");
-    let said = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(said.contains("WORKERS must be"), "{said}");
+    // A wrong value is printed alone.
+    let line = complaint(&run(&["config"], &[("WORKERS", "many"), ("PORT", "81")]), 1);
+    assert!(line.contains("WORKERS must be"), "{line}");
+}
+
+#[test]
+fn config_prints_effective_values_also_as_json() {
+    let environment = [
+        ("HOST", "::1"),
+        ("WORKERS", "5"),
+        ("BETTER_AUTH_SECRET", SECRET),
+    ];
+    let output = run(&["config", "--json"], &environment);
+    let settings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (setting, value, source) in [
+        ("LISTEN", json!("[::1]:8000"), "default"),
+        ("WORKERS", json!("5"), "the environment's WORKERS"),
+        ("DB_POOL_SIZE", json!("7"), "default"),
+        ("REGISTRATION", json!("open"), "default"),
+        ("DATABASE_URL", json!(null), "default"),
+        (
+            "BETTER_AUTH_SECRET",
+            json!(null),
+            "the environment's BETTER_AUTH_SECRET",
+        ),
+    ] {
+        assert_eq!(settings[setting]["value"], value, "{setting}");
+        assert_eq!(settings[setting]["source"], source, "{setting}");
+    }
+    assert_eq!(settings["BETTER_AUTH_SECRET"]["secret"], true);
+    assert_eq!(settings.as_object().unwrap().len(), SETTINGS.len());
+    assert!(!stdout(&output).contains(SECRET));
+}
+
+#[test]
+fn a_misspelt_setting_is_named_with_the_nearest_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("settings", "PORT=1\nFRONT_END=hunter2\n");
+    let named = ["config", "--env-file", "settings"];
+    let line = complaint(&run_in(directory.path(), &named, &[]), 1);
+    assert!(line.contains("settings has FRONT_END in line 2"), "{line}");
+    assert!(
+        line.contains("the nearest is ") && !line.contains("hunter2"),
+        "{line}"
+    );
+    write("settings", "WORKER=4\n");
+    let line = complaint(&run_in(directory.path(), &named, &[]), 1);
+    assert!(line.contains("the nearest is WORKERS"), "{line}");
+    write(".env", "FRONT_END=hunter2\n");
+    assert!(run_in(directory.path(), &["config"], &[]).status.success());
+    write(".env", "DATABASE_URI=hunter2\n");
+    let line = complaint(&run_in(directory.path(), &["config"], &[]), 1);
+    assert!(line.contains("the nearest is DATABASE_URL"), "{line}");
+
+    let output = run(&["config"], &[("WROKERS", "4"), ("HOSTNAME", "here")]);
+    assert!(output.status.success(), "{output:?}");
+    let warning = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        warning,
+        "todo-api: the environment variable WROKERS is no setting; WORKERS is\n"
+    );
 }
 
 #[test]

@@ -17,6 +17,14 @@ fn doctor(environment: &[(&str, &str)]) -> Output {
     run(&["doctor"], &all)
 }
 
+/// The program with a database that is as it should be.
+fn with_database(environment: &[(&str, &str)]) -> Output {
+    let database = fresh_database();
+    let mut all = vec![("DATABASE_URL", database.as_str())];
+    all.extend_from_slice(environment);
+    doctor(&all)
+}
+
 /// Asserts that all is well, and gives what was said.
 #[track_caller]
 fn healthy(output: &Output) -> String {
@@ -47,7 +55,8 @@ fn all_is_well_before_the_first_start_and_after_it() {
     assert!(before.contains("the server brings it to"), "{before}");
     let after = healthy(&doctor(&[("DATABASE_URL", &fresh_database())]));
     assert!(after.contains("can be read and written"), "{after}");
-    healthy(&doctor(&[]));
+    let line = only_wrong(&doctor(&[]), "database: no data in ./data");
+    assert!(line.contains("todo-api serve"), "{line}");
 }
 
 #[test]
@@ -143,10 +152,14 @@ fn what_is_wrong_on_this_machine_is_said() {
         "BETTER_AUTH_SECRET",
         "change-me-change-me-change-me-change-me",
     )];
-    let line = only_wrong(&doctor(&environment), "BETTER_AUTH_SECRET ");
+    let line = only_wrong(&with_database(&environment), "BETTER_AUTH_SECRET ");
     assert!(line.contains("openssl rand"), "{line}");
     let line = only_wrong(&doctor(&[("WORKERS", "many")]), "settings: WORKERS ");
     assert!(!line.contains("many"), "{line}");
+
+    let misspelt = with_database(&[("WROKERS", "3")]);
+    let line = only_wrong(&misspelt, "settings: the environment variable WROKERS");
+    assert!(line.contains("WORKERS is"), "{line}");
 
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
@@ -158,10 +171,10 @@ fn what_is_wrong_on_this_machine_is_said() {
         ("BETTER_AUTH_SECRET_FILE", name),
     ];
     mode(0o644);
-    let line = only_wrong(&doctor(&environment), "a file with secrets: ");
+    let line = only_wrong(&with_database(&environment), "a file with secrets: ");
     assert!(line.ends_with(&format!("chmod o= {name}")), "{line}");
     mode(0o640);
-    healthy(&doctor(&environment));
+    healthy(&with_database(&environment));
 
     let certificate = Certificate::make();
     let settings = certificate.settings();
@@ -169,10 +182,10 @@ fn what_is_wrong_on_this_machine_is_said() {
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    let line = only_wrong(&doctor(&environment), "the certificate's key: ");
+    let line = only_wrong(&with_database(&environment), "the certificate's key: ");
     assert!(line.contains("chmod o="), "{line}");
     fs::set_permissions(certificate.key_file(), fs::Permissions::from_mode(0o600)).unwrap();
-    assert!(healthy(&doctor(&environment)).contains("certificate: good for"));
+    assert!(healthy(&with_database(&environment)).contains("certificate: good for"));
 
     let key = rcgen::KeyPair::generate().unwrap();
     let mut ended = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -180,7 +193,7 @@ fn what_is_wrong_on_this_machine_is_said() {
     let ended = ended.self_signed(&key).unwrap();
     fs::write(certificate.file(), ended.pem()).unwrap();
     fs::write(certificate.key_file(), key.serialize_pem()).unwrap();
-    let line = only_wrong(&doctor(&environment), "certificate: ");
+    let line = only_wrong(&with_database(&environment), "certificate: ");
     assert!(line.contains("ended"), "{line}");
 }
 
@@ -191,6 +204,7 @@ fn too_few_descriptors_are_said() {
         .arg(env!("CARGO_BIN_EXE_todo-api"))
         .env_clear()
         .env("BETTER_AUTH_SECRET", SECRET)
+        .env("DATABASE_URL", fresh_database())
         .current_dir(env!("CARGO_TARGET_TMPDIR"))
         .output()
         .unwrap();

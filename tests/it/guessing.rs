@@ -204,7 +204,7 @@ fn wrong_passwords_for_a_new_token_or_address_count_as_guesses() {
     let login = Login::register(server.address, "me@example.org");
     let guess = |number: usize| {
         let password = format!("guess number {number}");
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let body = json!({"name": "t", "current_password": password});
             login.actor().post("/api/auth/tokens", body)
         } else {

@@ -101,5 +101,5 @@ fn what_nobody_needs_any_more_goes_and_the_rest_stays() {
             &[],
         )
         .unwrap();
-    assert_eq!(maintain(), "a server is at it already\n");
+    assert_eq!(maintain(), "a server is doing it at the moment\n");
 }

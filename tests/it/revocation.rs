@@ -43,8 +43,8 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
     let outsider = |server: &Process| server.user("outsider").get("/api/tasks").status;
     assert_eq!((outsider(&one), outsider(&other)), (200, 200));
     let environment = [("DATABASE_URL", database.as_str())];
-    for user in ["me@example.org", "outsider"] {
-        let output = run(&["user", "disable", user], &environment);
+    for user in [&["me@example.org"][..], &["outsider", "--id"]] {
+        let output = run(&[&["user", "disable"][..], user].concat(), &environment);
         assert!(output.status.success(), "{output:?}");
     }
     thread::sleep(Duration::from_secs(2));
@@ -60,7 +60,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
     let one = Process::serve(&database, &[]);
     assert!(!login.is_in_at(one.address));
     assert_eq!(outsider(&one), 401);
-    let output = run(&["user", "enable", "outsider"], &environment);
+    let output = run(&["user", "enable", "outsider", "--id"], &environment);
     assert!(output.status.success(), "{output:?}");
     thread::sleep(Duration::from_secs(2));
     assert_eq!((outsider(&one), outsider(&other)), (200, 200));

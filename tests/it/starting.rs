@@ -142,6 +142,65 @@ fn rights_that_are_missing_are_named_at_once() {
 }
 
 #[test]
+fn a_refused_role_or_database_ends_the_start_at_once() {
+    let database = fresh_database();
+    let stranger = database.replacen("todo@", "nobody_here@", 1);
+    let (server, query) = database.rsplit_once('/').unwrap();
+    let parameters = query
+        .split_once('?')
+        .map_or("", |(_, parameters)| parameters);
+    let missing = format!("{server}/not_here?{parameters}");
+    for (url, state) in [(stranger, "28000"), (missing, "3D000")] {
+        let server = Process::start(&url, &[("STARTUP_TIMEOUT", "300")]);
+        let (status, log) = server.wait_at_most(Duration::from_secs(60));
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains(state) && log.contains("DATABASE_URL"), "{log}");
+        assert!(!log.contains("waiting for the database,"), "{log}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_line_and_nothing_is_made() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = holder.local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let output = run(
+        &["serve"],
+        &[("LISTEN", &listen), ("DATA_DIR", data.to_str().unwrap())],
+    );
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(
+        log.contains(&format!("ss -ltnp 'sport = :{port}'")),
+        "{log}"
+    );
+    assert!(!data.join("postgres").exists());
+}
+
+#[test]
+fn the_server_listens_while_it_makes_its_database() {
+    let directory = directory();
+    let data = directory.path().join("data");
+    let server = Process::with_private_postgres(&data, &[("BETTER_AUTH_SECRET", SECRET)]);
+    let log = server.wait_for("making a private PostgreSQL");
+    assert!(log.contains("listens on"), "{log}");
+    server.anonymous().get("/health").expect(200);
+    let early = server.anonymous().get("/health/ready").expect(503);
+    assert!(early.header("Retry-After").is_some());
+    let early = server.user("u1").get("/api/tasks").expect(503);
+    assert!(early.header("Retry-After").is_some());
+    server.wait_for("ready: ");
+    server.user("u1").get("/api/tasks").expect(200);
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!data.join("postgres/postmaster.pid").exists());
+}
+
+#[test]
 fn a_schema_may_be_called_by_a_reserved_word() {
     let server = Process::serve(&empty_database(), &[("DB_SCHEMA", "user")]);
     server.user("u1").task("t");

@@ -4,13 +4,15 @@ use std::io::Write;
 use std::process::{Output, Stdio};
 
 use crate::support::actors::Actor;
+use crate::support::app::SECRET;
 use crate::support::login::{Login, PASSWORD, try_log_in};
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, command};
 
 /// Runs a command on this database with this on standard input.
 pub fn run(database: &str, arguments: &[&str], input: &str) -> Output {
-    let mut child = command(&[("DATABASE_URL", database)])
+    let settings = [("DATABASE_URL", database), ("BETTER_AUTH_SECRET", SECRET)];
+    let mut child = command(&settings)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -110,15 +112,61 @@ fn an_operator_looks_after_users() {
     refused(&run(&["user", "delete", "me@example.org"], ""), 2, "--yes");
     said(&run(&["user", "delete", "me@example.org", "--yes"], ""));
     try_log_in(server.address, "me@example.org", "another password").expect(401);
-    for words in [
-        &["user"][..],
-        &["user", "add"],
-        &["user", "list", "all"],
-        &["user", "dance"],
-        &["user", "add", "a@b.c", "hunter2"],
+    for (words, problem) in [
+        (&["user"][..], "user needs one of: add, list"),
+        (&["user", "add"], "user add needs EMAIL"),
+        (&["user", "list", "all"], "unexpected argument"),
+        (&["user", "dance"], "no command"),
+        (&["user", "add", "a@b.c", "hunter2"], "unexpected argument"),
+        (&["user", "list", "--yes"], "--yes"),
     ] {
-        refused(&run(words, ""), 2, "user needs");
+        refused(&run(words, ""), 2, problem);
     }
+}
+
+#[test]
+fn an_unknown_user_is_disabled_only_by_id() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let run = |arguments: &[&str]| run(&database, arguments, "");
+    for unknown in ["outsider", "who@example.org"] {
+        refused(&run(&["user", "disable", unknown]), 1, "--id");
+        refused(&run(&["user", "enable", unknown]), 1, "--id");
+    }
+    assert_eq!(said(&run(&["user", "list"])), "");
+    said(&run(&["user", "disable", "outsider", "--id"]));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while server.user("outsider").get("/api/tasks").status == 200 {
+        assert!(std::time::Instant::now() < until);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_token_for_an_address_is_that_of_its_account() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let login = Login::register(server.address, "me@example.org");
+    let run = |arguments: &[&str]| run(&database, arguments, "");
+    let me = |arguments: &[&str]| {
+        let token = said(&run(arguments));
+        let script =
+            Actor::with_authorization(server.address, &format!("Bearer {}", token.trim_end()));
+        let task = script.post("/api/tasks", serde_json::json!({"title": "t"}));
+        task.expect(201).json()["user_id"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(me(&["token", "--user", "me@example.org"]), login.id());
+    assert_eq!(me(&["token", "--user", login.id()]), login.id());
+    assert_eq!(me(&["token", "--user", "outsider"]), "outsider");
+    let odd = ["token", "--user", "who@example.org", "--id"];
+    assert_eq!(me(&odd), "who@example.org");
+    refused(&run(&["token", "--user", "no@example.org"]), 1, "no user");
+    let by_id = ["api-token", "list", "--user", "me@example.org", "--id"];
+    refused(&run(&by_id), 1, "no user");
+    said(&run(&["api-token", "list", "--id", "--user", login.id()]));
 }
 
 #[test]

@@ -7,49 +7,10 @@ mod openapi;
 mod reference;
 mod schemas;
 
-use todo_api::config::settings::SETTINGS;
+use todo_api::config::documents::{env_example, settings_page};
 use todo_api::domain::list::{PARAMETERS, SORT_KEYS};
 use todo_api::domain::shape::Shape;
 use todo_api::domain::task::TASK_FIELDS;
-
-/// `.env.example` as the table of settings has it.
-fn env_example() -> String {
-    let mut text = String::from(
-        "# Settings of todo-api. Copy this file to .env, which is read in development, or to a file that --env-file names,\n\
-         # and uncomment what you need. Put a value in single quotes when it has quotes, backslashes or # in it.\n\
-         # None is needed to try it out. A secret X may also be in a file named by X_FILE, or a systemd credential X.\n",
-    );
-    for setting in SETTINGS {
-        text.push_str(&format!("\n# {}.\n", setting.help.replace('`', "")));
-        text.push_str(&format!(
-            "# Default: {}\n",
-            setting.default.replace('`', "")
-        ));
-        for alias in setting.aliases {
-            text.push_str(&format!("# Also read from {alias}.\n"));
-        }
-        text.push_str(&format!("#{}=\n", setting.name));
-    }
-    text
-}
-
-/// README's table of settings.
-fn readme_table() -> String {
-    let mut table = String::from("| variable | default | what it is |\n|---|---|---|\n");
-    for setting in SETTINGS {
-        let names: Vec<String> = std::iter::once(&setting.name)
-            .chain(setting.aliases)
-            .map(|name| format!("`{name}`"))
-            .collect();
-        table.push_str(&format!(
-            "| {} | {} | {} |\n",
-            names.join(" or "),
-            setting.default,
-            setting.help
-        ));
-    }
-    table
-}
 
 /// README's table of a task's fields.
 fn field_table() -> String {
@@ -135,15 +96,16 @@ fn the_description_and_its_page_follow_from_the_tables() {
 }
 
 #[test]
+fn the_page_of_settings_lists_every_setting() {
+    let (file, page) = ("docs/settings.md", settings_page());
+    check(file, &read(file), &page, || page.clone());
+}
+
+#[test]
 fn readme_has_the_tables_of_the_program() {
     let readme = read("README.md");
     let mut wanted = readme.clone();
-    for table in [
-        readme_table(),
-        field_table(),
-        parameter_table(),
-        sort_key_table(),
-    ] {
+    for table in [field_table(), parameter_table(), sort_key_table()] {
         let head = table.lines().next().unwrap();
         let start = wanted
             .find(head)

@@ -9,13 +9,15 @@ use todo_api::api::metrics::MetricsAccess;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
-use todo_api::auth::guessing::{Guessing, GuessingLimits};
+use todo_api::auth::guessing::Guessing;
 use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::TokenVerifier;
-use todo_api::edge::address::{Address, parse_list};
-use todo_api::edge::limits::Limits as Bounds;
-use todo_api::http::policy::{Origins, Policy};
+use todo_api::config::source::Source;
+use todo_api::config::{Config, GuessingLimits, ModuleChecks};
+use todo_api::domain::address::{Address, parse_list};
+use todo_api::domain::origins::Origins;
+use todo_api::http::policy::Policy;
 use todo_api::http::router::{Route, Router};
 use todo_api::server::{Options, Server};
 use todo_api::store::connector::{Session, Target};
@@ -92,7 +94,7 @@ impl TestApp {
             inherit: false,
             socket_mode: 0o660,
             workers: 4,
-            limits: Bounds::default(),
+            limits: defaults().edge,
             tls: None,
             self_check: Duration::ZERO,
             on_alive: Arc::new(|| {}),
@@ -161,6 +163,15 @@ pub fn app(store: Store, verifier: TokenVerifier) -> App {
         metrics: MetricsAccess::default(),
         registration_is_open: true,
     }
+}
+
+/// The settings when none are given.
+pub fn defaults() -> Config {
+    let checks = ModuleChecks {
+        database_is_local: |_| Ok(true),
+        key_set_url: |_| Ok(()),
+    };
+    Config::load(&Source::of_pairs(&[]), &checks).unwrap()
 }
 
 /// Settings for tests: small and quick.
