@@ -9,6 +9,7 @@
 //! - [`api`]: the route table, the way of a request, and the handlers, one file per resource
 //! - [`auth`]: bearer tokens, our own and those of others, and the keys that sign them
 //! - [`http`]: requests, responses, errors, the router, rate limits, the responder
+//! - [`audit`]: log lines about accounts
 //! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
 //! - [`local_postgres`]: a private PostgreSQL, for running without configuration and for tests
 //! - [`config`]: every setting: name, default, parser, documentation, secret or not; imports only `domain`
@@ -19,6 +20,7 @@
 //! - [`sync`]: locks that stay usable after a panic
 
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;

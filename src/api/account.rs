@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
 use super::{App, Call, HandlerOutcome};
+use crate::audit::{Event, Trail};
 use crate::auth::caller::Caller;
 use crate::auth::password;
 use crate::domain::account::{Account, AccountChanges, Confirmation, Password, PasswordChange};
@@ -31,7 +32,8 @@ pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
 pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let changes = json(call.request, AccountChanges::from_json)?;
     if changes.email.is_none() {
-        return save(app, &caller.user, &changes, None).map(HandlerOutcome::Answered);
+        return save(app, &call.request.trail(), &caller.user, &changes, None)
+            .map(HandlerOutcome::Answered);
     }
     if !app.registration_is_open {
         return Err(Error::Forbidden(
@@ -40,25 +42,41 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
     }
     let credential = credential(app, caller)?;
     let confirm = confirm_current(app, call, credential, changes.current_password.clone())?;
-    let (client, user) = (call.request.client, caller.user.clone());
+    let (client, trail) = (call.request.client, call.request.trail());
+    let user = caller.user.clone();
     Ok(HandlerOutcome::Job(Box::new(move || {
         let credential = confirm()?;
         Ok(Box::new(move |app| {
             // The answer says whether an address is taken, as the answer to a registration does.
             app.guessing.registration(client)?;
-            save(app, &user, &changes, Some(&credential.password_hash))
+            save(
+                app,
+                &trail,
+                &user,
+                &changes,
+                Some(&credential.password_hash),
+            )
         }))
     })))
 }
 
 fn save(
     app: &App,
+    trail: &Trail,
     user: &UserId,
     changes: &AccountChanges,
     hash: Option<&str>,
 ) -> Result<Response, Error> {
     match app.store.update_account(user, changes, hash)? {
-        Updated::Account(account) => Ok(Response::json(200, &account)),
+        Updated::Account(account) => {
+            if changes.name.is_sent() {
+                trail.record(user, Event::NameChanged);
+            }
+            if changes.email.is_some() {
+                trail.record(user, Event::EmailChanged);
+            }
+            Ok(Response::json(200, &account))
+        }
         Updated::EmailTaken => Err(EMAIL_TAKEN),
         Updated::NoAccount if hash.is_some() => Err(PASSWORD_CHANGED),
         Updated::NoAccount => Err(NO_ACCOUNT),
@@ -76,7 +94,7 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Handle
         change.current_password,
         wrong,
     );
-    let caller = caller.clone();
+    let (caller, trail) = (caller.clone(), call.request.trail());
     Ok(HandlerOutcome::Job(Box::new(move || {
         let credential = confirm()?;
         let hash = password::hash(&change.new_password).map_err(Error::Internal)?;
@@ -93,8 +111,10 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Handle
                 .set_password(&caller.user, old, &hash, keep, everywhere)?
                 .ok_or(PASSWORD_CHANGED)?;
             app.guard.revoke(&ended);
+            trail.record(&caller.user, Event::PasswordChanged);
             if change.api_tokens {
                 app.guard.forget_api_tokens(&caller.user);
+                trail.record(&caller.user, Event::ApiTokensDeleted);
             }
             Ok(Response::empty(204))
         }))
@@ -106,14 +126,14 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
     let sent = json(call.request, Confirmation::from_json)?;
     let wrong = wrong_in("password");
     let confirm = confirmation(app, call, credential(app, caller)?, sent.password, wrong);
-    let user = caller.user.clone();
+    let (user, trail) = (caller.user.clone(), call.request.trail());
     Ok(HandlerOutcome::Job(Box::new(move || {
         confirm()?;
         Ok(Box::new(move |app| {
             let ended = app.store.begin_deletion(&user)?.unwrap_or_default();
             app.guard.revoke(&ended);
             app.guard.forget_api_tokens(&user);
-            log::info!(user = user.as_str(); "account deleted");
+            trail.record(&user, Event::AccountDeleted);
             if let Err(error) = app.store.finish_deletion(&user) {
                 // That it is to be deleted is committed; the hourly upkeep goes on.
                 log::warn!(user = user.as_str(); "not all of a deleted account is gone yet: {error}");

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::account::{PASSWORD_CHANGED, confirm_current};
 use super::body::json;
 use super::{App, Call, HandlerOutcome};
+use crate::audit::{Event, Trail};
 use crate::auth::caller::Caller;
 use crate::auth::opaque;
 use crate::domain::api_token::{ApiToken, NewApiToken};
@@ -43,13 +44,14 @@ pub fn create(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
     let user = caller.user.clone();
     let Some(credential) = app.store.credential_of(&user)? else {
         check_recent(caller)?;
-        return add(app, &user, &wanted, None).map(HandlerOutcome::Answered);
+        return add(app, &call.request.trail(), &user, &wanted, None).map(HandlerOutcome::Answered);
     };
     let confirm = confirm_current(app, call, credential, wanted.current_password.clone())?;
+    let trail = call.request.trail();
     Ok(HandlerOutcome::Job(Box::new(move || {
         let credential = confirm()?;
         Ok(Box::new(move |app| {
-            add(app, &user, &wanted, Some(&credential.password_hash))
+            add(app, &trail, &user, &wanted, Some(&credential.password_hash))
         }))
     })))
 }
@@ -69,6 +71,7 @@ fn check_recent(caller: &Caller) -> Result<(), Error> {
 
 fn add(
     app: &App,
+    trail: &Trail,
     user: &UserId,
     wanted: &NewApiToken,
     password_hash: Option<&str>,
@@ -79,8 +82,11 @@ fn add(
         .store
         .add_api_token(user, wanted, &hash, prefix, password_hash)?
     {
-        ApiTokenAdded::Token(about) => Ok(Response::json(201, &NewApiTokenMade { about, token })
-            .header("Cache-Control", "no-store")),
+        ApiTokenAdded::Token(about) => {
+            trail.record(user, Event::ApiTokenCreated(about.id));
+            Ok(Response::json(201, &NewApiTokenMade { about, token })
+                .header("Cache-Control", "no-store"))
+        }
         ApiTokenAdded::TooMany => Err(Error::Conflict(
             "you have 100 API tokens, and there may not be more; delete one",
         )),
@@ -104,5 +110,7 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
         return Err(NO_SUCH_TOKEN);
     }
     app.guard.forget_api_tokens(&caller.user);
+    let event = Event::ApiTokenDeleted(id);
+    call.request.trail().record(&caller.user, event);
     Ok(Response::empty(204))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::body::{form, is_form, json};
 use super::{App, Call, Job};
+use crate::audit::{Event, Trail};
 use crate::auth::caller::{self, Caller};
 use crate::auth::guessing::Attempt;
 use crate::auth::issuer::TokenPair;
@@ -39,7 +40,7 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
     }
     app.guessing.registration(call.request.client)?;
     let registration = json(call.request, Registration::from_json)?;
-    let origin = origin(call.request);
+    let (origin, trail) = (origin(call.request), call.request.trail());
     Ok(Box::new(move || {
         let password_hash = password::hash(&registration.password).map_err(Error::Internal)?;
         Ok(Box::new(move |app| {
@@ -53,7 +54,7 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
             match app.store.register(&account, &session)? {
                 Registered::EmailTaken => Err(EMAIL_TAKEN),
                 Registered::Account { account, at } => {
-                    log::info!(user = account.id.as_str(); "registered");
+                    trail.record(&account.id, Event::AccountCreated);
                     tokens(201, app.issuer.first(&session, refresh_token, at, account))
                 }
             }
@@ -68,18 +69,24 @@ pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
     } else {
         json(call.request, Login::from_json)?
     };
-    let credential = match &login.email {
-        Some(email) => app.store.credential_by_email(email.as_str())?,
-        None => None,
+    let client = call.request.client;
+    let network = client.network().to_string();
+    let (credential, network_is_known) = match &login.email {
+        Some(email) => app.store.credential_by_email(email.as_str(), &network)?,
+        None => (None, false),
     };
-    let (guessing, client) = (Arc::clone(&app.guessing), call.request.client);
+    let guessing = Arc::clone(&app.guessing);
     let account = login.email.as_ref().map_or("", |email| email.as_str());
     let (origin, failure) = (origin(call.request), Failure::of(call.request, account));
+    let trail = call.request.trail();
     Ok(Box::new(move || {
-        let attempt = guessing.attempt(login.email.as_ref(), client);
+        let attempt = guessing.attempt(login.email, client, network_is_known);
         let proven = prove(attempt, credential, &login.password, &failure)?.ok_or(WRONG)?;
         Ok(Box::new(move |app| {
-            open_session(app, proven, &login.password, origin)
+            let user = proven.credential.account.id.clone();
+            let opened = open_session(app, proven, &login.password, origin)?;
+            trail.record(&user, Event::Login);
+            Ok(opened)
         }))
     }))
 }
@@ -105,7 +112,8 @@ fn open_session(
         // The hash has changed since we looked. Where another login has renewed it, the password is still the same.
         credential = app.store.credential_of(&id)?.ok_or(WRONG)?;
         let hash = credential.password_hash.as_str();
-        if password::verify(password, Some(hash)).map_err(Error::Internal)? != Match::No {
+        let matched = password::verify(password, Some(hash)).map_err(Error::Internal)?;
+        if matches!(matched, Match::Yes | Match::YesOutdated) {
             opened = app.store.open_session(&id, hash, &session)?;
         }
     }
@@ -160,10 +168,9 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
         }
         Refreshed::Reused { user, revoked } => {
             app.guard.revoke(&revoked);
-            log::warn!(
-                user = user.as_str(), client:% = call.request.client, request_id = call.request.id.as_str();
-                "a refresh token was used again: its session is ended"
-            );
+            call.request
+                .trail()
+                .record(&user, Event::RefreshTokenReused);
             Err(Error::Unauthorized(Unauthorized::Refused(
                 "The refresh token was used before, so its session has been ended; log in again",
             )))
@@ -172,13 +179,13 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
 }
 
 /// `POST /api/auth/logout`
-pub fn logout(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn logout(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     let ended = match &caller.credential {
         caller::Credential::Session(id) => app.store.end_session(&caller.user, *id)?,
         caller::Credential::Token(token) => {
             let refused = app.store.refuse_token(&caller.user, token)?;
             if refused.no_room {
-                return log_out_everywhere(app, caller, false);
+                return log_out_everywhere(app, &call.request.trail(), caller, false);
             }
             refused.revocations
         }
@@ -186,24 +193,32 @@ pub fn logout(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
         caller::Credential::ApiToken(_) => Vec::new(),
     };
     app.guard.revoke(&ended);
+    call.request.trail().record(&caller.user, Event::Logout);
     Ok(Response::empty(204))
 }
 
 /// `POST /api/auth/logout-all`
 pub fn logout_all(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     let wanted = json(call.request, LogoutAll::from_json)?;
-    log_out_everywhere(app, caller, wanted.api_tokens)
+    log_out_everywhere(app, &call.request.trail(), caller, wanted.api_tokens)
 }
 
-fn log_out_everywhere(app: &App, caller: &Caller, api_tokens: bool) -> Result<Response, Error> {
+fn log_out_everywhere(
+    app: &App,
+    trail: &Trail,
+    caller: &Caller,
+    api_tokens: bool,
+) -> Result<Response, Error> {
     let everywhere = Everywhere {
         presented: caller.sessionless(),
         api_tokens,
     };
     let refused = app.store.log_out_everywhere(&caller.user, everywhere)?;
     app.guard.revoke(&refused.revocations);
+    trail.record(&caller.user, Event::LogoutAll);
     if api_tokens {
         app.guard.forget_api_tokens(&caller.user);
+        trail.record(&caller.user, Event::ApiTokensDeleted);
     }
     if refused.no_room {
         return Err(Error::Conflict(
@@ -236,6 +251,10 @@ pub fn prove(
         .as_ref()
         .map(|credential| credential.password_hash.as_str());
     let matched = password::verify(password, hash).map_err(Error::Internal)?;
+    if let (Match::Unreadable, Some(credential)) = (matched, &credential) {
+        let user = credential.account.id.as_str();
+        log::error!(user; "the stored password hash cannot be read: the user needs a new password");
+    }
     let (Match::Yes | Match::YesOutdated, Some(credential)) = (matched, credential) else {
         failure.log("login failed:");
         attempt.failed();
@@ -286,6 +305,7 @@ impl Failure {
 fn origin(request: &Request) -> Origin {
     Origin::new(
         request.client.to_string(),
+        request.client.network().to_string(),
         request.headers.get("User-Agent"),
     )
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{App, Call, Handler, HandlerOutcome, Job, Resource};
+use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::hashing::Turn;
 use crate::domain::user::UserId;
@@ -10,7 +11,7 @@ use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
 use crate::http::responder::{Admission, Responder};
 use crate::http::response::Response;
-use crate::http::router::{Found, Path, Router};
+use crate::http::router::{Found, Router};
 use crate::http::target;
 
 /// Answers a request, or has it answered. The responder comes back when `admission` says that the user may have no more
@@ -119,15 +120,23 @@ fn answer(
                 "the header field Authorization is there twice".into(),
             ));
         }
+        let authorization = request.headers.get("Authorization");
         let caller = app
             .guard
-            .identify(&app.store, request.headers.get("Authorization"))
+            .identify(&app.store, authorization, || {
+                app.limits.check_address(request.client, responder)
+            })
             .map_err(|error| app.limits.refused(error, request.client, responder))?;
         responder.set_user(&caller.user);
         if !admission.admit(responder.holder()) {
             return Ok(None);
         }
         app.limits.count_user(&caller.user, responder)?;
+        if let Credential::ApiToken(token) = &caller.credential
+            && token.is_to_be_noted
+        {
+            app.store.note_api_token_use(&token.user, token.id)?;
+        }
         Ok::<Option<Caller>, Error>(Some(caller))
     };
     Ok(Some(match handler {
@@ -145,7 +154,7 @@ fn answer(
             let Some(caller) = identify(responder)? else {
                 return Ok(None);
             };
-            check_path(&call.path, &caller.user, resource)?;
+            check_path(&call, &caller.user, resource)?;
             check_scope(request.method, &caller, resource)?;
             HandlerOutcome::Answered(handler(app, &call, &caller.user)?)
         }
@@ -189,9 +198,12 @@ fn check_logged_in(caller: &Caller) -> Result<(), Error> {
 }
 
 /// A path that names a user works for that user only.
-fn check_path(path: &Path<'_, '_>, user: &UserId, resource: &Resource) -> Result<(), Error> {
-    match path.parameter("user_id") {
-        Some(named) if named != user.as_str() => Err(Error::Forbidden(resource.other_user)),
+fn check_path(call: &Call, user: &UserId, resource: &Resource) -> Result<(), Error> {
+    match call.path.parameter("user_id") {
+        Some(named) if named != user.as_str() => {
+            call.request.trail().record(user, Event::ForeignPath(named));
+            Err(Error::Forbidden(resource.other_user))
+        }
         _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::user::UserId;
 use crate::http::error::{Error, whole_seconds};
-use crate::http::limiter::{Allowance, KEYS, Key, Limiter, Wait};
+use crate::http::limiter::{KEYS, Key, Limiter, Wait};
 use crate::http::request::Client;
 use crate::http::responder::Responder;
 use crate::metrics;
@@ -52,6 +52,18 @@ impl RequestLimits {
         )
     }
 
+    /// Checks that an address is below its limit, and counts nothing.
+    ///
+    /// # Errors
+    /// 429 if it is not.
+    pub fn check_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
+        self.addresses.as_ref().map_or(Ok(()), |limiter| {
+            limiter
+                .check(&client.network(), Instant::now())
+                .map_err(|wait| refuse(wait, "address", responder))
+        })
+    }
+
     /// Counts a request whose token is refused, and answers what it is told: that, or 429 when there have been too many. What
     /// says nothing of the token (that it cannot be looked up now, say) is passed on.
     pub fn refused(&self, error: Error, client: Client, responder: &mut Responder) -> Error {
@@ -62,7 +74,7 @@ impl RequestLimits {
     }
 }
 
-/// Takes one, and has the answer tell, whatever it will be.
+/// Takes one, and adds what is left to the answer.
 fn count(
     limiter: Option<&Limiter>,
     key: &impl Key,
@@ -72,24 +84,25 @@ fn count(
     let Some(limiter) = limiter else {
         return Ok(());
     };
-    match limiter.take(key, Instant::now()) {
-        Ok(Allowance {
-            limit,
-            remaining,
-            reset,
-            ..
-        }) => {
-            tell(responder, limit, remaining, reset);
-            Ok(())
-        }
-        Err(Wait { limit, retry_after }) => {
-            metrics::rate_limited(by);
-            tell(responder, limit, 0, retry_after);
-            Err(Error::RateLimited {
-                text: format!("there may be no more than {limit} requests an hour").into(),
-                retry_after,
-            })
-        }
+    let allowance = limiter
+        .take(key, Instant::now())
+        .map_err(|wait| refuse(wait, by, responder))?;
+    tell(
+        responder,
+        allowance.limit,
+        allowance.remaining,
+        allowance.reset,
+    );
+    Ok(())
+}
+
+fn refuse(wait: Wait, by: &'static str, responder: &mut Responder) -> Error {
+    let Wait { limit, retry_after } = wait;
+    metrics::rate_limited(by);
+    tell(responder, limit, 0, retry_after);
+    Error::RateLimited {
+        text: format!("there may be no more than {limit} requests an hour").into(),
+        retry_after,
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{App, Call};
+use crate::audit::Event;
 use crate::auth::caller::Caller;
 use crate::domain::session::Session;
 use crate::http::error::Error;
@@ -50,5 +51,6 @@ pub fn end(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
     if ended.is_empty() {
         return Err(NO_SUCH_SESSION);
     }
+    call.request.trail().record(&caller.user, Event::Logout);
     Ok(Response::empty(204))
 }

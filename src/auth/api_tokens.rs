@@ -20,6 +20,10 @@ const TRUSTED: Duration = Duration::from_secs(30);
 /// Tokens that are remembered.
 const REMEMBERED: usize = 10_000;
 
+const UNKNOWN: Error = Error::Unauthorized(Unauthorized::Invalid(
+    "there is no such API token; it may have been deleted",
+));
+
 /// What the database said of tokens.
 #[derive(Default)]
 pub struct ApiTokens {
@@ -34,14 +38,16 @@ struct Answer {
 }
 
 impl ApiTokens {
-    /// What a token is good for.
+    /// Returns what a token is good for. `admit` is called before a token that is not remembered is looked up.
     ///
     /// # Errors
-    /// It is not known or has expired, or the database cannot be asked.
-    pub fn look_up(&self, store: &Store, token: &str) -> Result<ApiTokenUse, Error> {
-        const UNKNOWN: Error = Error::Unauthorized(Unauthorized::Invalid(
-            "there is no such API token; it may have been deleted",
-        ));
+    /// The token is not known or has expired, `admit` refuses, or the database cannot be asked.
+    pub fn look_up(
+        &self,
+        store: &Store,
+        token: &str,
+        admit: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<ApiTokenUse, Error> {
         if !opaque::looks_like_api_token(token) {
             return Err(UNKNOWN);
         }
@@ -49,25 +55,32 @@ impl ApiTokens {
         let found = match self.remembered(&hash, FRESH) {
             Some(token) => token,
             None => {
-                let deletions = self.deletions.load(Ordering::SeqCst);
-                match store.use_api_token(&hash) {
-                    Ok(Some(token)) => {
-                        self.remember(hash, &token, deletions);
-                        token
-                    }
-                    Ok(None) => {
-                        self.lock().remove(&hash);
-                        return Err(UNKNOWN);
-                    }
-                    Err(error) => self.remembered(&hash, TRUSTED).ok_or(error)?,
+                if self.remembered(&hash, Duration::MAX).is_none() {
+                    admit()?;
                 }
+                self.ask(store, hash)?
             }
         };
         match found.expires_at {
             Some(end) if end <= OffsetDateTime::now_utc() => {
-                Err(Error::Unauthorized(Unauthorized::Expired))
+                Err(Error::Unauthorized(Unauthorized::Expired(Some(found.user))))
             }
             _ => Ok(found),
+        }
+    }
+
+    fn ask(&self, store: &Store, hash: [u8; 32]) -> Result<ApiTokenUse, Error> {
+        let deletions = self.deletions.load(Ordering::SeqCst);
+        match store.find_api_token(&hash) {
+            Ok(Some(token)) => {
+                self.remember(hash, &token, deletions);
+                Ok(token)
+            }
+            Ok(None) => {
+                self.lock().remove(&hash);
+                Err(UNKNOWN)
+            }
+            Err(error) => Ok(self.remembered(&hash, TRUSTED).ok_or(error)?),
         }
     }
 
@@ -96,8 +109,12 @@ impl ApiTokens {
         }
         // More than that within a second: then each is asked for every time.
         if known.len() < REMEMBERED {
+            // One request in a minute notes the use: the one that asked.
             let answer = Answer {
-                token: token.clone(),
+                token: ApiTokenUse {
+                    is_to_be_noted: false,
+                    ..token.clone()
+                },
                 asked: Instant::now(),
             };
             known.insert(hash, answer);

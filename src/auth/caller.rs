@@ -2,9 +2,10 @@
 
 use uuid::Uuid;
 
-use crate::domain::api_token::{Scope, Scopes};
+use crate::domain::api_token::Scope;
 use crate::domain::session::SessionlessToken;
 use crate::domain::user::UserId;
+use crate::store::ApiTokenUse;
 
 /// Somebody whose token was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub enum Credential {
     Session(Uuid),
     /// A JWT of no session of ours.
     Token(SessionlessToken),
-    /// A personal API token, good for this much.
-    ApiToken(Scopes),
+    /// A personal API token.
+    ApiToken(ApiTokenUse),
 }
 
 impl Caller {
@@ -51,7 +52,7 @@ impl Caller {
     pub fn may(&self, scope: Scope) -> bool {
         match &self.credential {
             Credential::Session(_) | Credential::Token(_) => true,
-            Credential::ApiToken(scopes) => scopes.has(scope),
+            Credential::ApiToken(token) => token.scopes.has(scope),
         }
     }
 }

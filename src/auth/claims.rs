@@ -153,7 +153,7 @@ impl Claims {
             }),
         };
         if exp <= now - LEEWAY_SECONDS {
-            return Err(Unauthorized::Expired);
+            return Err(Unauthorized::Expired(Some(user)));
         }
         Ok(Verified {
             user,
@@ -302,8 +302,14 @@ mod tests {
     fn times_are_numbers_within_reason() {
         let with_exp = |exp: Value| check(json!({"sub": "a", "exp": exp}));
         assert!(with_exp(json!(NOW - 9.0)).is_ok(), "within the leeway");
-        assert_eq!(with_exp(json!(NOW - 10.0)), Err(Unauthorized::Expired));
-        assert_eq!(with_exp(json!(NOW - 31.0)), Err(Unauthorized::Expired));
+        assert_eq!(
+            with_exp(json!(NOW - 10.0)),
+            Err(Unauthorized::Expired(Some(UserId::parse("u1").unwrap())))
+        );
+        assert_eq!(
+            with_exp(json!(NOW - 31.0)),
+            Err(Unauthorized::Expired(Some(UserId::parse("u1").unwrap())))
+        );
         for exp in [
             json!("1900000000"),
             json!(null),

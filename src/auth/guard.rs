@@ -38,19 +38,25 @@ impl Guard {
         }
     }
 
-    /// Who is calling with this value of the `Authorization` header field.
+    /// Returns the caller that this value of the `Authorization` header field names. `admit` is called before an API token that is
+    /// not remembered is looked up.
     ///
     /// # Errors
-    /// The token is missing, is not accepted, or cannot be judged right now.
-    pub fn identify(&self, store: &Store, authorization: Option<&str>) -> Result<Caller, Error> {
+    /// The token is missing, is not accepted, or cannot be judged now; or `admit` refuses.
+    pub fn identify(
+        &self,
+        store: &Store,
+        authorization: Option<&str>,
+        admit: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Caller, Error> {
         let token = bearer(authorization).map_err(Error::Unauthorized)?;
         let caller = if token.starts_with(API_TOKEN_PREFIX) {
-            let found = self.api_tokens.look_up(store, token)?;
+            let found = self.api_tokens.look_up(store, token, admit)?;
             Caller {
-                user: found.user,
+                user: found.user.clone(),
                 email: None,
                 issued_at: None,
-                credential: Credential::ApiToken(found.scopes),
+                credential: Credential::ApiToken(found),
             }
         } else {
             self.of_jwt(store, self.verifier.verify(token)?)?
@@ -61,7 +67,9 @@ impl Guard {
         {
             Ok(caller)
         } else {
-            Err(Error::Unauthorized(Unauthorized::Revoked))
+            Err(Error::Unauthorized(Unauthorized::Revoked(Some(
+                caller.user,
+            ))))
         }
     }
 

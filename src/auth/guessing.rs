@@ -1,6 +1,6 @@
-//! How often one may try: against guessing passwords, and against filling the tables.
+//! Limits on failed logins, registrations and refreshes.
 //!
-//! Counted here, on this instance. What is counted is forgotten with the process.
+//! Each instance counts for itself, and a restart forgets the counts.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,75 +10,75 @@ use crate::domain::account::Email;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
-use crate::http::request::{Client, Network};
+use crate::http::request::Client;
 use crate::metrics;
 
-/// Counts tries.
+/// How many networks may use up their failures of one account before the account is refused for all that are new to it.
+const NETWORKS: u32 = 10;
+
+/// Counts failed logins, registrations and refreshes.
 pub struct Guessing {
-    failures_by_account: Option<Limiter>,
-    failures_by_address: Option<Limiter>,
-    failures_by_user: Option<Limiter>,
-    registrations: Option<Limiter>,
-    refreshes: Option<Limiter>,
+    failures_by_account_and_network: Option<Arc<Limiter>>,
+    failures_by_account: Option<Arc<Limiter>>,
+    failures_by_network: Option<Arc<Limiter>>,
+    failures_by_user: Option<Arc<Limiter>>,
+    registrations: Option<Arc<Limiter>>,
+    refreshes: Option<Arc<Limiter>>,
 }
 
 impl Guessing {
-    /// Nothing has been tried yet.
+    /// Nothing is counted yet.
     pub fn new(limits: &GuessingLimits) -> Guessing {
         const QUARTER: Duration = Duration::from_secs(15 * 60);
-        let limiter = |most, window| (most > 0).then(|| Limiter::new(most, window, KEYS));
+        let limiter = |most, window| (most > 0).then(|| Arc::new(Limiter::new(most, window, KEYS)));
+        let per_account = limits.failures_per_account;
         Guessing {
-            failures_by_account: limiter(limits.failures_per_account, QUARTER),
-            failures_by_address: limiter(limits.failures_per_address, QUARTER),
-            failures_by_user: limiter(limits.failures_per_account, QUARTER),
+            failures_by_account_and_network: limiter(per_account, QUARTER),
+            failures_by_account: limiter(per_account.saturating_mul(NETWORKS), QUARTER),
+            failures_by_network: limiter(limits.failures_per_address, QUARTER),
+            failures_by_user: limiter(per_account, QUARTER),
             registrations: limiter(limits.registrations_per_address, Duration::from_secs(3600)),
             refreshes: limiter(limits.refreshes_per_address, Duration::from_secs(60)),
         }
     }
 
-    /// Lets somebody try a password.
+    /// Begins a login. `network_is_known` says that the account had a session from this client's network: the failures from
+    /// other networks then do not count against it.
     ///
     /// # Errors
     /// There were too many failures of that account or from that address.
     pub fn attempt(
-        self: &Arc<Guessing>,
-        account: Option<&Email>,
+        &self,
+        account: Option<Email>,
         client: Client,
+        network_is_known: bool,
     ) -> Result<Attempt, Error> {
-        let mut attempt = Attempt {
-            guessing: Arc::clone(self),
-            account: None,
-            network: None,
-            user: None,
-        };
-        // What has been taken when the second refuses is given back with the attempt.
-        if let Some(email) = account {
-            let email = email.as_str().to_owned();
-            let what = "too many failed logins of this account";
-            attempt.account = take(&self.failures_by_account, email.as_str(), what)?
-                .map(|allowance| (email, allowance));
-        }
+        const OF_ACCOUNT: &str = "too many failed logins of this account";
+        // If a later limit refuses, dropping the attempt gives back what the earlier ones counted.
+        let mut attempt = Attempt::default();
         let network = client.network();
+        if let Some(email) = account {
+            let pair = (email.clone(), network);
+            attempt.hold(&self.failures_by_account_and_network, pair, OF_ACCOUNT)?;
+            if !network_is_known {
+                attempt.hold(&self.failures_by_account, email, OF_ACCOUNT)?;
+            }
+        }
         let what = "too many failed logins from this address";
-        attempt.network =
-            take(&self.failures_by_address, &network, what)?.map(|allowance| (network, allowance));
+        attempt.hold(&self.failures_by_network, network, what)?;
         Ok(attempt)
     }
 
-    /// Lets somebody who is logged in try the password of their own account. Counted for itself: whoever guesses at it from outside
-    /// does not keep its owner from changing it.
+    /// Begins a comparison with the caller's own password. It has its own limit, so that failed logins do not keep the owner from
+    /// changing the password.
     ///
     /// # Errors
     /// There were too many failures of that user.
-    pub fn own_attempt(self: &Arc<Guessing>, user: &UserId) -> Result<Attempt, Error> {
+    pub fn own_attempt(&self, user: &UserId) -> Result<Attempt, Error> {
+        let mut attempt = Attempt::default();
         let what = "too many wrong passwords";
-        let allowance = take(&self.failures_by_user, user, what)?;
-        Ok(Attempt {
-            guessing: Arc::clone(self),
-            account: None,
-            network: None,
-            user: allowance.map(|allowance| (user.clone(), allowance)),
-        })
+        attempt.hold(&self.failures_by_user, user.clone(), what)?;
+        Ok(attempt)
     }
 
     /// Counts a registration, or another way to find out who has an account.
@@ -101,8 +101,8 @@ impl Guessing {
 }
 
 fn take(
-    limiter: &Option<Limiter>,
-    key: &(impl Key + ?Sized),
+    limiter: &Option<Arc<Limiter>>,
+    key: &impl Key,
     what: &'static str,
 ) -> Result<Option<Allowance>, Error> {
     let Some(limiter) = limiter else {
@@ -117,40 +117,37 @@ fn take(
     })
 }
 
-/// A try at a password. It counts from the start, so that many at once are no more than many after another; unless it fails it is
-/// given back. So it is taken only when the password's turn to be hashed has come.
+/// One comparison with a password. It counts from its start, so that many at once are no more than many one after another; unless
+/// it fails, it is given back. So it begins only when a thread is ready to hash the password.
+#[derive(Default)]
 pub struct Attempt {
-    guessing: Arc<Guessing>,
-    account: Option<(String, Allowance)>,
-    network: Option<(Network, Allowance)>,
-    user: Option<(UserId, Allowance)>,
+    give_back: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl Attempt {
-    /// It was a wrong one: it counts.
+    fn hold(
+        &mut self,
+        limiter: &Option<Arc<Limiter>>,
+        key: impl Key + Send + 'static,
+        what: &'static str,
+    ) -> Result<(), Error> {
+        if let (Some(allowance), Some(limiter)) = (take(limiter, &key, what)?, limiter.clone()) {
+            self.give_back
+                .push(Box::new(move || limiter.give_back(&key, allowance)));
+        }
+        Ok(())
+    }
+
+    /// Counts the attempt as a failure.
     pub fn failed(mut self) {
-        self.account = None;
-        self.network = None;
-        self.user = None;
+        self.give_back.clear();
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let (Some(limiter), Some((email, allowance))) =
-            (&self.guessing.failures_by_account, self.account.take())
-        {
-            limiter.give_back(email.as_str(), allowance);
-        }
-        if let (Some(limiter), Some((network, allowance))) =
-            (&self.guessing.failures_by_address, self.network.take())
-        {
-            limiter.give_back(&network, allowance);
-        }
-        if let (Some(limiter), Some((user, allowance))) =
-            (&self.guessing.failures_by_user, self.user.take())
-        {
-            limiter.give_back(&user, allowance);
+        for give_back in self.give_back.drain(..) {
+            give_back();
         }
     }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::setup::OpenStore;
 use super::user::find;
 use super::{Call, Command, Failure, print, setup};
+use crate::audit::{Event, Trail};
 use crate::auth::opaque;
 use crate::domain::account::Name;
 use crate::domain::api_token::{NewApiToken, Scopes};
@@ -90,7 +91,10 @@ fn create(call: &Call) -> Result<(), Failure> {
         .store
         .add_api_token(&user, &wanted, &hash, prefix, None)?
     {
-        ApiTokenAdded::Token(_) => print(&format!("{token}\n")),
+        ApiTokenAdded::Token(made) => {
+            Trail::of_command().record(&user, Event::ApiTokenCreated(made.id));
+            print(&format!("{token}\n"))
+        }
         // The command gives no password hash to compare.
         ApiTokenAdded::TooMany | ApiTokenAdded::PasswordChanged => Err(Failure::Failed(
             "the user has 100 API tokens, and there may not be more; revoke one".to_owned(),
@@ -132,5 +136,6 @@ fn revoke(call: &Call) -> Result<(), Failure> {
     if !open.store.delete_api_token(&user, id)? {
         return Err(none());
     }
+    Trail::of_command().record(&user, Event::ApiTokenDeleted(id));
     print("revoked; running servers refuse it within two seconds\n")
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::{Call, Command, Failure, print, setup};
+use crate::audit::{Event, Trail};
 use crate::auth::password;
 use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
 use crate::domain::fields::Patch;
@@ -78,11 +79,14 @@ fn add(call: &Call) -> Result<(), Failure> {
         password_hash: &hash,
     };
     match open.store.add_account(&account)? {
-        Registered::Account { account, .. } => print(&format!(
-            "added {} with the id {}\n",
-            email.as_str(),
-            account.id
-        )),
+        Registered::Account { account, .. } => {
+            Trail::of_command().record(&account.id, Event::AccountCreated);
+            print(&format!(
+                "added {} with the id {}\n",
+                email.as_str(),
+                account.id
+            ))
+        }
         Registered::EmailTaken => Err(taken(&email)),
     }
 }
@@ -143,6 +147,7 @@ fn set_password(call: &Call) -> Result<(), Failure> {
         .store
         .set_password(&found.account.id, None, &hash, None, None)?
         .ok_or_else(|| no_password(user))?;
+    Trail::of_command().record(&found.account.id, Event::PasswordChanged);
     print(&format!(
         "the password is set; {} sessions ended\n",
         ended.len()
@@ -168,11 +173,14 @@ fn set_email(call: &Call) -> Result<(), Failure> {
         .store
         .update_account(&found.account.id, &changes, None)?
     {
-        Updated::Account(account) => print(&format!(
-            "{} logs in with {} from now on\n",
-            account.id,
-            email.as_str()
-        )),
+        Updated::Account(account) => {
+            Trail::of_command().record(&account.id, Event::EmailChanged);
+            print(&format!(
+                "{} logs in with {} from now on\n",
+                account.id,
+                email.as_str()
+            ))
+        }
         Updated::EmailTaken => Err(taken(&email)),
         Updated::NoAccount => Err(no_password(user)),
     }
@@ -194,6 +202,11 @@ fn set_active(call: &Call, active: bool) -> Result<(), Failure> {
         }
     };
     open.store.set_active(&id, active)?;
+    let event = match active {
+        true => Event::AccountEnabled,
+        false => Event::AccountDisabled,
+    };
+    Trail::of_command().record(&id, event);
     print(&if active {
         format!("{id} is enabled again\n")
     } else {
@@ -206,6 +219,7 @@ fn delete(call: &Call) -> Result<(), Failure> {
     let open = setup::open_store(&call.config()?)?;
     let found = find(&open.store, user, call.has("id"))?;
     open.store.begin_deletion(&found.account.id)?;
+    Trail::of_command().record(&found.account.id, Event::AccountDeleted);
     open.store.finish_deletion(&found.account.id)?;
     let back = if found.has_password {
         ""

@@ -96,7 +96,8 @@ impl Config {
     /// # Errors
     /// The first setting that is wrong, by the name under which it was given.
     pub fn load(source: &Source, checks: &ModuleChecks) -> Result<Config, ConfigError> {
-        let config = Config::read(Reader::new(source, checks))?;
+        let mut config = Config::read(Reader::new(source, checks))?;
+        config.edge.trusted_proxies.header = config.edge.proxy_header;
         let reader = Reader::new(source, checks);
         config.check(&reader, checks)?;
         Ok(config)
@@ -232,6 +233,7 @@ mod tests {
             ("MIGRATE", "hunter2"),
             ("MAX_CONNECTIONS", "0"),
             ("TRUSTED_PROXIES", "hunter2"),
+            ("PROXY_HEADER", "hunter2"),
             ("ALLOWED_ORIGINS", "https://hunter2.example/"),
             ("HSTS_SECONDS", "-1"),
             ("RATE_LIMIT_PER_HOUR", "-1"),

@@ -14,7 +14,7 @@ use super::reader::{Origin, Reader};
 use super::setting::{Setting, computed, settings, unset, value};
 use super::{ConfigError, Environment, Secret, cores};
 use crate::domain::address::{Listen, parse_list};
-use crate::domain::networks::{TrustedProxies, networks};
+use crate::domain::networks::{ProxyHeader, TrustedProxies, networks};
 use crate::domain::origins::Origins;
 use crate::domain::schema::Schema;
 
@@ -120,7 +120,8 @@ settings! {
 
     /// Limits on logins
     guessing: GuessingLimits {
-        /// Failed logins of one account in 15 minutes; more are answered 429. 0: no limit.
+        /// Failed logins of one account from one address (IPv6: /64) in 15 minutes; more are answered 429, and ten times as many from
+        /// all addresses that the account had no session from in 30 days. 0: no limit.
         failures_per_account: u32 = "LOGIN_FAILURES_PER_ACCOUNT", value("10"), number(0..=1_000_000);
         /// Failed logins from one address (IPv6: /64) in 15 minutes; more are answered 429. 0: no limit.
         failures_per_address: u32 = "LOGIN_FAILURES_PER_IP", value("30"), number(0..=1_000_000);
@@ -180,9 +181,12 @@ settings! {
         send_time: Duration = "SEND_TIMEOUT", value("30"), seconds;
         /// Seconds a request waits for a worker before it is answered 503.
         queue_time: Duration = "QUEUE_TIMEOUT", value("2"), seconds;
-        /// The proxies whose `X-Forwarded-For` or `Forwarded` is used: addresses and networks, comma-separated, or `none`. Unix
+        /// The proxies that are believed when they name the client: addresses and networks, comma-separated, or `none`. Unix
         /// sockets are trusted unless it is `none`.
         trusted_proxies: TrustedProxies = "TRUSTED_PROXIES", value("127.0.0.0/8,::1"), by(TrustedProxies::parse);
+        /// The only header in which trusted proxies name the client: `x-forwarded-for` (with `X-Forwarded-Proto`) or `forwarded`.
+        /// The proxy must set it.
+        proxy_header: ProxyHeader = "PROXY_HEADER", value("x-forwarded-for"), by(ProxyHeader::parse);
     }
 }
 

@@ -4,13 +4,39 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The peers whose word on where a request came from is believed.
+/// The peers that are believed when they name the client, and the header in which they do.
 #[derive(Clone, Debug)]
 pub struct TrustedProxies {
     /// Their networks.
     pub networks: Vec<IpNet>,
     /// Whether peers on a Unix socket are trusted.
     pub unix: bool,
+    /// The header they use.
+    pub header: ProxyHeader,
+}
+
+/// The header in which trusted proxies name the client. No other header is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// `X-Forwarded-For`, and `X-Forwarded-Proto` for the scheme.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239), with `proto` for the scheme.
+    Forwarded,
+}
+
+impl ProxyHeader {
+    /// Reads the header's name, in any case.
+    ///
+    /// # Errors
+    /// Says what the name must be, as the end of a sentence.
+    pub fn parse(name: &str) -> Result<ProxyHeader, &'static str> {
+        match name.to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Ok(ProxyHeader::XForwardedFor),
+            "forwarded" => Ok(ProxyHeader::Forwarded),
+            _ => Err("must be x-forwarded-for or forwarded"),
+        }
+    }
 }
 
 impl TrustedProxies {
@@ -22,7 +48,14 @@ impl TrustedProxies {
         Ok(TrustedProxies {
             networks: networks(list)?,
             unix: list != "none",
+            header: ProxyHeader::default(),
         })
+    }
+
+    /// The same proxies, with the header that they set.
+    #[must_use]
+    pub fn using(self, header: ProxyHeader) -> TrustedProxies {
+        TrustedProxies { header, ..self }
     }
 }
 

@@ -15,13 +15,15 @@ const USER_AGENT_MAX: usize = 200;
 pub struct Origin {
     /// The client's address, or `local`.
     pub address: String,
+    /// The client's network: an IPv4 address, an IPv6 /64, or `local`.
+    pub network: String,
     /// What the client says it is.
     pub user_agent: Option<String>,
 }
 
 impl Origin {
     /// Cuts off what of the user agent is too long, and leaves out control characters.
-    pub fn new(address: String, user_agent: Option<&str>) -> Origin {
+    pub fn new(address: String, network: String, user_agent: Option<&str>) -> Origin {
         let user_agent = user_agent.map(|text| {
             text.chars()
                 .filter(|c| !c.is_control())
@@ -30,6 +32,7 @@ impl Origin {
         });
         Origin {
             address,
+            network,
             user_agent,
         }
     }

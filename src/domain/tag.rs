@@ -21,7 +21,7 @@ pub const TAG: Shape = Shape::Named {
     shape: &Shape::Text {
         min: 1,
         max: TAG_MAX,
-        pattern: r"^[^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$",
+        pattern: r"^[ \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000]*[^\u0000-\u001F\u007F-\u009F\u2028\u2029 \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000][^\u0000-\u001F\u007F-\u009F\u2028\u2029]*$",
     },
 };
 
@@ -29,6 +29,13 @@ pub const TAG: Shape = Shape::Named {
 pub const TAGS: Shape = Shape::List {
     of: &TAG,
     max: TAGS_MAX,
+};
+
+/// Tags in a query, separated by commas.
+pub const TAGS_WITH_COMMAS: Shape = Shape::Text {
+    min: 1,
+    max: usize::MAX,
+    pattern: r"^[ \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000]*[^\u0000-\u001F\u007F-\u009F\u2028\u2029 \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000,][^\u0000-\u001F\u007F-\u009F\u2028\u2029,]{0,49}(,[ \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000]*[^\u0000-\u001F\u007F-\u009F\u2028\u2029 \u00A0\u1680\u2000-\u200A\u202F\u205F\u3000,][^\u0000-\u001F\u007F-\u009F\u2028\u2029,]{0,49}){0,19}$",
 };
 
 /// A tag: 1 to 50 characters after trimming, one line. Case counts.
@@ -42,17 +49,18 @@ impl Tag {
     /// # Errors
     /// Says what a tag must be, as the end of a sentence.
     pub fn parse(text: &str) -> Result<Tag, &'static str> {
-        let text = text.trim();
-        if text.is_empty() || text.chars().count() > TAG_MAX {
+        let trimmed = text.trim();
+        if trimmed.is_empty() || trimmed.chars().count() > TAG_MAX {
             return Err("must have 1 to 50 characters");
         }
+        // Those that would be trimmed are refused as well, so that a pattern can describe what is accepted.
         if text
             .chars()
             .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
         {
             return Err("must be one line without control characters");
         }
-        Ok(Tag(text.to_owned()))
+        Ok(Tag(trimmed.to_owned()))
     }
 
     /// The tag as text.

@@ -2,10 +2,28 @@
 
 use std::fmt;
 
+use super::shape::Shape;
+
 /// Longest name of a time zone, in bytes; the longest of the IANA database has 32.
 const NAME_MAX: usize = 64;
 
-/// A time zone in the form PostgreSQL understands. Whether a name is known, PostgreSQL says.
+/// What the query parameter `tz` means.
+pub const ZONE_MEANING: &str = "The zone in which days begin and end; UTC by default. A name that PostgreSQL does not know is 400.";
+
+/// A time zone in the API's description.
+pub const ZONE: Shape = Shape::Named {
+    name: "Zone",
+    meaning: "A time zone: an IANA name or an offset from UTC.",
+    example: "\"Europe/Berlin\"",
+    shape: &Shape::Text {
+        min: 1,
+        max: NAME_MAX,
+        pattern: r"^([A-Za-z]+|[A-Za-z0-9_][A-Za-z0-9_+-]*/[A-Za-z0-9_+/-]*|[+ -](0[0-9]|1[0-4])(:?[0-5][0-9])?)$",
+    },
+};
+
+/// A time zone: an IANA name or an offset from UTC.
+// It is in the form that PostgreSQL understands. PostgreSQL decides whether a name is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone(String);
 

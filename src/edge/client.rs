@@ -1,9 +1,9 @@
-//! Who a request comes from, when proxies stand between.
+//! The client of a request that came through proxies.
 
 use std::net::IpAddr;
 
 use crate::domain::fair_budget::Holder;
-use crate::domain::networks::TrustedProxies;
+use crate::domain::networks::{ProxyHeader, TrustedProxies};
 use crate::http::request::{Client, Headers};
 
 impl TrustedProxies {
@@ -23,59 +23,49 @@ impl TrustedProxies {
         (!self.trusts(client)).then(|| Holder::of(&client.network()))
     }
 
-    /// Whether a trusted peer says that its own client came over TLS: in the last value of `X-Forwarded-Proto`, or else in the
-    /// last element of `Forwarded`. What stands left of it anybody may have written. `last` gives the last field of a name.
+    /// Whether a trusted peer says that its client used TLS: in the last value of `X-Forwarded-Proto`, or in the last element of
+    /// `Forwarded` if that is the configured header. `last` returns the last field of a name.
     pub fn says_https<'h>(&self, peer: Client, last: impl Fn(&str) -> Option<&'h [u8]>) -> bool {
         if !self.trusts(peer) {
             return false;
         }
-        let last = |name: &str| last(name).map(String::from_utf8_lossy);
-        let is_https = |scheme: &str| {
-            scheme
-                .trim()
-                .trim_matches('"')
-                .eq_ignore_ascii_case("https")
-        };
-        match (last("X-Forwarded-Proto"), last("Forwarded")) {
-            (Some(schemes), _) => schemes.rsplit(',').next().is_some_and(is_https),
-            (None, Some(elements)) => split_unquoted(&elements, ',')
-                .last()
+        let last = |name: &str| last(name).map(String::from_utf8_lossy).unwrap_or_default();
+        match self.header {
+            ProxyHeader::XForwardedFor => last("X-Forwarded-Proto")
+                .rsplit(',')
+                .next()
+                .is_some_and(is_https),
+            ProxyHeader::Forwarded => rsplit_unquoted(&last("Forwarded"), ',')
+                .first()
                 .and_then(|element| forwarded(element, "proto"))
                 .is_some_and(is_https),
-            (None, None) => false,
         }
     }
 
-    /// Where a request came from: the peer, or, when the peer is trusted, the right-most address in `X-Forwarded-For` or
-    /// else `Forwarded` (RFC 7239) that is not a trusted proxy's. What stands left of it anybody may have written.
+    /// Where a request came from: the peer, or, if the peer is trusted, the right-most address in the configured header that
+    /// is not a trusted proxy's. The client itself may have written anything to the left of it.
     pub fn client(&self, peer: Client, headers: &Headers) -> Client {
         if !self.trusts(peer) {
             return peer;
         }
-        // Byte for byte: what a stranger wrote in front must not hide what the proxy added behind it.
-        let lines = |name: &str| -> Vec<String> {
-            headers
-                .raw(name)
-                .map(|value| String::from_utf8_lossy(value).into_owned())
-                .collect()
-        };
-        let (added, standard) = (lines("X-Forwarded-For"), lines("Forwarded"));
-        let named: Vec<Option<IpAddr>> = if added.is_empty() {
-            standard
-                .iter()
-                .flat_map(|line| split_unquoted(line, ','))
+        let lines: Vec<_> = headers
+            .raw(match self.header {
+                ProxyHeader::XForwardedFor => "X-Forwarded-For",
+                ProxyHeader::Forwarded => "Forwarded",
+            })
+            // Bytes that are not UTF-8 must not hide what the proxy added after them.
+            .map(String::from_utf8_lossy)
+            .collect();
+        let elements = lines.iter().rev().flat_map(|line| match self.header {
+            ProxyHeader::XForwardedFor => line.rsplit(',').map(node).collect(),
+            ProxyHeader::Forwarded => rsplit_unquoted(line, ',')
+                .into_iter()
                 .map(|element| forwarded(element, "for").and_then(node))
-                .collect()
-        } else {
-            added
-                .iter()
-                .flat_map(|line| line.split(','))
-                .map(node)
-                .collect()
-        };
+                .collect::<Vec<_>>(),
+        });
         let mut client = peer;
-        for address in named.into_iter().rev() {
-            // An entry that is no address says that its writer did not know; what is left of it counts for nothing.
+        for address in elements {
+            // The writer of an element without an address did not know it. Elements to the left are not trusted.
             let Some(address) = address else {
                 break;
             };
@@ -86,6 +76,13 @@ impl TrustedProxies {
         }
         client
     }
+}
+
+fn is_https(scheme: &str) -> bool {
+    scheme
+        .trim()
+        .trim_matches('"')
+        .eq_ignore_ascii_case("https")
 }
 
 /// An address with or without a port: `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`.
@@ -104,25 +101,29 @@ fn node(text: &str) -> Option<IpAddr> {
         .map(|address: IpAddr| address.to_canonical())
 }
 
-/// Splits at a separator, but not inside quotes (RFC 9110, section 5.6.4).
-fn split_unquoted(text: &str, separator: char) -> Vec<&str> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.split(move |c| {
-        let splits = c == separator && !quoted;
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ => {}
+/// Splits at a separator outside quoted strings (RFC 9110, section 5.6.4); the right-most part comes first.
+///
+/// It reads from the right, because a proxy appends there: a quote that the client opened and did not close then ends before the
+/// proxy's element, and cannot contain it.
+fn rsplit_unquoted(text: &str, separator: char) -> Vec<&str> {
+    let (mut parts, mut end, mut quoted) = (Vec::new(), text.len(), false);
+    for (at, c) in text.char_indices().rev() {
+        let before = text.get(..at).unwrap_or_default();
+        let escaped = || (before.len() - before.trim_end_matches('\\').len()) % 2 == 1;
+        if c == '"' && !(quoted && escaped()) {
+            quoted = !quoted;
+        } else if c == separator && !quoted {
+            parts.extend(text.get(at + c.len_utf8()..end));
+            end = at;
         }
-        splits
-    })
-    .collect()
+    }
+    parts.extend(text.get(..end));
+    parts
 }
 
 /// A parameter of one element of `Forwarded`.
 fn forwarded<'e>(element: &'e str, parameter: &str) -> Option<&'e str> {
-    split_unquoted(element, ';').into_iter().find_map(|pair| {
+    rsplit_unquoted(element, ';').into_iter().find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case(parameter).then_some(value)
     })
@@ -132,6 +133,14 @@ fn forwarded<'e>(element: &'e str, parameter: &str) -> Option<&'e str> {
 mod tests {
     use super::*;
 
+    /// The setting for requests whose first field is this one.
+    fn header_of(fields: &[(&str, &str)]) -> ProxyHeader {
+        match fields.first() {
+            Some(("Forwarded", _)) => ProxyHeader::Forwarded,
+            _ => ProxyHeader::XForwardedFor,
+        }
+    }
+
     fn client(trusted: &str, peer: &str, fields: &[(&str, &str)]) -> String {
         let mut headers = Headers::default();
         for (name, value) in fields {
@@ -140,6 +149,7 @@ mod tests {
         let peer = peer.parse().map_or(Client::Local, Client::Address);
         TrustedProxies::parse(trusted)
             .unwrap()
+            .using(header_of(fields))
             .client(peer, &headers)
             .to_string()
     }
@@ -184,6 +194,26 @@ mod tests {
                 )],
                 "2001:db8::1",
             ),
+            (
+                &[
+                    ("Forwarded", "for=192.0.2.1"),
+                    ("X-Forwarded-For", "1.1.1.1"),
+                ],
+                "192.0.2.1",
+            ),
+            // A quote that the client does not close.
+            (
+                &[("Forwarded", "for=1.1.1.1;host=\"x, for=192.0.2.1")],
+                "192.0.2.1",
+            ),
+            (
+                &[("Forwarded", "for=\"1.1.1.1, for=\"192.0.2.1:80\"")],
+                "192.0.2.1",
+            ),
+            (
+                &[("Forwarded", "for=1.1.1.1;host=\"\\, for=\"[2001:db8::1]\"")],
+                "2001:db8::1",
+            ),
             (&[("Forwarded", "for=_hidden")], "10.0.0.1"),
             (&[("Forwarded", "proto=https")], "10.0.0.1"),
             (
@@ -200,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_strangers_word_counts_for_nothing() {
+    fn a_peer_that_is_not_trusted_is_not_believed() {
         let spoofed = [("X-Forwarded-For", "1.1.1.1"), ("Forwarded", "for=1.1.1.1")];
         assert_eq!(client("10.0.0.0/8", "192.0.2.9", &spoofed), "192.0.2.9");
         assert_eq!(client("none", "127.0.0.1", &spoofed), "127.0.0.1");
@@ -218,6 +248,7 @@ mod tests {
             let peer = Client::Address("10.0.0.1".parse().unwrap());
             TrustedProxies::parse(trusted)
                 .unwrap()
+                .using(header_of(fields))
                 .says_https(peer, |name| headers.raw(name).last())
         };
         for (fields, https) in [
@@ -237,6 +268,21 @@ mod tests {
             (
                 &[("X-Forwarded-Proto", "http"), ("Forwarded", "proto=https")],
                 false,
+            ),
+            (
+                &[
+                    ("X-Forwarded-For", "192.0.2.1"),
+                    ("Forwarded", "proto=https"),
+                ],
+                false,
+            ),
+            (
+                &[("Forwarded", "proto=http"), ("X-Forwarded-Proto", "https")],
+                false,
+            ),
+            (
+                &[("Forwarded", "host=\"x, for=192.0.2.1;proto=https")],
+                true,
             ),
             (&[], false),
         ] {

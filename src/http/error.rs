@@ -9,6 +9,7 @@ use super::request::RequestId;
 use super::response::{Response, reason};
 use crate::domain::api_token::Scope;
 use crate::domain::fields::{BodyError, FieldError};
+use crate::domain::user::UserId;
 use crate::store;
 
 /// Why a request is not answered with what it asked for.
@@ -108,7 +109,7 @@ errors! {
     Error::BadRequest(_) => 400 "BAD_REQUEST"
         "the body is empty; send a JSON object"
         "The JSON, the query or a header field cannot be read";
-    Error::Unauthorized(Unauthorized::Expired) => 401 "TOKEN_EXPIRED"
+    Error::Unauthorized(Unauthorized::Expired(_)) => 401 "TOKEN_EXPIRED"
         "Token has expired"
         "The token has expired";
     Error::Unauthorized(_) => 401 "UNAUTHORIZED"
@@ -177,10 +178,10 @@ pub enum Unauthorized {
     Missing,
     /// It is not ours, or not well-formed; the text says how.
     Invalid(&'static str),
-    /// Its time is over.
-    Expired,
-    /// It was good, and has been revoked since.
-    Revoked,
+    /// It has expired; its user, if its signature is valid.
+    Expired(Option<UserId>),
+    /// It was revoked; its user, if known here.
+    Revoked(Option<UserId>),
     /// There is none, because what was to be exchanged for one is wrong; the text says what.
     Refused(&'static str),
 }
@@ -190,8 +191,8 @@ impl Unauthorized {
         match self {
             Unauthorized::Missing => Cow::Borrowed("Missing authentication token"),
             Unauthorized::Invalid(how) => Cow::Owned(format!("Invalid token: {how}")),
-            Unauthorized::Expired => Cow::Borrowed("Token has expired"),
-            Unauthorized::Revoked => Cow::Borrowed("Token has been revoked"),
+            Unauthorized::Expired(_) => Cow::Borrowed("Token has expired"),
+            Unauthorized::Revoked(_) => Cow::Borrowed("Token has been revoked"),
             Unauthorized::Refused(why) => Cow::Borrowed(why),
         }
     }
@@ -329,7 +330,7 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Unavailable(cause) => Error::Unavailable(cause),
             store::Error::Internal(cause) => Error::Internal(cause),
-            store::Error::UserGone => Error::Unauthorized(Unauthorized::Revoked),
+            store::Error::UserGone => Error::Unauthorized(Unauthorized::Revoked(None)),
         }
     }
 }
@@ -459,7 +460,7 @@ mod tests {
                 .contains("WWW-Authenticate: Bearer realm=\"todo-api\"\r\n")
         );
         assert!(
-            challenge(Unauthorized::Expired)
+            challenge(Unauthorized::Expired(None))
                 .contains("error=\"invalid_token\", error_description=\"Token has expired\"")
         );
     }

@@ -27,6 +27,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::request::Network;
+use crate::domain::account::Email;
 use crate::domain::user::UserId;
 use crate::sync::lock;
 
@@ -49,8 +50,14 @@ pub trait Key: Hash {
     }
 }
 
-impl Key for str {}
+impl Key for Email {}
 impl Key for UserId {}
+
+impl Key for (Email, Network) {
+    fn crowd(&self) -> impl Hash + '_ {
+        self.1.site()
+    }
+}
 
 impl Key for Network {
     /// Whoever has a great many networks of IPv6 has them side by side.
@@ -176,6 +183,22 @@ impl Limiter {
         outcome
     }
 
+    /// Checks that there is room for this key, and counts nothing.
+    ///
+    /// # Errors
+    /// There is none; says when there will be.
+    pub fn check(&self, key: &(impl Key + ?Sized), now: Instant) -> Result<(), Wait> {
+        let slot = self.slot_at(now);
+        let hash = self.secret.hash_one(key);
+        match lock(pick(&self.shards, hash)).counts.get_mut(&hash) {
+            Some(counts) => self.check_counts(counts, slot, now),
+            None => {
+                let crowd = pick(&self.crowds, self.secret.hash_one(key.crowd()));
+                self.check_counts(&mut lock(crowd), slot, now)
+            }
+        }
+    }
+
     /// Gives back one that was taken for this key and does not count after all.
     pub fn give_back(&self, key: &(impl Key + ?Sized), allowance: Allowance) {
         let hash = self.secret.hash_one(key);
@@ -191,20 +214,24 @@ impl Limiter {
     }
 
     fn count(&self, counts: &mut Counts, slot: u32, now: Instant) -> Result<Allowance, Wait> {
-        counts.forget(slot, self.span);
-        let limit = self.most;
-        if counts.total >= limit {
-            return Err(Wait {
-                limit,
-                retry_after: self.until_room(counts, now),
-            });
-        }
+        self.check_counts(counts, slot, now)?;
         let slot = counts.add(slot);
         Ok(Allowance {
-            limit,
-            remaining: limit - counts.total,
+            limit: self.most,
+            remaining: self.most - counts.total,
             reset: self.until_room(counts, now),
             slot,
+        })
+    }
+
+    fn check_counts(&self, counts: &mut Counts, slot: u32, now: Instant) -> Result<(), Wait> {
+        counts.forget(slot, self.span);
+        if counts.total < self.most {
+            return Ok(());
+        }
+        Err(Wait {
+            limit: self.most,
+            retry_after: self.until_room(counts, now),
         })
     }
 
@@ -285,6 +312,8 @@ fn pick<T>(from: &[Mutex<T>], hash: u64) -> &Mutex<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Key for str {}
 
     const HOUR: Duration = Duration::from_secs(3600);
 

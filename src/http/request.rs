@@ -1,12 +1,13 @@
 //! A whole request, already read.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::time::Instant;
 
 use uuid::Uuid;
 
+use crate::audit::Trail;
 use crate::domain::fair_budget::Holder;
 
 /// A request method (RFC 9110, section 9; PATCH: RFC 5789).
@@ -168,6 +169,18 @@ pub enum Network {
     Local,
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Network::V4(address) => write!(f, "{address}"),
+            Network::V6(network) => {
+                write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*network) << 64))
+            }
+            Network::Local => f.write_str("local"),
+        }
+    }
+}
+
 impl Network {
     /// The site it belongs to: of an IPv6 network the /48, which is the most that somebody gets without asking.
     pub fn site(self) -> Network {
@@ -199,6 +212,13 @@ pub struct Request {
     pub received: Instant,
 }
 
+impl Request {
+    /// The audit trail for what this request does.
+    pub fn trail(&self) -> Trail {
+        Trail::new(self.client, self.id.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +248,11 @@ mod tests {
             network("2001:db8:2::").site()
         );
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+        assert_eq!(
+            network("2001:db8:1:2:3::1").to_string(),
+            "2001:db8:1:2::/64"
+        );
+        assert_eq!(network("192.0.2.1").to_string(), "192.0.2.1");
     }
 
     #[test]

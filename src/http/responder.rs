@@ -11,6 +11,7 @@ use log::Level;
 use super::error::{Error, Unauthorized};
 use super::request::{Client, Method, Request, RequestId};
 use super::response::{Framing, Response};
+use crate::audit::{Event, Trail};
 use crate::domain::fair_budget::Holder;
 use crate::domain::user::UserId;
 use crate::logging::ACCESS_LOG;
@@ -145,6 +146,12 @@ impl Exchange {
         match error {
             Error::Internal(cause) => log::error!(request_id = id; "request failed: {cause}"),
             Error::Unavailable(cause) => log::warn!(request_id = id; "request refused: {cause}"),
+            Error::Unauthorized(Unauthorized::Expired(user)) => {
+                self.audit(user.as_ref(), Event::ExpiredTokenRefused);
+            }
+            Error::Unauthorized(Unauthorized::Revoked(user)) => {
+                self.audit(user.as_ref(), Event::RevokedTokenRefused);
+            }
             // Whoever refuses a password or a refresh token has said more than this could.
             Error::Unauthorized(Unauthorized::Refused(_)) => {}
             Error::Unauthorized(_) => {
@@ -158,6 +165,12 @@ impl Exchange {
                 );
             }
             _ => {}
+        }
+    }
+
+    fn audit(&self, user: Option<&UserId>, event: Event) {
+        if let Some(user) = user.or(self.user.as_ref()) {
+            Trail::new(self.client, self.request_id.as_str()).record(user, event);
         }
     }
 

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::revocations::{Everywhere, REVOKE_USER, Refusals, read_ended};
-use super::sessions::{END_ALL, LOCK_USER, NewSession};
+use super::sessions::{END_ALL, LOCK_USER, NewSession, REMEMBER_NETWORK};
 use super::{Effect, Error, Store, violates};
 use crate::domain::account::{Account, AccountChanges, Email, Name};
 use crate::domain::session::{Revocation, Revoked};
@@ -98,7 +98,8 @@ macro_rules! account_columns {
 
 const ADD: &str = "INSERT INTO {schema}.users (id, email, name, password_hash) VALUES ($1, $2, $3, $4) RETURNING created_at";
 
-const REGISTER: &str = "WITH account AS (
+const REGISTER: &str = concat!(
+    "WITH account AS (
          INSERT INTO {schema}.users (id, email, name, password_hash) VALUES ($1, $2, $3, $4) RETURNING id, created_at
      ), session AS (
          INSERT INTO {schema}.sessions (user_id, id, expires_at, access_expires_at, address, user_agent)
@@ -107,13 +108,18 @@ const REGISTER: &str = "WITH account AS (
      ), token AS (
          INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
          SELECT $6, user_id, id, expires_at FROM session
-     )
-     SELECT created_at FROM account";
+     ), network AS (",
+    REMEMBER_NETWORK!("$11"),
+    ") SELECT created_at FROM account"
+);
 
 const BY_EMAIL: &str = concat!(
     "SELECT ",
     account_columns!(),
-    ", password_hash, active FROM {schema}.users WHERE email = $1 AND password_hash IS NOT NULL"
+    ", password_hash, active, EXISTS (
+           SELECT FROM {schema}.session_networks
+           WHERE user_id = users.id AND network = $2 AND last_used_at > now() - interval '30 days')
+     FROM {schema}.users WHERE email = $1 AND password_hash IS NOT NULL"
 );
 
 const BY_ID: &str = concat!(
@@ -155,6 +161,8 @@ const IS_LOCAL_LOCKED: &str =
 const MARK_DELETED: &str = "UPDATE {schema}.users
      SET deleted_at = now(), active = false, email = NULL, name = NULL, password_hash = NULL WHERE id = $1";
 
+const FORGET_NETWORKS: &str = "DELETE FROM {schema}.session_networks WHERE user_id = $1";
+
 const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1";
 
 const LIST: &str = concat!(
@@ -192,6 +200,7 @@ impl Store {
                 &session.access_lifetime.as_secs_f64(),
                 &session.origin.address,
                 &session.origin.user_agent,
+                &session.origin.network,
             ],
         )
     }
@@ -234,34 +243,35 @@ impl Store {
         })
     }
 
-    /// What a login with this address is held against.
+    /// The credential of the account with this address, and whether the account had a session from this network in the last
+    /// 30 days.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn credential_by_email(&self, email: &str) -> Result<Option<Credential>, Error> {
-        self.credential(BY_EMAIL, email)
+    pub fn credential_by_email(
+        &self,
+        email: &str,
+        network: &str,
+    ) -> Result<(Option<Credential>, bool), Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(BY_EMAIL)?;
+            Ok(match client.query_opt(&statement, &[&email, &network])? {
+                Some(row) => (Some(read_credential(&row)?), row.try_get(6)?),
+                None => (None, false),
+            })
+        })
     }
 
-    /// What this user's password is held against; `None` for one who has none here.
+    /// The credential of this user; `None` for one who has no password here.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn credential_of(&self, user: &UserId) -> Result<Option<Credential>, Error> {
-        self.credential(BY_ID, user.as_str())
-    }
-
-    fn credential(&self, sql: &'static str, key: &str) -> Result<Option<Credential>, Error> {
         self.run(Effect::Read, |client| {
-            let statement = client.prepared(sql)?;
+            let statement = client.prepared(BY_ID)?;
             client
-                .query_opt(&statement, &[&key])?
-                .map(|row| {
-                    Ok(Credential {
-                        account: read_account(&row)?,
-                        password_hash: row.try_get(4)?,
-                        active: row.try_get(5)?,
-                    })
-                })
+                .query_opt(&statement, &[&user.as_str()])?
+                .map(|row| read_credential(&row))
                 .transpose()
         })
     }
@@ -380,10 +390,11 @@ impl Store {
     /// See [`Error`].
     pub fn begin_deletion(&self, user: &UserId) -> Result<Option<Vec<Revocation>>, Error> {
         self.run(Effect::Write, |client| {
-            let (lock, mark, end, revoke) = (
+            let (lock, mark, end, forget, revoke) = (
                 client.prepared(IS_LOCAL_LOCKED)?,
                 client.prepared(MARK_DELETED)?,
                 client.prepared(END_ALL)?,
+                client.prepared(FORGET_NETWORKS)?,
                 client.prepared(REVOKE_USER)?,
             );
             let mut transaction = client.transaction()?;
@@ -393,6 +404,8 @@ impl Store {
             transaction.execute(&mark, &[&user.as_str()])?;
             let mut ended =
                 read_ended(&transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?)?;
+            // After the sessions: a refresh in another transaction has ended by then.
+            transaction.execute(&forget, &[&user.as_str()])?;
             if found.try_get(0)? {
                 let for_good = None::<OffsetDateTime>;
                 transaction.execute(&revoke, &[&user.as_str(), &for_good])?;
@@ -482,6 +495,15 @@ fn read_account(row: &Row) -> Result<Account, PgError> {
         email: row.try_get(1)?,
         name: row.try_get(2)?,
         created_at: Some(Timestamp::from(row.try_get::<_, OffsetDateTime>(3)?)),
+    })
+}
+
+/// Reads the columns of `account_columns!`, the hash and whether the account is active.
+fn read_credential(row: &Row) -> Result<Credential, PgError> {
+    Ok(Credential {
+        account: read_account(row)?,
+        password_hash: row.try_get(4)?,
+        active: row.try_get(5)?,
     })
 }
 

@@ -26,14 +26,18 @@ pub enum ApiTokenAdded {
 }
 
 /// What a token that was presented is good for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiTokenUse {
-    /// Whose it is.
+    /// Its owner.
     pub user: UserId,
-    /// For what.
+    /// Its id.
+    pub id: Uuid,
+    /// What it may do.
     pub scopes: Scopes,
-    /// Until when.
+    /// When it expires.
     pub expires_at: Option<OffsetDateTime>,
+    /// Whether [`Store::note_api_token_use`] has not been called for a minute.
+    pub is_to_be_noted: bool,
 }
 
 macro_rules! token_columns {
@@ -60,12 +64,12 @@ const LIST: &str = concat!(
 
 const DELETE: &str = "DELETE FROM {schema}.api_tokens WHERE user_id = $1 AND id = $2";
 
-const USE: &str = "WITH used AS (
-         UPDATE {schema}.api_tokens SET last_used_at = now()
-         WHERE token_hash = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
-           AND (expires_at IS NULL OR expires_at > now())
-     )
-     SELECT user_id, scopes, expires_at FROM {schema}.api_tokens WHERE token_hash = $1";
+const FIND: &str = "SELECT user_id, id, scopes, expires_at,
+            last_used_at IS NULL OR last_used_at < now() - interval '1 minute'
+     FROM {schema}.api_tokens WHERE token_hash = $1";
+
+const NOTE_USE: &str = "UPDATE {schema}.api_tokens SET last_used_at = now()
+     WHERE user_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')";
 
 impl Store {
     /// Adds a token that is named by its SHA-256, and a row for its owner where there is none. With `password_hash`, the owner's
@@ -141,24 +145,37 @@ impl Store {
         })
     }
 
-    /// What the token with this SHA-256 is good for; `None` where there is none. Notes that it was used, once a minute.
+    /// What the token with this SHA-256 is good for; `None` if there is none.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn use_api_token(&self, token_hash: &[u8; 32]) -> Result<Option<ApiTokenUse>, Error> {
-        // Noting the use twice does no harm.
+    pub fn find_api_token(&self, token_hash: &[u8; 32]) -> Result<Option<ApiTokenUse>, Error> {
         self.run(Effect::Read, |client| {
-            let statement = client.prepared(USE)?;
+            let statement = client.prepared(FIND)?;
             client
                 .query_opt(&statement, &[&token_hash.as_slice()])?
                 .map(|row| {
                     Ok(ApiTokenUse {
                         user: UserId::from_store(row.try_get(0)?),
-                        scopes: read_scopes(&row, 1)?,
-                        expires_at: row.try_get(2)?,
+                        id: row.try_get(1)?,
+                        scopes: read_scopes(&row, 2)?,
+                        expires_at: row.try_get(3)?,
+                        is_to_be_noted: row.try_get(4)?,
                     })
                 })
                 .transpose()
+        })
+    }
+
+    /// Notes that a token is used now, at most once a minute.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn note_api_token_use(&self, user: &UserId, id: Uuid) -> Result<(), Error> {
+        // A second note of the same use changes nothing, so it may be repeated as a read may.
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(NOTE_USE)?;
+            client.execute(&statement, &[&user.as_str(), &id]).map(drop)
         })
     }
 }

@@ -32,6 +32,12 @@ const UPKEEP: &[Upkeep] = &[
                   ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     },
     Upkeep {
+        what: "networks of old sessions",
+        sql: "DELETE FROM {schema}.session_networks WHERE (user_id, network) IN (
+                  SELECT user_id, network FROM {schema}.session_networks WHERE last_used_at < now() - interval '30 days'
+                  LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    },
+    Upkeep {
         what: "revocations that are over",
         sql: "DELETE FROM {schema}.revocations WHERE (kind, id, token) IN (
                   SELECT kind, id, token FROM {schema}.revocations WHERE until < now() - interval '1 hour'

@@ -72,6 +72,21 @@ pub struct RefreshedSession {
     pub used_at: OffsetDateTime,
 }
 
+/// Remembers the network of the row in `session`, in the parameter of this number, as one of the user's.
+macro_rules! remember_network {
+    ($network:literal) => {
+        concat!(
+            "INSERT INTO {schema}.session_networks AS known (user_id, network) SELECT user_id, ",
+            $network,
+            " FROM session
+             WHERE (SELECT count(*) FROM {schema}.session_networks AS of_user WHERE of_user.user_id = session.user_id) < 1000
+             ON CONFLICT (user_id, network) DO UPDATE SET last_used_at = now()
+             WHERE known.last_used_at < now() - interval '1 day'"
+        )
+    };
+}
+pub(super) use remember_network as REMEMBER_NETWORK;
+
 // The user's row is locked against a change of password or a ban, which would otherwise not see this session: whoever comes
 // second sees what the other did. `ended` makes room.
 const OPEN: &str = concat!(
@@ -90,14 +105,16 @@ const OPEN: &str = concat!(
      ), token AS (
          INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
          SELECT $4, user_id, id, expires_at FROM session
-     )
-     SELECT ended.id, ended.access_expires_at, now() FROM session LEFT JOIN ended ON true"
+     ), network AS (",
+    REMEMBER_NETWORK!("$10"),
+    ") SELECT ended.id, ended.access_expires_at, now() FROM session LEFT JOIN ended ON true"
 );
 
 // Of several that present one token at a time, the first marks it used and the others wait for that row and find it marked; all
 // of them make the same successor.
 // The session is locked first, as it is by whoever ends it.
-const REFRESH: &str = "WITH locked AS (
+const REFRESH: &str = concat!(
+    "WITH locked AS (
          SELECT session.user_id, session.id
          FROM {schema}.refresh_tokens AS token
          JOIN {schema}.sessions AS session ON session.user_id = token.user_id AND session.id = token.session_id
@@ -122,8 +139,10 @@ const REFRESH: &str = "WITH locked AS (
          INSERT INTO {schema}.refresh_tokens (token_hash, user_id, session_id, expires_at)
          SELECT $2, user_id, id, expires_at FROM session
          ON CONFLICT (token_hash) DO NOTHING
-     )
-     SELECT user_id, session_id, used_at, email, name, created_at, in_time FROM presented";
+     ), network AS (",
+    REMEMBER_NETWORK!("$8"),
+    ") SELECT user_id, session_id, used_at, email, name, created_at, in_time FROM presented"
+);
 
 const END: &str = concat!(
     "WITH ended AS (
@@ -174,6 +193,7 @@ impl Store {
                     &session.origin.address,
                     &session.origin.user_agent,
                     &(SESSIONS_MAX - 1),
+                    &session.origin.network,
                 ],
             )?;
             let Some(first) = rows.first() else {
@@ -217,6 +237,7 @@ impl Store {
                         &access_lifetime.as_secs_f64(),
                         &origin.address,
                         &origin.user_agent,
+                        &origin.network,
                     ],
                 )?
                 .map(|row| Ok((read_refreshed(&row)?, row.try_get::<_, bool>(6)?)))

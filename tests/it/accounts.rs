@@ -236,7 +236,14 @@ fn a_deleted_account_is_gone_with_everything() {
     elsewhere.try_refresh().expect(401);
     try_log_in(app.address, "me@example.org", PASSWORD).expect(401);
     let mut sql = app.sql();
-    for table in ["users", "tasks", "sessions", "refresh_tokens", "api_tokens"] {
+    for table in [
+        "users",
+        "tasks",
+        "sessions",
+        "session_networks",
+        "refresh_tokens",
+        "api_tokens",
+    ] {
         let row = sql
             .query_one(&format!("SELECT count(*) FROM todo.{table}"), &[])
             .unwrap();

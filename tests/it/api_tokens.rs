@@ -1,5 +1,8 @@
 //! Personal API tokens.
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::actors::Actor;
@@ -215,4 +218,35 @@ fn a_user_without_a_password_makes_a_token_within_five_minutes_of_the_login() {
         let sentence = post(iat).expect_error(403, "FORBIDDEN");
         assert!(sentence.contains("5 minutes"), "{sentence}");
     }
+}
+
+#[test]
+fn a_user_has_100_tokens_at_most_however_many_are_made_at_once() {
+    let app = TestApp::start();
+    let login = Login::register(app.address, "me@example.org");
+    app.sql()
+        .execute(
+            "INSERT INTO todo.api_tokens (user_id, id, name, token_hash, prefix, scopes)
+             SELECT $1, gen_random_uuid(), 'old', sha256(n::text::bytea), 'todo_', '{}' FROM generate_series(1, 98) AS n",
+            &[&login.id()],
+        )
+        .unwrap();
+    // Those that come while the user's row is locked all begin before any of them ends.
+    let mut other = app.sql();
+    let mut lock = other.transaction().unwrap();
+    lock.execute("SELECT FROM todo.users FOR UPDATE", &[])
+        .unwrap();
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let make = || {
+            let body = json!({"name": "new", "current_password": PASSWORD});
+            login.actor().post("/api/auth/tokens", body).status
+        };
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+        thread::sleep(Duration::from_millis(500));
+        lock.commit().unwrap();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let made = statuses.iter().filter(|status| **status == 201).count();
+    let refused = statuses.iter().filter(|status| **status == 409).count();
+    assert_eq!((made, refused), (2, 2), "{statuses:?}");
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use regex_lite::Regex;
 use serde_json::{Value, json};
 use todo_api::api::pages;
 use todo_api::api::routes::ROUTES;
@@ -120,6 +121,94 @@ fn a_request_too_many_is_described_where_it_is_refused() {
         let described = !operation.value["responses"]["429"].is_null();
         assert_eq!(described, !unlimited, "{}", operation.id());
     }
+}
+
+#[test]
+fn query_parameters_are_accepted_as_their_patterns_say() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let document = app.anonymous().get("/openapi.json").expect(200).json();
+    let long = "x".repeat(51);
+    let many: Vec<String> = (0..21).map(|number| number.to_string()).collect();
+    let many = many.join(",");
+    // PostgreSQL knows each zone that has the form of one.
+    let tags = [
+        "",
+        " ",
+        ",",
+        "a,",
+        "a,,b",
+        " , a",
+        "a",
+        " a , b c",
+        "x\u{7f}",
+        "\ta",
+        "a\n",
+        "a\u{0}b",
+        "\u{85}a",
+        "a\u{2028}",
+        "\u{3000}",
+        "ä\u{a0}",
+        &long,
+        &many,
+    ];
+    let zones = [
+        "",
+        " ",
+        "UTC",
+        "Z",
+        "z",
+        "Europe/Berlin",
+        "Etc/GMT+3",
+        "+02:00",
+        " 0530",
+        "-03",
+        "+2",
+        "+15:00",
+        "+14:59",
+        "-12:60",
+        "UTC+2",
+        "EST5EDT",
+        "Europe/Berlin ",
+        "Europe\u{0}/Berlin",
+        "/etc",
+        "\tUTC",
+        &"x".repeat(65),
+    ];
+    let cases = [
+        ("/api/tasks", "tags", &tags[..]),
+        ("/api/tasks", "tag", &tags[..]),
+        ("/api/tasks", "tz", &zones[..]),
+        ("/api/tasks/stats", "tz", &zones[..]),
+    ];
+    let mut wrong = Vec::new();
+    for (path, name, values) in cases {
+        let operation = &document["paths"][path]["get"];
+        let parameter = operation["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|parameter| resolve(&document, parameter))
+            .find(|parameter| parameter["name"] == name)
+            .unwrap();
+        let mut schema = resolve(&document, &parameter["schema"]);
+        if schema["type"] == "array" {
+            schema = resolve(&document, &schema["items"]);
+        }
+        let pattern = Regex::new(schema["pattern"].as_str().unwrap()).unwrap();
+        let most = schema["maxLength"].as_u64().unwrap_or(u64::MAX);
+        for value in values {
+            let described = pattern.is_match(value) && value.chars().count() as u64 <= most;
+            let encoded: String = value.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            let status = user.get(&format!("{path}?{name}={encoded}")).status;
+            if status != if described { 200 } else { 400 } {
+                wrong.push(format!(
+                    "{path}?{name}={value:?}: {status}, described: {described}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// An operation of the description.

@@ -294,13 +294,25 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
             wrong.push(format!("{fields:?}: {named} and not {wanted}"));
         }
     };
-    {
-        let server = Process::serve(&fresh_database(), &[("LISTEN", &listen)]);
+    for header in ["X-Forwarded-For", "Forwarded"] {
+        let settings = [("LISTEN", listen.as_str()), ("PROXY_HEADER", header)];
+        let server = Process::serve(&fresh_database(), &settings);
         for (door, own) in doors.iter().zip(["127.0.0.1", "local"]) {
             for (wanted, fields) in forwarded {
-                check(&server, door, fields, wanted);
+                let believed = fields[0].0.eq_ignore_ascii_case(header);
+                check(&server, door, fields, if believed { wanted } else { own });
             }
-            // What says nothing changes nothing.
+            if header == "Forwarded" {
+                // The client opened a quote, and the proxy appended its element to the same field.
+                for text in [
+                    "for=1.1.1.1;host=\"x, for=203.0.113.7",
+                    "for=\"1.1.1.1, for=\"203.0.113.7:4711\"",
+                    "host=\"\\, for=\"203.0.113.7\"",
+                ] {
+                    check(&server, door, &[("Forwarded", text)], "203.0.113.7");
+                }
+            }
+            // No address, or another header.
             for (name, value) in [
                 ("X-Forwarded-For", ""),
                 ("X-Forwarded-For", "unknown"),
@@ -345,15 +357,19 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
             check(&server, &doors[0], &[("X-Forwarded-For", fields)], wanted);
         }
     }
-    // A peer that is no proxy is believed nothing.
+    // A peer that is not a proxy is not believed.
     for (trusted, own) in [
         ("none", ["127.0.0.1", "local"]),
         ("198.51.100.0/24", ["127.0.0.1", "203.0.113.7"]),
     ] {
-        let settings = [("LISTEN", listen.as_str()), ("TRUSTED_PROXIES", trusted)];
-        let server = Process::serve(&fresh_database(), &settings);
-        for (door, own) in doors.iter().zip(own) {
-            for (_, fields) in [forwarded[0], forwarded[9]] {
+        for (_, fields) in [forwarded[0], forwarded[9]] {
+            let settings = [
+                ("LISTEN", listen.as_str()),
+                ("TRUSTED_PROXIES", trusted),
+                ("PROXY_HEADER", fields[0].0),
+            ];
+            let server = Process::serve(&fresh_database(), &settings);
+            for (door, own) in doors.iter().zip(own) {
                 check(&server, door, fields, own);
             }
         }
@@ -378,8 +394,9 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
 
 #[test]
 fn no_byte_of_the_clients_hides_what_the_proxy_wrote() {
-    let server = Process::serve(&fresh_database(), &[]);
-    let door = Door::from(server.address);
+    let database = fresh_database();
+    let servers = ["x-forwarded-for", "forwarded"]
+        .map(|header| Process::serve(&database, &[("PROXY_HEADER", header)]));
     for (number, field) in [
         &b"X-Forwarded-For: \xff, 203.0.113.7"[..],
         b"X-Forwarded-For: caf\xe9\r\nX-Forwarded-For: 203.0.113.7",
@@ -392,6 +409,8 @@ fn no_byte_of_the_clients_hides_what_the_proxy_wrote() {
     .into_iter()
     .enumerate()
     {
+        let server = &servers[usize::from(field.starts_with(b"Forwarded"))];
+        let door = Door::from(server.address);
         let start = format!("GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-ID: raw-{number}\r\n");
         door.ask(&[start.as_bytes(), field, b"\r\n\r\n"].concat())
             .expect(404);

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::actors::Actor;
 use crate::support::http::Answer;
 use crate::support::login::{Login, PASSWORD, try_log_in};
-use crate::support::postgres::fresh_database;
+use crate::support::postgres::{fresh_database, sql};
 use crate::support::process::Process;
 
 #[track_caller]
@@ -30,15 +30,15 @@ fn log_in_from(server: SocketAddr, address: &str, email: &str, password: &str) -
 }
 
 #[test]
-fn an_account_is_guessed_at_ten_times() {
+fn an_account_is_guessed_at_ten_times_from_a_network() {
     let server = Process::serve(&fresh_database(), &[]);
     let address = server.address;
     Login::register(address, "me@example.org");
-    // All at once: one that waits for its turn counts as well.
+    // All at once: one that waits for a hashing thread counts as well.
     let statuses: Vec<u16> = thread::scope(|scope| {
         let all: Vec<_> = (0..14)
             .map(|number| {
-                let from = format!("192.0.2.{number}");
+                let from = format!("2001:db8::{number:x}");
                 scope.spawn(move || {
                     log_in_from(address, &from, "Me@example.org", "a wrong password").status
                 })
@@ -46,35 +46,73 @@ fn an_account_is_guessed_at_ten_times() {
             .collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    assert_eq!(
-        statuses.iter().filter(|status| **status == 401).count(),
-        10,
-        "{statuses:?}"
-    );
-    assert_eq!(
-        statuses.iter().filter(|status| **status == 429).count(),
-        4,
-        "{statuses:?}"
-    );
-    // Not even with the right one, or guessing would only be slower.
-    expect_limited(&log_in_from(
-        address,
-        "192.0.2.99",
-        "me@example.org",
-        PASSWORD,
-    ));
-    // An unknown address is told the same.
-    for _ in 0..10 {
-        log_in_from(address, "198.51.100.1", "nobody@example.org", PASSWORD).expect(401);
+    for (status, wanted) in [(401, 10), (429, 4)] {
+        let number = statuses.iter().filter(|one| **one == status).count();
+        assert_eq!(number, wanted, "{statuses:?}");
     }
-    expect_limited(&log_in_from(
-        address,
-        "198.51.100.2",
-        "nobody@example.org",
-        PASSWORD,
-    ));
+    // The right password is refused as well, or guessing would only be slower.
+    let right_from = |from: &str| log_in_from(address, from, "me@example.org", PASSWORD);
+    expect_limited(&right_from("2001:db8::ffff"));
+    // Other networks and other accounts are not concerned.
+    right_from("2001:db8:0:1::").expect(200);
+    try_log_in(address, "me@example.org", PASSWORD).expect(200);
     Login::register(address, "another@example.org");
-    try_log_in(address, "another@example.org", PASSWORD).expect(200);
+    log_in_from(address, "2001:db8::1", "another@example.org", PASSWORD).expect(200);
+    // An unknown address has the same limit.
+    let unknown = || log_in_from(address, "198.51.100.1", "nobody@example.org", PASSWORD);
+    for _ in 0..10 {
+        unknown().expect(401);
+    }
+    expect_limited(&unknown());
+}
+
+#[test]
+fn an_account_is_guessed_at_ten_times_as_often_from_new_networks_and_known_ones_are_not_locked_out()
+{
+    let database = fresh_database();
+    // 2 of each network, so 20 in all.
+    let server = Process::serve(&database, &[("LOGIN_FAILURES_PER_ACCOUNT", "2")]);
+    let address = server.address;
+    let email = "me@example.org";
+    let login = Login::register(address, email);
+    let elsewhere = [("X-Forwarded-For", "2001:db8:1:1::1")];
+    let body = json!({"refresh_token": login.refresh_token()}).to_string();
+    let refresh = ("POST", "/api/auth/refresh");
+    Actor::anonymous(address)
+        .send(refresh.0, refresh.1, &elsewhere, Some(body.as_bytes()))
+        .expect(200);
+    log_in_from(address, "203.0.113.9", email, PASSWORD).expect(200);
+    sql(
+        &database,
+        "UPDATE todo.session_networks SET last_used_at = now() - interval '31 days' WHERE network = '203.0.113.9'",
+    );
+    for account in [email, "nobody@example.org"] {
+        for number in 0..20 {
+            let from = format!("192.0.2.{number}");
+            log_in_from(address, &from, account, "a wrong password").expect(401);
+        }
+        expect_limited(&log_in_from(address, "198.51.100.1", account, PASSWORD));
+    }
+    // Networks of the account's sessions of the last 30 days: by registration, and by a refresh.
+    let from = |network: &str, password: &str| log_in_from(address, network, email, password);
+    from("127.0.0.1", PASSWORD).expect(200);
+    from("2001:db8:1:1::2", PASSWORD).expect(200);
+    expect_limited(&from("203.0.113.9", PASSWORD));
+    // They have their own limit still.
+    for _ in 0..2 {
+        from("127.0.0.1", "a wrong password").expect(401);
+    }
+    expect_limited(&from("127.0.0.1", PASSWORD));
+    from("2001:db8:1:1::3", PASSWORD).expect(200);
+    // The networks go with the account.
+    let confirm = json!({"password": PASSWORD});
+    login
+        .actor()
+        .send_json("DELETE", "/api/auth/me", confirm)
+        .expect(204);
+    let mut client = ::postgres::Client::connect(&database, ::postgres::NoTls).unwrap();
+    let left = "SELECT count(*) FROM todo.session_networks";
+    assert_eq!(client.query_one(left, &[]).unwrap().get::<_, i64>(0), 0);
 }
 
 #[test]
@@ -182,16 +220,38 @@ fn wrong_passwords_for_a_new_token_or_address_count_as_guesses() {
 }
 
 #[test]
-fn strangers_do_not_lock_an_owner_out_of_their_account() {
+fn failed_logins_do_not_keep_the_owner_from_a_new_password() {
     let server = Process::serve(&fresh_database(), &[]);
     let login = Login::register(server.address, "me@example.org");
-    for number in 0..11 {
-        let from = format!("192.0.2.{number}");
-        log_in_from(server.address, &from, "me@example.org", "a wrong password");
+    for _ in 0..10 {
+        try_log_in(server.address, "me@example.org", "a wrong password").expect(401);
     }
     expect_limited(&try_log_in(server.address, "me@example.org", PASSWORD));
     let body = json!({"current_password": PASSWORD, "new_password": "a better password"});
     login.actor().put("/api/auth/password", body).expect(204);
+}
+
+#[test]
+fn a_password_hash_of_an_unknown_kind_matches_no_password() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let login = Login::register(server.address, "me@example.org");
+    for hash in ["$2b$12$abcdefghijklmnopqrstuv", "hunter2hunter2"] {
+        sql(
+            &database,
+            &format!("UPDATE todo.users SET password_hash = '{hash}'"),
+        );
+        try_log_in(server.address, "me@example.org", PASSWORD).expect(401);
+        let log = server.wait_for("the stored password hash cannot be read");
+        let line = log.lines().last().unwrap();
+        assert!(
+            line.contains("ERROR") && line.contains(login.id()),
+            "{line}"
+        );
+        assert!(!log.contains("hunter2") && !log.contains("$2b"), "{log}");
+        let body = json!({"current_password": PASSWORD, "new_password": "a better password"});
+        login.actor().put("/api/auth/password", body).expect(422);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@
 mod accounts;
 mod api_tokens;
 mod arrows;
+mod audit;
 mod authentication;
 mod backup;
 mod blocked_log;

@@ -1,9 +1,15 @@
 //! How often one may ask: each user on their own, and each address without a good token.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
-use crate::support::postgres::fresh_database;
+use crate::support::login::Login;
+use crate::support::login::PASSWORD;
+use crate::support::postgres::{fresh_database, socket_file, sql};
 use crate::support::process::{Process, free_address};
+use crate::support::proxy::Proxy;
 use crate::support::{Actor, Answer};
 
 /// A server that has its usual limits, but for these settings. An empty one counts as none.
@@ -183,4 +189,64 @@ fn behind_a_direct_address_a_trusted_proxy_says_who_it_is() {
             .send("GET", "/api/tasks", &says, None)
             .expect(status);
     }
+}
+
+#[test]
+fn a_refused_request_costs_no_transaction() {
+    let database = fresh_database();
+    let proxy = Proxy::to(&socket_file());
+    let settings = [
+        ("RATE_LIMIT_ANON_PER_HOUR", "5"),
+        ("RATE_LIMIT_PER_HOUR", "20"),
+    ];
+    let server = Process::serve(&proxy.url(&database), &settings);
+    let login = Login::register(server.address, "me@example.org");
+    let script = |actor: &Actor| {
+        let body = json!({"name": "script", "current_password": PASSWORD});
+        let made = actor.post("/api/auth/tokens", body).expect(201).json();
+        let value = format!("Bearer {}", made["token"].as_str().unwrap());
+        Actor::with_authorization(server.address, &value)
+    };
+    let (known, unknown) = (script(&login.actor()), script(&login.actor()));
+    known.get("/api/tasks").expect(200);
+    let invented = |number: usize| {
+        let value = format!("Bearer todo_{number:043}");
+        Actor::with_authorization(server.address, &value).get("/api/tasks")
+    };
+    for number in 0..4 {
+        invented(number).expect(401);
+    }
+    let refused = |what: &str, ask: &dyn Fn(usize) -> Answer| {
+        let (before, began) = (proxy.sent(), Instant::now());
+        for number in 0..200 {
+            ask(number).expect_error(429, "RATE_LIMITED");
+        }
+        // Revocations are read once a second whatever comes, and a known token is looked up as often.
+        let allowed = if what == "user" {
+            4 * (began.elapsed().as_secs() + 2)
+        } else {
+            0
+        };
+        let sent = proxy.sent() - before;
+        assert!(
+            sent <= allowed,
+            "{what}: 200 refusals, {sent} messages to PostgreSQL"
+        );
+    };
+    refused("invented token", &invented);
+    refused("good token that is not in the cache", &|_| {
+        unknown.get("/api/tasks")
+    });
+    // A token in the cache is good, also after its second.
+    thread::sleep(Duration::from_millis(1_100));
+    while known.get("/api/tasks").status == 200 {}
+    let uses = "UPDATE todo.api_tokens SET last_used_at = '2020-01-01Z'";
+    sql(&database, uses);
+    refused("user", &|_| known.get("/api/tasks"));
+    let list = || login.actor().get("/api/auth/tokens");
+    list().expect_error(429, "RATE_LIMITED");
+    let mut client = ::postgres::Client::connect(&database, ::postgres::NoTls).unwrap();
+    let noted = "SELECT count(*) FROM todo.api_tokens WHERE last_used_at > '2020-01-02Z'";
+    let noted: i64 = client.query_one(noted, &[]).unwrap().get(0);
+    assert_eq!(noted, 0, "the use of a refused token is not noted");
 }

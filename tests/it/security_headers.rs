@@ -126,7 +126,8 @@ fn tls_is_asked_for_where_it_was_spoken() {
         assert_eq!(strict(&door, "X-Forwarded-Proto: https\r\n"), year);
         assert_eq!(
             strict(&door, "Forwarded: for=192.0.2.1;proto=https\r\n"),
-            year
+            None,
+            "not the header that is configured"
         );
     }
     // Also of a head that the edge refuses.
@@ -138,16 +139,20 @@ fn tls_is_asked_for_where_it_was_spoken() {
 }
 
 #[test]
-fn a_strangers_word_on_tls_counts_for_nothing() {
+fn tls_is_believed_from_trusted_proxies_and_in_the_configured_header_alone() {
     let strict = |settings: &[(&str, &str)]| {
         let server = Process::serve(&fresh_database(), settings);
-        let says = [("X-Forwarded-Proto", "https")];
+        let says = [
+            ("X-Forwarded-Proto", "https"),
+            ("Forwarded", "host=\"x, for=192.0.2.1;proto=http"),
+        ];
         let answer = server.anonymous().send("GET", "/", &says, None).expect(200);
         answer
             .header("Strict-Transport-Security")
             .map(str::to_owned)
     };
     assert_eq!(strict(&[("TRUSTED_PROXIES", "none")]), None);
+    assert_eq!(strict(&[("PROXY_HEADER", "forwarded")]), None);
     assert_eq!(strict(&[]), Some(YEAR.to_owned()));
     // A way back for who had said so and cannot keep it.
     assert_eq!(

@@ -10,10 +10,10 @@ use super::values::{
 use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
 use crate::domain::fold::title_key;
 use crate::domain::shape::{Shape, TEXT};
-use crate::domain::tag::TAG;
+use crate::domain::tag::{TAG, TAGS_WITH_COMMAS};
 use crate::domain::task::{DUE, Due, PRIORITY};
 use crate::domain::value::{Kind, Value};
-use crate::domain::zone::Zone;
+use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 
 /// A parameter of a list.
 pub struct Parameter {
@@ -74,7 +74,7 @@ pub static PARAMETERS: &[Parameter] = &[
     parameter(
         "tags",
         "The same, separated by commas.",
-        TEXT,
+        TAGS_WITH_COMMAS,
         |row, reading, text| text.split(',').try_for_each(|text| tag(row, reading, text)),
     )
     .repeatable(),
@@ -143,15 +143,10 @@ pub static PARAMETERS: &[Parameter] = &[
         },
     )
     .also(&["q"]),
-    parameter(
-        "tz",
-        "The zone in which days begin and end: an IANA name or an offset; UTC by default.",
-        TEXT,
-        |_, reading, text| {
-            reading.query.filters.zone = Some(Zone::parse(text)?);
-            Ok(())
-        },
-    ),
+    parameter("tz", ZONE_MEANING, ZONE, |_, reading, text| {
+        reading.query.filters.zone = Some(Zone::parse(text)?);
+        Ok(())
+    }),
     parameter(
         "order",
         "The direction of `sort`.",

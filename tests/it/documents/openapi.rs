@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
 use todo_api::domain::list::rows::{PARAMETERS, SORT_KEYS};
+use todo_api::domain::zone::{ZONE, ZONE_MEANING};
 use todo_api::http::error::{ERRORS, ErrorRow};
 use todo_api::http::response::reason;
 use todo_api::http::router::spellings;
@@ -38,7 +39,7 @@ fn parameters() -> Value {
         "If-None-Match": ["header", "The `ETag` that the client has: if nothing has changed since, a read is answered 304 and a write 412", {"type": "string"}],
         "Idempotency-Key": ["header", "Names the request, so that sending it again creates no second task: 1 to 255 visible ASCII characters",
             {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}],
-        "tz": ["query", "The zone in which days begin and end: an IANA name or an offset; UTC by default", {"type": "string"}],
+        "tz": ["query", ZONE_MEANING.trim_end_matches('.'), shape(&ZONE)],
         "user_id": ["path", "The token's own user", {"type": "string", "minLength": 1, "maxLength": 255}],
         "id": ["path", "The id", {"type": "string", "format": "uuid"}],
         "name": ["path", "The tag", {"$ref": "#/components/schemas/Tag"}],

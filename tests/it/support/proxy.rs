@@ -1,10 +1,10 @@
-//! A link to PostgreSQL that can be cut or fall silent: TCP in front, the Unix socket behind.
+//! A link to PostgreSQL that can be cut, fall silent, and be measured: TCP in front, the Unix socket behind.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +17,8 @@ pub struct Proxy {
 
 struct State {
     silent: AtomicBool,
+    /// Messages, or batches of them, that the client has sent.
+    sent: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -26,6 +28,7 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             silent: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
             open: Mutex::default(),
         });
         let (accepting, socket): (_, PathBuf) = (Arc::clone(&state), socket.to_owned());
@@ -44,10 +47,13 @@ impl Proxy {
                     let (mut from_server, mut to_client) = (server, client);
                     let other = Arc::clone(&state);
                     thread::spawn(move || {
-                        copy(&mut from_client, &mut to_server, &other);
+                        copy(&mut from_client, &mut to_server, || {
+                            other.sent.fetch_add(1, Ordering::SeqCst);
+                            other.wait();
+                        });
                         let _ = to_server.shutdown(Shutdown::Both);
                     });
-                    copy(&mut from_server, &mut to_client, &state);
+                    copy(&mut from_server, &mut to_client, || state.wait());
                     let _ = to_client.shutdown(Shutdown::Both);
                 });
             }
@@ -65,6 +71,11 @@ impl Proxy {
             .next()
             .unwrap();
         format!("postgresql://todo@{}/{database}", self.address)
+    }
+
+    /// How often the client has sent something. Each transaction is at least one.
+    pub fn sent(&self) -> u64 {
+        self.state.sent.load(Ordering::SeqCst)
     }
 
     /// Forwards nothing more, and closes nothing.
@@ -93,10 +104,10 @@ impl State {
     }
 }
 
-fn copy(from: &mut impl Read, to: &mut impl Write, state: &State) {
+fn copy(from: &mut impl Read, to: &mut impl Write, before_write: impl Fn()) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read) = from.read(&mut buffer) {
-        state.wait();
+        before_write();
         if read == 0 || to.write_all(&buffer[..read]).is_err() {
             break;
         }
