@@ -1,8 +1,8 @@
 //! Which tokens are refused although they have not expired. Asking costs no query: what is revoked is held in memory.
 //!
 //! A request that finds it older than [`FRESH`] reads it again, so that an idle server lets the database sleep. Requests that find
-//! it older than [`STALE`] wait for that reading, so that a revocation holds on all instances within two seconds. They wait for
-//! [`PATIENCE`] at most: while PostgreSQL does not answer, what is known is trusted for [`TRUSTED`], and then no token is.
+//! it older than [`STALE`] wait for that reading, so that a revocation holds on all instances within two seconds. They wait
+//! until it has lasted for [`PATIENCE`]: while PostgreSQL does not answer, what is known is trusted for [`TRUSTED`], and then no token is.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
@@ -15,13 +15,13 @@ use super::caller::{Caller, Credential};
 use crate::domain::session::{Revocation, Revoked, TokenId};
 use crate::domain::user::UserId;
 use crate::store::{self, RevocationChanges};
-use crate::sync::unpoisoned;
+use crate::sync::{lock, unpoisoned};
 
 /// Until then nobody reads again.
 const FRESH: Duration = Duration::from_secs(1);
 /// From then on nothing is decided without having read.
 const STALE: Duration = Duration::from_millis(1_500);
-/// How long a request waits for a reading by another one.
+/// How long a reading may last before requests go on without it.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Interval between two looks at a reading by another request.
 const LOOK: Duration = Duration::from_millis(5);
@@ -38,6 +38,8 @@ type Read<'r> = &'r dyn Fn(i64) -> Result<RevocationChanges, store::Error>;
 pub struct Revocations {
     known: RwLock<Known>,
     reading: Mutex<Reading>,
+    /// When the reading that is under way began.
+    began: Mutex<Option<Instant>>,
 }
 
 /// Until when, in seconds since 1970; `None` is for good.
@@ -116,6 +118,7 @@ impl Revocations {
             store::Error::Unavailable("revocations could not be read a moment ago".to_owned())
         } else {
             let began = Instant::now();
+            *lock(&self.began) = Some(began);
             // Transactions are numbered anew where the database is another one now, restored from a backup, say: then what was read
             // says nothing of where to go on.
             let changes = read(reading.next).and_then(|changes| {
@@ -125,6 +128,7 @@ impl Revocations {
                     Ok(changes)
                 }
             });
+            *lock(&self.began) = None;
             match changes {
                 Ok(changes) => {
                     if reading.failed.take().is_some() {
@@ -170,16 +174,20 @@ impl Revocations {
         change(&mut known);
     }
 
-    /// The right to read, unless another request keeps it for longer than this.
+    /// The right to read, unless another request has been reading for longer than this. So only the first requests wait while
+    /// PostgreSQL does not answer.
     fn lock_within(&self, patience: Duration) -> Option<MutexGuard<'_, Reading>> {
-        let until = Instant::now() + patience;
         loop {
             match self.reading.try_lock() {
                 Ok(reading) => return Some(reading),
                 Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
-                Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+                Err(TryLockError::WouldBlock) => {}
             }
+            let began = *lock(&self.began);
+            if began.map_or(Duration::ZERO, |began| began.elapsed()) >= patience {
+                return None;
+            }
+            thread::sleep(LOOK);
         }
     }
 }

@@ -202,9 +202,10 @@ fn set_active(call: &Call, active: bool) -> Result<(), Failure> {
         }
     };
     open.store.set_active(&id, active)?;
-    let event = match active {
-        true => Event::AccountEnabled,
-        false => Event::AccountDisabled,
+    let event = if active {
+        Event::AccountEnabled
+    } else {
+        Event::AccountDisabled
     };
     Trail::of_command().record(&id, event);
     print(&if active {

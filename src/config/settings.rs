@@ -120,8 +120,8 @@ settings! {
 
     /// Limits on logins
     guessing: GuessingLimits {
-        /// Failed logins of one account from one address (IPv6: /64) in 15 minutes; more are answered 429, and ten times as many from
-        /// all addresses that the account had no session from in 30 days. 0: no limit.
+        /// Failed logins of one account from one address (IPv6: /64) in 15 minutes; more are answered 429. From all addresses
+        /// without a session of the account in the last 30 days together, ten times as many. 0: no limit.
         failures_per_account: u32 = "LOGIN_FAILURES_PER_ACCOUNT", value("10"), number(0..=1_000_000);
         /// Failed logins from one address (IPv6: /64) in 15 minutes; more are answered 429. 0: no limit.
         failures_per_address: u32 = "LOGIN_FAILURES_PER_IP", value("30"), number(0..=1_000_000);
@@ -186,7 +186,8 @@ settings! {
         trusted_proxies: TrustedProxies = "TRUSTED_PROXIES", value("127.0.0.0/8,::1"), by(TrustedProxies::parse);
         /// The only header in which trusted proxies name the client: `x-forwarded-for` (with `X-Forwarded-Proto`) or `forwarded`.
         /// The proxy must set it.
-        proxy_header: ProxyHeader = "PROXY_HEADER", value("x-forwarded-for"), by(ProxyHeader::parse);
+        proxy_header: ProxyHeader = "PROXY_HEADER", value("x-forwarded-for"),
+            one_of(&[("x-forwarded-for", ProxyHeader::XForwardedFor), ("forwarded", ProxyHeader::Forwarded)]);
     }
 }
 

@@ -11,7 +11,7 @@ pub struct TrustedProxies {
     pub networks: Vec<IpNet>,
     /// Whether peers on a Unix socket are trusted.
     pub unix: bool,
-    /// The header they use.
+    /// The header that they set.
     pub header: ProxyHeader,
 }
 
@@ -25,20 +25,6 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
-impl ProxyHeader {
-    /// Reads the header's name, in any case.
-    ///
-    /// # Errors
-    /// Says what the name must be, as the end of a sentence.
-    pub fn parse(name: &str) -> Result<ProxyHeader, &'static str> {
-        match name.to_ascii_lowercase().as_str() {
-            "x-forwarded-for" => Ok(ProxyHeader::XForwardedFor),
-            "forwarded" => Ok(ProxyHeader::Forwarded),
-            _ => Err("must be x-forwarded-for or forwarded"),
-        }
-    }
-}
-
 impl TrustedProxies {
     /// Reads a comma-separated list of networks and addresses; `none` trusts no peer. Any other list trusts Unix sockets too.
     ///
@@ -50,12 +36,6 @@ impl TrustedProxies {
             unix: list != "none",
             header: ProxyHeader::default(),
         })
-    }
-
-    /// The same proxies, with the header that they set.
-    #[must_use]
-    pub fn using(self, header: ProxyHeader) -> TrustedProxies {
-        TrustedProxies { header, ..self }
     }
 }
 

@@ -147,11 +147,7 @@ mod tests {
             headers.push(name, value);
         }
         let peer = peer.parse().map_or(Client::Local, Client::Address);
-        TrustedProxies::parse(trusted)
-            .unwrap()
-            .using(header_of(fields))
-            .client(peer, &headers)
-            .to_string()
+        proxies(trusted, fields).client(peer, &headers).to_string()
     }
 
     #[test]
@@ -229,6 +225,13 @@ mod tests {
         }
     }
 
+    fn proxies(trusted: &str, fields: &[(&str, &str)]) -> TrustedProxies {
+        TrustedProxies {
+            header: header_of(fields),
+            ..TrustedProxies::parse(trusted).unwrap()
+        }
+    }
+
     #[test]
     fn a_peer_that_is_not_trusted_is_not_believed() {
         let spoofed = [("X-Forwarded-For", "1.1.1.1"), ("Forwarded", "for=1.1.1.1")];
@@ -246,10 +249,7 @@ mod tests {
                 headers.push(name, value);
             }
             let peer = Client::Address("10.0.0.1".parse().unwrap());
-            TrustedProxies::parse(trusted)
-                .unwrap()
-                .using(header_of(fields))
-                .says_https(peer, |name| headers.raw(name).last())
+            proxies(trusted, fields).says_https(peer, |name| headers.raw(name).last())
         };
         for (fields, https) in [
             (&[("X-Forwarded-Proto", "https")][..], true),
