@@ -179,9 +179,12 @@ fn confirmation(
     wrong: Error,
 ) -> impl FnOnce() -> Result<Credential, Error> + Send + use<> {
     let (guessing, user) = (Arc::clone(&app.guessing), credential.account.id.clone());
-    let failure = Failure::of(call.request, user.as_str());
+    let (client, failure) = (
+        call.request.client,
+        Failure::of(call.request, user.as_str()),
+    );
     move || {
-        let attempt = guessing.own_attempt(&user);
+        let attempt = guessing.own_attempt(&user, client);
         prove(attempt, Some(credential), &password, &failure)?
             .map(|proven| proven.credential)
             .ok_or(wrong)

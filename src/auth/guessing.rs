@@ -21,6 +21,7 @@ pub struct Guessing {
     failures_by_account_and_network: Option<Arc<Limiter>>,
     failures_by_account: Option<Arc<Limiter>>,
     failures_by_network: Option<Arc<Limiter>>,
+    failures_by_user_and_network: Option<Arc<Limiter>>,
     failures_by_user: Option<Arc<Limiter>>,
     registrations: Option<Arc<Limiter>>,
     refreshes: Option<Arc<Limiter>>,
@@ -36,7 +37,8 @@ impl Guessing {
             failures_by_account_and_network: limiter(per_account, QUARTER),
             failures_by_account: limiter(per_account.saturating_mul(NETWORKS), QUARTER),
             failures_by_network: limiter(limits.failures_per_address, QUARTER),
-            failures_by_user: limiter(per_account, QUARTER),
+            failures_by_user_and_network: limiter(per_account, QUARTER),
+            failures_by_user: limiter(per_account.saturating_mul(NETWORKS), QUARTER),
             registrations: limiter(limits.registrations_per_address, Duration::from_secs(3600)),
             refreshes: limiter(limits.refreshes_per_address, Duration::from_secs(60)),
         }
@@ -69,14 +71,16 @@ impl Guessing {
         Ok(attempt)
     }
 
-    /// Begins a comparison with the caller's own password. It has its own limit, so that failed logins do not keep the owner from
-    /// changing the password.
+    /// Begins a comparison with the caller's own password. It has limits of its own, so that failed logins do not keep the owner
+    /// from changing the password. They count per network too, so that guesses with a stolen token do not either.
     ///
     /// # Errors
     /// There were too many failures of that user.
-    pub fn own_attempt(&self, user: &UserId) -> Result<Attempt, Error> {
+    pub fn own_attempt(&self, user: &UserId, client: Client) -> Result<Attempt, Error> {
         let mut attempt = Attempt::default();
         let what = "too many wrong passwords";
+        let pair = (user.clone(), client.network());
+        attempt.hold(&self.failures_by_user_and_network, pair, what)?;
         attempt.hold(&self.failures_by_user, user.clone(), what)?;
         Ok(attempt)
     }

@@ -233,6 +233,7 @@ mod tests {
             ("MIGRATE", "hunter2"),
             ("MAX_CONNECTIONS", "0"),
             ("TRUSTED_PROXIES", "hunter2"),
+            ("PROXY_HEADER", "hunter2"),
             ("ALLOWED_ORIGINS", "https://hunter2.example/"),
             ("HSTS_SECONDS", "-1"),
             ("RATE_LIMIT_PER_HOUR", "-1"),

@@ -186,8 +186,7 @@ settings! {
         trusted_proxies: TrustedProxies = "TRUSTED_PROXIES", value("127.0.0.0/8,::1"), by(TrustedProxies::parse);
         /// The only header in which trusted proxies name the client: `x-forwarded-for` (with `X-Forwarded-Proto`) or `forwarded`.
         /// The proxy must set it.
-        proxy_header: ProxyHeader = "PROXY_HEADER", value("x-forwarded-for"),
-            one_of(&[("x-forwarded-for", ProxyHeader::XForwardedFor), ("forwarded", ProxyHeader::Forwarded)]);
+        proxy_header: ProxyHeader = "PROXY_HEADER", value("x-forwarded-for"), by(ProxyHeader::parse);
     }
 }
 

@@ -25,6 +25,20 @@ pub enum ProxyHeader {
     Forwarded,
 }
 
+impl ProxyHeader {
+    /// Reads the header's name, in any case.
+    ///
+    /// # Errors
+    /// Says what the name must be, as the end of a sentence.
+    pub fn parse(name: &str) -> Result<ProxyHeader, &'static str> {
+        match name.to_ascii_lowercase().as_str() {
+            "x-forwarded-for" => Ok(ProxyHeader::XForwardedFor),
+            "forwarded" => Ok(ProxyHeader::Forwarded),
+            _ => Err("must be x-forwarded-for or forwarded"),
+        }
+    }
+}
+
 impl TrustedProxies {
     /// Reads a comma-separated list of networks and addresses; `none` trusts no peer. Any other list trusts Unix sockets too.
     ///

@@ -53,7 +53,7 @@ pub trait Key: Hash {
 impl Key for Email {}
 impl Key for UserId {}
 
-impl Key for (Email, Network) {
+impl<K: Hash> Key for (K, Network) {
     fn crowd(&self) -> impl Hash + '_ {
         self.1.site()
     }

@@ -196,6 +196,18 @@ fn a_stolen_token_is_not_good_for_guessing_the_password() {
     expect_limited(&login.actor().post("/api/auth/tokens", token));
     let address = json!({"email": "new@example.org", "current_password": PASSWORD});
     expect_limited(&login.actor().patch("/api/auth/me", address));
+
+    // The owner, on another network, can still change the password.
+    let body =
+        json!({"current_password": PASSWORD, "new_password": "another good password"}).to_string();
+    let fields = [
+        ("Content-Type", "application/json"),
+        ("X-Forwarded-For", "198.51.100.7"),
+    ];
+    login
+        .actor()
+        .send("PUT", "/api/auth/password", &fields, Some(body.as_bytes()))
+        .expect(204);
 }
 
 #[test]
