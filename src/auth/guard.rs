@@ -94,7 +94,7 @@ impl Guard {
     /// The database cannot be asked.
     pub fn warm_up(&self, store: &Store) -> Result<(), store::Error> {
         self.revocations
-            .keep_fresh(&|since| store.revocations_since(since))
+            .warm_up(&|since| store.revocations_since(since))
     }
 
     fn of_jwt(&self, store: &Store, token: Verified) -> Result<Caller, Error> {

@@ -92,6 +92,15 @@ impl Revocations {
         self.write(|known| known.apply(revocations));
     }
 
+    /// Reads what is revoked, also right after a reading that failed: the database has just been opened.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn warm_up(&self, read: Read) -> Result<(), store::Error> {
+        lock(&self.reading).failed = None;
+        self.keep_fresh(read)
+    }
+
     /// Reads what is revoked, where that has not just been done.
     ///
     /// # Errors
