@@ -44,7 +44,7 @@ pub enum Shape {
         name: &'static str,
         /// What it is, in one sentence.
         meaning: &'static str,
-        /// An example, as JSON.
+        /// An example, as JSON; empty: none. A type of query parameters has none.
         example: &'static str,
         /// The shape itself.
         shape: &'static Shape,

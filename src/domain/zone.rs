@@ -13,8 +13,8 @@ pub const ZONE_MEANING: &str = "The zone in which days begin and end; UTC by def
 /// A time zone in the API's description.
 pub const ZONE: Shape = Shape::Named {
     name: "Zone",
-    meaning: "A time zone: an IANA name or an offset from UTC.",
-    example: "\"Europe/Berlin\"",
+    meaning: "A time zone: an IANA name (Europe/Berlin) or an offset from UTC (+02:00).",
+    example: "",
     shape: &Shape::Text {
         min: 1,
         max: NAME_MAX,

@@ -46,7 +46,7 @@ pub const PRIORITY: Shape = Shape::Named {
 pub const DUE: Shape = Shape::Named {
     name: "Due",
     meaning: "A plain date, which ends with that day, or a moment with its offset.",
-    example: "\"2030-01-31\"",
+    example: "",
     shape: &Shape::Either(&[Shape::Date, Shape::Moment]),
 };
 

@@ -319,7 +319,10 @@ fn shape_named(wanted: &str) -> Option<Value> {
             } if *name == wanted => {
                 let mut schema = shape(inner);
                 schema["description"] = json!(meaning);
-                schema["example"] = serde_json::from_str(example).unwrap();
+                // The page to try the API on fills in the example of a parameter as if the user had typed it.
+                if !example.is_empty() {
+                    schema["example"] = serde_json::from_str(example).unwrap();
+                }
                 return Some(schema);
             }
             Shape::Named { shape, .. } => shapes.push(shape),
