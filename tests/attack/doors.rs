@@ -118,14 +118,14 @@ fn the_server_checks_itself_through_every_door() {
         // In peace nothing happens.
         thread::sleep(Duration::from_secs(3));
         assert!(fortress.server.is_alive());
-        let token = bearer("u1");
         let mut lock = Lock::tasks(&fortress.database);
-        let _stuck = [(); 2].map(|()| {
+        // One user cannot have the worker that is kept for others.
+        let _stuck = ["u1", "u2", "u3"].map(|user| {
             let mut wire = fortress.door.open().unwrap();
-            wire.write(&new_task(&token, "stuck")).unwrap();
+            wire.write(&new_task(&bearer(user), "stuck")).unwrap();
             wire
         });
-        lock.wait_for_waiting(2);
+        lock.wait_for_waiting(3);
         let began = Instant::now();
         let Fortress { server, .. } = fortress;
         let (status, log) = server.wait_at_most(Duration::from_secs(15));
