@@ -103,7 +103,7 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Handle
                 presented: caller.sessionless(),
                 api_tokens: true,
             });
-            // Whoever stole this session's token must not go on with it.
+            // A stolen copy of this session's token must end too.
             let keep = caller.session().filter(|_| !change.api_tokens);
             let old = Some(credential.password_hash.as_str());
             let ended = app
