@@ -257,7 +257,7 @@ fn main_page() -> String {
     page.push_str(
         "
 Options:
-  --env-file FILE  Read settings from this file, too; the environment goes before it
+  --env-file FILE  Read settings from this file too; environment variables override it
   -h, --help       Print this, or the page of the command before it
   -V, --version    Print the version
 

@@ -12,7 +12,7 @@ pub enum Origins {
 }
 
 impl Default for Origins {
-    /// Nobody's.
+    /// No origin.
     fn default() -> Origins {
         Origins::Listed(Vec::new())
     }
