@@ -81,8 +81,8 @@ struct TaskWrite {
 impl TaskWrite {
     /// The two forms of a statement with so many parameters, which gives back these columns, the id first.
     ///
-    /// The precondition is checked on the row that is changed: a write that waited for another one sees what that one left. A
-    /// task that is not there is told from one in another state by what there was when the statement began.
+    /// The precondition is checked on the row that is changed: a write that waited for another one sees what that one left.
+    /// The state at the start of the statement decides between a missing task and one in another state.
     fn new(write: &str, returning: &str, parameters: usize) -> TaskWrite {
         let (versions, moments) = (parameters + 1, parameters + 2);
         TaskWrite {
