@@ -95,8 +95,8 @@ impl ChunkedDecoder {
     fn step(&mut self, byte: u8) -> Result<State, Error> {
         Ok(match (&self.state, byte) {
             (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
-                // Eight digits are 4 GiB, more than any limit.
-                if *digits == 8 {
+                // Leading zeros are allowed (RFC 9112, section 7.1). Fifteen digits, which hold 60 bits, cannot overflow.
+                if *digits == 15 {
                     return Err(Error::PayloadTooLarge(self.largest));
                 }
                 let digit = char::from(byte).to_digit(16).unwrap_or_default() as usize;
@@ -202,6 +202,8 @@ mod tests {
         );
         assert_eq!(decode(b"0\r\n\r\n", 0), Ok((Vec::new(), 5, true)));
         assert_eq!(decode(b"3\r\nab", 9), Ok((b"ab".to_vec(), 5, false)));
+        let zeros = b"000000000000003\r\nabc\r\n0\r\n\r\n";
+        assert_eq!(decode(zeros, 9), Ok((b"abc".to_vec(), zeros.len(), true)));
     }
 
     #[test]
