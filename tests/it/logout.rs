@@ -199,13 +199,16 @@ fn a_thousand_refused_tokens_are_stored_and_then_all_are_refused() {
     let issued = i64::try_from(now()).unwrap() - 100;
     let mut sql = app.sql();
     sql.execute(fill, &[&Some(issued), &4_i32]).unwrap();
-    // Of eight at once, four find room and the others act as a logout everywhere.
+    // Of eight at once, four find room and the others act as a logout everywhere, which a later one finds done.
     let tokens: Vec<Actor> = (0..8)
         .map(|n| token(json!({"jti": n.to_string(), "iat": now() - 30})))
         .collect();
     thread::scope(|scope| {
         for actor in &tokens {
-            scope.spawn(|| log_out(actor));
+            scope.spawn(|| {
+                let answer = actor.send("POST", "/api/auth/logout", &[], None);
+                assert!(matches!(answer.status, 204 | 401), "{answer:?}");
+            });
         }
     });
     assert!(tokens.iter().all(|actor| !is_in(actor)));
