@@ -31,17 +31,17 @@ fn the_unit_is_ready_when_tasks_can_be_served_and_not_before() {
     let systemd = Systemd::new(&proxy.url(&database), "DB_CONNECT_TIMEOUT=0.5\n");
     let mut server = systemd.start(WATCHDOG);
     systemd.wait_for("STATUS=waiting for the database");
-    // Whoever comes meanwhile waits at the socket, which is systemd's.
-    let mut early = Door::from(server.address).open().unwrap();
-    early
-        .write(&request("GET", "/health/ready", &[], b""))
-        .unwrap();
-    // Who reads settings again is not ready by that.
+    // Reading the settings again does not make it ready.
     server.signal("HUP");
     let told = systemd.all_within(A_MOMENT);
     assert!(!any(&told, "READY=1"), "{told:?}");
     assert!(!any(&told, "RELOADING=1"), "{told:?}");
 
+    // A request that comes before that waits for up to two seconds.
+    let mut early = Door::from(server.address).open().unwrap();
+    early
+        .write(&request("GET", "/health/ready", &[], b""))
+        .unwrap();
     proxy.speak();
     early.answer().unwrap().unwrap().expect(200);
     let ready = systemd.wait_for("READY=1").pop().unwrap();
