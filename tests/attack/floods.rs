@@ -123,7 +123,8 @@ fn two_thousand_idle_connections_are_borne_or_make_room() {
 #[test]
 fn more_busy_connections_than_there_may_be_are_refused_cleanly() {
     for kind in [Kind::Tcp, Kind::Unix] {
-        let mut fortress = Fortress::behind(kind, &[("HEAD_TIMEOUT", "60")]);
+        let settings = [("HEAD_TIMEOUT", "60"), ("MAX_CONNECTIONS", "1000")];
+        let mut fortress = Fortress::behind(kind, &settings);
         let mut busy: Vec<Wire> = Vec::new();
         for _ in 0..1_000 {
             let mut wire = fortress.door.open().unwrap();
