@@ -10,7 +10,7 @@ use socket2::{SockAddr, Socket};
 
 use super::admission::Full;
 use super::connection::{Connection, State, interest};
-use super::event_loop::{EventLoop, FIRST_LISTENER};
+use super::event_loop::{Door, EventLoop, FIRST_LISTENER};
 use super::outlet::Outlet;
 use super::receiving::HeadInput;
 use super::transport::Transport;
@@ -37,8 +37,7 @@ impl EventLoop {
     /// which may be quicker.
     pub fn accept(&mut self, token: u64) {
         for _ in 0..ACCEPTS {
-            let index = usize::try_from(token - FIRST_LISTENER).unwrap_or(usize::MAX);
-            let Some(door) = self.doors.get(index) else {
+            let Some(door) = self.door(token) else {
                 return;
             };
             let tls = door.tls.clone();
@@ -61,6 +60,11 @@ impl EventLoop {
         }
     }
 
+    fn door(&self, token: u64) -> Option<&Door> {
+        self.doors
+            .get(usize::try_from(token - FIRST_LISTENER).ok()?)
+    }
+
     /// Descriptors have run out, mostly. Closing an idle connection gives one back.
     fn pause(&mut self, token: u64, error: &io::Error) {
         let now = self.core.now;
@@ -75,8 +79,7 @@ impl EventLoop {
 
     /// Has the kernel tell of new connections at a door, or not.
     pub fn listen(&self, token: u64, flags: EventFlags) {
-        let index = usize::try_from(token - FIRST_LISTENER).unwrap_or(usize::MAX);
-        if let Some(door) = self.doors.get(index) {
+        if let Some(door) = self.door(token) {
             // It fails only if no memory is left. Then the kernel tells of them again and again.
             let _ = epoll::modify(
                 &self.epoll,
@@ -105,11 +108,11 @@ impl EventLoop {
         let state = match refusal {
             Some(full) => {
                 let (reason, cause) = full.explain();
+                metrics::rejected(reason);
                 if encrypted || self.refused == REFUSED {
-                    metrics::rejected(reason);
                     return log::warn!("connection refused: {cause} client={client}");
                 }
-                State::Refused(Error::Unavailable(cause.to_owned()), Some(reason))
+                State::Refused(Error::Unavailable(cause.to_owned()))
             }
             None if encrypted => State::Handshake(self.core.now + shared.options.limits.head_time),
             None => State::Head(HeadInput::default()),
@@ -125,7 +128,6 @@ impl EventLoop {
         connection.admitted = refusal.is_none();
         self.refused += usize::from(refusal.is_some());
         self.connections.insert(token, connection);
-        self.publish_count();
         // It fails only if no memory is left.
         self.attend(token, |_, _| watched.is_ok());
     }

@@ -74,10 +74,9 @@ impl Admission {
     pub fn leave(&mut self, network: Option<Network>) {
         self.open -= 1;
         metrics::connection_closed();
-        let Some(network) = network else {
-            return;
-        };
-        if let Some(count) = self.by_network.get_mut(&network) {
+        if let Some(network) = network
+            && let Some(count) = self.by_network.get_mut(&network)
+        {
             *count -= 1;
             if *count == 0 {
                 self.by_network.remove(&network);
@@ -85,9 +84,9 @@ impl Admission {
         }
     }
 
-    /// How many there are.
-    pub fn open(&self) -> usize {
-        self.open
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
     }
 }
 

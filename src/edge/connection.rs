@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::event_loop::Core;
+use super::limits::Share;
 use super::outlet::{EdgeReply, Outgoing, Outlet, Progress};
-use super::receiving::{Arrived, BodyInput, HeadInput, Known, refused_request};
+use super::receiving::{BodyInput, HeadInput, Known, refused_request};
 use super::tickets::Ticket;
 use super::transport::Transport;
 use crate::http::error::Error;
@@ -36,9 +37,9 @@ pub enum State {
     /// Receives a body.
     Body(Box<BodyInput>),
     /// Has a whole request, which waits for the answer before it.
-    Ready(Box<Arrived>),
-    /// Has a refusal, which waits for the answer before it. The reason is the one to count, if it is not the error's code.
-    Refused(Error, Option<&'static str>),
+    Ready(Box<(Request, Framing, Share)>),
+    /// Has a refusal, which waits for the answer before it.
+    Refused(Error),
     /// The last answer is under way.
     Last,
     /// The client sends no more. An answer may still be under way.
@@ -83,7 +84,8 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// What is known of the request that is being received, once its head is whole.
     pub known: Option<Known>,
-    outgoing: Option<Outgoing>,
+    /// What is sent before anything else happens.
+    pub outgoing: Option<Outgoing>,
     /// Whether the socket may have more input than was read, and whether its other end has closed.
     readable: bool,
     closed: bool,
@@ -122,21 +124,6 @@ impl Connection {
         self.readable |= self.closed || flags.contains(EventFlags::IN);
     }
 
-    /// Has these bytes sent before anything else is.
-    pub fn send(&mut self, core: &Core, bytes: Vec<u8>) {
-        self.outgoing = Some(Outgoing::new(
-            bytes,
-            0,
-            core.shared.options.limits.send_time,
-            None,
-        ));
-    }
-
-    /// Takes over an answer that a worker could not send at once.
-    pub fn take_over(&mut self, outgoing: Outgoing) {
-        self.outgoing = Some(outgoing);
-    }
-
     /// Goes on as far as it can.
     pub fn run(&mut self, core: &mut Core) -> Turn {
         for _ in 0..STEPS {
@@ -151,6 +138,13 @@ impl Connection {
             match self.step(core) {
                 Next::Step => {}
                 Next::Input if !self.readable => return Turn::Waits,
+                // One step of a handshake takes up to a millisecond.
+                Next::Input
+                    if matches!(self.state, State::Handshake(_))
+                        && std::mem::replace(&mut core.has_shaken_hands, true) =>
+                {
+                    return Turn::Again;
+                }
                 Next::Input => self.receive(core),
                 Next::Answer => return Turn::Waits,
                 Next::Close => return Turn::Over,
@@ -201,12 +195,13 @@ impl Connection {
                 self.state = state;
                 Ok(Next::Answer)
             }
-            State::Ready(arrived) => {
-                self.deliver(core, *arrived);
+            State::Ready(request) => {
+                let (request, framing, share) = *request;
+                self.deliver(core, request, framing, share);
                 Ok(Next::Step)
             }
-            State::Refused(error, reason) => {
-                self.refuse(core, error, reason);
+            State::Refused(error) => {
+                self.refuse(core, error);
                 Ok(Next::Step)
             }
             State::Last => {
@@ -221,7 +216,7 @@ impl Connection {
             }
         };
         next.unwrap_or_else(|error| {
-            self.state = State::Refused(error, None);
+            self.state = State::Refused(error);
             Next::Step
         })
     }
@@ -255,12 +250,7 @@ impl Connection {
         }
     }
 
-    fn deliver(&mut self, core: &mut Core, arrived: Arrived) {
-        let Arrived {
-            request,
-            framing,
-            body_share,
-        } = arrived;
+    fn deliver(&mut self, core: &mut Core, request: Request, framing: Framing, share: Share) {
         self.state = match framing.close {
             true => State::Last,
             false => State::Head(HeadInput::default()),
@@ -273,15 +263,18 @@ impl Connection {
                 since: core.now,
                 request,
                 responder,
-                _body_share: body_share,
+                _body_share: share,
                 patient: self.own,
             }),
         }
     }
 
     /// Says why a request is not served, as the connection's last answer.
-    fn refuse(&mut self, core: &Core, error: Error, reason: Option<&'static str>) {
-        metrics::rejected(reason.unwrap_or(error.code()));
+    fn refuse(&mut self, core: &Core, error: Error) {
+        // A connection that is not admitted has been counted.
+        if self.admitted {
+            metrics::rejected(error.code());
+        }
         let known = self.known.take().unwrap_or_else(|| self.guess(core));
         let request = refused_request(&known, core.now);
         self.state = State::Last;
@@ -365,7 +358,7 @@ impl Connection {
             State::Head(_) => return !self.may_be_closed(),
             _ => return true,
         };
-        self.state = State::Refused(Error::RequestTimeout(late), None);
+        self.state = State::Refused(Error::RequestTimeout(late));
         true
     }
 

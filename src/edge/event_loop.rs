@@ -1,10 +1,9 @@
 //! The event loop: one thread that accepts, receives, and owns every connection's state.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -16,7 +15,7 @@ use super::Shared;
 use super::admission::Admission;
 use super::connection::{Connection, Turn};
 use super::outlet::Message;
-use super::tickets::{Expiry, Ticket};
+use super::tickets::{TICK, Ticket};
 use super::timers::Timers;
 use super::tls::Tls;
 use crate::metrics;
@@ -25,8 +24,7 @@ use crate::metrics;
 const READ: usize = 16 * 1024;
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 64;
-/// How often tickets are looked at for their age, while some wait, and idle connections while the server drains.
-const TICK: Duration = Duration::from_millis(100);
+/// How often idle connections are looked for while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// Tokens of events and timers: the mailbox and the age of tickets, the listeners, and connections.
 const MAILBOX: u64 = 0;
@@ -43,6 +41,9 @@ pub struct Core {
     /// Requests for workers that came in this round.
     pub tickets: Vec<Ticket>,
     pub timers: Timers,
+    /// Whether a TLS handshake was advanced in this round. Others wait for the next round, so that many handshakes delay the
+    /// other connections by no more than one.
+    pub has_shaken_hands: bool,
 }
 
 /// A listening socket with the certificates for its connections.
@@ -61,7 +62,7 @@ pub struct EventLoop {
     pub admission: Admission,
     pub refused: usize,
     /// Connections that had not finished when their turn was over.
-    unfinished: Vec<u64>,
+    unfinished: BTreeSet<u64>,
     /// Idle connections that may be closed for new ones, the longest idle last, and when they were looked for.
     pub idle: Vec<u64>,
     pub looked: Option<Instant>,
@@ -77,21 +78,12 @@ impl EventLoop {
     /// No descriptor is left.
     pub fn new(shared: Arc<Shared>, doors: Vec<Door>) -> io::Result<EventLoop> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let mailbox = EventFlags::IN | EventFlags::ET;
-        epoll::add(
-            &epoll,
-            &shared.mailbox,
-            EventData::new_u64(MAILBOX),
-            mailbox,
-        )?;
+        let (mailbox, watched) = (&shared.mailbox, EventFlags::IN | EventFlags::ET);
+        epoll::add(&epoll, mailbox, EventData::new_u64(MAILBOX), watched)?;
         for (token, door) in (FIRST_LISTENER..).zip(&doors) {
+            let token = EventData::new_u64(token);
             door.listener.set_nonblocking(true)?;
-            epoll::add(
-                &epoll,
-                &door.listener,
-                EventData::new_u64(token),
-                EventFlags::IN,
-            )?;
+            epoll::add(&epoll, &door.listener, token, EventFlags::IN)?;
         }
         let limits = &shared.options.limits;
         Ok(EventLoop {
@@ -101,6 +93,7 @@ impl EventLoop {
                 buffer: vec![0; READ].into_boxed_slice(),
                 tickets: Vec::new(),
                 timers: Timers::default(),
+                has_shaken_hands: false,
                 shared,
             },
             epoll,
@@ -108,7 +101,7 @@ impl EventLoop {
             connections: HashMap::new(),
             next_token: FIRST_CONNECTION,
             refused: 0,
-            unfinished: Vec::new(),
+            unfinished: BTreeSet::new(),
             idle: Vec::new(),
             looked: None,
             complained: None,
@@ -119,11 +112,12 @@ impl EventLoop {
     /// Runs until the server has drained.
     pub fn run(mut self) {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
-        while !(self.core.shared.is_draining() && self.connections.is_empty()) {
+        while !(self.core.shared.is_draining() && self.admission.is_empty()) {
             let timeout = self.timeout();
             // If it is interrupted there are no events.
             let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
             self.core.now = Instant::now();
+            self.core.has_shaken_hands = false;
             for token in std::mem::take(&mut self.unfinished) {
                 self.attend(token, |_, _| true);
             }
@@ -177,7 +171,7 @@ impl EventLoop {
         for (token, message) in self.core.shared.mailbox.take() {
             self.attend(token, |connection, _| {
                 if let Message::Send(outgoing) = message {
-                    connection.take_over(outgoing);
+                    connection.outgoing = Some(outgoing);
                 }
                 true
             });
@@ -211,10 +205,8 @@ impl EventLoop {
         self.next_tick = None;
         let shared = Arc::clone(&self.core.shared);
         let now = self.core.now;
-        match shared.tickets.expire(shared.options.limits.queue_time) {
-            Expiry::NoneWaits => {}
-            Expiry::SomeWait => self.tick_at(now + TICK),
-            Expiry::MoreAreDue => self.tick_at(now),
+        if let Some(wait) = shared.tickets.expire(shared.options.limits.queue_time) {
+            self.tick_at(now + wait);
         }
         let Some(last_request) = shared.draining.get() else {
             return;
@@ -242,7 +234,9 @@ impl EventLoop {
         };
         match turn {
             Turn::Over => return self.close(token),
-            Turn::Again => self.unfinished.push(token),
+            Turn::Again => {
+                self.unfinished.insert(token);
+            }
             Turn::Waits => {}
         }
         connection.watch(self.epoll.as_fd());
@@ -256,14 +250,8 @@ impl EventLoop {
         connection.outlet.socket.end();
         if connection.admitted {
             self.admission.leave(connection.counted);
-            self.publish_count();
         } else {
             self.refused -= 1;
         }
-    }
-
-    pub fn publish_count(&self) {
-        let open = self.admission.open();
-        self.core.shared.open.store(open, Ordering::Relaxed);
     }
 }

@@ -104,9 +104,8 @@ mod transport;
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, Socket};
@@ -175,8 +174,6 @@ struct Shared {
     mailbox: Mailbox,
     bodies: Arc<Budget>,
     answers: Arc<Answers>,
-    /// Connections that are open.
-    open: AtomicUsize,
     /// Set when the server stops: until when idle connections may send one more request.
     draining: OnceLock<Instant>,
     /// The self-check's end of the connection that it is making.
@@ -187,8 +184,9 @@ struct Shared {
 /// The edge at work.
 pub struct Edge {
     shared: Arc<Shared>,
+    /// The event loop; it ends when it has drained.
+    thread: JoinHandle<()>,
     listeners: Vec<Bound>,
-    tls: Option<Arc<Tls>>,
 }
 
 /// Makes a tiny_http that only this process can reach, and the connection over which it is reached.
@@ -219,13 +217,12 @@ impl Edge {
         on_failure: OnFailure,
     ) -> io::Result<Edge> {
         let threads = options.workers + reserve(options.workers);
-        let (tls, self_check) = (options.tls.clone(), options.self_check);
+        let self_check = options.self_check;
         let shared = Arc::new(Shared {
             tickets: Tickets::new(line, threads, options.connections),
             mailbox: Mailbox::new()?,
             bodies: Budget::new(options.limits.bodies),
             answers: Answers::new(options.limits.answers),
-            open: AtomicUsize::new(0),
             draining: OnceLock::new(),
             own: Mutex::default(),
             options,
@@ -234,15 +231,14 @@ impl Edge {
         });
         let (mut bounds, mut doors) = (Vec::new(), Vec::new());
         for (bound, listener) in listeners {
-            let tls = tls
-                .clone()
-                .filter(|_| matches!(bound.address, Address::Tcp(_)));
+            let encrypts = matches!(bound.address, Address::Tcp(_));
+            let tls = shared.options.tls.clone().filter(|_| encrypts);
             doors.push(Door { listener, tls });
             bounds.push(bound);
         }
         let event_loop = EventLoop::new(Arc::clone(&shared), doors)?;
-        spawn("edge", move || event_loop.run())?;
-        if let Some(tls) = tls.clone() {
+        let thread = spawn("edge", move || event_loop.run())?;
+        if let Some(tls) = shared.options.tls.clone() {
             spawn("certificate", move || {
                 loop {
                     thread::sleep(CERTIFICATE_CHECK);
@@ -258,8 +254,8 @@ impl Edge {
         }
         Ok(Edge {
             shared,
+            thread,
             listeners: bounds,
-            tls,
         })
     }
 
@@ -270,8 +266,8 @@ impl Edge {
 
     /// Where it listens, as clients write it.
     pub fn urls(&self) -> impl Iterator<Item = String> {
-        self.addresses()
-            .map(|address| address.url(self.tls.is_some()))
+        let encrypted = self.shared.options.tls.is_some();
+        self.addresses().map(move |address| address.url(encrypted))
     }
 
     /// Where workers take their tickets.
@@ -281,7 +277,7 @@ impl Edge {
 
     /// Loads the certificate again.
     pub fn reload(&self) {
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = &self.shared.options.tls {
             tls.reload();
         }
     }
@@ -295,16 +291,13 @@ impl Edge {
         for bound in &self.listeners {
             bound.close();
         }
-        loop {
-            if self.shared.open.load(Ordering::Relaxed) == 0 {
-                return true;
-            }
-            let now = Instant::now();
-            if now >= until {
+        while !self.thread.is_finished() {
+            if Instant::now() >= until {
                 return false;
             }
             thread::sleep(Duration::from_millis(5));
         }
+        true
     }
 }
 
@@ -385,9 +378,6 @@ impl Shared {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(run)
-        .map(drop)
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
 }

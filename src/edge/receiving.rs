@@ -9,6 +9,7 @@ use super::connection::{Connection, Next, State};
 use super::event_loop::Core;
 use super::head::{self, BodyFraming, Head, HeadScanner};
 use super::limits::Share;
+use super::outlet::Outgoing;
 use crate::config::EdgeLimits;
 use crate::http::error::Error;
 use crate::http::policy;
@@ -49,13 +50,6 @@ impl BodyInput {
         let earned = BODY_START + Duration::from_secs((self.come / TRICKLE) as u64);
         self.began + earned.min(limits.body_time)
     }
-}
-
-/// A request that has arrived whole.
-pub struct Arrived {
-    pub request: Request,
-    pub framing: Framing,
-    pub body_share: Share,
 }
 
 /// What a refusal needs to know of the request that is being received, once its head is whole.
@@ -166,7 +160,9 @@ impl Connection {
                 self.state = State::Body(Box::new(input));
                 return Ok(Next::Answer);
             }
-            self.send(core, b"HTTP/1.1 100 Continue\r\n\r\n".to_vec());
+            let bytes = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+            let send_time = core.shared.options.limits.send_time;
+            self.outgoing = Some(Outgoing::new(bytes, 0, send_time, None));
             (input.owes_continue, input.began) = (false, core.now);
             self.state = State::Body(Box::new(input));
             return Ok(Next::Step);
@@ -207,11 +203,7 @@ impl Connection {
             close: head.close || core.shared.is_draining(),
             ..known.framing
         };
-        self.state = State::Ready(Box::new(Arrived {
-            request,
-            framing,
-            body_share: input.share,
-        }));
+        self.state = State::Ready(Box::new((request, framing, input.share)));
         Ok(Next::Step)
     }
 

@@ -19,25 +19,17 @@ impl From<OwnedFd> for Socket {
 impl Socket {
     /// Sends what the kernel takes at once. Returns how much that was: 0 if it takes nothing now.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => return Ok(sent),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(0),
-                Err(error) => return Err(error.into()),
-            }
+        match send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => Ok(0),
+            sent => Ok(sent?),
         }
     }
 
     /// Reads what has arrived: `Some(0)` at the end, `None` if nothing has arrived.
     pub fn receive_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        loop {
-            match recv(self, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((received, _)) => return Ok(Some(received)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
+        match recv(self, buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => Ok(None),
+            received => Ok(Some(received?.0)),
         }
     }
 

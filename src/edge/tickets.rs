@@ -25,6 +25,8 @@ use crate::http::responder::Responder;
 use crate::metrics;
 use crate::sync::lock;
 
+/// How often the age of waiting tickets is looked at.
+pub const TICK: Duration = Duration::from_millis(100);
 /// Tickets that are answered 503 at a time.
 const EXPIRE: usize = 100;
 /// The request that wakes a worker.
@@ -118,16 +120,6 @@ impl State {
     }
 }
 
-/// What [`Tickets::expire`] has left.
-pub enum Expiry {
-    /// No ticket waits.
-    NoneWaits,
-    /// Tickets wait that are not too old.
-    SomeWait,
-    /// Tickets wait that are too old.
-    MoreAreDue,
-}
-
 impl Tickets {
     /// None yet. `line` is a connection to tiny_http. `workers` threads take tickets. With fewer database connections than
     /// that, the holders share as many workers as there are connections.
@@ -210,8 +202,8 @@ impl Tickets {
     }
 
     /// Answers 503 to requests that have waited longer than this, but for the patient ones; not to all at once, because each
-    /// answer takes the event loop time.
-    pub fn expire(&self, after: Duration) -> Expiry {
+    /// answer takes the event loop time. Returns when to look again, if any wait.
+    pub fn expire(&self, after: Duration) -> Option<Duration> {
         let mut expired = VecDeque::new();
         let mut state = self.state();
         while expired.len() < EXPIRE {
@@ -222,17 +214,18 @@ impl Tickets {
             };
             expired.push_back(ticket);
         }
-        let left = match (expired.len(), state.waiting.len()) {
-            (EXPIRE, 1..) => Expiry::MoreAreDue,
-            (_, 0) => Expiry::NoneWaits,
-            _ => Expiry::SomeWait,
+        let wait = if expired.len() == EXPIRE {
+            Duration::ZERO
+        } else {
+            TICK
         };
+        let next = (!state.waiting.is_empty()).then_some(wait);
         drop(state);
         for _ in &expired {
             metrics::rejected("QUEUE_TIMEOUT");
         }
         refuse(expired, "no worker took the request in time");
-        left
+        next
     }
 
     fn ring(&self, rings: bool) -> io::Result<()> {

@@ -24,9 +24,8 @@ impl Timers {
 
     /// Takes the earliest entry if it is due.
     pub fn take_due(&mut self, now: Instant) -> Option<(Instant, u64)> {
-        let due = self.next().is_some_and(|at| at <= now);
-        let entry = if due { self.0.pop() } else { None };
-        entry.map(|Reverse(entry)| entry)
+        self.next().filter(|at| *at <= now)?;
+        self.0.pop().map(|Reverse(entry)| entry)
     }
 }
 
