@@ -18,6 +18,9 @@ const DURATIONS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
+/// A round of the event loop that takes longer is counted.
+const SLOW_ROUND: Duration = Duration::from_millis(10);
+
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
@@ -32,6 +35,7 @@ struct Metrics {
     hashing_waits: Histogram,
     connections: IntGauge,
     connections_accepted: IntCounter,
+    slow_rounds: IntCounter,
     rejections: IntCounterVec,
     rate_limited: IntCounterVec,
     login_failures: IntCounter,
@@ -117,16 +121,15 @@ impl Metrics {
                 "todo_api_connections_accepted_total",
                 "Connections of clients that were let in",
             ),
+            slow_rounds: one(
+                "todo_api_edge_slow_rounds_total",
+                "Rounds of the event loop that took longer than 10 ms",
+            ),
             rejections: counter(
                 "todo_api_rejections_total",
                 "Requests and connections refused before they reached the router",
                 "reason",
-                &[
-                    "CONNECTIONS",
-                    "CONNECTIONS_PER_IP",
-                    "QUEUE_TIMEOUT",
-                    "NO_THREAD",
-                ],
+                &["CONNECTIONS", "CONNECTIONS_PER_IP", "QUEUE_TIMEOUT"],
             ),
             rate_limited: counter(
                 "todo_api_rate_limited_total",
@@ -227,6 +230,13 @@ pub fn connection_opened() {
 /// A client's connection has ended.
 pub fn connection_closed() {
     METRICS.connections.dec();
+}
+
+/// A round of the event loop took this long.
+pub fn edge_round(time: Duration) {
+    if time > SLOW_ROUND {
+        METRICS.slow_rounds.inc();
+    }
 }
 
 /// Something was refused before it reached the router; the reason is an error's code, or what of connections is full.

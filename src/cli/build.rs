@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, supervisor};
+use super::{Failure, setup, supervisor};
 use crate::api::App;
 use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
@@ -15,7 +15,7 @@ use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::jwks::{KeySetUrl, Keys, Location, Timing};
 use crate::auth::token::TokenVerifier;
-use crate::config::{Config, Environment, Secret};
+use crate::config::{Config, EdgeLimits, Environment, Secret};
 use crate::edge::tls::Tls;
 use crate::http::policy::Policy;
 use crate::server::Options;
@@ -55,7 +55,10 @@ pub fn options(config: &Config) -> Result<Options, Failure> {
         inherit: config.origin.activated,
         socket_mode: listening.socket_mode,
         workers: config.process.workers,
-        limits: config.edge.clone(),
+        limits: EdgeLimits {
+            connections: setup::connections(config),
+            ..config.edge.clone()
+        },
         tls,
         self_check: self_check(config)?,
         on_alive: Arc::new(supervisor::alive),

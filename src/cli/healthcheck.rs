@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use super::tls_client;
 use super::{Call, Command, Failure, print};
 use crate::domain::address::{Address, Listen};
-use crate::edge::tls_client;
 
 /// Longest wait for each step.
 const TIMEOUT: Duration = Duration::from_secs(3);

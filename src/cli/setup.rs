@@ -18,6 +18,8 @@ use crate::store::{Settings, Store};
 
 /// Descriptors beside connections: the pool's, listening sockets, log, event loops.
 const SPARE_DESCRIPTORS: u64 = 64;
+/// Connections of clients that are accepted however low the descriptor limit is.
+const FEWEST_CONNECTIONS: u64 = 16;
 
 /// How an owner runs commands with the settings of the installed service.
 pub const FOR_THE_SERVICE: &str =
@@ -172,6 +174,17 @@ pub fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+/// `MAX_CONNECTIONS`, or as many connections of clients as the descriptor limit allows if those are fewer.
+pub fn connections(config: &Config) -> usize {
+    let others = u64::from(config.database.pool_size) + SPARE_DESCRIPTORS;
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let allowed = allowed.saturating_sub(others).max(FEWEST_CONNECTIONS);
+    config
+        .edge
+        .connections
+        .min(usize::try_from(allowed).unwrap_or(usize::MAX))
 }
 
 /// The key that tokens are signed with: the one that was set, else the one in the data directory, which is made if it is missing.

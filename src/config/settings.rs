@@ -163,10 +163,11 @@ settings! {
         head_fields: usize = "MAX_HEADERS", value("64"), number(8..=1_000);
         /// Bytes of a request's target; more are answered 414.
         target_bytes: usize = "MAX_PATH_BYTES", value("4096"), number(64..=1_048_576);
-        /// Connections at the same time. Those idle for a second are closed for new ones; then new ones are answered 503.
-        connections: usize = "MAX_CONNECTIONS", value("1000"), number(1..=100_000);
+        /// Connections at the same time, at most what the limit of descriptors allows. Those idle for a second are closed for new
+        /// ones; then new ones are answered 503.
+        connections: usize = "MAX_CONNECTIONS", value("10000"), number(1..=100_000);
         /// Connections at the same time from one address (IPv6: /64) that is neither loopback nor a trusted proxy.
-        connections_per_address: usize = "MAX_CONNECTIONS_PER_IP", value("100"), number(1..=100_000);
+        connections_per_address: usize = "MAX_CONNECTIONS_PER_IP", value("200"), number(1..=100_000);
         /// Bytes of all request bodies in memory together; more are answered 503.
         bodies: usize = "MAX_BODIES_BYTES", value("67108864"), number(1_024..=usize::MAX);
         /// Bytes of all answers not yet sent together; more are answered 503.

@@ -1,12 +1,11 @@
 //! Memory for answers that are not sent yet, and which slow reader is dropped when it is short.
 
-use std::net::Shutdown;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::connections::Connection;
 use super::limits::{Budget, Share};
+use super::outlet::Outlet;
 use crate::domain::fair_budget::Holder;
 use crate::http::error::Error;
 use crate::http::request::RequestId;
@@ -24,8 +23,8 @@ pub struct Answers {
 
 /// An answer that its client did not take at once.
 struct SlowAnswer {
-    connection: Arc<Connection>,
-    holder: Holder,
+    outlet: Arc<Outlet>,
+    holder: Option<Holder>,
     began: Instant,
     sent: AtomicUsize,
     /// `None` once the answer was dropped.
@@ -35,8 +34,7 @@ struct SlowAnswer {
 /// An answer on its way, counted until this is dropped.
 pub struct Sending {
     answers: Arc<Answers>,
-    slow: Option<Arc<SlowAnswer>>,
-    _share: Option<Share>,
+    slow: Arc<SlowAnswer>,
 }
 
 impl Answers {
@@ -80,19 +78,12 @@ impl Answers {
     /// Counts an answer that a client takes slowly, and may drop it from here on.
     pub fn watch(
         self: &Arc<Answers>,
-        connection: &Arc<Connection>,
+        outlet: &Arc<Outlet>,
         holder: Option<Holder>,
         share: Option<Share>,
     ) -> Sending {
-        let Some(holder) = holder else {
-            return Sending {
-                answers: Arc::clone(self),
-                slow: None,
-                _share: share,
-            };
-        };
         let slow = Arc::new(SlowAnswer {
-            connection: Arc::clone(connection),
+            outlet: Arc::clone(outlet),
             holder,
             began: Instant::now(),
             sent: AtomicUsize::new(0),
@@ -101,8 +92,7 @@ impl Answers {
         lock(&self.slow).push(Arc::clone(&slow));
         Sending {
             answers: Arc::clone(self),
-            slow: Some(slow),
-            _share: None,
+            slow,
         }
     }
 
@@ -113,14 +103,15 @@ impl Answers {
         let slowest = slow
             .iter()
             .enumerate()
-            .filter(|(_, answer)| answer.holder == holder)
+            .filter(|(_, answer)| answer.holder == Some(holder))
             .min_by_key(|(_, answer)| answer.rank(now))
             .map(|(at, _)| at);
         let Some(answer) = slowest.map(|at| slow.swap_remove(at)) else {
             return false;
         };
-        log::warn!(client:% = answer.connection.peer; "a slow reader is dropped: memory for answers is short");
-        answer.connection.socket.shutdown(Shutdown::Both);
+        drop(slow);
+        log::warn!(client:% = answer.outlet.peer; "a slow reader is dropped: memory for answers is short");
+        answer.outlet.socket.end();
         lock(&answer.share).take();
         true
     }
@@ -138,17 +129,13 @@ impl SlowAnswer {
 impl Sending {
     /// Notes how many bytes the client has taken.
     pub fn note_sent(&self, bytes: usize) {
-        if let Some(slow) = &self.slow {
-            slow.sent.store(bytes, Ordering::Relaxed);
-        }
+        self.slow.sent.store(bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        if let Some(slow) = &self.slow {
-            lock(&self.answers.slow).retain(|other| !Arc::ptr_eq(other, slow));
-            lock(&slow.share).take();
-        }
+        lock(&self.answers.slow).retain(|other| !Arc::ptr_eq(other, &self.slow));
+        lock(&self.slow.share).take();
     }
 }

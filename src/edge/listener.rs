@@ -6,11 +6,11 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use uuid::Uuid;
 
-use super::acceptor::Listener;
 use crate::domain::address::Address;
 
 /// Connections the kernel keeps waiting for us to accept them.
@@ -44,7 +44,7 @@ impl Bound {
 ///
 /// # Errors
 /// The text names the address.
-pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Listener)> {
+pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Socket)> {
     let named = |error: io::Error| {
         let hint = match address {
             Address::Tcp(tcp) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -61,42 +61,32 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Listener)> {
         Address::Tcp(address) => (bind_tcp(*address).map_err(named)?, None),
         Address::Unix(path) => (bind_unix(path, mode).map_err(named)?, Some(path.clone())),
     };
-    let copy = socket.try_clone().map_err(named)?;
-    let (address, listener) = match address {
-        Address::Tcp(_) => {
-            let listener = TcpListener::from(copy);
-            (
-                Address::Tcp(listener.local_addr().map_err(named)?),
-                Listener::Tcp(listener),
-            )
-        }
-        Address::Unix(path) => (
-            Address::Unix(path.clone()),
-            Listener::Unix(UnixListener::from(copy)),
-        ),
+    let listener = socket.try_clone().map_err(named)?;
+    // With the port that was given in place of port 0.
+    let own = socket.local_addr().map_err(named)?.as_socket();
+    let bound = Bound {
+        address: own.map_or_else(|| address.clone(), Address::Tcp),
+        socket: Some(socket),
+        file,
     };
-    Ok((
-        Bound {
-            address,
-            socket: Some(socket),
-            file,
-        },
-        listener,
-    ))
+    Ok((bound, listener))
 }
 
-/// As [`bind`], for tiny_http to accept on.
+/// As [`bind`], for tiny_http to accept on. A client over TCP that takes nothing of an answer for `send_time` is given up:
+/// accepted sockets inherit the timeout on Linux, but Unix sockets do not.
 ///
 /// # Errors
 /// The text names the address.
 pub fn bind_for_tiny_http(
     address: &Address,
     mode: u32,
+    send_time: Duration,
 ) -> io::Result<(Bound, tiny_http::Listener)> {
     let (bound, listener) = bind(address, mode)?;
-    let listener = match listener {
-        Listener::Tcp(listener) => listener.into(),
-        Listener::Unix(listener) => listener.into(),
+    listener.set_write_timeout(Some(send_time))?;
+    let listener = match address {
+        Address::Tcp(_) => TcpListener::from(listener).into(),
+        Address::Unix(_) => UnixListener::from(listener).into(),
     };
     Ok((bound, listener))
 }
@@ -105,38 +95,39 @@ pub fn bind_for_tiny_http(
 ///
 /// # Errors
 /// One of them is no listening TCP or Unix socket.
-pub fn inherited() -> io::Result<Vec<(Bound, Listener)>> {
+pub fn inherited() -> io::Result<Vec<(Bound, Socket)>> {
     let mut passed = listenfd::ListenFd::from_env();
     (0..passed.len())
         .map(|index| {
             let (address, listener) = match passed.take_tcp_listener(index) {
                 Ok(Some(listener)) => {
-                    SockRef::from(&listener).set_tcp_nodelay(true)?;
+                    let listener = Socket::from(listener);
+                    listener.set_tcp_nodelay(true)?;
                     (
-                        Address::Tcp(listener.local_addr()?),
-                        Listener::Tcp(listener),
+                        listener.local_addr()?.as_socket().map(Address::Tcp),
+                        listener,
                     )
                 }
                 _ => {
                     let taken =
                         || io::Error::other("a socket handed over by systemd cannot be used");
                     let listener = passed.take_unix_listener(index)?.ok_or_else(taken)?;
-                    let path = listener
-                        .local_addr()?
-                        .as_pathname()
-                        .map(Path::to_path_buf)
-                        .unwrap_or_default();
-                    (Address::Unix(path), Listener::Unix(listener))
+                    (None, Socket::from(listener))
                 }
             };
-            Ok((
-                Bound {
-                    address,
-                    socket: None,
-                    file: None,
-                },
-                listener,
-            ))
+            let path = || {
+                listener
+                    .local_addr()
+                    .ok()?
+                    .as_pathname()
+                    .map(Path::to_path_buf)
+            };
+            let bound = Bound {
+                address: address.unwrap_or_else(|| Address::Unix(path().unwrap_or_default())),
+                socket: None,
+                file: None,
+            };
+            Ok((bound, listener))
         })
         .collect()
 }

@@ -31,55 +31,90 @@
 //! does 1.05 times tiny_http's own throughput at 32 connections, and at 256 and 1,000 as well. A request costs it one `recv`,
 //! its answer one `send`, and the way to the workers a share of a `write` (see `tickets`).
 //!
-//! # The rooms
+//! # The event loop
+//!
+//! One thread, `edge`, owns every connection. A connection is in one of these states (`connection::State`):
+//!
+//! | state | waits for | deadline | when that passes | next |
+//! |---|---|---|---|---|
+//! | Handshake | the client's TLS | `HEAD_TIMEOUT` | close | Head |
+//! | Head, empty (idle) | the first byte | `KEEP_ALIVE_TIMEOUT` after the last answer | close | Head |
+//! | Head | the rest of it | `HEAD_TIMEOUT` after its first byte | 408 | Body, Ready, Refused |
+//! | Body | the rest of it | `BODY_TIMEOUT`, less if it is slow | 408 | Ready, Refused |
+//! | Ready | the answer before it | none | | Head, Last |
+//! | Refused | the answer before it | none | | Last |
+//! | Last | the last answer | none | | Lingering |
+//! | Ended | the answer under way | none | | closed |
+//! | Lingering | the client's end | 2 s | close | closed |
+//!
+//! In each state bytes may wait to be sent (`outlet::Outgoing`): the rest of an answer, an answer over TLS, an interim response.
+//! They come first, with deadlines of their own (`SEND_TIMEOUT`, and 4 KiB a second).
+//!
+//! The kernel tells of each change of a socket once (`EPOLLET`), so a request costs no system call for waiting. What happens to it:
+//!
+//! 1. The loop receives it, and hands all whole requests of a round to the workers ([`tickets`]).
+//! 2. A worker sends the answer with one system call and notes that it is out ([`outlet`]).
+//! 3. The loop looks at that note when the next request has come. It is woken only if it already waits for the end of the answer,
+//!    or has to send the rest of it.
+//!
+//! Nothing in the loop waits: sockets are used without blocking, locks are held for no system call, log lines go to a queue. A round
+//! of it that takes more than 10 ms is counted (`todo_api_edge_slow_rounds_total`).
+//!
+//! # Threads
+//!
+//! | thread | number | does |
+//! |---|---|---|
+//! | `edge` | 1 | all of the above |
+//! | `self-check` | 1 | asks the server over its own address |
+//! | `certificate` | 1 with TLS | loads changed certificates |
+//! | workers | `WORKERS`, and one more for every eight | serve requests |
+//! | tiny_http's own | 3 or more | hand the bell to a worker |
+//!
+//! # Modules
 //!
 //! - [`limits`]: resource limits
-//! - `listener`, `acceptor`: listening sockets, and accepting whatever happens
-//! - `connections`: who is connected, and what each connection is doing
-//! - `reader`: a connection's thread
+//! - `listener`, `accepting`, `admission`: listening sockets, new connections, their number
+//! - `event_loop`, `timers`: the loop and its deadlines
+//! - `connection`, `receiving`: a connection's state, and requests out of its bytes
 //! - [`head`], [`body`]: framing (RFC 9112)
-//! - [`client`]: who a request comes from, when proxies stand between
+//! - [`client`]: the client of a request that came through proxies
 //! - `tickets`: whole requests that wait for a worker
-//! - `reply`, `flusher`, `answers`: how answers leave, and the memory they take
-//! - [`tls`], `transport`, `socket`: what lies between
-//! - [`tls_client`]: the other side of it, for a server that asks itself whether it is alive
+//! - `outlet`, `answers`: how answers leave, and the memory they take
+//! - [`tls`], `transport`, `socket`: between a connection and its client
 //! - `self_check`: whether all of it still works
 
-mod acceptor;
+mod accepting;
+mod admission;
 mod answers;
 pub mod body;
 pub mod client;
-mod connections;
-mod flusher;
+mod connection;
+mod event_loop;
 pub mod head;
 pub mod limits;
 mod listener;
-mod reader;
-mod reply;
+mod outlet;
+mod receiving;
 mod self_check;
 mod socket;
 mod tickets;
+mod timers;
 pub mod tls;
-pub mod tls_client;
 mod transport;
 
-use std::collections::HashSet;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use socket2::{SockAddr, Socket};
 
-use acceptor::{Listener, Peer};
 use answers::Answers;
-use connections::Connections;
-use flusher::Flusher;
+use event_loop::{Door, EventLoop};
 use limits::Budget;
 pub use listener::{Bound, bind, bind_for_tiny_http, inherited};
+use outlet::Mailbox;
 use tickets::Tickets;
 pub use tickets::reserve;
 use tls::Tls;
@@ -93,14 +128,12 @@ use crate::http::responder::{Admission, Responder};
 use crate::http::response::Response;
 use crate::sync::lock;
 
-/// How often tickets are looked at for their age.
-const TICK: Duration = Duration::from_millis(100);
 /// How often the certificate's files are looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
 /// While draining, how long an idle connection may still send one more request.
 const LAST_REQUEST: Duration = Duration::from_secs(3);
 
-/// What is answered at once, by the connection's own thread, even when every worker is stuck.
+/// What is answered at once, by the event loop, even when every worker is stuck. It must not wait for anything.
 pub trait Immediate: Send + Sync {
     /// The answer, or `None` when the request is for the workers. What is to be known of the request in the log is told to the
     /// responder.
@@ -135,29 +168,25 @@ pub struct Options {
 
 /// What all parts of the edge share.
 struct Shared {
-    limits: EdgeLimits,
-    reveal_causes: bool,
-    policy: Arc<Policy>,
+    options: Options,
     immediate: Box<dyn Immediate>,
-    connections: Connections,
     tickets: Tickets,
-    flusher: Arc<Flusher>,
+    mailbox: Mailbox,
     bodies: Arc<Budget>,
     answers: Arc<Answers>,
-    draining: AtomicBool,
-    /// Readable once the acceptors are to end.
-    stop: OwnedFd,
-    /// The self-check's own ends of connections that are being made.
-    own: Mutex<HashSet<Peer>>,
+    /// Set when the server stops: until when idle connections may send one more request.
+    draining: OnceLock<Instant>,
+    /// The self-check's end of the connection that it is making.
+    own: Mutex<Option<SockAddr>>,
     on_failure: OnFailure,
-    on_alive: OnAlive,
 }
 
 /// The edge at work.
 pub struct Edge {
     shared: Arc<Shared>,
+    /// The event loop; it ends when it has drained.
+    thread: JoinHandle<()>,
     listeners: Vec<Bound>,
-    tls: Option<Arc<Tls>>,
 }
 
 /// Makes a tiny_http that only this process can reach, and the connection over which it is reached.
@@ -182,49 +211,41 @@ impl Edge {
     /// No thread or descriptor is left.
     pub fn start(
         options: Options,
-        listeners: Vec<(Bound, Listener)>,
+        listeners: Vec<(Bound, Socket)>,
         line: UnixStream,
         immediate: Box<dyn Immediate>,
         on_failure: OnFailure,
     ) -> io::Result<Edge> {
-        let Options {
-            limits,
-            tls,
-            self_check,
-            on_alive,
-            workers,
-            connections,
-            reveal_causes,
-            policy,
-        } = options;
+        let threads = options.workers + reserve(options.workers);
+        let self_check = options.self_check;
         let shared = Arc::new(Shared {
-            connections: Connections::new(limits.connections, limits.connections_per_address),
-            tickets: Tickets::new(line, workers + reserve(workers), connections),
-            flusher: Flusher::start(limits.send_time)?,
-            bodies: Budget::new(limits.bodies),
-            answers: Answers::new(limits.answers),
-            draining: AtomicBool::new(false),
-            stop: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            tickets: Tickets::new(line, threads, options.connections),
+            mailbox: Mailbox::new()?,
+            bodies: Budget::new(options.limits.bodies),
+            answers: Answers::new(options.limits.answers),
+            draining: OnceLock::new(),
             own: Mutex::default(),
-            limits,
-            reveal_causes,
-            policy,
+            options,
             immediate,
             on_failure,
-            on_alive,
         });
-        let mut bounds = Vec::new();
+        let (mut bounds, mut doors) = (Vec::new(), Vec::new());
         for (bound, listener) in listeners {
-            let tls = tls.clone().filter(|_| matches!(listener, Listener::Tcp(_)));
-            let accepting = Arc::clone(&shared);
-            listener.never_block()?;
-            spawn("acceptor", move || {
-                acceptor::accept(&accepting, &listener, tls.as_ref())
-            })?;
+            let encrypts = matches!(bound.address, Address::Tcp(_));
+            let tls = shared.options.tls.clone().filter(|_| encrypts);
+            doors.push(Door { listener, tls });
             bounds.push(bound);
         }
-        let (ticking, certificate) = (Arc::clone(&shared), tls.clone());
-        spawn("clock", move || tick(&ticking, certificate.as_deref()))?;
+        let event_loop = EventLoop::new(Arc::clone(&shared), doors)?;
+        let thread = spawn("edge", move || event_loop.run())?;
+        if let Some(tls) = shared.options.tls.clone() {
+            spawn("certificate", move || {
+                loop {
+                    thread::sleep(CERTIFICATE_CHECK);
+                    tls.reload_if_changed();
+                }
+            })?;
+        }
         if let Some(bound) = bounds.first().filter(|_| !self_check.is_zero()) {
             let (checking, address) = (Arc::clone(&shared), bound.address.clone());
             spawn("self-check", move || {
@@ -233,8 +254,8 @@ impl Edge {
         }
         Ok(Edge {
             shared,
+            thread,
             listeners: bounds,
-            tls,
         })
     }
 
@@ -245,8 +266,8 @@ impl Edge {
 
     /// Where it listens, as clients write it.
     pub fn urls(&self) -> impl Iterator<Item = String> {
-        self.addresses()
-            .map(|address| address.url(self.tls.is_some()))
+        let encrypted = self.shared.options.tls.is_some();
+        self.addresses().map(move |address| address.url(encrypted))
     }
 
     /// Where workers take their tickets.
@@ -256,7 +277,7 @@ impl Edge {
 
     /// Loads the certificate again.
     pub fn reload(&self) {
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = &self.shared.options.tls {
             tls.reload();
         }
     }
@@ -264,26 +285,19 @@ impl Edge {
     /// Stops: accepts no more connections, lets idle ones send one more request for a moment, and waits until all have ended, by
     /// `until` at the latest. Answers whether they have.
     pub fn drain(&self, until: Instant) -> bool {
-        self.shared.draining.store(true, Ordering::Relaxed);
-        // It fails only where it has been written to already.
-        let _ = rustix::io::write(&self.shared.stop, &1_u64.to_ne_bytes());
+        let last_request = until.min(Instant::now() + LAST_REQUEST);
+        self.shared.draining.get_or_init(|| last_request);
+        self.shared.mailbox.wake();
         for bound in &self.listeners {
             bound.close();
         }
-        let last_request = until.min(Instant::now() + LAST_REQUEST);
-        loop {
-            let now = Instant::now();
-            if now >= last_request {
-                self.shared.connections.close_idle();
-            }
-            if self.shared.connections.count() == 0 {
-                return true;
-            }
-            if now >= until {
+        while !self.thread.is_finished() {
+            if Instant::now() >= until {
                 return false;
             }
             thread::sleep(Duration::from_millis(5));
         }
+        true
     }
 }
 
@@ -344,6 +358,10 @@ impl Drop for Turn<'_> {
 }
 
 impl Shared {
+    fn is_draining(&self) -> bool {
+        self.draining.get().is_some()
+    }
+
     /// Tells that the process cannot go on.
     fn fail(&self, reason: String) {
         (self.on_failure)(reason);
@@ -354,51 +372,12 @@ impl Shared {
         self.fail(format!("the way to the workers is broken: {error}"));
     }
 
-    fn is_own(&self, peer: &Peer) -> bool {
-        self.own().contains(peer)
-    }
-
-    /// Makes the acceptor know this peer for ours, until what is returned is dropped.
-    fn announce_own(&self, peer: Peer) -> Announced<'_> {
-        self.own().insert(peer.clone());
-        Announced { shared: self, peer }
-    }
-
-    fn own(&self) -> std::sync::MutexGuard<'_, HashSet<Peer>> {
-        lock(&self.own)
+    /// Whether this is the end of a connection that the self-check is making.
+    fn is_own(&self, peer: &SockAddr) -> bool {
+        lock(&self.own).as_ref() == Some(peer)
     }
 }
 
-struct Announced<'s> {
-    shared: &'s Shared,
-    peer: Peer,
-}
-
-impl Drop for Announced<'_> {
-    fn drop(&mut self) {
-        self.shared.own().remove(&self.peer);
-    }
-}
-
-/// Looks at what grows old, until the server stops.
-fn tick(shared: &Shared, tls: Option<&Tls>) {
-    let mut certificate_checked = Instant::now();
-    // Tickets grow old while draining, too.
-    while !(shared.draining.load(Ordering::Relaxed) && shared.connections.count() == 0) {
-        thread::sleep(TICK);
-        shared.tickets.expire(shared.limits.queue_time);
-        if certificate_checked.elapsed() >= CERTIFICATE_CHECK {
-            certificate_checked = Instant::now();
-            if let Some(tls) = tls {
-                tls.reload_if_changed();
-            }
-        }
-    }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(run)
-        .map(drop)
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
 }

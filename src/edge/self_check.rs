@@ -8,7 +8,6 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -16,8 +15,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use uuid::Uuid;
 
 use super::Shared;
-use super::acceptor::Peer;
 use crate::domain::address::Address;
+use crate::sync::lock;
 
 /// Failed checks in a row after which the process ends.
 const FAILURES: u32 = 3;
@@ -27,12 +26,14 @@ pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
     let mut failures = 0;
     loop {
         thread::sleep(interval);
-        if shared.draining.load(Ordering::Relaxed) {
+        if shared.is_draining() {
             return;
         }
-        let Err(error) = ask(shared, address, interval) else {
+        let asked = ask(shared, address, interval);
+        *lock(&shared.own) = None;
+        let Err(error) = asked else {
             failures = 0;
-            (shared.on_alive)();
+            (shared.options.on_alive)();
             continue;
         };
         failures += 1;
@@ -48,12 +49,12 @@ pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
 }
 
 fn ask(shared: &Shared, address: &Address, timeout: Duration) -> io::Result<()> {
-    // Bound before it connects, so that the acceptor knows it for ours.
-    let (socket, own, to) = match address {
+    let (socket, to) = match address {
         Address::Tcp(address) => tcp(*address)?,
         Address::Unix(path) => unix(path)?,
     };
-    let _announced = shared.announce_own(own);
+    // Bound before it connects, so that the event loop knows it for ours.
+    *lock(&shared.own) = Some(socket.local_addr()?);
     socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(timeout))?;
     socket.connect(&to)?;
@@ -68,7 +69,7 @@ fn ask(shared: &Shared, address: &Address, timeout: Duration) -> io::Result<()> 
     }
 }
 
-fn tcp(listening: SocketAddr) -> io::Result<(Socket, Peer, SockAddr)> {
+fn tcp(listening: SocketAddr) -> io::Result<(Socket, SockAddr)> {
     let ip = match listening.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -76,25 +77,13 @@ fn tcp(listening: SocketAddr) -> io::Result<(Socket, Peer, SockAddr)> {
     };
     let socket = Socket::new(Domain::for_address(listening), Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(ip, 0).into())?;
-    let own = socket
-        .local_addr()?
-        .as_socket()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-    Ok((
-        socket,
-        Peer::Tcp(own),
-        SocketAddr::new(ip, listening.port()).into(),
-    ))
+    Ok((socket, SocketAddr::new(ip, listening.port()).into()))
 }
 
-fn unix(path: &Path) -> io::Result<(Socket, Peer, SockAddr)> {
+fn unix(path: &Path) -> io::Result<(Socket, SockAddr)> {
     let name = format!("todo-api-self-check-{}", Uuid::new_v4().simple());
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // A name that starts with NUL is abstract: it is in no directory and goes away with the socket.
     socket.bind(&SockAddr::unix(format!("\0{name}"))?)?;
-    Ok((
-        socket,
-        Peer::Unix(Some(name.into_bytes())),
-        SockAddr::unix(path)?,
-    ))
+    Ok((socket, SockAddr::unix(path)?))
 }

@@ -1,155 +1,73 @@
-//! A client's socket, TCP or Unix: one descriptor, read by its connection's thread and written by whoever has the answer.
+//! A client's socket, TCP or Unix. No call on it waits.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 /// A connected socket.
 #[derive(Debug)]
-pub enum Socket {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
+pub struct Socket(OwnedFd);
+
+impl From<OwnedFd> for Socket {
+    fn from(descriptor: OwnedFd) -> Socket {
+        Socket(descriptor)
+    }
 }
 
 impl Socket {
-    /// Sends what the kernel takes at once, and answers how much that was: 0 when it takes nothing now.
+    /// Sends what the kernel takes at once. Returns how much that was: 0 if it takes nothing now.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => return Ok(sent),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return Ok(0),
-                Err(error) => return Err(error.into()),
-            }
+        match send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Err(Errno::AGAIN) => Ok(0),
+            sent => Ok(sent?),
         }
     }
 
-    /// Waits until the kernel takes more, by `until` at the latest.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::TimedOut`] after that.
-    fn wait_writable(&self, until: Instant) -> io::Result<()> {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+    /// Reads what has arrived: `Some(0)` at the end, `None` if nothing has arrived.
+    pub fn receive_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match recv(self, buffer, RecvFlags::DONTWAIT) {
+            Err(Errno::AGAIN) => Ok(None),
+            received => Ok(Some(received?.0)),
         }
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Reads past what has arrived; false when nothing more will.
-    pub fn discard_now(&self) -> bool {
-        let mut buffer = [0; 8 * 1024];
-        matches!(
-            recv(self, &mut buffer, RecvFlags::DONTWAIT),
-            Ok((1.., _)) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)
-        )
     }
 
     /// Whether something has arrived that has not been read.
     pub fn has_input(&self) -> bool {
         let mut byte = [0; 1];
-        matches!(
-            recv(self, &mut byte, RecvFlags::DONTWAIT | RecvFlags::PEEK),
-            Ok((1.., _))
-        )
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        matches!(recv(self, &mut byte, flags), Ok((1.., _)))
     }
 
-    /// Ends one or both directions. It fails only where the other side has done so already.
-    pub fn shutdown(&self, how: Shutdown) {
-        let _ = match self {
-            Socket::Tcp(socket) => socket.shutdown(how),
-            Socket::Unix(socket) => socket.shutdown(how),
-        };
+    /// Ends sending: the client finds the end of the stream.
+    pub fn end_sending(&self) {
+        // It fails only if the other side has closed the connection already.
+        let _ = shutdown(self, Shutdown::Write);
     }
 
-    /// Bounds each read that follows; the least is a millisecond.
-    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        let timeout = Some(timeout.max(Duration::from_millis(1)));
-        match self {
-            Socket::Tcp(socket) => socket.set_read_timeout(timeout),
-            Socket::Unix(socket) => socket.set_read_timeout(timeout),
-        }
+    /// Ends both directions, also for the thread that holds the socket.
+    pub fn end(&self) {
+        let _ = shutdown(self, Shutdown::Both);
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Socket::Tcp(socket) => socket.as_fd(),
-            Socket::Unix(socket) => socket.as_fd(),
-        }
+        self.0.as_fd()
     }
 }
 
-impl Read for &Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = match self {
-                Socket::Tcp(socket) => (&*socket).read(buffer),
-                Socket::Unix(socket) => (&*socket).read(buffer),
-            };
-            match read {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read,
-            }
-        }
-    }
-}
-
-/// Writes to a socket until a deadline. A client that does not read ends the write with [`io::ErrorKind::TimedOut`].
-pub struct WriteUntil<'s>(pub &'s Socket, pub Instant);
-
-impl Write for WriteUntil<'_> {
+/// Fails with [`io::ErrorKind::WouldBlock`] if the kernel takes nothing now.
+impl Write for &Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.0.send_now(bytes)? {
-                0 if !bytes.is_empty() => self.0.wait_writable(self.1)?,
-                sent => return Ok(sent),
-            }
+        match self.send_now(bytes)? {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            sent => Ok(sent),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Whether an error says that a timeout of the socket has passed.
-pub fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_to_a_client_that_does_not_read_ends_in_time() {
-        let (socket, _client) = UnixStream::pair().unwrap();
-        let socket = Socket::Unix(socket);
-        let began = Instant::now();
-        let until = began + Duration::from_millis(200);
-        let error = WriteUntil(&socket, until)
-            .write_all(&[0; 10_000_000])
-            .unwrap_err();
-        assert!(is_timeout(&error), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(5));
     }
 }

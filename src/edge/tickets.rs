@@ -8,9 +8,8 @@
 //! ([`reserve`]). Once another holder has come, both get what [`FairBudget`] allows.
 //!
 //! A request never leaves this process's memory. tiny_http gets one small request without meaning, over a private connection,
-//! and hands it to a worker: that wakes the worker. A wake-up is a system call, so no more are sent than keep the workers
-//! busy; the others are only counted, and a worker that finds the queue running low sends all of them in one write. Measured at
-//! 1,000 connections: see the module doc of `edge`.
+//! and hands it to a worker: that wakes the worker (the "bell"). It is sent only when a worker sleeps, and one at a time. A worker
+//! that is awake takes tickets until none is left for it. So under load hardly any are sent.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -26,10 +25,12 @@ use crate::http::responder::Responder;
 use crate::metrics;
 use crate::sync::lock;
 
-/// Wake-ups under way beyond which more are only counted, for each worker.
-const ENOUGH_PER_WORKER: usize = 2;
+/// How often the age of waiting tickets is looked at.
+pub const TICK: Duration = Duration::from_millis(100);
+/// Tickets that are answered 503 at a time.
+const EXPIRE: usize = 100;
 /// The request that wakes a worker.
-const CALL: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+const BELL: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 /// A holder is alone once no other has sent a request for so long.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -57,17 +58,15 @@ pub struct Ticket {
 /// The tickets that wait, and the private connection that wakes workers.
 pub struct Tickets {
     state: Mutex<State>,
-    line: Mutex<UnixStream>,
-    /// As many wake-ups as keep the workers busy.
-    enough: usize,
+    line: UnixStream,
 }
 
 struct State {
     waiting: VecDeque<Ticket>,
-    /// Wake-ups that are not sent yet.
-    noted: usize,
-    /// Wake-ups that have been sent and have not reached a worker yet.
-    called: usize,
+    /// Workers that sleep in tiny_http.
+    asleep: usize,
+    /// Whether a bell was sent that has not woken a worker yet.
+    rung: bool,
     workers: FairBudget,
     /// Workers that a holder alone may not have.
     reserve: usize,
@@ -77,14 +76,12 @@ struct State {
 }
 
 impl State {
-    /// How many wake-ups are to be sent now. Each one reaches a worker, and that worker looks here again: so none is forgotten.
-    fn due(&mut self, enough: usize) -> usize {
-        self.noted = self.noted.min(self.waiting.len());
-        if self.called >= enough {
-            return 0;
-        }
-        self.called += self.noted;
-        std::mem::take(&mut self.noted)
+    /// Whether the bell is to be rung now: a ticket waits that a worker may take, and a worker sleeps. One bell is under way at a
+    /// time: the worker that it wakes rings for the next one.
+    fn must_ring(&mut self) -> bool {
+        let rings = !self.rung && self.asleep > 0 && self.allowed().is_some();
+        self.rung |= rings;
+        rings
     }
 
     /// Whether this holder may have one more worker.
@@ -103,18 +100,21 @@ impl State {
         }
     }
 
-    /// The first ticket whose holder may have one more worker.
-    fn next(&mut self) -> Option<Ticket> {
+    /// The place of the first ticket whose holder may have one more worker.
+    fn allowed(&self) -> Option<usize> {
         let mut refused = None;
-        let at = self.waiting.iter().position(|ticket| {
+        self.waiting.iter().position(|ticket| {
             let skipped = ticket.holder.is_some() && ticket.holder == refused;
             let allowed = !skipped && self.allows(ticket.holder);
             if !allowed {
                 refused = ticket.holder;
             }
             allowed
-        })?;
-        let ticket = self.waiting.remove(at)?;
+        })
+    }
+
+    fn next(&mut self) -> Option<Ticket> {
+        let ticket = self.waiting.remove(self.allowed()?)?;
         self.workers.take(ticket.holder, 1);
         Some(ticket)
     }
@@ -127,49 +127,53 @@ impl Tickets {
         Tickets {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
-                noted: 0,
-                called: 0,
+                asleep: workers,
+                rung: false,
                 workers: FairBudget::new(workers.min(connections)),
                 reserve: reserve(workers),
                 last: None,
                 shared: None,
             }),
-            line: Mutex::new(line),
-            enough: ENOUGH_PER_WORKER * workers,
+            line,
         }
     }
 
-    /// Hands a request to the workers.
+    /// Hands requests to the workers.
     ///
     /// # Errors
-    /// The private connection is broken; the request has been answered 503, and the process must not go on.
-    pub fn hand_over(&self, ticket: Ticket) -> io::Result<()> {
-        let due = {
+    /// The private connection is broken; the requests have been answered 503, and the process must not go on.
+    pub fn hand_over(&self, tickets: &mut Vec<Ticket>) -> io::Result<()> {
+        let rings = {
             let mut state = self.state();
-            state.waiting.push_back(ticket);
-            state.noted += 1;
-            state.due(self.enough)
+            state.waiting.extend(tickets.drain(..));
+            state.must_ring()
         };
-        self.call(due)
+        self.ring(rings)
     }
 
-    /// Notes that a worker was woken.
+    /// Notes that the bell has woken a worker.
     pub fn woken(&self) {
         let mut state = self.state();
-        state.called = state.called.saturating_sub(1);
+        state.rung = false;
+        state.asleep = state.asleep.saturating_sub(1);
     }
 
     /// Takes a ticket for a worker, which must give the worker back with [`Tickets::done`]. `None` when no ticket waits whose
-    /// holder may have one more worker.
+    /// holder may have one more worker; the worker then goes to sleep.
     ///
     /// # Errors
     /// As [`Tickets::hand_over`].
     pub fn take(&self) -> io::Result<Option<Ticket>> {
-        let (ticket, due) = {
+        let (ticket, rings) = {
             let mut state = self.state();
-            (state.next(), state.due(self.enough))
+            let ticket = state.next();
+            if ticket.is_none() {
+                state.asleep += 1;
+            }
+            let rings = ticket.is_some() && state.must_ring();
+            (ticket, rings)
         };
-        self.call(due).map(|()| ticket)
+        self.ring(rings).map(|()| ticket)
     }
 
     /// Counts the worker for the user in place of the client's network. False when the user may have no more workers.
@@ -197,32 +201,43 @@ impl Tickets {
         state.workers.give_back(holder, 1);
     }
 
-    /// Answers 503 to the requests that have waited longer than this, but for the patient ones.
-    pub fn expire(&self, after: Duration) {
-        let expired: VecDeque<Ticket> = {
-            let mut state = self.state();
-            let (expired, waiting) = std::mem::take(&mut state.waiting)
-                .into_iter()
-                .partition(|ticket| !ticket.patient && ticket.since.elapsed() > after);
-            state.waiting = waiting;
-            expired
+    /// Answers 503 to requests that have waited longer than this, but for the patient ones; not to all at once, because each
+    /// answer takes the event loop time. Returns when to look again, if any wait.
+    pub fn expire(&self, after: Duration) -> Option<Duration> {
+        let mut expired = VecDeque::new();
+        let mut state = self.state();
+        while expired.len() < EXPIRE {
+            let old = |ticket: &Ticket| !ticket.patient && ticket.since.elapsed() > after;
+            let at = state.waiting.iter().position(old);
+            let Some(ticket) = at.and_then(|at| state.waiting.remove(at)) else {
+                break;
+            };
+            expired.push_back(ticket);
+        }
+        let wait = if expired.len() == EXPIRE {
+            Duration::ZERO
+        } else {
+            TICK
         };
+        let next = (!state.waiting.is_empty()).then_some(wait);
+        drop(state);
         for _ in &expired {
             metrics::rejected("QUEUE_TIMEOUT");
         }
         refuse(expired, "no worker took the request in time");
+        next
     }
 
-    fn call(&self, due: usize) -> io::Result<()> {
-        if due == 0 {
+    fn ring(&self, rings: bool) -> io::Result<()> {
+        if !rings {
             return Ok(());
         }
-        let called = lock(&self.line).write_all(&CALL.repeat(due));
-        if called.is_err() {
+        let rung = (&self.line).write_all(BELL);
+        if rung.is_err() {
             let waiting = std::mem::take(&mut self.state().waiting);
             refuse(waiting, "the way to the workers is broken");
         }
-        called
+        rung
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,52 +1,23 @@
-//! What lies between a connection's thread and its socket: nothing, or TLS.
+//! Between a connection and its socket: nothing, or TLS. No call here waits.
 
 use std::io::{self, Read, Write};
-use std::time::Instant;
 
 use rustls::ServerConnection;
 
-use super::socket::{Socket, WriteUntil};
+use super::socket::Socket;
 
 /// How bytes get to the client and from it.
 pub enum Transport {
-    /// As they are.
+    /// Unchanged. Workers may write to the socket themselves.
     Plain,
-    /// Through TLS. The connection's thread keeps this to itself: it is the only one that reads and writes.
+    /// Through TLS, by the event loop alone.
     Tls(Box<ServerConnection>),
 }
 
 impl Transport {
-    /// Whether workers may write to the socket themselves.
+    /// Whether bytes pass unchanged.
     pub fn is_plain(&self) -> bool {
         matches!(self, Transport::Plain)
-    }
-
-    /// Waits once for the socket, within its own read timeout, and reads what that brings: 0 is the end, `None` that more has
-    /// to come before there is anything to read (a handshake goes on, a record is incomplete). What TLS sends by itself must be
-    /// out by `until`.
-    pub fn read(
-        &mut self,
-        mut socket: &Socket,
-        buffer: &mut [u8],
-        until: Instant,
-    ) -> io::Result<Option<usize>> {
-        let Transport::Tls(tls) = self else {
-            return socket.read(buffer).map(Some);
-        };
-        if let Some(read) = decrypted(tls, buffer)? {
-            return Ok(Some(read));
-        }
-        flush(tls, socket, until)?;
-        if tls.read_tls(&mut socket)? == 0 {
-            return Ok(Some(0));
-        }
-        if let Err(error) = tls.process_new_packets() {
-            // The alert says what is wrong.
-            let _ = flush(tls, socket, until);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-        }
-        flush(tls, socket, until)?;
-        decrypted(tls, buffer)
     }
 
     /// Whether a handshake has still to be finished.
@@ -54,45 +25,73 @@ impl Transport {
         matches!(self, Transport::Tls(tls) if tls.is_handshaking())
     }
 
-    /// Writes all of it by `until`.
-    pub fn write_all(&mut self, socket: &Socket, bytes: &[u8], until: Instant) -> io::Result<()> {
-        let Transport::Tls(tls) = self else {
-            return WriteUntil(socket, until).write_all(bytes);
-        };
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let taken = tls.writer().write(rest)?;
-            rest = rest.get(taken..).unwrap_or_default();
-            flush(tls, socket, until)?;
-        }
-        flush(tls, socket, until)
+    /// Whether TLS has bytes that the socket has not taken yet.
+    pub fn wants_to_send(&self) -> bool {
+        matches!(self, Transport::Tls(tls) if tls.wants_write())
     }
 
-    /// Tells the other side, by `until`, that nothing more will come.
-    pub fn finish(&mut self, socket: &Socket, until: Instant) {
+    /// Appends to `input` what the client says in `received`. False if it says that nothing more will come.
+    ///
+    /// # Errors
+    /// It is no TLS, or TLS that cannot be accepted; the alert that says so is ready to be sent.
+    pub fn open(&mut self, mut received: &[u8], input: &mut Vec<u8>) -> io::Result<bool> {
+        let Transport::Tls(tls) = self else {
+            input.extend_from_slice(received);
+            return Ok(true);
+        };
+        while !received.is_empty() && tls.read_tls(&mut received)? > 0 {
+            let state = tls.process_new_packets().map_err(io::Error::other)?;
+            let start = input.len();
+            input.resize(start + state.plaintext_bytes_to_read(), 0);
+            tls.reader()
+                .read_exact(input.get_mut(start..).unwrap_or_default())?;
+            if state.peer_has_closed() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends some of these bytes. Returns how many were taken: 0 if the socket takes nothing now.
+    pub fn send(&mut self, socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+        let Transport::Tls(tls) = self else {
+            return socket.send_now(bytes);
+        };
+        if !flush(tls, socket)? {
+            return Ok(0);
+        }
+        // The library bounds how much it encrypts at once.
+        let taken = tls.writer().write(bytes)?;
+        flush(tls, socket)?;
+        Ok(taken)
+    }
+
+    /// Sends what TLS has to say; false if the socket did not take all of it.
+    pub fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
+        match self {
+            Transport::Plain => Ok(true),
+            Transport::Tls(tls) => flush(tls, socket),
+        }
+    }
+
+    /// Tells the client that nothing more will come.
+    pub fn finish(&mut self, socket: &Socket) {
         if let Transport::Tls(tls) = self {
             tls.send_close_notify();
             // A closed connection is not an error.
-            let _ = flush(tls, socket, until);
+            let _ = flush(tls, socket);
         }
     }
 }
 
-/// What has been decrypted; `None` where there is nothing yet.
-fn decrypted(tls: &mut ServerConnection, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    match tls.reader().read(buffer) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        // The other side has cut the connection without saying goodbye; whoever counts bytes notices.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Some(0)),
-        read => read.map(Some),
-    }
-}
-
-fn flush(tls: &mut ServerConnection, socket: &Socket, until: Instant) -> io::Result<()> {
+fn flush(tls: &mut ServerConnection, mut socket: &Socket) -> io::Result<bool> {
     while tls.wants_write() {
-        if tls.write_tls(&mut WriteUntil(socket, until))? == 0 {
-            return Err(io::Error::from(io::ErrorKind::WriteZero));
+        match tls.write_tls(&mut socket) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(true)
 }

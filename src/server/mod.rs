@@ -104,7 +104,11 @@ impl Server {
             } in &options.listen
             {
                 if *trusted {
-                    direct.push(edge::bind_for_tiny_http(address, options.socket_mode)?);
+                    direct.push(edge::bind_for_tiny_http(
+                        address,
+                        options.socket_mode,
+                        options.limits.send_time,
+                    )?);
                 } else {
                     guarded.push(edge::bind(address, options.socket_mode)?);
                 }

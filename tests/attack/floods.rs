@@ -121,9 +121,30 @@ fn two_thousand_idle_connections_are_borne_or_make_room() {
 }
 
 #[test]
+fn ten_thousand_idle_connections_cost_little() {
+    for (number, allowed) in [(900, 12), (9_900, 60)] {
+        let mut fortress = Fortress::behind(Kind::Tcp, &[QUIET]);
+        let idle = idlers(&fortress.door, number);
+        let healthy = watch(&fortress);
+        thread::sleep(Duration::from_secs(5));
+        let seen = healthy.finish();
+        let threads = fortress.threads();
+        println!(
+            "{number} idle connections: {threads} threads, {}; {seen}",
+            fortress.expect_alive_within(allowed)
+        );
+        assert!(threads <= 40, "{threads}");
+        // 5 ms on a machine that does nothing else.
+        seen.expect_p99_under(Duration::from_millis(20));
+        drop(idle);
+    }
+}
+
+#[test]
 fn more_busy_connections_than_there_may_be_are_refused_cleanly() {
     for kind in [Kind::Tcp, Kind::Unix] {
-        let mut fortress = Fortress::behind(kind, &[("HEAD_TIMEOUT", "60")]);
+        let settings = [("HEAD_TIMEOUT", "60"), ("MAX_CONNECTIONS", "1000")];
+        let mut fortress = Fortress::behind(kind, &settings);
         let mut busy: Vec<Wire> = Vec::new();
         for _ in 0..1_000 {
             let mut wire = fortress.door.open().unwrap();

@@ -202,3 +202,34 @@ fn a_body_must_come_faster_than_a_trickle() {
         assert!(slow.1 > Duration::from_secs(4) && slow.1 < Duration::from_secs(8));
     }
 }
+
+#[test]
+fn five_thousand_clients_of_a_byte_a_second_stop_nobody() {
+    const CLIENTS: usize = 5_000;
+    let mut fortress = Fortress::behind(Kind::Tcp, &[("HEAD_TIMEOUT", "300")]);
+    let mut crowd: Vec<Wire> = (0..CLIENTS)
+        .map(|_| {
+            let mut wire = fortress.door.open().unwrap();
+            wire.write(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+                .unwrap();
+            wire
+        })
+        .collect();
+    let healthy = watch(&fortress);
+    let began = Instant::now();
+    for second in 1..=60 {
+        let sent = crowd
+            .iter_mut()
+            .filter_map(|wire| wire.write(b"s").ok())
+            .count();
+        assert_eq!(sent, CLIENTS);
+        let next = began + Duration::from_secs(second);
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    let seen = healthy.finish();
+    println!(
+        "{CLIENTS} clients that send a byte a second, for 60 s: {}; {seen}",
+        fortress.expect_alive_within(128)
+    );
+    seen.expect_undisturbed();
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::hold::{Lock, PATIENT, large_list, wait_until};
 use crate::support::postgres::fresh_database;
-use crate::support::process::Process;
+use crate::support::process::{Process, free_address};
 use crate::support::proxy::Proxy;
 use crate::support::tls::Certificate;
 use crate::support::wire::{Door, Wire, bearer, fill_with_interim_responses, new_task, request};
@@ -495,5 +495,30 @@ fn an_answer_over_tls_to_a_client_that_does_not_read_has_a_deadline() {
         .unwrap();
     wait_until(|| server.descriptors() > descriptors);
     wait_until(|| server.descriptors() <= descriptors);
+    drop(stalled);
+}
+
+#[test]
+fn an_answer_of_tiny_http_itself_to_a_client_that_does_not_read_has_a_deadline() {
+    let database = fresh_database();
+    large_list(&database, "u1");
+    let direct = free_address();
+    let listen = format!("direct:{direct}");
+    let settings = [
+        ("LISTEN", listen.as_str()),
+        ("SEND_TIMEOUT", "1"),
+        ("WORKERS", "1"),
+    ];
+    let _server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let mut stalled = Door::from(direct).open_narrow().unwrap();
+    stalled.write(&list).unwrap();
+    let began = Instant::now();
+    // The only worker is held up by the first client, until that is given up.
+    Door::from(direct)
+        .ask(&new_task(&bearer("u2"), "after"))
+        .expect(201);
+    assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
     drop(stalled);
 }

@@ -1,0 +1,165 @@
+//! Accepts connections, and continues whatever happens.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use socket2::{SockAddr, Socket};
+
+use super::admission::Full;
+use super::connection::{Connection, State, interest};
+use super::event_loop::{Door, EventLoop, FIRST_LISTENER};
+use super::outlet::Outlet;
+use super::receiving::HeadInput;
+use super::transport::Transport;
+use crate::http::error::Error;
+use crate::http::request::{Client, Network};
+use crate::metrics;
+
+/// Connections accepted before others have their turn.
+const ACCEPTS: usize = 16;
+/// After an error that will not go away by itself, when to accept again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often such an error is logged.
+const REMINDER: Duration = Duration::from_secs(10);
+/// For how long a connection must have been idle before it may be closed for a new one: the client of a new connection is about
+/// to send. So a client that comes to a full server is served or gets an answer that says so.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Shortest time between two searches for connections that may be closed: a search takes 0.2 ms for 10,000 connections.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Connections that are refused and have not ended yet, at most; others are closed without an answer.
+const REFUSED: usize = 1024;
+
+impl EventLoop {
+    /// Accepts at one door. A socket that systemd has handed over may be shared with the process that comes after this one,
+    /// which may be quicker.
+    pub fn accept(&mut self, token: u64) {
+        for _ in 0..ACCEPTS {
+            let Some(door) = self.door(token) else {
+                return;
+            };
+            let tls = door.tls.clone();
+            match door.listener.accept() {
+                Ok((socket, peer)) => {
+                    let tls = tls.filter(|_| !self.core.shared.is_own(&peer));
+                    match tls.map(|tls| tls.accept()).transpose() {
+                        Ok(None) => self.welcome(socket, &peer, Transport::Plain),
+                        Ok(Some(tls)) => self.welcome(socket, &peer, Transport::Tls(Box::new(tls))),
+                        Err(error) => log::warn!("a TLS connection cannot be made: {error}"),
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return,
+                    // The connection was gone before it was taken, or a signal came.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => return self.pause(token, &error),
+                },
+            }
+        }
+    }
+
+    fn door(&self, token: u64) -> Option<&Door> {
+        self.doors
+            .get(usize::try_from(token - FIRST_LISTENER).ok()?)
+    }
+
+    /// Descriptors have run out, mostly. Closing an idle connection gives one back.
+    fn pause(&mut self, token: u64, error: &io::Error) {
+        let now = self.core.now;
+        if self.complained.is_none_or(|when| now >= when + REMINDER) {
+            log::error!("cannot accept connections at the moment: {error}; trying again");
+            self.complained = Some(now);
+        }
+        self.make_room();
+        self.listen(token, EventFlags::empty());
+        self.core.timers.set(now + PAUSE, token);
+    }
+
+    /// Has the kernel tell of new connections at a door, or not.
+    pub fn listen(&self, token: u64, flags: EventFlags) {
+        if let Some(door) = self.door(token) {
+            // It fails only if no memory is left. Then the kernel tells of them again and again.
+            let _ = epoll::modify(
+                &self.epoll,
+                &door.listener,
+                EventData::new_u64(token),
+                flags,
+            );
+        }
+    }
+
+    fn welcome(&mut self, socket: Socket, peer: &SockAddr, transport: Transport) {
+        let shared = Arc::clone(&self.core.shared);
+        let own = shared.is_own(peer);
+        let client = peer.as_socket().map_or(Client::Local, |address| {
+            Client::Address(address.ip().to_canonical())
+        });
+        let exempt = shared.options.limits.trusted_proxies.trusts(client)
+            || matches!(client, Client::Address(address) if address.is_loopback());
+        let counted =
+            Some(client.network()).filter(|network| !exempt && *network != Network::Local);
+        let refusal = match self.admission.admit(counted, own) {
+            Err(Full::Server) if self.make_room() => self.admission.admit(counted, own).err(),
+            other => other.err(),
+        };
+        let encrypted = !transport.is_plain();
+        let state = match refusal {
+            Some(full) => {
+                let (reason, cause) = full.explain();
+                metrics::rejected(reason);
+                if encrypted || self.refused == REFUSED {
+                    return log::warn!("connection refused: {cause} client={client}");
+                }
+                State::Refused(Error::Unavailable(cause.to_owned()))
+            }
+            None if encrypted => State::Handshake(self.core.now + shared.options.limits.head_time),
+            None => State::Head(HeadInput::default()),
+        };
+        let token = self.next_token;
+        self.next_token += 1;
+        let socket = OwnedFd::from(socket).into();
+        let outlet = Arc::new(Outlet::new(shared, socket, client, token, encrypted));
+        let data = EventData::new_u64(token);
+        let watched = epoll::add(&self.epoll, &outlet.socket, data, interest(false));
+        let mut connection = Connection::new(outlet, transport, state);
+        (connection.own, connection.counted) = (own, counted);
+        connection.admitted = refusal.is_none();
+        self.refused += usize::from(refusal.is_some());
+        self.connections.insert(token, connection);
+        // It fails only if no memory is left.
+        self.attend(token, |_, _| watched.is_ok());
+    }
+
+    /// Closes a connection that has been idle for long; false if there is none.
+    fn make_room(&mut self) -> bool {
+        let now = self.core.now;
+        let settled = |connection: &Connection| {
+            let since = connection
+                .idle_since()
+                .filter(|since| now.saturating_duration_since(*since) >= SETTLED);
+            since.filter(|_| connection.admitted)
+        };
+        loop {
+            while let Some(token) = self.idle.pop() {
+                let connection = self.connections.get(&token);
+                if connection.is_some_and(|one| settled(one).is_some() && one.may_be_closed()) {
+                    self.close(token);
+                    return true;
+                }
+            }
+            if self.looked.is_some_and(|when| now < when + LOOK_AGAIN) {
+                return false;
+            }
+            self.looked = Some(now);
+            let mut idle: Vec<(Instant, u64)> = self
+                .connections
+                .iter()
+                .filter_map(|(token, connection)| Some((settled(connection)?, *token)))
+                .collect();
+            idle.sort_unstable_by(|one, other| other.cmp(one));
+            self.idle = idle.into_iter().map(|(_, token)| token).collect();
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! One connection: its state, and the one function that moves it forward. The event loop owns it.
+//!
+//! The states are in the module doc of `edge`.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+
+use super::event_loop::Core;
+use super::limits::Share;
+use super::outlet::{EdgeReply, Outgoing, Outlet, Progress};
+use super::receiving::{BodyInput, HeadInput, Known, refused_request};
+use super::tickets::Ticket;
+use super::transport::Transport;
+use crate::http::error::Error;
+use crate::http::request::{Network, Request};
+use crate::http::responder::Responder;
+use crate::http::response::Framing;
+use crate::metrics;
+
+/// When a connection is closed with unread input, for how long and how much is read and thrown away, so that the client can
+/// read the answer (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+/// Steps of one connection before the others have their turn. A step reads or sends a buffer, or serves a request.
+const STEPS: usize = 32;
+
+/// What a connection is doing.
+pub enum State {
+    /// Makes a TLS connection, until then at the latest.
+    Handshake(Instant),
+    /// Receives a head. Without a byte of it, the connection is idle.
+    Head(HeadInput),
+    /// Receives a body.
+    Body(Box<BodyInput>),
+    /// Has a whole request, which waits for the answer before it.
+    Ready(Box<(Request, Framing, Share)>),
+    /// Has a refusal, which waits for the answer before it.
+    Refused(Error),
+    /// The last answer is under way.
+    Last,
+    /// The client sends no more. An answer may still be under way.
+    Ended,
+    /// Reads and throws away what the client still sends: how many bytes so far, and when that ends.
+    Lingering(usize, Instant),
+}
+
+/// What a step needs next.
+pub enum Next {
+    /// Nothing: the next step follows.
+    Step,
+    /// More bytes of the client.
+    Input,
+    /// The end of the answer that is under way.
+    Answer,
+    /// Nothing any more.
+    Close,
+}
+
+/// How a connection's turn ended.
+pub enum Turn {
+    /// It waits for its socket, an answer or a deadline.
+    Waits,
+    /// It can go on at once.
+    Again,
+    /// It is over.
+    Over,
+}
+
+/// A connection.
+pub struct Connection {
+    pub outlet: Arc<Outlet>,
+    /// Whether this is the server's own check on itself.
+    pub own: bool,
+    /// Whether it counts as one of `MAX_CONNECTIONS`, and in which network's count it is.
+    pub admitted: bool,
+    pub counted: Option<Network>,
+    pub transport: Transport,
+    pub state: State,
+    /// What has been received and not been used.
+    pub input: Vec<u8>,
+    /// What is known of the request that is being received, once its head is whole.
+    pub known: Option<Known>,
+    /// What is sent before anything else happens.
+    pub outgoing: Option<Outgoing>,
+    /// Whether the socket may have more input than was read, and whether its other end has closed.
+    readable: bool,
+    closed: bool,
+    /// Whether the client has ended the TLS connection.
+    ended: bool,
+    /// Whether the loop is told when the socket takes more.
+    watches_sending: bool,
+    /// The time of its entry among the timers.
+    armed: Option<Instant>,
+}
+
+impl Connection {
+    /// A connection in its first state.
+    pub fn new(outlet: Arc<Outlet>, transport: Transport, state: State) -> Connection {
+        Connection {
+            outlet,
+            own: false,
+            admitted: true,
+            counted: None,
+            transport,
+            state,
+            input: Vec::new(),
+            known: None,
+            outgoing: None,
+            readable: false,
+            closed: false,
+            ended: false,
+            watches_sending: false,
+            armed: None,
+        }
+    }
+
+    /// Notes what the kernel says of the socket.
+    pub fn note(&mut self, flags: EventFlags) {
+        self.closed |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        self.readable |= self.closed || flags.contains(EventFlags::IN);
+    }
+
+    /// Goes on as far as it can.
+    pub fn run(&mut self, core: &mut Core) -> Turn {
+        for _ in 0..STEPS {
+            if self.outgoing.is_some() || self.transport.wants_to_send() {
+                match self.send_more(core) {
+                    Ok(Progress::Done) => {}
+                    Ok(Progress::More) => continue,
+                    Ok(Progress::Blocked) => return Turn::Waits,
+                    Err(_) => return Turn::Over,
+                }
+            }
+            match self.step(core) {
+                Next::Step => {}
+                Next::Input if !self.readable => return Turn::Waits,
+                // One step of a handshake takes up to a millisecond.
+                Next::Input
+                    if matches!(self.state, State::Handshake(_))
+                        && std::mem::replace(&mut core.has_shaken_hands, true) =>
+                {
+                    return Turn::Again;
+                }
+                Next::Input => self.receive(core),
+                Next::Answer => return Turn::Waits,
+                Next::Close => return Turn::Over,
+            }
+        }
+        Turn::Again
+    }
+
+    fn send_more(&mut self, core: &Core) -> io::Result<Progress> {
+        let socket = &self.outlet.socket;
+        let Some(outgoing) = &mut self.outgoing else {
+            let all = self.transport.flush(socket)?;
+            return Ok(if all {
+                Progress::Done
+            } else {
+                Progress::Blocked
+            });
+        };
+        let stalled = core.now + core.shared.options.limits.send_time;
+        let progress = outgoing.send(&mut self.transport, socket, stalled)?;
+        match progress {
+            Progress::Done => {
+                self.outgoing = None;
+                self.outlet.end();
+            }
+            Progress::Blocked if outgoing.deadline() <= core.now => {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            _ => {}
+        }
+        Ok(progress)
+    }
+
+    fn step(&mut self, core: &mut Core) -> Next {
+        let state = std::mem::replace(&mut self.state, State::Ended);
+        let next = match state {
+            State::Handshake(_) if !self.transport.is_handshaking() => {
+                self.state = State::Head(HeadInput::default());
+                Ok(Next::Step)
+            }
+            State::Head(input) => self.read_head(core, input),
+            State::Body(input) => self.read_body(core, *input),
+            State::Handshake(_) | State::Lingering(..) => {
+                self.state = state;
+                Ok(Next::Input)
+            }
+            state if !self.outlet.is_free() => {
+                self.state = state;
+                Ok(Next::Answer)
+            }
+            State::Ready(request) => {
+                let (request, framing, share) = *request;
+                self.deliver(core, request, framing, share);
+                Ok(Next::Step)
+            }
+            State::Refused(error) => {
+                self.refuse(core, error);
+                Ok(Next::Step)
+            }
+            State::Last => {
+                self.transport.finish(&self.outlet.socket);
+                self.outlet.socket.end_sending();
+                self.state = State::Lingering(0, core.now + LINGER);
+                Ok(Next::Input)
+            }
+            State::Ended => {
+                self.transport.finish(&self.outlet.socket);
+                Ok(Next::Close)
+            }
+        };
+        next.unwrap_or_else(|error| {
+            self.state = State::Refused(error);
+            Next::Step
+        })
+    }
+
+    /// Reads once. At the end of the stream, what has come of a request that will never be whole is worth no answer.
+    fn receive(&mut self, core: &mut Core) {
+        let received = match self.ended {
+            true => Ok(Some(0)),
+            false => self.outlet.socket.receive_now(&mut core.buffer),
+        };
+        let length = match received {
+            Ok(Some(length @ 1..)) => length,
+            Ok(None) => return self.readable = false,
+            Ok(Some(0)) | Err(_) => return self.state = State::Ended,
+        };
+        // The kernel tells of what comes after a read that did not fill the buffer, but for an end of which it told before.
+        self.readable = self.closed || length == core.buffer.len();
+        let bytes = core.buffer.get(..length).unwrap_or_default();
+        if let State::Lingering(discarded, _) = &mut self.state {
+            *discarded += length;
+            if *discarded >= LINGER_BYTES {
+                self.state = State::Ended;
+            }
+            return;
+        }
+        match self.transport.open(bytes, &mut self.input) {
+            Ok(true) => {}
+            // What came before is served first.
+            Ok(false) => (self.ended, self.readable) = (true, true),
+            Err(_) => self.state = State::Ended,
+        }
+    }
+
+    fn deliver(&mut self, core: &mut Core, request: Request, framing: Framing, share: Share) {
+        self.state = match framing.close {
+            true => State::Last,
+            false => State::Head(HeadInput::default()),
+        };
+        let mut responder = self.responder(&request, framing);
+        match core.shared.immediate.answer(&request, &mut responder) {
+            Some(response) => responder.answer(Ok(response)),
+            None => core.tickets.push(Ticket {
+                holder: request.holder,
+                since: core.now,
+                request,
+                responder,
+                _body_share: share,
+                patient: self.own,
+            }),
+        }
+    }
+
+    /// Says why a request is not served, as the connection's last answer.
+    fn refuse(&mut self, core: &Core, error: Error) {
+        // A connection that is not admitted has been counted.
+        if self.admitted {
+            metrics::rejected(error.code());
+        }
+        let known = self.known.take().unwrap_or_else(|| self.guess(core));
+        let request = refused_request(&known, core.now);
+        self.state = State::Last;
+        self.responder(&request, known.framing).answer(Err(error));
+    }
+
+    /// The right to answer a request. An answer is under way from here on.
+    fn responder(&self, request: &Request, framing: Framing) -> Responder {
+        self.outlet.begin();
+        let reply = Box::new(EdgeReply {
+            outlet: Arc::clone(&self.outlet),
+            request_id: request.id.clone(),
+            framing: framing.clone(),
+        });
+        let reveal_causes = self.outlet.shared.options.reveal_causes;
+        let responder = Responder::new(request, reply, framing, reveal_causes);
+        if self.own {
+            responder.quiet()
+        } else {
+            responder
+        }
+    }
+
+    /// Since when it has been idle: between requests, or only read until its end.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let idle = match &self.state {
+            State::Head(input) => input.until.is_none(),
+            State::Handshake(_) | State::Lingering(..) => true,
+            _ => false,
+        };
+        let idle = idle && self.outgoing.is_none();
+        idle.then(|| self.outlet.idle_since()).flatten()
+    }
+
+    /// Whether it is idle and its socket has nothing to read: a request that has arrived is served.
+    pub fn may_be_closed(&self) -> bool {
+        let lingers = matches!(self.state, State::Lingering(..));
+        self.idle_since().is_some() && (lingers || !self.outlet.socket.has_input())
+    }
+
+    fn deadline(&self, core: &Core) -> Instant {
+        let limits = &core.shared.options.limits;
+        if let Some(outgoing) = &self.outgoing {
+            return outgoing.deadline();
+        }
+        match &self.state {
+            State::Handshake(until) | State::Lingering(_, until) => *until,
+            State::Head(HeadInput {
+                until: Some(until), ..
+            }) => *until,
+            State::Body(input) if !input.owes_continue => input.deadline(limits),
+            // An answer under way has no deadline here. Later the time since its end counts.
+            _ => self.outlet.idle_since().unwrap_or(core.now) + limits.keep_alive,
+        }
+    }
+
+    /// Sets a timer for its deadline, unless an earlier one is set.
+    pub fn arm(&mut self, core: &mut Core) {
+        let deadline = self.deadline(core);
+        if self.armed.is_none_or(|armed| deadline < armed) {
+            self.armed = Some(deadline);
+            core.timers.set(deadline, self.outlet.token);
+        }
+    }
+
+    /// A timer of it came due. False if the connection is to be closed.
+    pub fn on_timer(&mut self, core: &Core, at: Instant) -> bool {
+        if self.armed != Some(at) {
+            return true;
+        }
+        self.armed = None;
+        if self.deadline(core) > core.now {
+            return true;
+        }
+        let late = match &self.state {
+            // The kernel tells of room for more late: sending finds out whether it is stalled.
+            _ if self.outgoing.is_some() => return true,
+            State::Head(HeadInput { until: Some(_), .. }) => "the head did not arrive in time",
+            State::Body(_) => "the body did not arrive in time",
+            State::Handshake(_) | State::Lingering(..) => return false,
+            State::Head(_) => return !self.may_be_closed(),
+            _ => return true,
+        };
+        self.state = State::Refused(Error::RequestTimeout(late));
+        true
+    }
+
+    /// Has the kernel tell when the socket takes more, if that is waited for.
+    pub fn watch(&mut self, epoll: BorrowedFd<'_>) {
+        let sends = self.outgoing.is_some() || self.transport.wants_to_send();
+        if sends != self.watches_sending {
+            self.watches_sending = sends;
+            let token = EventData::new_u64(self.outlet.token);
+            // It fails only if no memory is left; then the deadline ends the connection.
+            let _ = epoll::modify(epoll, &self.outlet.socket, token, interest(sends));
+        }
+    }
+}
+
+/// What the kernel tells of a socket, each time it changes.
+pub fn interest(sends: bool) -> EventFlags {
+    let reading = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+    if sends {
+        reading | EventFlags::OUT
+    } else {
+        reading
+    }
+}
