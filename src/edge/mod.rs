@@ -74,7 +74,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use acceptor::{Listener, Peer};
+pub use acceptor::Listener;
+use acceptor::Peer;
 use answers::Answers;
 use connections::Connections;
 use flusher::Flusher;
