@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::setup::OpenStore;
-use super::user::find;
-use super::{CommandLine, Failure, print, setup};
+use super::user::open_and_find;
+use super::{CommandLine, Failure, print};
 use crate::audit::{Event, Trail};
 use crate::auth::opaque;
 use crate::domain::account::Name;
@@ -35,29 +35,17 @@ commands! {
     "api-token revoke ID --user USER [--id]", "Refuse an API token from now on", USER, revoke;
 }
 
-/// The open store, and the user that `--user` names.
 fn store_and_user(line: &CommandLine) -> Result<(OpenStore, UserId), Failure> {
-    let open = setup::open_store(&line.config()?)?;
-    let user = find(&open.store, line.user(), line.has("id"))?.account.id;
-    Ok((open, user))
-}
-
-/// The parsed value of a flag, if it was given.
-fn parsed<T>(
-    line: &CommandLine,
-    flag: &str,
-    parse: impl Fn(&str) -> Result<T, &'static str>,
-) -> Result<Option<T>, Failure> {
-    let value = line.value(flag).map(parse).transpose();
-    value.map_err(|problem| Failure::usage(format!("--{flag} {problem}")))
+    let (open, user) = open_and_find(line, line.value("user").unwrap_or_default())?;
+    Ok((open, user.account.id))
 }
 
 fn create(line: &CommandLine) -> Result<(), Failure> {
-    let name = parsed(line, "name", Name::parse)?.ok_or("api-token create needs --name")?;
-    let scopes = parsed(line, "scopes", |list| {
+    let name = line.required("name", Name::parse)?;
+    let scopes = line.parsed("scopes", |list| {
         Scopes::parse(list.split(',').map(str::trim))
     })?;
-    let expires_at = parsed(line, "expires-at", |text| {
+    let expires_at = line.parsed("expires-at", |text| {
         Timestamp::parse(text)
             .filter(|time| time.as_utc() > OffsetDateTime::now_utc())
             .ok_or("must be a timestamp in the future, such as 2030-01-31T09:00:00Z")

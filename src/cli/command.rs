@@ -68,9 +68,24 @@ impl CommandLine {
         self.value(name).is_some()
     }
 
-    /// The user that `--user` names.
-    pub fn user(&self) -> &str {
-        self.value("user").unwrap_or_default()
+    /// The parsed value of a flag.
+    pub fn parsed<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, Failure> {
+        let value = self.value(name).map(parse).transpose();
+        value.map_err(|problem| Failure::usage(format!("--{name} {problem}")))
+    }
+
+    /// The parsed value of a required flag.
+    pub fn required<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<T, Failure> {
+        let missing = || Failure::usage(format!("--{name} is missing"));
+        self.parsed(name, parse)?.ok_or_else(missing)
     }
 
     /// The settings, checked.

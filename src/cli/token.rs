@@ -1,17 +1,16 @@
 //! `todo-api token`: prints a bearer token.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::user::find;
+use super::user::open_and_find;
 use super::{CommandLine, Failure, print, setup};
 use crate::auth::token::Minter;
 use crate::domain::account::Email;
 use crate::domain::user::UserId;
 
-/// A second.
-const HOURS_MIN: f64 = 1.0 / 3600.0;
-/// Ten years.
-const HOURS_MAX: f64 = 24.0 * 366.0 * 10.0;
+/// From a second to ten years.
+const HOURS: RangeInclusive<f64> = 1.0 / 3600.0..=24.0 * 366.0 * 10.0;
 
 commands! {
     "token --user USER [--id] [--email EMAIL] [--hours N]", "Print a bearer token for a user",
@@ -24,27 +23,22 @@ commands! {
 }
 
 fn run(line: &CommandLine) -> Result<(), Failure> {
-    let user = line.user();
-    let mut id =
-        UserId::parse(user).map_err(|problem| Failure::usage(format!("--user {problem}")))?;
-    let hours = line.value("hours").map(hours).transpose()?;
+    let mut id = line.required("user", UserId::parse)?;
+    let hours = line.parsed("hours", hours)?;
     let config = line.config()?;
     let secret = setup::existing_secret(&config)?;
-    if !line.has("id") && Email::parse(user).is_ok() {
-        let open = setup::open_store(&config)?;
-        id = find(&open.store, user, false)?.account.id;
+    if !line.has("id") && Email::parse(id.as_str()).is_ok() {
+        let (_open, user) = open_and_find(line, id.as_str())?;
+        id = user.account.id;
     }
     let lifetime = hours.unwrap_or(config.tokens.lifetime);
     let token = Minter::new(&secret).mint(&id, line.value("email"), lifetime)?;
     print(&format!("{token}\n"))
 }
 
-fn hours(text: &str) -> Result<Duration, Failure> {
-    let hours = text.parse().ok();
+fn hours(text: &str) -> Result<Duration, &'static str> {
+    let hours = text.parse().ok().filter(|hours| HOURS.contains(hours));
     hours
-        .filter(|hours| (HOURS_MIN..=HOURS_MAX).contains(hours))
-        .map(|hours: f64| Duration::from_secs_f64(hours * 3600.0))
-        .ok_or_else(|| {
-            Failure::usage("--hours must be a number from 0.0003 (a second) to 87840 (ten years)")
-        })
+        .map(|hours| Duration::from_secs_f64(hours * 3600.0))
+        .ok_or("must be a number from 0.0003 (a second) to 87840 (ten years)")
 }

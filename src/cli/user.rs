@@ -47,22 +47,22 @@ commands! {
     "user delete USER --yes [--id]", "Delete a user with all tasks", DELETE, delete;
 }
 
-fn open_store(line: &CommandLine) -> Result<OpenStore, Failure> {
-    setup::open_store(&line.config()?)
+/// The open store, and the user with this id or address, or with `--id` only the user with this id.
+pub fn open_and_find(line: &CommandLine, user: &str) -> Result<(OpenStore, UserRow), Failure> {
+    let open = setup::open_store(&line.config()?)?;
+    let found = find(&open.store, user, line.has("id"))?;
+    let problem = || format!("there is no user {user:?}; `todo-api user list` lists all");
+    Ok((open, found.ok_or_else(problem)?))
 }
 
-/// The open store, and the user that the first argument names.
 fn store_and_user(line: &CommandLine) -> Result<(OpenStore, UserRow), Failure> {
-    let open = open_store(line)?;
-    let user = find(&open.store, line.argument(0), line.has("id"))?;
-    Ok((open, user))
+    open_and_find(line, line.argument(0))
 }
 
 fn add(line: &CommandLine) -> Result<(), Failure> {
     let email = address(line.argument(0))?;
-    let name = line.value("name").map(Name::parse).transpose();
-    let name = name.map_err(|problem| Failure::usage(format!("--name {problem}")))?;
-    let open = open_store(line)?;
+    let name = line.parsed("name", Name::parse)?;
+    let open = setup::open_store(&line.config()?)?;
     let hash = password::hash(&ask_for_password()?)?;
     let account = NewAccount {
         id: &UserId::new_local(),
@@ -89,7 +89,7 @@ fn taken(email: &Email) -> Failure {
 }
 
 fn list(line: &CommandLine) -> Result<(), Failure> {
-    let open = open_store(line)?;
+    let open = setup::open_store(&line.config()?)?;
     let mut after = String::new();
     loop {
         let users = open.store.list_users(&after, PAGE)?;
@@ -164,8 +164,8 @@ fn set_email(line: &CommandLine) -> Result<(), Failure> {
 
 fn set_active(line: &CommandLine, active: bool) -> Result<(), Failure> {
     let (user, by_id) = (line.argument(0), line.has("id"));
-    let open = open_store(line)?;
-    let id = match search(&open.store, user, by_id)? {
+    let open = setup::open_store(&line.config()?)?;
+    let id = match find(&open.store, user, by_id)? {
         Some(found) => found.account.id,
         // A user of another issuer has no row here before the first write.
         None if by_id => {
@@ -204,13 +204,7 @@ fn delete(line: &CommandLine) -> Result<(), Failure> {
     print(&format!("{id} is deleted{warning}\n"))
 }
 
-/// The user with this id or address, or with `by_id` only the user with this id.
-pub fn find(store: &Store, user: &str, by_id: bool) -> Result<UserRow, Failure> {
-    let problem = || format!("there is no user {user:?}; `todo-api user list` lists all");
-    Ok(search(store, user, by_id)?.ok_or_else(problem)?)
-}
-
-fn search(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failure> {
+fn find(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failure> {
     let mut found = store.find_users(user)?;
     if by_id {
         found.retain(|found| found.account.id.as_str() == user);

@@ -1,4 +1,4 @@
-//! Every setting, one row each. Values, checks, `todo-api config`, `.env.example` and `docs/settings.md` follow from these rows.
+//! Every setting, one row each. Values, checks, `todo-api config`, help, `.env.example` and `docs/settings.md` follow from these rows.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,15 +44,15 @@ settings! {
         environment: Environment = "ENVIRONMENT",
             Computed("development on loopback, else it must be set", default_environment),
             one_of(&[("development", Environment::Development), ("production", Environment::Production)]);
-        /// The directory of the private PostgreSQL and of the secret, which are made when none are given.
+        /// The directory of the private PostgreSQL and of the secret, which are created if none are configured.
         data_dir: PathBuf = "DATA_DIR", Value("./data"), path;
-        /// Threads that answer requests of one user at once; others have one more for every eight, at least one. As many again for
-        /// each `direct:` address.
+        /// Threads that may answer requests of one user at the same time. One more for every eight, and at least one, is reserved for
+        /// other users. Each `direct:` address has as many of its own.
         workers: usize = "WORKERS",
             Computed("database on this machine: twice the cores, at least 4; else 10", default_workers),
             number(1..=1_000);
-        /// Seconds between two checks that the server still answers; after three failures it exits. 0: never, except for the
-        /// watchdog of systemd.
+        /// Seconds between two self-checks; after three failures the server exits. 0: no self-checks, except for the watchdog of
+        /// systemd.
         self_check: Duration = "SELF_CHECK_SECONDS", Value("10"), times(1.0, 0.0..=3_600.0);
         /// Seconds to wait for the database at start.
         startup_timeout: Duration = "STARTUP_TIMEOUT", Value("60"), seconds;
@@ -71,7 +71,7 @@ settings! {
         url: Option<Secret> = "DATABASE_URL" or "NEON_DB_URL" [secret], Unset("a private PostgreSQL in `DATA_DIR`"), optional(secret(0));
         /// A direct address of the same database for migrations, when `DATABASE_URL` is that of a pooler.
         url_unpooled: Option<Secret> = "DATABASE_URL_UNPOOLED" [secret], Unset("`DATABASE_URL`"), optional(secret(0));
-        /// The schema that holds the tables. It is made when it is missing.
+        /// The schema of the tables. It is created if it is missing.
         schema: Schema = "DB_SCHEMA", Value("todo"), by(Schema::parse);
         /// Connections kept open to PostgreSQL.
         pool_size: u32 = "DB_POOL_SIZE", Computed("`WORKERS` + 2", default_pool_size), number(1..=1_002);
@@ -90,15 +90,15 @@ settings! {
     /// Tokens
     tokens: TokenSettings {
         /// The key of HS256 bearer tokens, at least 32 bytes; shared with the front end that signs them.
-        secret: Option<Secret> = "BETTER_AUTH_SECRET" or "JWT_SECRET" [secret], Unset("made and kept in `DATA_DIR`"), optional(secret(32));
+        secret: Option<Secret> = "BETTER_AUTH_SECRET" or "JWT_SECRET" [secret], Unset("created and kept in `DATA_DIR`"), optional(secret(32));
         /// The previous key, still accepted during a rotation.
         previous_secret: Option<Secret> = "BETTER_AUTH_SECRET_PREVIOUS" [secret], Unset("none"), optional(secret(32));
-        /// Hours that tokens made here are valid. May be a fraction.
+        /// Hours for which tokens of this server are valid. May be a fraction.
         lifetime: Duration = "JWT_EXPIRATION_HOURS", Value("24"), times(3_600.0, 0.01..=8_784.0);
         /// A file with the public keys (JSON Web Key Set) of another issuer of tokens: EdDSA, ES256, RS256. It is read again on
         /// SIGHUP (which stops a server that runs in a terminal).
         key_set_file: Option<PathBuf> = "AUTH_JWKS_FILE", Unset("none"), optional(path);
-        /// The address of such a key set, in place of a file: `https`, or `http` on this machine. It is fetched again for an
+        /// The address of such a key set, instead of a file: `https`, or `http` on this machine. It is fetched again for an
         /// unknown key, at most once a minute, and when it is ten minutes old.
         key_set_url: Option<String> = "AUTH_JWKS_URL", Unset("none"), optional(text);
         /// The issuers (`iss`) that tokens of a key set may have, comma-separated.
@@ -119,8 +119,8 @@ settings! {
 
     /// Limits on logins
     guessing: GuessingLimits {
-        /// Failed logins of one account from one address (IPv6: /64) in 15 minutes; more are answered 429. From all addresses
-        /// without a session of the account in the last 30 days together, ten times as many. 0: no limit.
+        /// Failed logins of one account from one address (IPv6: /64) in 15 minutes; more are answered 429. All addresses
+        /// without a session of the account in the last 30 days together may have ten times as many. 0: no limit.
         failures_per_account: u32 = "LOGIN_FAILURES_PER_ACCOUNT", Value("10"), number(0..=1_000_000);
         /// Failed logins from one address (IPv6: /64) in 15 minutes; more are answered 429. 0: no limit.
         failures_per_address: u32 = "LOGIN_FAILURES_PER_IP", Value("30"), number(0..=1_000_000);
@@ -143,7 +143,7 @@ settings! {
             Computed("`http://localhost:3000` in development, none in production", |reader| {
                 by_environment(reader, "http://localhost:3000", "none")
             }), by(Origins::parse);
-        /// Seconds for which browsers that came over TLS use nothing else (`Strict-Transport-Security`). 0 makes them forget it.
+        /// Seconds after a visit over TLS for which browsers use TLS only (`Strict-Transport-Security`). 0 ends that.
         hsts: Duration = "HSTS_SECONDS", Value("31536000"), times(1.0, 0.0..=315_360_000.0);
         /// Who may read `/metrics` without a token: addresses and networks, comma-separated, or `none`. Requests through a proxy
         /// always need the token.
@@ -162,7 +162,8 @@ settings! {
         head_fields: usize = "MAX_HEADERS", Value("64"), number(8..=1_000);
         /// Bytes of a request's target; more are answered 414.
         target_bytes: usize = "MAX_PATH_BYTES", Value("4096"), number(64..=1_048_576);
-        /// Connections at the same time. Those idle for a second are closed for new ones; then new ones are answered 503.
+        /// Connections at the same time. At the limit, connections that were idle for a second are closed for new ones. If there are
+        /// none, new ones are answered 503.
         connections: usize = "MAX_CONNECTIONS", Value("1000"), number(1..=100_000);
         /// Connections at the same time from one address (IPv6: /64) that is neither loopback nor a trusted proxy.
         connections_per_address: usize = "MAX_CONNECTIONS_PER_IP", Value("100"), number(1..=100_000);
@@ -172,7 +173,7 @@ settings! {
         answers: usize = "MAX_ANSWERS_BYTES", Value("67108864"), number(1_024..=usize::MAX);
         /// Seconds for a request's head, from its first byte, and for a TLS handshake.
         head_time: Duration = "HEAD_TIMEOUT", Value("10"), seconds;
-        /// Seconds for a request's body. A body that stalls has 5, and one more for every 256 bytes that have come.
+        /// Seconds for a request's body. A slow body has less time: 5 seconds, and one more for every 256 bytes received.
         body_time: Duration = "BODY_TIMEOUT", Value("30"), seconds;
         /// Seconds a connection may be idle between requests.
         keep_alive: Duration = "KEEP_ALIVE_TIMEOUT", Value("75"), seconds;
@@ -180,8 +181,8 @@ settings! {
         send_time: Duration = "SEND_TIMEOUT", Value("30"), seconds;
         /// Seconds a request waits for a worker before it is answered 503.
         queue_time: Duration = "QUEUE_TIMEOUT", Value("2"), seconds;
-        /// The proxies that are believed when they name the client: addresses and networks, comma-separated, or `none`. Unix
-        /// sockets are trusted unless it is `none`.
+        /// The proxies whose header names the client: addresses and networks, comma-separated, or `none`. Unix sockets are trusted
+        /// unless it is `none`.
         trusted_proxies: TrustedProxies = "TRUSTED_PROXIES", Value("127.0.0.0/8,::1"), by(TrustedProxies::parse);
         /// The only header in which trusted proxies name the client: `x-forwarded-for` (with `X-Forwarded-Proto`) or `forwarded`.
         /// The proxy must set it.

@@ -18,7 +18,7 @@ pub struct Source {
 }
 
 /// A value that was given.
-pub struct Found {
+pub struct GivenValue {
     /// The value as the start of a sentence: `WORKERS`, `what JWT_SECRET_FILE names`.
     pub subject: String,
     /// The place of the value, for a list of all settings.
@@ -108,7 +108,7 @@ impl Source {
     }
 
     /// Finds the value of a setting. A secret `X` may also be in the file that `X_FILE` names, or in the systemd credential `X`.
-    pub fn find(&self, name: &str) -> Option<Found> {
+    pub fn find(&self, name: &str) -> Option<GivenValue> {
         let setting = setting(name);
         debug_assert!(setting.is_some(), "{name} is not in the table of settings");
         let setting = setting?;
@@ -120,9 +120,9 @@ impl Source {
         })
     }
 
-    fn variable(&self, name: &str) -> Option<Found> {
+    fn variable(&self, name: &str) -> Option<GivenValue> {
         let text = self.set(name)?.to_str();
-        Some(Found {
+        Some(GivenValue {
             subject: name.to_owned(),
             place: self.place(name),
             file: self.file_with(name).map(|file| file.path.clone()),
@@ -132,11 +132,11 @@ impl Source {
         })
     }
 
-    fn secret_file(&self, name: &str) -> Option<Found> {
+    fn secret_file(&self, name: &str) -> Option<GivenValue> {
         let variable = format!("{name}_FILE");
         let path = PathBuf::from(self.set(&variable)?);
         let place = self.place(&variable);
-        Some(Found {
+        Some(GivenValue {
             subject: format!("what {variable} names"),
             place: format!("the file {} ({place})", path.display()),
             value: read_secret(&path)
@@ -145,14 +145,14 @@ impl Source {
         })
     }
 
-    fn credential(&self, name: &str) -> Option<Found> {
+    fn credential(&self, name: &str) -> Option<GivenValue> {
         let path = self.credentials.as_ref()?.join(name);
         // If the directory cannot be searched, reading the file gives the reason.
         if !path.try_exists().unwrap_or(true) {
             return None;
         }
         let subject = format!("the systemd credential {name}");
-        Some(Found {
+        Some(GivenValue {
             place: subject.clone(),
             subject,
             value: read_secret(&path)

@@ -20,7 +20,7 @@ pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, String> {
     let make = || {
         if directory.as_os_str().as_bytes().contains(&b'\n') {
             // The path is a line of PostgreSQL's pid file.
-            let problem = "the path must not have a line break";
+            let problem = "PostgreSQL does not support a line break in the path";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         if let Some(parent) = directory.parent() {

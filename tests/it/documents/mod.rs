@@ -18,20 +18,21 @@ use todo_api::domain::task::TASK_FIELDS;
 const SETTINGS_HEAD: &str = "\
 # Settings
 
-Written from the rows in `src/config/settings.rs`; `UPDATE_DOCUMENTS=1 cargo test documents` writes it anew.
+Generated from the rows in `src/config/settings.rs` by `UPDATE_DOCUMENTS=1 cargo test documents`.
 
-Settings are environment variables; none is needed to try todo-api out. They may also be in a file: `--env-file FILE`, or `.env` in the
-working directory, which is read in development only. The environment goes before the file. A secret `X` may also be in a file named by
-`X_FILE`, or a systemd credential of the same name. `todo-api config` prints every setting with its value and where it came from.
+Settings are environment variables. Every setting has a default for trying out. They may also be in a file: `--env-file FILE`, or `.env` in
+the working directory, which is read in development only. Environment variables override the file. A secret `X` may also be in a file that
+`X_FILE` names, or in a systemd credential of the same name. `todo-api config` prints every setting with its value and where it came from.
 
-A bad value stops the start with one line that names the variable and never the value. So does an unknown name in `FILE`; in `.env`, which
-may hold variables of other programs, only a name that looks like a misspelt setting does. Such a name in the environment is a warning.
+A bad value stops the start with one line that names the variable and never the value. An unknown name in `FILE` stops it, too. `.env` may
+hold variables of other programs, so there only a name that looks like a misspelt setting stops the start. In the environment such a name
+is a warning.
 ";
 
 const EXAMPLE_HEAD: &str = "\
 # Settings of todo-api. Copy this file to .env, which is read in development, or to a file that --env-file names,
-# and uncomment what you need. Put a value in single quotes when it has quotes, backslashes or # in it.
-# None is needed to try it out. A secret X may also be in a file named by X_FILE, or a systemd credential X.
+# and uncomment what you need. Put a value with quotes, backslashes or # into single quotes.
+# Every setting has a default for trying out. A secret X may also be in a file named by X_FILE, or a systemd credential X.
 ";
 
 /// `docs/settings.md`.
