@@ -1,79 +1,71 @@
-//! A private PostgreSQL: a cluster under a directory of ours, for running with no configuration and for tests.
+//! A private PostgreSQL: a cluster in a directory of this program, for running without configuration and for tests.
 //!
 //! ```text
 //! <directory>/todo-api.lock      held while a server uses the directory; holds its process id
 //! <directory>/postgres/          the cluster, owned by the account it runs as, 0700
-//! <directory>/postgres.socket/   its Unix socket, 0700; below the system's temporary directory where this path is too long
-//! <directory>/postgres.log       what it and its start have to say
+//! <directory>/postgres.socket/   its Unix socket, 0700; in the system's temporary directory if this path is too long
+//! <directory>/postgres.log       the log of PostgreSQL and of its start
 //! ```
 //!
-//! It listens on the Unix socket alone. Whoever may enter the socket's directory is let in without a password, which
-//! is the cluster's own account and root. Started by root, everything of the cluster runs as an unprivileged account.
+//! It listens on the Unix socket only, and asks for no password. The mode of the socket's directory lets in only the cluster's
+//! account and root. If root starts the program, the cluster runs as an unprivileged account.
 //!
-//! The holder of the lock owns the cluster: a PostgreSQL that a killed server left running is ended, and pid files, sockets and
-//! half-made clusters of processes that are gone are removed. Linux only: `/proc` says which processes are alive.
+//! The holder of the lock owns the cluster. It ends a PostgreSQL that a killed server has left running, and removes pid files,
+//! sockets and half-made clusters of processes that have ended. Linux only: `/proc` says which processes run.
+//!
+//! An error is a sentence for the person who starts the program, and names the remedy. The last lines of PostgreSQL's own output
+//! may follow, each on a line of its own.
 
+use std::io;
 use std::path::Path;
 
 mod account;
 mod cluster;
 mod directory;
-mod error;
 mod installation;
 mod socket;
 mod supervision;
 
-use self::account::Account;
+use self::account::OsAccount;
 use self::cluster::Cluster;
 use self::directory::Lock;
-pub use self::error::Error;
 use self::installation::Installation;
 use self::socket::SocketDirectory;
 pub use self::supervision::Supervised;
 
-/// Options of a cluster. They hold for one run of it, not for its life.
+/// Options of one run of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
+pub struct ClusterOptions {
     /// Whether a committed write survives a crash of the machine. `false` turns `fsync`, `synchronous_commit` and
     /// `full_page_writes` off: faster, and for tests only, because a crash of the machine then loses the cluster.
     pub durable: bool,
-    /// How many connections may be open at once, 1 to 262,143; none are held back for superusers.
+    /// The maximum of open connections, 1 to 262,143. None are reserved for superusers.
     pub max_connections: u32,
-}
-
-impl Default for Options {
-    /// Durable, 100 connections.
-    fn default() -> Self {
-        Options {
-            durable: true,
-            max_connections: 100,
-        }
-    }
 }
 
 /// A running private PostgreSQL. Dropping it stops it.
 #[derive(Debug)]
 pub struct LocalPostgres {
     cluster: Cluster,
-    options: Options,
-    /// Held while PostgreSQL is ours; `None` once it is stopped.
+    options: ClusterOptions,
+    /// Held while PostgreSQL runs; `None` once it is stopped.
     lock: Option<Lock>,
 }
 
 impl LocalPostgres {
-    /// Starts the cluster in `directory`, which is made if it is missing, and so is the cluster (this takes seconds).
-    /// Returns when it takes connections and the database `todo` is there.
+    /// Starts the cluster in `directory`. A missing directory or cluster is created, which takes seconds. Returns when the database
+    /// `todo` exists and PostgreSQL accepts connections.
     ///
-    /// Every wait is bounded: 3 minutes for making a cluster, 2 for a start that has to recover from a crash.
+    /// Every wait is limited: 3 minutes for creating a cluster, 2 for a start that recovers from a crash.
     ///
     /// # Errors
     /// PostgreSQL is missing, too old or of another version than the cluster; the directory is in use by another server,
-    /// cannot be reached or written; a program failed. Nothing is left running then.
-    pub fn start(directory: &Path, options: Options) -> Result<LocalPostgres, Error> {
+    /// cannot be reached or written; a program failed. Nothing is left running.
+    pub fn start(directory: &Path, options: ClusterOptions) -> Result<LocalPostgres, String> {
         let directory = directory::make_directory(directory)?;
         let lock = directory::take_lock(&directory)?;
         let files = directory.join("postgres");
-        let account = Account::choose(&files)?;
+        let account = OsAccount::choose(&files)?;
         account.reach(&directory)?;
         let made_by = directory::cluster_version(&files)?;
         let installation = Installation::find(&account, &files, made_by)?;
@@ -85,7 +77,7 @@ impl LocalPostgres {
             installation,
             socket,
         };
-        // From here on an early return drops this, which stops whatever runs.
+        // After an error below, this is dropped, which stops PostgreSQL.
         let local = LocalPostgres {
             cluster,
             options,
@@ -100,26 +92,26 @@ impl LocalPostgres {
         Ok(local)
     }
 
-    /// Whether there is a cluster in `directory`. A directory that may not be looked into counts as one.
+    /// Whether there is a cluster in `directory`. If the directory cannot be searched, the answer is yes.
     pub fn exists(directory: &Path) -> bool {
         directory.join("postgres").try_exists().unwrap_or(true)
     }
 
-    /// Whether another process uses the cluster in `directory`, which exists.
+    /// Whether another process uses the cluster in `directory`. It must exist.
     ///
     /// # Errors
     /// The directory cannot be reached.
-    pub fn is_running(directory: &Path) -> Result<bool, Error> {
+    pub fn is_running(directory: &Path) -> Result<bool, String> {
         directory::is_locked(&directory::make_directory(directory)?)
     }
 
-    /// The address of the database of the cluster in `directory`, whether it runs or not.
+    /// The address of the database in `directory`. The cluster need not run.
     ///
     /// # Errors
     /// The directory cannot be reached.
-    pub fn url_in(directory: &Path) -> Result<String, Error> {
+    pub fn url_in(directory: &Path) -> Result<String, String> {
         let directory = directory::make_directory(directory)?;
-        let account = Account::choose(&directory.join("postgres"))?;
+        let account = OsAccount::choose(&directory.join("postgres"))?;
         account.reach(&directory)?;
         let socket = SocketDirectory::make(&directory, &account)?;
         Ok(socket.url(cluster::NAME))
@@ -131,12 +123,12 @@ impl LocalPostgres {
         self.cluster.socket.url(cluster::NAME)
     }
 
-    /// Stops PostgreSQL: open connections are closed, transactions that have not committed are rolled back, and a
-    /// checkpoint is written. Takes at most a minute. Does nothing when it is stopped already.
+    /// Stops PostgreSQL: it closes open connections, rolls back open transactions, and writes a checkpoint. Takes at most a minute.
+    /// Another call does nothing.
     ///
     /// # Errors
-    /// PostgreSQL would not go away; it may be tried again.
-    pub fn stop(&mut self) -> Result<(), Error> {
+    /// PostgreSQL still runs. The call may be repeated.
+    pub fn stop(&mut self) -> Result<(), String> {
         if self.lock.is_none() {
             return Ok(());
         }
@@ -153,4 +145,12 @@ impl Drop for LocalPostgres {
             log::warn!("{error}");
         }
     }
+}
+
+/// The error of an operation on a file or a program.
+fn failed_to(verb: &str, path: &Path, error: &io::Error) -> String {
+    format!(
+        "cannot {verb} {}: {error}; put that right, or set DATA_DIR to a directory that this user may write to",
+        path.display()
+    )
 }

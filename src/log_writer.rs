@@ -1,27 +1,27 @@
-//! Writes log lines to standard error on a thread of its own. Logging never blocks.
+//! Writes log lines to standard error on a thread of its own, so that logging never blocks.
 //!
 //! Lines wait in a bounded queue; lines that do not fit are dropped and counted. The thread writes them in batches: with one write per
 //! line, the access log cost 7 % of the single-task route's throughput at 32 connections. Lines are written ten milliseconds late,
-//! and SIGKILL loses those that wait.
+//! and SIGKILL loses the lines that wait.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard};
+use std::sync::{Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use crate::metrics;
-use crate::sync::unpoisoned;
+use crate::sync::{lock, unpoisoned};
 
-/// How long lines are gathered before they are written.
+/// Lines of this time are written together.
 const GATHER: Duration = Duration::from_millis(10);
 /// Longest wait for the last lines when the process ends.
 const FINISH_LIMIT: Duration = Duration::from_secs(1);
 /// A buffer larger than this is freed after use, in bytes.
 const KEPT_BUFFER: usize = 64 * 1024;
 
-/// Classes of lines. Each has its own room in the queue, so that no class displaces another.
+/// Classes of lines. Each has its own room in the queue, so that a flood of one class does not displace another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// All other lines, such as the access log.
@@ -42,26 +42,18 @@ impl Class {
     }
 }
 
-static WRITER: Writer = Writer {
-    queue: Mutex::new(Queue::new()),
-    filled: Condvar::new(),
-    written: Condvar::new(),
-};
+static QUEUE: Mutex<LogQueue> = Mutex::new(LogQueue::new());
+static FILLED: Condvar = Condvar::new();
+static WRITTEN: Condvar = Condvar::new();
 
-/// Whether the writing thread runs; the first line starts it.
+/// Whether the writing thread could be started. The first line starts it.
 static RUNS: LazyLock<bool> = LazyLock::new(|| {
     let thread = thread::Builder::new().name("log".to_owned());
     thread.spawn(write_lines).is_ok()
 });
 
-struct Writer {
-    queue: Mutex<Queue>,
-    filled: Condvar,
-    written: Condvar,
-}
-
 /// Lines that wait to be written, in the order in which they came.
-struct Queue {
+struct LogQueue {
     lines: Vec<u8>,
     /// Bytes in `lines`, by class.
     waiting: [usize; 3],
@@ -69,9 +61,9 @@ struct Queue {
     writing: bool,
 }
 
-impl Queue {
-    const fn new() -> Queue {
-        Queue {
+impl LogQueue {
+    const fn new() -> LogQueue {
+        LogQueue {
             lines: Vec::new(),
             waiting: [0; 3],
             dropped: 0,
@@ -79,7 +71,7 @@ impl Queue {
         }
     }
 
-    /// Adds a line where its class has room, else counts it as dropped.
+    /// Adds a line, or counts it as dropped if its class has no room.
     fn push(&mut self, class: Class, line: &[u8]) -> bool {
         let Some(waiting) = self.waiting.get_mut(class as usize) else {
             return false;
@@ -94,7 +86,7 @@ impl Queue {
         fits
     }
 
-    /// Moves the lines into an empty buffer; gives the number of lines dropped since the last call.
+    /// Moves the lines into an empty buffer. Returns the number of lines dropped since the last call.
     fn take(&mut self, lines: &mut Vec<u8>) -> u64 {
         std::mem::swap(&mut self.lines, lines);
         self.waiting = [0; 3];
@@ -109,24 +101,21 @@ pub fn write(class: Class, line: &[u8]) {
         let _ = io::stderr().write_all(line);
         return;
     }
-    let mut queue = lock();
+    let mut queue = lock(&QUEUE);
     let was_empty = queue.lines.is_empty();
     let fits = queue.push(class, line);
     drop(queue);
     if !fits {
         metrics::log_lines_dropped(1);
     } else if was_empty {
-        WRITER.filled.notify_one();
+        FILLED.notify_one();
     }
 }
 
 /// Waits until all lines are written, for a second at most.
 pub fn finish() {
-    let busy = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
-    let wait = WRITER
-        .written
-        .wait_timeout_while(lock(), FINISH_LIMIT, busy);
-    drop(wait);
+    let busy = |queue: &mut LogQueue| queue.writing || !queue.lines.is_empty();
+    drop(WRITTEN.wait_timeout_while(lock(&QUEUE), FINISH_LIMIT, busy));
 }
 
 fn write_lines() {
@@ -135,16 +124,16 @@ fn write_lines() {
     let mut lines = Vec::new();
     let mut dropped = 0;
     loop {
-        let mut queue = lock();
+        let mut queue = lock(&QUEUE);
         queue.writing = false;
-        WRITER.written.notify_all();
+        WRITTEN.notify_all();
         while queue.lines.is_empty() {
-            queue = unpoisoned(WRITER.filled.wait(queue));
+            queue = unpoisoned(FILLED.wait(queue));
         }
         queue.writing = true;
         drop(queue);
         thread::sleep(GATHER);
-        dropped += lock().take(&mut lines);
+        dropped += lock(&QUEUE).take(&mut lines);
         match stderr.as_mut().map(|stderr| stderr.write_all(&lines)) {
             Ok(Ok(())) if dropped > 0 => {
                 log::error!("{dropped} log lines were dropped: standard error did not take them");
@@ -162,11 +151,6 @@ fn write_lines() {
     }
 }
 
-fn lock() -> MutexGuard<'static, Queue> {
-    // No operation under this lock leaves the queue inconsistent.
-    crate::sync::lock(&WRITER.queue)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +160,7 @@ mod tests {
 
     #[test]
     fn no_audit_line_is_dropped_in_a_minute_of_100_a_second_among_others() {
-        let mut queue = Queue::new();
+        let mut queue = LogQueue::new();
         for _ in 0..60 * 100 {
             assert!(queue.push(Class::Audit, &AUDIT_LINE));
             for _ in 0..10 {
@@ -195,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_was_emptied_takes_lines_again() {
-        let mut queue = Queue::new();
+        let mut queue = LogQueue::new();
         while queue.push(Class::Ordinary, &ACCESS_LINE) {}
         assert!(queue.push(Class::Error, b"an error\n"));
         let mut lines = Vec::new();

@@ -1,7 +1,7 @@
-//! Log lines: to standard error, one event a line, as text or JSON.
+//! Log lines on standard error, one event per line, as text or JSON.
 //!
-//! An event is a sentence and, where there are any, fields beside it: `request_id`, `client` and such. In text they stand behind the
-//! sentence, as `name=value`; a value that is not plain is quoted, so that no stranger's text can pass for another field.
+//! An event is a sentence, with or without fields such as `request_id` and `client`. In text they follow the sentence as `name=value`.
+//! A value with special characters is quoted, so that a client's text cannot look like another field.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
@@ -19,102 +19,95 @@ use crate::domain::timestamp::Timestamp;
 use crate::log_writer::{self, Class};
 use crate::sync::unpoisoned;
 
-/// The target of audit lines. They have a level of info and a room of their own in the queue of the writer.
+/// The target of audit lines. They have the level info, and their own room in the queue of the writer.
 pub const AUDIT_LOG: &str = "audit";
 
 /// The target of access lines.
 pub const ACCESS_LOG: &str = "todo_api::access";
 
-static CURRENT: Current = Current(RwLock::new(None));
+static LOG: CurrentLog = CurrentLog(RwLock::new(None));
 
-/// What is logged and how; [`init`] replaces it. `log` itself drops the lines above its maximum level.
-struct Current(RwLock<Option<Settings>>);
+/// The logger, with settings that [`init`] replaces. The `log` crate itself drops the lines above its maximum level.
+struct CurrentLog(RwLock<Option<LogSettings>>);
 
-struct Settings {
+struct LogSettings {
     filter: Logger,
-    format: Format,
-    /// Whether standard error is the journal's.
+    as_json: bool,
+    /// Whether standard error is the journal of systemd.
     journal: bool,
 }
 
-impl Current {
-    fn read<T>(&self, read: impl FnOnce(&Settings) -> T) -> Option<T> {
-        let current = unpoisoned(self.0.read());
-        current.as_ref().map(read)
-    }
-}
-
-impl Log for Current {
+impl Log for CurrentLog {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        self.read(|settings| settings.filter.enabled(metadata))
-            .unwrap_or(false)
+        let settings = unpoisoned(self.0.read());
+        settings
+            .as_ref()
+            .is_some_and(|settings| settings.filter.enabled(metadata))
     }
 
     fn log(&self, record: &Record) {
-        let line = self.read(|settings| {
-            let wanted = settings.filter.matches(record) && !tells_contents(record);
-            wanted.then(|| settings.line(record))
-        });
-        if let Some(Some(Ok(line))) = line {
-            log_writer::write(class(record), &line);
+        let settings = unpoisoned(self.0.read());
+        let wanted = |settings: &&LogSettings| settings.filter.matches(record);
+        let Some(settings) = settings.as_ref().filter(wanted) else {
+            return;
+        };
+        let class = match record.level() {
+            // Below `info` these crates print statements with their parameters: the contents of tasks, which are never logged.
+            level if level > Level::Info && logger(record).ends_with("postgres") => return,
+            _ if record.target() == AUDIT_LOG => Class::Audit,
+            Level::Error => Class::Error,
+            _ => Class::Ordinary,
+        };
+        // Writing to a Vec cannot fail.
+        if let Ok(line) = settings.line(record) {
+            log_writer::write(class, &line);
         }
     }
 
     fn flush(&self) {}
 }
 
-impl Settings {
-    /// The record as a line.
+impl LogSettings {
     fn line(&self, record: &Record) -> io::Result<Vec<u8>> {
         let mut line = Vec::with_capacity(256);
         if self.journal {
-            write!(line, "<{}>", priority(record.level()))?;
+            // The priority of syslog (sd-daemon(3)).
+            let priority = match record.level() {
+                Level::Error => 3,
+                Level::Warn => 4,
+                Level::Info => 6,
+                Level::Debug | Level::Trace => 7,
+            };
+            write!(line, "<{priority}>")?;
         }
-        match self.format {
-            Format::Text => write_text(&mut line, record, self.journal),
-            Format::Json => write_json(&mut line, record),
+        match self.as_json {
+            true => write_json(&mut line, record),
+            false => write_text(&mut line, record, self.journal),
         }?;
         Ok(line)
     }
 }
 
-/// The class of a record for the queue of the writer.
-fn class(record: &Record) -> Class {
-    match record.level() {
-        _ if record.target() == AUDIT_LOG => Class::Audit,
-        Level::Error => Class::Error,
-        _ => Class::Ordinary,
-    }
-}
-
-/// How lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Text,
-    /// For programs: an object a line.
-    Json,
-}
-
-/// Starts logging. `rust_log` (`RUST_LOG`) sets the levels per module. Without it, this program logs up to `level`, and other crates
-/// warnings and errors. A later call replaces the settings of the one before.
-pub fn init(rust_log: Option<&str>, level: LevelFilter, format: Format) {
-    let default = format!("warn,tiny_http=off,todo_api={level},{AUDIT_LOG}={level}");
-    let filter = Builder::new()
-        .parse_filters(rust_log.unwrap_or(&default))
-        .build();
+/// Starts logging. The environment variable `RUST_LOG` sets the levels per module. Without it, this program logs up to `level`, and
+/// other crates log warnings and errors. Another call replaces these settings.
+pub fn init(level: LevelFilter, as_json: bool) {
+    let rust_log = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|filters| !filters.is_empty());
+    let filters = rust_log
+        .unwrap_or_else(|| format!("warn,tiny_http=off,todo_api={level},{AUDIT_LOG}={level}"));
+    let filter = Builder::new().parse_filters(&filters).build();
     log::set_max_level(filter.filter());
-    let settings = Settings {
+    *unpoisoned(LOG.0.write()) = Some(LogSettings {
         filter,
-        format,
+        as_json,
         journal: writes_to_journal(),
-    };
-    *unpoisoned(CURRENT.0.write()) = Some(settings);
-    // It fails where the logger is set already.
-    let _ = log::set_logger(&CURRENT);
+    });
+    // It fails if the logger is set already.
+    let _ = log::set_logger(&LOG);
 }
 
-/// Where an event comes from: the access log, this program, or another crate.
+/// The source of an event: the access log, this program, or another crate.
 fn logger<'r>(record: &'r Record<'_>) -> &'r str {
     match record.target() {
         ACCESS_LOG => "access",
@@ -124,11 +117,11 @@ fn logger<'r>(record: &'r Record<'_>) -> &'r str {
 
 fn write_text(out: &mut impl Write, record: &Record<'_>, journal: bool) -> io::Result<()> {
     if !journal {
-        // The journal has a clock of its own.
+        // The journal adds a timestamp itself.
         write!(out, "{} ", Timestamp::now())?;
     }
     write!(out, "{:<5} {}:", record.level(), logger(record))?;
-    // Failing to write is told by the end of the line, too.
+    // If a write fails, so does the one of the line break, which is checked.
     let mut line = OneLine(&mut *out);
     if record.args().as_str() != Some("") {
         let _ = write!(line, " {}", record.args());
@@ -151,7 +144,7 @@ fn write_json(out: &mut impl Write, record: &Record<'_>) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// `name=value`, behind a sentence.
+/// Writes fields as `name=value`.
 struct TextFields<'w, W>(&'w mut OneLine<W>);
 
 impl<'kvs, W: Write> VisitSource<'kvs> for TextFields<'_, W> {
@@ -171,7 +164,7 @@ impl<'kvs, W: Write> VisitSource<'kvs> for TextFields<'_, W> {
     }
 }
 
-/// Members of an object.
+/// Writes fields as members of an object.
 struct JsonFields<'m, M>(&'m mut M);
 
 impl<'kvs, M: SerializeMap> VisitSource<'kvs> for JsonFields<'_, M> {
@@ -186,39 +179,19 @@ impl<'kvs, M: SerializeMap> VisitSource<'kvs> for JsonFields<'_, M> {
         } else {
             self.0.serialize_entry(name, &format_args!("{value}"))
         };
-        // It is told again by the end of the line.
+        // The end of the object reports the cause.
         written.map_err(|_| fmt::Error.into())
     }
 }
 
-/// Whether standard error is the journal's: it then takes a priority at the start of a line (systemd.exec(5), JOURNAL_STREAM;
-/// sd-daemon(3)).
+/// Whether standard error is the journal of systemd (systemd.exec(5), JOURNAL_STREAM).
 fn writes_to_journal() -> bool {
-    let Some(stream) = std::env::var("JOURNAL_STREAM").ok() else {
-        return false;
-    };
-    std::fs::metadata("/proc/self/fd/2")
-        .is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+    let stderr = std::fs::metadata("/proc/self/fd/2").ok();
+    let stream = stderr.map(|stderr| format!("{}:{}", stderr.dev(), stderr.ino()));
+    stream.is_some() && stream == std::env::var("JOURNAL_STREAM").ok()
 }
 
-/// The priority of syslog.
-fn priority(level: Level) -> u8 {
-    match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
-    }
-}
-
-/// Whether a line may hold what people have written: below `info` the PostgreSQL crates print statements with their parameters.
-/// No level shows that.
-fn tells_contents(record: &Record) -> bool {
-    let name = record.target().split("::").next().unwrap_or_default();
-    record.level() > Level::Info && matches!(name, "postgres" | "tokio_postgres")
-}
-
-/// Whatever a line quotes, it stays one line.
+/// Replaces line breaks by spaces.
 struct OneLine<W>(W);
 
 impl<W: Write> fmt::Write for OneLine<W> {
@@ -234,20 +207,13 @@ impl<W: Write> fmt::Write for OneLine<W> {
     }
 }
 
-/// Lets a panic be a line of the log.
+/// Logs panics.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic
-            .location()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let payload = panic.payload();
-        let text = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        log::error!("panic at {place}: {}", text.unwrap_or("no message"));
-        // The main thread's is the process's last word.
+        let place = panic.location().map(ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("no message");
+        log::error!("panic at {}: {text}", place.unwrap_or_default());
+        // After a panic of the main thread the process ends.
         if thread::current().name() == Some("main") {
             log_writer::finish();
         }

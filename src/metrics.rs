@@ -1,7 +1,7 @@
-//! What is counted, for Prometheus (text format 0.0.4).
+//! Metrics for Prometheus (text format 0.0.4).
 //!
-//! Counted from anywhere, like the log; one set for the process. Every label has a bounded set of values: route patterns, methods and
-//! statuses of ours, never what a client wrote.
+//! Any module may count, as any may log. There is one set for the process. Every label has a bounded set of values: our own route
+//! patterns, methods and statuses, never text from a client.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
 
 /// Seconds, from the fastest single-task answers to what is answered 503.
@@ -18,192 +18,149 @@ const DURATIONS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
-/// A round of the event loop that takes longer is counted.
-const SLOW_ROUND: Duration = Duration::from_millis(10);
-
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
+/// A round of the event loop that takes longer is counted.
+const SLOW_ROUND: Duration = Duration::from_millis(10);
+
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
-struct Metrics {
-    registry: Registry,
-    requests: HistogramVec,
-    in_flight: IntGauge,
-    workers: IntGauge,
-    workers_busy: IntGauge,
-    hashing_waits: Histogram,
-    connections: IntGauge,
-    connections_accepted: IntCounter,
-    slow_rounds: IntCounter,
-    rejections: IntCounterVec,
-    rate_limited: IntCounterVec,
-    login_failures: IntCounter,
-    pool_waits: Histogram,
-    database_errors: IntCounterVec,
-    log_lines_dropped: IntCounter,
-}
-
-/// What is only known when it is asked for.
+/// The connections of the pool, which are counted when the metrics are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PoolState {
-    /// Connections that may be open.
+    /// Maximum of open connections.
     pub size: u32,
     /// Connections that are open.
     pub open: u32,
-    /// Of these, those nobody uses.
+    /// Open connections that are not in use.
     pub idle: u32,
 }
 
-impl Metrics {
-    fn new() -> Metrics {
-        let registry = Registry::new();
-        // With the values that alerts look at there from the start: of a counter that begins at 1 no increase is seen.
-        let counter = |name: &str, help: &str, label: &str, values: &[&str]| {
-            let opts = Opts::new(name, help);
-            let counter = register(&registry, IntCounterVec::new(opts, &[label]));
-            for value in values {
-                counter.with_label_values(&[value]).inc_by(0);
-            }
-            counter
-        };
-        let one = |name: &str, help: &str| {
-            register(&registry, IntCounter::with_opts(Opts::new(name, help)))
-        };
-        let gauge = |name: &str, help: &str| {
-            register(&registry, IntGauge::with_opts(Opts::new(name, help)))
-        };
-        let durations =
-            |name: &str, help: &str| HistogramOpts::new(name, help).buckets(DURATIONS.to_vec());
-        let requests = register(
-            &registry,
-            HistogramVec::new(
-                durations(
-                    "todo_api_http_request_duration_seconds",
-                    "From a whole request to its answer",
-                ),
-                &["method", "route", "status"],
-            ),
-        );
-        let hashing_waits = register(
-            &registry,
-            Histogram::with_opts(durations(
-                "todo_api_hashing_wait_seconds",
-                "Waits of passwords for their turn to be hashed",
-            )),
-        );
-        let pool_waits = register(
-            &registry,
-            Histogram::with_opts(durations(
-                "todo_api_db_pool_wait_seconds",
-                "Waits for a database connection where none was free at once",
-            )),
-        );
-        let build = register(
-            &registry,
-            prometheus::IntGaugeVec::new(
-                Opts::new("todo_api_build_info", "The program; always 1"),
-                &["version"],
-            ),
-        );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Metrics {
-            requests,
-            in_flight: gauge(
-                "todo_api_http_requests_in_flight",
-                "Requests that are not answered yet",
-            ),
-            workers: gauge("todo_api_workers", "Threads that answer requests"),
-            workers_busy: gauge("todo_api_workers_busy", "Of these, those that answer one"),
-            hashing_waits,
-            connections: gauge("todo_api_connections", "Connections of clients"),
-            connections_accepted: one(
-                "todo_api_connections_accepted_total",
-                "Connections of clients that were let in",
-            ),
-            slow_rounds: one(
-                "todo_api_edge_slow_rounds_total",
-                "Rounds of the event loop that took longer than 10 ms",
-            ),
-            rejections: counter(
-                "todo_api_rejections_total",
-                "Requests and connections refused before they reached the router",
-                "reason",
-                &["CONNECTIONS", "CONNECTIONS_PER_IP", "QUEUE_TIMEOUT"],
-            ),
-            rate_limited: counter(
-                "todo_api_rate_limited_total",
-                "Requests answered 429",
-                "by",
-                &["user", "address", "tries"],
-            ),
-            login_failures: one(
-                "todo_api_login_failures_total",
-                "Wrong passwords, also of addresses nobody has",
-            ),
-            pool_waits,
-            database_errors: counter(
-                "todo_api_db_errors_total",
-                "What failed of the database, or could not be asked of it",
-                "kind",
-                &["unavailable", "internal", "user_gone"],
-            ),
-            log_lines_dropped: one(
-                "todo_api_log_lines_dropped_total",
-                "Log lines lost because standard error did not take them in time",
-            ),
-            registry,
+/// Makes the struct and its constructor from one row per metric: field, type, and the function that makes it with name and help.
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $make:ident($name:literal, $help:literal $(, $more:expr)*);)*) => {
+        struct Metrics {
+            registry: Registry,
+            $($field: $type,)*
         }
-    }
+
+        impl Metrics {
+            fn new() -> Metrics {
+                let registry = Registry::new();
+                Metrics {
+                    $($field: register(&registry, $make($name, $help $(, $more)*)),)*
+                    registry,
+                }
+            }
+        }
+    };
 }
 
-/// Names and labels are constants of this file, and a test makes them all.
+metrics! {
+    _build: IntGaugeVec = build_info("todo_api_build_info", "The program; always 1");
+    requests: HistogramVec = durations_by(
+        "todo_api_http_request_duration_seconds", "From a whole request to its answer", &["method", "route", "status"]
+    );
+    in_flight: IntGauge = gauge("todo_api_http_requests_in_flight", "Requests that are not answered yet");
+    workers: IntGauge = gauge("todo_api_workers", "Threads that answer requests");
+    workers_busy: IntGauge = gauge("todo_api_workers_busy", "Workers that answer a request now");
+    hashing_waits: Histogram = durations("todo_api_hashing_wait_seconds", "Waits of passwords for a hashing thread");
+    connections: IntGauge = gauge("todo_api_connections", "Connections of clients");
+    connections_accepted: IntCounter = counter("todo_api_connections_accepted_total", "Connections of clients that were accepted");
+    slow_rounds: IntCounter = counter(
+        "todo_api_edge_slow_rounds_total", "Rounds of the event loop that took longer than 10 ms"
+    );
+    rejections: IntCounterVec = counter_by(
+        "todo_api_rejections_total", "Requests and connections refused before they reached the router",
+        "reason", &["CONNECTIONS", "CONNECTIONS_PER_IP", "QUEUE_TIMEOUT"]
+    );
+    rate_limited: IntCounterVec = counter_by(
+        "todo_api_rate_limited_total", "Requests answered 429", "by", &["user", "address", "tries"]
+    );
+    login_failures: IntCounter = counter("todo_api_login_failures_total", "Wrong passwords, also of unknown addresses");
+    pool_waits: Histogram = durations("todo_api_db_pool_wait_seconds", "Waits for a database connection when none was free");
+    database_errors: IntCounterVec = counter_by(
+        "todo_api_db_errors_total", "Failed statements", "kind", &["unavailable", "internal", "user_gone"]
+    );
+    log_lines_dropped: IntCounter = counter(
+        "todo_api_log_lines_dropped_total", "Log lines lost because standard error did not take them in time"
+    );
+}
+
+fn gauge(name: &str, help: &str) -> Result<IntGauge> {
+    IntGauge::new(name, help)
+}
+
+fn counter(name: &str, help: &str) -> Result<IntCounter> {
+    IntCounter::new(name, help)
+}
+
+/// A counter with the values of its label that alerts use. A counter that starts at 1 shows no increase, so these start at 0.
+fn counter_by(name: &str, help: &str, label: &str, values: &[&str]) -> Result<IntCounterVec> {
+    let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+    for value in values {
+        counter.with_label_values(&[value]).inc_by(0);
+    }
+    Ok(counter)
+}
+
+fn durations(name: &str, help: &str) -> Result<Histogram> {
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(DURATIONS.to_vec()))
+}
+
+fn durations_by(name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec> {
+    let options = HistogramOpts::new(name, help).buckets(DURATIONS.to_vec());
+    HistogramVec::new(options, labels)
+}
+
+fn build_info(name: &str, help: &str) -> Result<IntGaugeVec> {
+    let build = IntGaugeVec::new(Opts::new(name, help), &["version"])?;
+    build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    Ok(build)
+}
+
+/// Names and labels are constants of this file, and a test makes all metrics.
 #[allow(clippy::expect_used)]
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> C {
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: Result<C>) -> C {
     let metric = metric.expect("a metric's name and labels are well-formed");
-    registry
-        .register(Box::new(metric.clone()))
-        .expect("a metric's name is there once");
+    let registered = registry.register(Box::new(metric.clone()));
+    registered.expect("every metric has its own name");
     metric
 }
 
-/// A request has arrived.
+/// Counts a request that has arrived.
 pub fn request_arrived() {
     METRICS.in_flight.inc();
 }
 
-/// A request has been answered. `route` is a pattern; `None` where none was found.
+/// Counts an answer. `route` is a pattern; `None` if the request has no route.
 pub fn request_answered(method: &str, route: Option<&str>, status: u16, took: Duration) {
     METRICS.in_flight.dec();
     let mut buffer = [0; 3];
-    METRICS
-        .requests
-        .with_label_values(&[method, route.unwrap_or("none"), digits(status, &mut buffer)])
-        .observe(took.as_secs_f64());
+    let labels = [method, route.unwrap_or("none"), digits(status, &mut buffer)];
+    let histogram = METRICS.requests.with_label_values(&labels);
+    histogram.observe(took.as_secs_f64());
 }
 
-/// A status as text, without asking for memory.
+/// A status as text, without an allocation.
 fn digits(status: u16, buffer: &mut [u8; 3]) -> &str {
     let digit = |place: u16| b'0' + u8::try_from(status / place % 10).unwrap_or(0);
     *buffer = [digit(100), digit(10), digit(1)];
     std::str::from_utf8(buffer).unwrap_or_default()
 }
 
-/// So many threads answer requests besides those before.
+/// Counts workers that were started.
 pub fn workers_started(number: usize) {
-    METRICS
-        .workers
-        .add(i64::try_from(number).unwrap_or(i64::MAX));
+    let number = i64::try_from(number).unwrap_or(i64::MAX);
+    METRICS.workers.add(number);
 }
 
-/// A worker at work, until it is dropped.
+/// Counts a worker as busy until it is dropped.
 pub struct Busy(());
 
 impl Busy {
-    /// It begins.
+    /// Starts to count.
     pub fn begin() -> Busy {
         METRICS.workers_busy.inc();
         Busy(())
@@ -216,140 +173,124 @@ impl Drop for Busy {
     }
 }
 
-/// A password has waited this long for its turn.
+/// Records how long a password waited for a hashing thread.
 pub fn hashing_waited(time: Duration) {
     METRICS.hashing_waits.observe(time.as_secs_f64());
 }
 
-/// A client's connection was let in.
+/// Counts a client's connection that was accepted.
 pub fn connection_opened() {
     METRICS.connections.inc();
     METRICS.connections_accepted.inc();
 }
 
-/// A client's connection has ended.
+/// Counts a client's connection that has ended.
 pub fn connection_closed() {
     METRICS.connections.dec();
 }
 
-/// A round of the event loop took this long.
+/// Counts a round of the event loop that took too long.
 pub fn edge_round(time: Duration) {
     if time > SLOW_ROUND {
         METRICS.slow_rounds.inc();
     }
 }
 
-/// Something was refused before it reached the router; the reason is an error's code, or what of connections is full.
+/// Counts a refusal before the router; the reason is an error's code, or the limit of connections that was reached.
 pub fn rejected(reason: &'static str) {
     METRICS.rejections.with_label_values(&[reason]).inc();
 }
 
-/// A request was answered 429; `by` is whose limit it was.
+/// Counts a request answered 429; `by` is the kind of limit.
 pub fn rate_limited(by: &'static str) {
     METRICS.rate_limited.with_label_values(&[by]).inc();
 }
 
-/// A password was wrong.
+/// Counts a wrong password.
 pub fn login_failed() {
     METRICS.login_failures.inc();
 }
 
-/// No database connection was free at once, and one was waited for this long.
+/// Records how long a request waited for a database connection.
 pub fn pool_waited(time: Duration) {
     METRICS.pool_waits.observe(time.as_secs_f64());
 }
 
-/// A statement failed: `unavailable`, `internal` or `user_gone`.
+/// Counts a failed statement: `unavailable`, `internal` or `user_gone`.
 pub fn database_failed(kind: &'static str) {
     METRICS.database_errors.with_label_values(&[kind]).inc();
 }
 
-/// Log lines were dropped.
+/// Counts dropped log lines.
 pub fn log_lines_dropped(number: u64) {
     METRICS.log_lines_dropped.inc_by(number);
 }
 
-/// Everything, as Prometheus reads it.
+/// All metrics in the format of Prometheus.
 ///
 /// # Errors
 /// The library's sentence; not known to happen.
-pub fn render(pool: PoolState) -> Result<Vec<u8>, String> {
+pub fn render(pool: PoolState) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(16 * 1024);
-    TextEncoder::new()
-        .encode(&METRICS.registry.gather(), &mut out)
-        .map_err(|error| error.to_string())?;
-    let mut gauge = |name: &str, help: &str, values: &[(&str, f64)]| {
+    TextEncoder::new().encode(&METRICS.registry.gather(), &mut out)?;
+    let in_use = pool.open.saturating_sub(pool.idle);
+    let (idle, in_use) = (f64::from(pool.idle), f64::from(in_use));
+    let connections = vec![("{state=\"idle\"}", idle), ("{state=\"in_use\"}", in_use)];
+    let size = vec![("", f64::from(pool.size))];
+    let pool = [
+        (
+            "todo_api_db_connections",
+            "Connections to the database",
+            connections,
+        ),
+        (
+            "todo_api_db_connections_max",
+            "Maximum of connections to the database",
+            size,
+        ),
+    ];
+    let process = process().into_iter();
+    let process = process.filter_map(|(name, help, value)| Some((name, help, vec![("", value?)])));
+    for (name, help, values) in pool.into_iter().chain(process) {
         out.extend_from_slice(format!("# HELP {name} {help}\n# TYPE {name} gauge\n").as_bytes());
         for (labels, value) in values {
             out.extend_from_slice(format!("{name}{labels} {value}\n").as_bytes());
         }
-    };
-    gauge(
-        "todo_api_db_connections",
-        "Connections to the database",
-        &[
-            ("{state=\"idle\"}", f64::from(pool.idle)),
-            (
-                "{state=\"in_use\"}",
-                f64::from(pool.open.saturating_sub(pool.idle)),
-            ),
-        ],
-    );
-    gauge(
-        "todo_api_db_connections_max",
-        "Connections to the database there may be",
-        &[("", f64::from(pool.size))],
-    );
-    for (name, help, value) in process() {
-        gauge(name, help, &[("", value)]);
     }
     Ok(out)
 }
 
-/// What Prometheus's client libraries tell of a process, under the same names; what cannot be read is left out.
-fn process() -> Vec<(&'static str, &'static str, f64)> {
+/// The metrics of the process, under the names of Prometheus's client libraries. `None`: it cannot be read.
+fn process() -> [(&'static str, &'static str, Option<f64>); 5] {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kib = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-        let number: f64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(number * 1024.0)
+    let field = |name: &str| -> Option<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
     };
+    let bytes = |name: &str| field(name).map(|kib| kib * 1024.0);
     let descriptors = fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
+    // One of them is the directory that is being read.
+    let descriptors = descriptors.map(|count| count.saturating_sub(1) as f64);
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     [
         (
             "process_resident_memory_bytes",
             "Memory in use",
-            kib("VmRSS:"),
+            bytes("VmRSS:"),
         ),
         (
             "process_virtual_memory_bytes",
             "Address space in use",
-            kib("VmSize:"),
+            bytes("VmSize:"),
         ),
-        (
-            "process_open_fds",
-            "Descriptors that are open",
-            // One of them is the directory that is being read.
-            descriptors.map(|count| count.saturating_sub(1) as f64),
-        ),
+        ("process_open_fds", "Open descriptors", descriptors),
         (
             "process_max_fds",
-            "Descriptors that may be open",
+            "Maximum of open descriptors",
             most.map(|most| most as f64),
         ),
-        (
-            "process_threads",
-            "Threads",
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix("Threads:"))
-                .and_then(|number| number.trim().parse().ok()),
-        ),
+        ("process_threads", "Threads", field("Threads:")),
     ]
-    .into_iter()
-    .filter_map(|(name, help, value)| Some((name, help, value?)))
-    .collect()
 }
 
 #[cfg(test)]

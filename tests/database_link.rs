@@ -26,7 +26,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use todo_api::store::connector::{ConnectError, Connection, Session, Target, connect};
+use todo_api::config::source::Source;
+use todo_api::config::{Config, DatabaseSettings, ModuleChecks};
+use todo_api::store::connector::{ConnectError, Connection, Target, connect};
 
 const USER: &str = "tester";
 const PASSWORD: &str = "correct-horse-battery";
@@ -259,13 +261,18 @@ fn write_certificates(directory: &Path) {
     }
 }
 
-fn session() -> Session {
-    Session {
+fn session() -> DatabaseSettings {
+    let checks = ModuleChecks {
+        database_is_local: |_| Ok(true),
+        key_set_url: |_| Ok(()),
+    };
+    DatabaseSettings {
         statement_timeout: Duration::from_secs(7),
         lock_timeout: Duration::from_millis(3_500),
-        idle_in_transaction_timeout: Duration::from_secs(11),
         connect_timeout: Duration::from_secs(5),
-        application_name: "todo-api".to_owned(),
+        ..Config::load(&Source::of_pairs(&[]), &checks)
+            .unwrap()
+            .database
     }
 }
 
@@ -516,7 +523,7 @@ fn the_session_starts_with_its_limits() {
         for (setting, value) in [
             ("statement_timeout", "7s"),
             ("lock_timeout", "3500ms"),
-            ("idle_in_transaction_session_timeout", "11s"),
+            ("idle_in_transaction_session_timeout", "7s"),
             ("TimeZone", "UTC"),
             ("client_encoding", "UTF8"),
             ("application_name", "todo-api"),
@@ -835,7 +842,7 @@ fn a_frozen_postmaster_does_not_hold_the_attempt_to_connect() {
         socket,
     ] {
         let start = Instant::now();
-        let session = Session {
+        let session = DatabaseSettings {
             connect_timeout: Duration::from_millis(300),
             ..session()
         };

@@ -1,4 +1,4 @@
-//! The private PostgreSQL: what is left behind by crashes of all kinds, and who may come near it.
+//! The private PostgreSQL: recovery after crashes of all kinds, and access.
 
 #![allow(
     clippy::print_stdout,
@@ -20,16 +20,16 @@ use std::time::{Duration, Instant};
 use postgres::error::SqlState;
 use postgres::{Client, NoTls};
 use tempfile::TempDir;
-use todo_api::local_postgres::{Error, LocalPostgres, Options};
+use todo_api::local_postgres::{ClusterOptions, LocalPostgres};
 
-const OPTIONS: Options = Options {
+const OPTIONS: ClusterOptions = ClusterOptions {
     durable: false,
     max_connections: 20,
 };
 /// Names the directory for the program that a test starts and kills.
 const VICTIM_DIRECTORY: &str = "LOCAL_POSTGRES_TEST_DIRECTORY";
 
-/// A place for a cluster that every account can reach. Nothing runs in it any more when the test is over.
+/// A directory for a cluster that every account can reach. Its PostgreSQL is ended after the test.
 struct Place {
     parent: TempDir,
     directory: PathBuf,
@@ -47,7 +47,7 @@ impl Place {
         Place { parent, directory }
     }
 
-    fn start(&self) -> Result<LocalPostgres, Error> {
+    fn start(&self) -> Result<LocalPostgres, String> {
         LocalPostgres::start(&self.directory, OPTIONS)
     }
 
@@ -60,7 +60,7 @@ impl Place {
         file.lines().next()?.parse().ok()
     }
 
-    /// A server of another process, which is there to be killed. Its PostgreSQL is not stopped with it.
+    /// A server in another process, for the test to kill. Its PostgreSQL then keeps running.
     fn victim(&self) -> Victim {
         let program = env::current_exe().unwrap();
         let mut child = Command::new(program)
@@ -119,7 +119,7 @@ fn the_server_that_other_tests_kill() {
     };
     let _postgres = LocalPostgres::start(Path::new(&directory), OPTIONS).unwrap();
     println!("ready");
-    // Ends with the test that started it, even when that was killed.
+    // Ends with the test that started it, even if that was killed.
     let _ = io::stdin().read(&mut [0]);
 }
 
@@ -134,7 +134,7 @@ fn signal(name: &str, pid: u32) {
     );
 }
 
-/// Whether a process runs; one that has ended and that nobody has asked about yet has no working directory.
+/// Whether a process runs. A zombie has no working directory.
 fn alive(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok()
 }
@@ -155,7 +155,7 @@ fn client(postgres: &LocalPostgres) -> Client {
     let until = Instant::now() + Duration::from_secs(5);
     loop {
         match Client::connect(&postgres.url(), NoTls) {
-            // Where there may be one connection, PostgreSQL may not have noticed yet that the one before has ended.
+            // With a maximum of one connection, PostgreSQL may not have noticed yet that the previous one has ended.
             Err(error)
                 if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
                     && Instant::now() < until =>
@@ -198,7 +198,7 @@ fn data_survives_a_stop_and_a_start() {
 
     let again = place.start().unwrap();
     assert_eq!(read_note(&again), "kept");
-    // The one that was stopped has no hold on the new one.
+    // The stopped one does not affect the new one.
     drop(postgres);
     assert_eq!(read_note(&again), "kept");
     let pid = place.postmaster().unwrap();
@@ -207,7 +207,7 @@ fn data_survives_a_stop_and_a_start() {
 }
 
 #[test]
-fn only_its_own_account_can_come_near_it() {
+fn only_its_own_account_has_access() {
     let place = Place::new();
     fs::create_dir(&place.directory).unwrap();
     set_mode(&place.directory, 0o700);
@@ -226,20 +226,20 @@ fn only_its_own_account_can_come_near_it() {
     let owner = fs::metadata(place.cluster()).unwrap().uid();
     let user = format!("Uid:\t{owner}\t{owner}\t{owner}\t{owner}");
     assert!(owner != 0 && status.contains(&user), "{status}");
-    // What else lies in the directory stays the server's own.
+    // Other files in the directory keep their owner.
     assert_eq!(mode(&secret), 0o600);
     assert_eq!(
         fs::metadata(&secret).unwrap().uid(),
         fs::metadata("/proc/self").unwrap().uid()
     );
     assert_eq!(mode(&place.directory), if root() { 0o711 } else { 0o700 });
-    // None of the server's environment, which may hold secrets, is handed on.
+    // PostgreSQL does not inherit the server's environment, which may hold secrets.
     let environment = fs::read_to_string(format!("/proc/{}/environ", place.postmaster().unwrap()));
     assert!(environment.is_ok_and(|environment| !environment.contains("CARGO")));
 }
 
 #[test]
-fn the_options_hold() {
+fn the_options_apply() {
     let place = Place::new();
     let settings = |postgres: &LocalPostgres| {
         let sql = "SELECT concat_ws(' ', current_setting('fsync'), current_setting('synchronous_commit'), \
@@ -251,7 +251,7 @@ fn the_options_hold() {
     assert_eq!(settings(&postgres), "off off off 20");
     assert_eq!(setting(&postgres, "server_encoding"), "UTF8");
     postgres.stop().unwrap();
-    let durable = Options {
+    let durable = ClusterOptions {
         durable: true,
         max_connections: 1,
     };
@@ -263,7 +263,7 @@ fn the_options_hold() {
 fn a_second_server_on_the_directory_is_refused_with_the_process_of_the_first() {
     let place = Place::new();
     let _first = place.start().unwrap();
-    let error = place.start().unwrap_err().to_string();
+    let error = place.start().unwrap_err();
     let holder = format!(
         "is in use by another todo-api (process {})",
         std::process::id()
@@ -294,13 +294,13 @@ fn of_two_servers_started_at_once_one_runs() {
 fn a_postgres_that_was_killed_starts_again() {
     let place = Place::new();
     // Without durability the latest commits may be lost here.
-    let options = Options {
+    let options = ClusterOptions {
         durable: true,
         ..OPTIONS
     };
     let mut postgres = LocalPostgres::start(&place.directory, options).unwrap();
     write_note(&postgres);
-    // A session that is at work does not notice by itself.
+    // A session with a running statement does not notice.
     let mut session = client(&postgres);
     let query = thread::spawn(move || session.batch_execute("DO $$ BEGIN LOOP END LOOP; END $$"));
     while client(&postgres)
@@ -319,11 +319,11 @@ fn a_postgres_that_was_killed_starts_again() {
 }
 
 #[test]
-fn a_postgres_left_running_by_a_killed_server_is_replaced() {
+fn the_postgres_of_a_killed_server_is_replaced() {
     let place = Place::new();
     let mut victim = place.victim();
     victim.wait_until_ready();
-    let error = place.start().unwrap_err().to_string();
+    let error = place.start().unwrap_err();
     assert!(
         error.contains(&format!("(process {})", victim.child.id())),
         "{error}"
@@ -339,7 +339,7 @@ fn a_postgres_left_running_by_a_killed_server_is_replaced() {
 }
 
 #[test]
-fn a_postgres_left_hanging_is_replaced() {
+fn a_hanging_postgres_is_replaced() {
     let place = Place::new();
     let mut victim = place.victim();
     victim.wait_until_ready();
@@ -375,7 +375,7 @@ fn a_server_may_be_killed_at_any_moment_of_its_start() {
 }
 
 #[test]
-fn a_stale_pid_that_is_now_another_programs_is_no_obstacle() {
+fn a_stale_pid_of_another_program_does_not_keep_it_from_starting() {
     let place = Place::new();
     let mut postgres = place.start().unwrap();
     write_note(&postgres);
@@ -413,7 +413,7 @@ fn a_stale_pid_that_is_now_another_programs_is_no_obstacle() {
 }
 
 #[test]
-fn a_directory_with_a_very_long_path_will_do() {
+fn a_directory_may_have_a_very_long_path() {
     let place = Place::named(&["a-rather-long-name"; 9].join("/"));
     let mut postgres = place.start().unwrap();
     write_note(&postgres);
@@ -426,14 +426,11 @@ fn a_directory_with_a_very_long_path_will_do() {
     postgres.stop().unwrap();
     assert!(!socket.exists());
 
-    // Nobody can lay a directory of theirs in its way.
+    // A directory of another user in its place is refused.
     symlink(place.parent.path(), socket).unwrap();
-    let error = place.start().unwrap_err().to_string();
+    let error = place.start().unwrap_err();
     fs::remove_file(socket).unwrap();
-    assert!(
-        error.contains("another user may have a hand in it"),
-        "{error}"
-    );
+    assert!(error.contains("another user may have access"), "{error}");
     assert_eq!(read_note(&place.start().unwrap()), "kept");
 }
 
@@ -448,8 +445,8 @@ fn a_directory_may_have_any_name() {
         write_note(&postgres);
         assert_eq!(read_note(&postgres), "kept");
     }
-    // PostgreSQL writes it into a file of one line each.
-    let error = Place::named("line\nbreak").start().unwrap_err().to_string();
+    // The path is a line of PostgreSQL's pid file.
+    let error = Place::named("line\nbreak").start().unwrap_err();
     assert!(error.contains("a line break in the path"), "{error}");
 }
 
@@ -476,19 +473,19 @@ fn a_half_made_cluster_is_not_mistaken_for_one() {
 }
 
 #[test]
-fn something_else_in_its_place_is_left_alone() {
+fn a_directory_that_is_no_cluster_is_left_alone() {
     let place = Place::new();
     drop(place.start().unwrap());
     let version = fs::read_to_string(place.cluster().join("PG_VERSION")).unwrap();
     fs::write(place.cluster().join("PG_VERSION"), "99\n").unwrap();
-    let error = place.start().unwrap_err().to_string();
+    let error = place.start().unwrap_err();
     assert!(
         error.contains("was made by PostgreSQL 99, which is not installed"),
         "{error}"
     );
 
     fs::remove_file(place.cluster().join("PG_VERSION")).unwrap();
-    let error = place.start().unwrap_err().to_string();
+    let error = place.start().unwrap_err();
     assert!(error.contains("is not a PostgreSQL cluster"), "{error}");
 
     fs::write(place.cluster().join("PG_VERSION"), version).unwrap();
@@ -496,7 +493,7 @@ fn something_else_in_its_place_is_left_alone() {
 }
 
 #[test]
-fn a_start_that_fails_shows_what_postgres_said() {
+fn a_failed_start_shows_the_output_of_postgres() {
     let place = Place::new();
     drop(place.start().unwrap());
     let file = place.cluster().join("postgresql.conf");
@@ -505,19 +502,19 @@ fn a_start_that_fails_shows_what_postgres_said() {
         "nonsense = 1"
     )
     .unwrap();
-    let error = place.start().unwrap_err().to_string();
+    let error = place.start().unwrap_err();
     assert!(
         error.contains("did not start")
             && error.contains("unrecognized configuration parameter \"nonsense\""),
         "{error}"
     );
-    // Nothing holds the directory after a failure.
-    let again = place.start().unwrap_err().to_string();
+    // After a failure the lock is free.
+    let again = place.start().unwrap_err();
     assert!(again.contains("nonsense"), "{again}");
 }
 
 #[test]
-fn a_long_log_is_set_aside() {
+fn a_long_log_is_renamed() {
     let place = Place::new();
     drop(place.start().unwrap());
     let log = place.directory.join("postgres.log");
@@ -539,7 +536,7 @@ fn a_directory_above_that_only_root_may_enter_is_named() {
     }
     let place = Place::new();
     set_mode(place.parent.path(), 0o700);
-    let error = place.start().unwrap_err().to_string();
+    let error = place.start().unwrap_err();
     let sentence = format!(
         "cannot enter {}: set DATA_DIR",
         place.parent.path().display()

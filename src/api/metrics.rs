@@ -79,6 +79,7 @@ pub fn show(app: &App, call: &Call) -> Result<Response, Error> {
             "metrics are for the addresses in METRICS_ALLOW, and for whoever has METRICS_TOKEN as a bearer token",
         ));
     }
-    let text = metrics::render(app.store.pool_state()).map_err(Error::Internal)?;
+    let text = metrics::render(app.store.pool_state())
+        .map_err(|error| Error::Internal(error.to_string()))?;
     Ok(Response::text(200, metrics::CONTENT_TYPE, text))
 }

@@ -1,4 +1,4 @@
-//! `todo-api api-token`: looks after users' personal API tokens.
+//! `todo-api api-token`: manages users' personal API tokens.
 
 use std::fmt::Write;
 
@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::setup::OpenStore;
-use super::user::find;
-use super::{Call, Command, Failure, print, setup};
+use super::user::open_and_find;
+use super::{CommandLine, Failure, print};
 use crate::audit::{Event, Trail};
 use crate::auth::opaque;
 use crate::domain::account::Name;
@@ -17,98 +17,67 @@ use crate::domain::user::UserId;
 use crate::store::ApiTokenAdded;
 
 const USER: &str = "
-  --user USER  whose token it is: an id or an email address
+  --user USER  the user: an id or an email address
   --id         USER is an id, even if it looks like an address
 ";
 
-pub const COMMANDS: &[Command] = &[
-    Command {
-        usage: "api-token create --user USER --name NAME [--id] [--scopes LIST] [--expires-at TIME]",
-        about: "Make a personal API token and print it",
-        help: "
-  --user USER        whose token it is: an id or an email address
+commands! {
+    "api-token create --user USER --name NAME [--id] [--scopes LIST] [--expires-at TIME]",
+        "Make a personal API token and print it",
+        "
+  --user USER        the user: an id or an email address
   --id               USER is an id, even if it looks like an address
   --name NAME        what it is for
-  --scopes LIST      for less than everything: tasks:read
+  --scopes LIST      what it may do, if not everything: tasks:read
   --expires-at TIME  when it ends, such as 2030-01-31T09:00:00Z
-",
-        run: create,
-    },
-    Command {
-        usage: "api-token list --user USER [--id]",
-        about: "List a user's API tokens",
-        help: USER,
-        run: list,
-    },
-    Command {
-        usage: "api-token revoke ID --user USER [--id]",
-        about: "Refuse an API token from now on",
-        help: USER,
-        run: revoke,
-    },
-];
-
-/// The open store, and the user that `--user` names.
-fn store_and_user(call: &Call) -> Result<(OpenStore, UserId), Failure> {
-    let open = setup::open_store(&call.config()?)?;
-    let user = call.value("user").unwrap_or_default();
-    let user = find(&open.store, user, call.has("id"))?.account.id;
-    Ok((open, user))
+", create;
+    "api-token list --user USER [--id]", "List a user's API tokens", USER, list;
+    "api-token revoke ID --user USER [--id]", "Refuse an API token from now on", USER, revoke;
 }
 
-fn create(call: &Call) -> Result<(), Failure> {
-    let usage = |option: &str, problem: &str| Failure::Usage(format!("{option} {problem}"));
-    let name = Name::parse(call.value("name").unwrap_or_default())
-        .map_err(|problem| usage("--name", problem))?;
-    let scopes = match call.value("scopes") {
-        None => Scopes::all(),
-        Some(list) => Scopes::parse(list.split(',').map(str::trim))
-            .map_err(|problem| usage("--scopes", problem))?,
-    };
-    let expires_at = match call.value("expires-at") {
-        None => None,
-        Some(text) => Some(
-            Timestamp::parse(text)
-                .filter(|moment| moment.as_utc() > OffsetDateTime::now_utc())
-                .ok_or_else(|| {
-                    usage(
-                        "--expires-at",
-                        "must be a timestamp in the future, such as 2030-01-31T09:00:00Z",
-                    )
-                })?,
-        ),
-    };
+fn store_and_user(line: &CommandLine) -> Result<(OpenStore, UserId), Failure> {
+    let (open, user) = open_and_find(line, line.value("user").unwrap_or_default())?;
+    Ok((open, user.account.id))
+}
+
+fn create(line: &CommandLine) -> Result<(), Failure> {
+    let name = line.required("name", Name::parse)?;
+    let scopes = line.parsed("scopes", |list| {
+        Scopes::parse(list.split(',').map(str::trim))
+    })?;
+    let expires_at = line.parsed("expires-at", |text| {
+        Timestamp::parse(text)
+            .filter(|time| time.as_utc() > OffsetDateTime::now_utc())
+            .ok_or("must be a timestamp in the future, such as 2030-01-31T09:00:00Z")
+    })?;
     let wanted = NewApiToken {
         name,
-        scopes,
+        scopes: scopes.unwrap_or_else(Scopes::all),
         expires_at,
         current_password: None,
     };
     let token = opaque::new_api_token()?;
-    let (open, user) = store_and_user(call)?;
     let (hash, prefix) = (opaque::hash(&token), opaque::shown_part(&token));
-    match open
-        .store
-        .add_api_token(&user, &wanted, &hash, prefix, None)?
-    {
-        ApiTokenAdded::Token(made) => {
-            Trail::of_command().record(&user, Event::ApiTokenCreated(made.id));
+    let (open, user) = store_and_user(line)?;
+    let store = &open.store;
+    match store.add_api_token(&user, &wanted, &hash, prefix, None)? {
+        ApiTokenAdded::Token(added) => {
+            Trail::of_command().record(&user, Event::ApiTokenCreated(added.id));
             print(&format!("{token}\n"))
         }
         // The command gives no password hash to compare.
-        ApiTokenAdded::TooMany | ApiTokenAdded::PasswordChanged => Err(Failure::Failed(
-            "the user has 100 API tokens, and there may not be more; revoke one".to_owned(),
-        )),
+        ApiTokenAdded::TooMany | ApiTokenAdded::PasswordChanged => {
+            Err("the user has 100 API tokens, and there may not be more; revoke one".into())
+        }
     }
 }
 
-fn list(call: &Call) -> Result<(), Failure> {
-    let (open, user) = store_and_user(call)?;
+fn list(line: &CommandLine) -> Result<(), Failure> {
+    let (open, user) = store_and_user(line)?;
+    let or_never =
+        |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| time.to_string());
     let mut text = String::new();
     for token in open.store.list_api_tokens(&user)? {
-        let moment = |moment: Option<Timestamp>, none: &str| {
-            moment.map_or_else(|| none.to_owned(), |moment| moment.to_string())
-        };
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -116,26 +85,25 @@ fn list(call: &Call) -> Result<(), Failure> {
             token.id,
             token.prefix,
             token.scopes.names().join(","),
-            moment(token.expires_at, "never"),
-            moment(token.last_used_at, "never"),
+            or_never(token.expires_at),
+            or_never(token.last_used_at),
             token.name,
         );
     }
     print(&text)
 }
 
-fn revoke(call: &Call) -> Result<(), Failure> {
-    let (open, user) = store_and_user(call)?;
-    let id = call.word(0);
-    let none = || {
-        Failure::Failed(format!(
-            "the user has no API token {id:?}; `todo-api api-token list` shows those there are"
-        ))
-    };
-    let id = Uuid::try_parse(id).map_err(|_| none())?;
-    if !open.store.delete_api_token(&user, id)? {
-        return Err(none());
+fn revoke(line: &CommandLine) -> Result<(), Failure> {
+    let (open, user) = store_and_user(line)?;
+    let id = line.argument(0);
+    match Uuid::try_parse(id) {
+        Ok(id) if open.store.delete_api_token(&user, id)? => {
+            Trail::of_command().record(&user, Event::ApiTokenDeleted(id));
+            print("revoked; running servers refuse it within two seconds\n")
+        }
+        _ => Err(format!(
+            "the user has no API token {id:?}; `todo-api api-token list` shows all of them"
+        )
+        .into()),
     }
-    Trail::of_command().record(&user, Event::ApiTokenDeleted(id));
-    print("revoked; running servers refuse it within two seconds\n")
 }

@@ -1,10 +1,9 @@
-//! Builds the application and the server's options from the settings.
+//! Builds the parts of the server from the settings.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, setup, supervisor};
+use super::{Failure, no_thread, supervisor};
 use crate::api::App;
 use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
@@ -15,16 +14,9 @@ use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::jwks::{KeySetUrl, Keys, Location, Timing};
 use crate::auth::token::TokenVerifier;
-use crate::config::{Config, EdgeLimits, Environment, Secret};
+use crate::config::{Config, Secret};
 use crate::edge::tls::Tls;
-use crate::http::policy::Policy;
-use crate::server::Options;
 use crate::store::Store;
-
-/// The failure to start a thread.
-pub fn no_thread(error: io::Error) -> Failure {
-    format!("cannot start a thread: {error}").into()
-}
 
 /// What the handlers work with.
 pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> {
@@ -43,35 +35,17 @@ pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> 
     })
 }
 
-/// What the server needs to know.
-pub fn options(config: &Config) -> Result<Options, Failure> {
+/// The certificates, if they are configured.
+pub fn tls(config: &Config) -> Result<Option<Arc<Tls>>, String> {
     let listening = &config.listening;
-    let tls = match (&listening.tls_cert_file, &listening.tls_key_file) {
-        (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
-        _ => None,
-    };
-    Ok(Options {
-        listen: listening.addresses.clone(),
-        inherit: config.origin.activated,
-        socket_mode: listening.socket_mode,
-        workers: config.process.workers,
-        limits: EdgeLimits {
-            connections: setup::connections(config),
-            ..config.edge.clone()
-        },
-        tls,
-        self_check: self_check(config)?,
-        on_alive: Arc::new(supervisor::alive),
-        reveal_causes: config.process.environment == Environment::Development,
-        policy: Arc::new(Policy::new(
-            &config.requests.origins,
-            Some(config.requests.hsts),
-        )),
-    })
+    match (&listening.tls_cert_file, &listening.tls_key_file) {
+        (Some(certificate), Some(key)) => Ok(Some(Arc::new(Tls::load(certificate, key)?))),
+        _ => Ok(None),
+    }
 }
 
 /// Checks bearer tokens, with the secret and with the configured key set.
-fn verifier(config: &Config, secret: &str) -> Result<TokenVerifier, Failure> {
+fn verifier(config: &Config, secret: &str) -> Result<TokenVerifier, String> {
     let tokens = &config.tokens;
     let previous = tokens.previous_secret.as_ref().map(Secret::expose);
     let verifier = TokenVerifier::new(secret, previous).expecting(Expected {
@@ -80,10 +54,7 @@ fn verifier(config: &Config, secret: &str) -> Result<TokenVerifier, Failure> {
     });
     let location = match (&tokens.key_set_file, &tokens.key_set_url) {
         (Some(file), _) => Location::File(file.clone()),
-        (None, Some(url)) => {
-            let url = KeySetUrl::parse(url).map_err(str::to_owned)?;
-            Location::Url(url)
-        }
+        (None, Some(url)) => Location::Url(KeySetUrl::parse(url)?),
         (None, None) => return Ok(verifier),
     };
     if tokens.audiences.is_empty() {
@@ -96,22 +67,17 @@ fn verifier(config: &Config, secret: &str) -> Result<TokenVerifier, Failure> {
     Ok(verifier.trusting(keys))
 }
 
-/// The time between two self checks: as set, and at most half the time of the watchdog.
-fn self_check(config: &Config) -> Result<Duration, Failure> {
+/// The time between two self-checks: as configured, and at most half the time of the watchdog.
+pub fn self_check(config: &Config) -> Result<Duration, String> {
     let Some(watchdog) = supervisor::watchdog() else {
         return Ok(config.process.self_check);
     };
-    if !config.origin.activated
-        && config
-            .listening
-            .addresses
-            .iter()
-            .all(|listen| listen.direct)
-    {
-        return Err(Failure::Failed(
+    let mut addresses = config.listening.addresses.iter();
+    if !config.origin.activated && addresses.all(|listen| listen.direct) {
+        return Err(
             "LISTEN names direct: addresses alone, where the server cannot check itself for systemd's watchdog: name another, or remove WatchdogSec= from the unit"
                 .to_owned(),
-        ));
+        );
     }
     Ok(match config.process.self_check {
         Duration::ZERO => watchdog / 2,

@@ -1,4 +1,4 @@
-//! What a command is, how a command line becomes a call of one, and its help.
+//! The description of a command, the parser of command lines, and help.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -6,54 +6,58 @@ use std::path::{Path, PathBuf};
 
 use lexopt::Arg::{Long, Short, Value};
 
-use super::{COMMANDS, Failure};
+use super::{COMMANDS, Failure, print, setup};
+use crate::config::Config;
 use crate::config::documents::settings_for_help;
 use crate::config::env_file::{DOT_ENV, EnvFile};
 use crate::config::source::Source;
-use crate::config::{Config, ConfigError};
+
+/// Makes the table of a file's commands. A row is: usage; about; help; run (see [`Command`]).
+macro_rules! commands {
+    ($($usage:literal, $about:literal, $help:expr, $run:expr;)*) => {
+        pub const COMMANDS: &[crate::cli::command::Command] = &[$(crate::cli::command::Command {
+            usage: $usage,
+            about: $about,
+            help: $help,
+            run: $run,
+        },)*];
+    };
+}
 
 /// A command.
 pub struct Command {
-    /// How it is called: its name, of one word or a group and an action; words that must follow; flags, in brackets unless they
-    /// are needed. The command line is read by this text.
+    /// Its name, of one word or a group and an action; its arguments in capitals; its flags, in brackets if they are optional.
+    /// The command line is parsed by this text.
     pub usage: &'static str,
     /// What it does, in one sentence.
     pub about: &'static str,
-    /// Further lines for its page of help.
+    /// More lines for its page of help.
     pub help: &'static str,
     /// Does the work.
-    pub run: fn(&Call) -> Result<(), Failure>,
+    pub run: fn(&CommandLine) -> Result<(), Failure>,
 }
 
 /// A flag in the usage of a command.
 struct Flag {
     name: &'static str,
     takes_value: bool,
-    needed: bool,
+    required: bool,
 }
 
-/// A command's words and flags as they were given.
-pub struct Call {
-    words: Vec<String>,
+/// The arguments and flags of a command, as given.
+pub struct CommandLine {
+    arguments: Vec<String>,
     flags: Vec<(&'static str, String)>,
     env_file: Option<PathBuf>,
 }
 
-/// What a command line asks for.
-pub enum Request {
-    /// The work of a command.
-    Run(&'static Command, Call),
-    /// This text.
-    Print(String),
-}
-
-impl Call {
-    /// A word after the command's name; empty where there is none.
-    pub fn word(&self, index: usize) -> &str {
-        self.words.get(index).map_or("", String::as_str)
+impl CommandLine {
+    /// An argument after the command's name; empty if there is none.
+    pub fn argument(&self, index: usize) -> &str {
+        self.arguments.get(index).map_or("", String::as_str)
     }
 
-    /// The value of a flag.
+    /// The value of a flag; empty for a flag without a value.
     pub fn value(&self, name: &str) -> Option<&str> {
         let found = self.flags.iter().rfind(|(flag, _)| *flag == name);
         found.map(|(_, value)| value.as_str())
@@ -64,85 +68,118 @@ impl Call {
         self.value(name).is_some()
     }
 
-    /// The settings, checked.
-    pub fn config(&self) -> Result<Config, ConfigError> {
-        Config::load(&self.source()?, &super::setup::CHECKS)
+    /// The parsed value of a flag.
+    pub fn parsed<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, Failure> {
+        let value = self.value(name).map(parse).transpose();
+        value.map_err(|problem| Failure::usage(format!("--{name} {problem}")))
     }
 
-    /// The environment and the file that was named; where none was, `.env` in development.
-    pub fn source(&self) -> Result<Source, ConfigError> {
+    /// The parsed value of a required flag.
+    pub fn required<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, &'static str>,
+    ) -> Result<T, Failure> {
+        let missing = || Failure::usage(format!("--{name} is missing"));
+        self.parsed(name, parse)?.ok_or_else(missing)
+    }
+
+    /// The settings, checked.
+    pub fn config(&self) -> Result<Config, String> {
+        Config::load(&self.source()?, &setup::CHECKS)
+    }
+
+    /// The environment, with the file of `--env-file` or, in development, with `.env`.
+    pub fn source(&self) -> Result<Source, String> {
         let source = Source::of_process();
         if let Some(path) = &self.env_file {
             return Ok(source.with_file(EnvFile::read(path)?));
         }
-        if source.get("ENVIRONMENT")?.as_deref() == Some("production") {
+        let in_production = source.get("ENVIRONMENT")?.as_deref() == Some("production");
+        let path = Path::new(DOT_ENV);
+        // If the directory cannot be searched, reading the file gives the reason.
+        if in_production || !path.try_exists().unwrap_or(true) {
             return Ok(source);
         }
-        let Some(file) = EnvFile::read_if_there(Path::new(DOT_ENV))? else {
-            return Ok(source);
-        };
+        let file = EnvFile::read(path)?;
         if file.get("ENVIRONMENT") == Some("production") {
-            return Err(ConfigError {
-                variable: "ENVIRONMENT".to_owned(),
-                problem: format!(
-                    "must not be production in {DOT_ENV}, which is for development: name the file with --env-file"
-                ),
-            });
+            return Err(format!(
+                "ENVIRONMENT must not be production in {DOT_ENV}, which is for development: name the file with --env-file"
+            ));
         }
         Ok(source.with_file(file))
     }
 }
 
-/// Reads a command line.
-pub fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Request, Failure> {
+/// Runs a command line, or prints the help that it asks for. An error in the command line names the page of help.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    let mut words = Vec::new();
+    parse_and_run(arguments, &mut words).map_err(|mut failure| {
+        if failure.exit_code == 2 {
+            let command = named(&words).map_or(String::new(), |command| command.title() + " ");
+            failure.problem += &format!("; see `todo-api {command}--help`");
+        }
+        failure
+    })
+}
+
+fn parse_and_run(
+    arguments: impl Iterator<Item = OsString>,
+    words: &mut Vec<String>,
+) -> Result<(), Failure> {
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut help, mut env_file) = (false, None);
-    let (mut words, mut flags) = (Vec::new(), Vec::new());
-    while let Some(argument) = parser.next()? {
+    let (mut help, mut env_file, mut flags) = (false, None, Vec::new());
+    while let Some(argument) = parser.next().map_err(Failure::usage)? {
         match argument {
             Short('h') | Long("help") => help = true,
             Short('V') | Long("version") => {
-                return Ok(Request::Print(
-                    concat!("todo-api ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-                ));
+                return print(concat!("todo-api ", env!("CARGO_PKG_VERSION"), "\n"));
             }
-            Long("env-file") => env_file = Some(PathBuf::from(parser.value()?)),
+            Long("env-file") => {
+                env_file = Some(PathBuf::from(parser.value().map_err(Failure::usage)?));
+            }
             Value(word) if words.is_empty() && word == "help" => help = true,
             Value(word) => words.push(text(word)?),
-            Long(name) => match matching(&words).find_map(|command| command.flag(name)) {
-                Some(flag) if flag.takes_value => {
-                    flags.push((flag.name, text(parser.value()?)?));
-                }
-                Some(flag) => flags.push((flag.name, String::new())),
-                None => return Err(argument.unexpected().into()),
-            },
-            argument => return Err(argument.unexpected().into()),
+            Long(name) => {
+                let Some(flag) = matching(words).find_map(|command| command.flag(name)) else {
+                    return Err(Failure::usage(argument.unexpected()));
+                };
+                let value = match flag.takes_value {
+                    true => text(parser.value().map_err(Failure::usage)?)?,
+                    false => String::new(),
+                };
+                flags.push((flag.name, value));
+            }
+            argument => return Err(Failure::usage(argument.unexpected())),
         }
     }
     if help {
-        return help_on(&words).map(Request::Print);
+        return print(&help_on(words)?);
     }
     if words.is_empty() {
         words.push("serve".to_owned());
     }
-    let command = named(&words)?;
-    let words = words.split_off(command.name().count());
-    let call = Call {
-        words,
+    let command = named(words)?;
+    let line = CommandLine {
+        arguments: words.iter().skip(command.name().count()).cloned().collect(),
         flags,
         env_file,
     };
-    command.check(&call)?;
-    Ok(Request::Run(command, call))
+    command.check(&line).map_err(Failure::usage)?;
+    (command.run)(&line)
 }
 
 fn text(value: OsString) -> Result<String, Failure> {
     value
         .into_string()
-        .map_err(|value| Failure::Usage(format!("{value:?} is not UTF-8")))
+        .map_err(|value| Failure::usage(format!("{value:?} is not UTF-8")))
 }
 
-/// The commands whose name agrees with these words as far as both go; none without a word.
+/// The commands whose names begin with these words, or are the beginning of them. Without a word there is none.
 fn matching(words: &[String]) -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().copied().flatten().filter(move |command| {
         let mut pairs = command.name().zip(words);
@@ -150,19 +187,21 @@ fn matching(words: &[String]) -> impl Iterator<Item = &'static Command> {
     })
 }
 
-/// The command whose whole name these words start with.
+/// The command whose name is the beginning of these words.
 fn named(words: &[String]) -> Result<&'static Command, Failure> {
     if let Some(command) = matching(words).find(|command| command.name().count() <= words.len()) {
         return Ok(command);
     }
-    let actions: Vec<&str> = matching(words)
-        .filter_map(|command| command.name().nth(1))
-        .collect();
+    let group = words.get(..1).unwrap_or_default();
+    let actions = matching(group).filter_map(|command| command.name().nth(1));
+    let (actions, group) = (actions.collect::<Vec<_>>().join(", "), group.concat());
     let words = words.join(" ");
-    Err(Failure::Usage(if actions.is_empty() {
+    Err(Failure::usage(if actions.is_empty() {
         format!("there is no command {words:?}")
+    } else if words == group {
+        format!("{group} needs one of: {actions}")
     } else {
-        format!("{words} needs one of: {}", actions.join(", "))
+        format!("there is no command {words:?}; {group} needs one of: {actions}")
     }))
 }
 
@@ -172,13 +211,11 @@ impl Command {
         self.usage.split(' ').take_while(in_lower_case)
     }
 
-    /// The words that must follow the name.
-    fn words(&self) -> impl Iterator<Item = &'static str> {
+    /// The arguments that must follow the name.
+    fn arguments(&self) -> impl Iterator<Item = &'static str> {
         let in_upper_case = |part: &&str| part.starts_with(|c: char| c.is_ascii_uppercase());
-        self.usage
-            .split(' ')
-            .skip(self.name().count())
-            .take_while(in_upper_case)
+        let after_name = self.usage.split(' ').skip(self.name().count());
+        after_name.take_while(in_upper_case)
     }
 
     fn flags(&self) -> impl Iterator<Item = Flag> {
@@ -187,7 +224,7 @@ impl Command {
             Flag {
                 name: part.split([' ', ']']).next().unwrap_or_default(),
                 takes_value: rest.starts_with(|c: char| c.is_ascii_uppercase()),
-                needed: !part.contains(']'),
+                required: !part.contains(']'),
             }
         })
     }
@@ -196,26 +233,25 @@ impl Command {
         self.flags().find(|flag| flag.name == name)
     }
 
-    fn check(&self, call: &Call) -> Result<(), Failure> {
-        let unknown = call
-            .flags
-            .iter()
-            .find(|(flag, _)| self.flag(flag).is_none());
+    fn check(&self, line: &CommandLine) -> Result<(), String> {
+        let mut flags = line.flags.iter();
+        let unknown = flags.find(|(flag, _)| self.flag(flag).is_none());
         let missing = self
             .flags()
-            .find(|flag| flag.needed && !call.has(flag.name));
-        let problem = if let Some(word) = call.words.get(self.words().count()) {
-            format!("unexpected argument {word:?}")
-        } else if let Some(word) = self.words().nth(call.words.len()) {
-            format!("{} needs {word}", self.title())
-        } else if let Some((flag, _)) = unknown {
-            format!("{} does not take --{flag}", self.title())
-        } else if let Some(flag) = missing {
-            format!("{} needs --{}", self.title(), flag.name)
-        } else {
-            return Ok(());
-        };
-        Err(Failure::Usage(problem))
+            .find(|flag| flag.required && !line.has(flag.name));
+        Err(
+            if let Some(word) = line.arguments.get(self.arguments().count()) {
+                format!("unexpected argument {word:?}")
+            } else if let Some(word) = self.arguments().nth(line.arguments.len()) {
+                format!("{} needs {word}", self.title())
+            } else if let Some((flag, _)) = unknown {
+                format!("{} does not take --{flag}", self.title())
+            } else if let Some(flag) = missing {
+                format!("{} needs --{}", self.title(), flag.name)
+            } else {
+                return Ok(());
+            },
+        )
     }
 
     fn title(&self) -> String {
@@ -223,10 +259,10 @@ impl Command {
     }
 
     fn page(&self) -> String {
-        format!(
-            "Usage: todo-api {}\n\n{}\n{}",
-            self.usage, self.about, self.help
-        )
+        let Command {
+            usage, about, help, ..
+        } = self;
+        format!("Usage: todo-api {usage}\n\n{about}\n{help}")
     }
 }
 
@@ -246,16 +282,18 @@ fn help_on(words: &[String]) -> Result<String, Failure> {
 }
 
 fn main_page() -> String {
-    let mut page = String::from(
-        "todo-api: a task server on PostgreSQL\n\n\
-         Usage: todo-api [COMMAND] [OPTIONS]\n\n\
-         Commands (`todo-api help COMMAND` explains one):\n",
-    );
+    let mut commands = String::new();
     for command in COMMANDS.iter().copied().flatten() {
-        let _ = writeln!(page, "  {:17} {}", command.title(), command.about);
+        // Writing to a String cannot fail.
+        let _ = writeln!(commands, "  {:17} {}", command.title(), command.about);
     }
-    page.push_str(
-        "
+    format!(
+        "todo-api: a task server on PostgreSQL
+
+Usage: todo-api [COMMAND] [OPTIONS]
+
+Commands (`todo-api help COMMAND` explains one):
+{commands}
 Options:
   --env-file FILE  Read settings from this file too; environment variables override it
   -h, --help       Print this, or the page of the command before it
@@ -264,7 +302,6 @@ Options:
 Settings are environment variables; `todo-api help settings` explains them. Without any,
 the server listens on http://127.0.0.1:8000 and keeps a private PostgreSQL in ./data.
 In development a file .env in the working directory is read like FILE.
-",
-    );
-    page
+"
+    )
 }

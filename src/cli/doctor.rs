@@ -1,245 +1,221 @@
-//! `todo-api doctor`: looks at what the server would start with, and says what to do about what is wrong.
+//! `todo-api doctor`: checks what the server would start with, and names the remedy for every problem.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Call, Command, Failure, print, setup};
+use super::{CommandLine, Failure, print, setup};
 use crate::config::Config;
 use crate::edge::tls::{self, Tls};
 use crate::local_postgres::LocalPostgres;
 use crate::store::diagnosis::{Diagnosis, diagnose};
 
-/// Clocks that differ by more than the leeway of tokens have tokens end too early or too late.
+/// With a larger difference of clocks, tokens that another machine signs end too early or too late.
 const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
-/// A certificate that ends sooner should have been renewed: tools do it a month before.
+/// Tools renew a certificate a month before its end, so one with less time left was not renewed.
 const CERTIFICATE_LEFT: Duration = Duration::from_secs(14 * 24 * 3600);
-/// Random text of 32 characters in hexadecimal digits has fewer different ones less than once in 10^8 times.
+/// 32 random hexadecimal digits have fewer different ones in less than one of 10^8 cases.
 const DIFFERENT_BYTES: usize = 8;
-
-/// What was looked at, line by line.
-#[derive(Default)]
-struct Report {
-    text: String,
-    wrong: usize,
-}
-
-impl Report {
-    fn note(&mut self, finding: Result<String, String>) {
-        let (word, sentence) = match finding {
-            Ok(sentence) => ("OK   ", sentence),
-            Err(sentence) => {
-                self.wrong += 1;
-                ("WRONG", sentence)
-            }
-        };
-        self.text.push_str(&format!("{word}  {sentence}\n"));
-    }
-}
-
-pub const COMMAND: Command = Command {
-    usage: "doctor",
-    about: "Check settings, database, clock, certificate and limits; say what to do",
-    help: "",
-    run,
-};
-
-/// Where the settings of an installed service are.
+/// The settings of an installed service.
 const SERVICE_SETTINGS: &str = "/etc/todo-api";
 
-/// Prints a line for each check, and fails when one of them is wrong.
-fn run(call: &Call) -> Result<(), Failure> {
-    let mut report = Report::default();
-    let source = call.source()?;
-    match Config::load(&source, &setup::CHECKS) {
-        Err(error) => report.note(Err(format!("settings: {error}"))),
-        Ok(config) => {
-            report.note(whose_settings(
-                config.origin.env_file.as_deref(),
-                Path::new(SERVICE_SETTINGS),
-            ));
-            for warning in &config.origin.misspelt {
-                report.note(Err(format!("settings: {warning}")));
-            }
-            for file in source.secret_files() {
-                report.note(only_ours(&file, "a file with secrets"));
-            }
-            check(&config, &mut report);
-        }
-    }
-    print(&report.text)?;
-    match report.wrong {
-        0 => Ok(()),
-        1 => Err(Failure::Failed("one thing is wrong".to_owned())),
-        many => Err(Failure::Failed(format!("{many} things are wrong"))),
+commands! {
+    "doctor", "Check settings, database, clock, certificate and limits; say what to do", "", run;
+}
+
+/// The result of a check: a sentence about what is right, or about what is wrong.
+type Finding = Result<String, String>;
+
+fn finding(is_right: bool, right: impl Into<String>, wrong: impl Into<String>) -> Finding {
+    match is_right {
+        true => Ok(right.into()),
+        false => Err(wrong.into()),
     }
 }
 
-/// Says where the settings are from, and whether they are those of the installed service, if there is one.
-fn whose_settings(file: Option<&Path>, service: &Path) -> Result<String, String> {
+/// Prints a line for each check, and fails if one of them found a problem.
+fn run(line: &CommandLine) -> Result<(), Failure> {
+    let source = line.source()?;
+    let mut findings = Vec::new();
+    match Config::load(&source, &setup::CHECKS) {
+        Err(error) => {
+            let remedy = match Path::new(SERVICE_SETTINGS).is_dir() {
+                true => format!("; {}", setup::FOR_THE_SERVICE),
+                false => String::new(),
+            };
+            findings.push(Err(format!("settings: {error}{remedy}")));
+        }
+        Ok(config) => {
+            let file = config.origin.env_file.as_deref();
+            findings.push(whose_settings(file, Path::new(SERVICE_SETTINGS)));
+            let misspelt = config.origin.misspelt.iter();
+            findings.extend(misspelt.map(|warning| Err(format!("settings: {warning}"))));
+            let files = source.secret_files().into_iter();
+            findings.extend(files.map(|file| only_ours(&file, "a file with secrets")));
+            check(&config, &mut findings);
+        }
+    }
+    let lines = findings.iter().map(|finding| match finding {
+        Ok(sentence) => format!("OK     {sentence}\n"),
+        Err(sentence) => format!("WRONG  {sentence}\n"),
+    });
+    print(&lines.collect::<String>())?;
+    match findings.iter().filter(|finding| finding.is_err()).count() {
+        0 => Ok(()),
+        1 => Err("one thing is wrong".into()),
+        many => Err(format!("{many} things are wrong").into()),
+    }
+}
+
+/// Names the source of the settings. If a service is installed, they must be the service's.
+fn whose_settings(file: Option<&Path>, service: &Path) -> Finding {
     let from = match file {
         Some(file) => format!("settings: from the environment and {}", file.display()),
         None => "settings: from the environment".to_owned(),
     };
     let file = file.and_then(|file| file.canonicalize().ok());
-    if service.is_dir() && !file.is_some_and(|file| file.starts_with(service)) {
-        return Err(format!(
-            "{from}, and not those of the service in {}; {}",
-            service.display(),
-            setup::FOR_THE_SERVICE
-        ));
-    }
-    Ok(from)
+    let is_right = !service.is_dir() || file.is_some_and(|file| file.starts_with(service));
+    let (service, remedy) = (service.display(), setup::FOR_THE_SERVICE);
+    let wrong = format!("{from}, and not those of the service in {service}; {remedy}");
+    finding(is_right, from, wrong)
 }
 
-fn check(config: &Config, report: &mut Report) {
+fn check(config: &Config, findings: &mut Vec<Finding>) {
     if let Some(secret) = &config.tokens.secret {
-        report.note(strength(secret.expose()));
+        findings.push(strength(secret.expose()));
     }
-    database(config, report);
+    match database(config) {
+        Ok(found) => findings.extend(found),
+        Err(problem) => findings.push(Err(format!("database: {problem}"))),
+    }
     let listening = &config.listening;
     if let (Some(certificate), Some(key)) = (&listening.tls_cert_file, &listening.tls_key_file) {
-        report.note(certificate_lasts(certificate, key));
-        report.note(only_ours(key, "the certificate's key"));
+        findings.push(certificate_lasts(certificate, key));
+        findings.push(only_ours(key, "the certificate's key"));
     }
-    report.note(match setup::raise_descriptor_limit(config) {
+    findings.push(match setup::raise_descriptor_limit(config) {
         Ok(()) => Ok("descriptors: as many as MAX_CONNECTIONS needs".to_owned()),
         Err(problem) => Err(format!("descriptors: {problem}")),
     });
 }
 
 /// A file that no other user of this machine should read.
-fn only_ours(path: &Path, what: &str) -> Result<String, String> {
-    let mode = fs::metadata(path)
-        .map_err(|error| format!("{what}: {} cannot be looked at: {error}", path.display()))?
-        .permissions()
-        .mode();
-    if mode & 0o007 == 0 {
-        Ok(format!("{what}: others cannot reach {}", path.display()))
-    } else {
-        Err(format!(
-            "{what}: everybody on this machine can reach {0}: chmod o= {0}",
-            path.display()
-        ))
-    }
+fn only_ours(path: &Path, what: &str) -> Finding {
+    let name = path.display();
+    let metadata = fs::metadata(path)
+        .map_err(|error| format!("{what}: cannot read the mode of {name}: {error}"))?;
+    finding(
+        metadata.permissions().mode() & 0o007 == 0,
+        format!("{what}: others cannot reach {name}"),
+        format!("{what}: everybody on this machine can reach {name}: chmod o= {name}"),
+    )
 }
 
-/// Whether the secret looks as if a machine had made it.
-fn strength(secret: &str) -> Result<String, String> {
+/// Whether the secret looks random.
+fn strength(secret: &str) -> Finding {
     let mut bytes = secret.as_bytes().to_vec();
     bytes.sort_unstable();
     bytes.dedup();
     let lower = secret.to_ascii_lowercase();
     let words = ["secret", "change", "password", "example", "your-", "your_"];
-    if bytes.len() < DIFFERENT_BYTES || words.iter().any(|word| lower.contains(word)) {
-        Err("BETTER_AUTH_SECRET is one that can be guessed: `openssl rand -hex 32` makes a good one; the old one goes into BETTER_AUTH_SECRET_PREVIOUS for as long as its tokens live".to_owned())
-    } else {
-        Ok("BETTER_AUTH_SECRET looks like a random one".to_owned())
-    }
+    finding(
+        bytes.len() >= DIFFERENT_BYTES && !words.iter().any(|word| lower.contains(word)),
+        "BETTER_AUTH_SECRET looks like a random one",
+        "BETTER_AUTH_SECRET can be guessed: `openssl rand -hex 32` makes a good one; put the old one into BETTER_AUTH_SECRET_PREVIOUS until its tokens have ended",
+    )
 }
 
-fn database(config: &Config, report: &mut Report) {
+fn database(config: &Config) -> Result<Vec<Finding>, String> {
     if config.database.url.is_none() {
         let data_dir = &config.process.data_dir;
-        let here = data_dir.display();
         if !LocalPostgres::exists(data_dir) {
-            return report.note(Err(format!("database: {}", setup::no_data(config))));
+            return Err(setup::no_data(config));
         }
         if !LocalPostgres::is_running(data_dir).unwrap_or(false) {
-            return report.note(Ok(format!(
-                "database: the private one in {here} does not run; `todo-api serve` starts it"
-            )));
+            return Ok(vec![Ok(format!(
+                "database: the private PostgreSQL in {} does not run; `todo-api serve` starts it",
+                data_dir.display()
+            ))]);
         }
     }
-    let settings = match setup::store_settings(config) {
-        Ok(settings) => settings,
-        Err(problem) => return report.note(Err(format!("database: {problem}"))),
-    };
-    match diagnose(&settings) {
-        Err(error) => report.note(Err(format!("database: {error}"))),
-        Ok(found) => {
-            for finding in judge(config, &found) {
-                report.note(finding);
-            }
-        }
-    }
+    let found = diagnose(&setup::store_settings(config)?).map_err(|error| error.to_string())?;
+    let seconds = found.clock_difference.as_secs_f64();
+    let pool = i64::from(config.database.pool_size);
+    let (left, ours) = (found.connections_left, found.connections_ours);
+    // A server that runs already holds the connections that are ours.
+    let room = left + ours;
+    Ok(vec![
+        finding(
+            !found.read_only,
+            format!("database: PostgreSQL {}", found.server_version),
+            "database: it is read-only: name the primary in DATABASE_URL",
+        ),
+        tables(config, &found),
+        finding(
+            room >= pool,
+            format!(
+                "connections: the server keeps {pool} open; PostgreSQL has {left} left and {ours} are ours already"
+            ),
+            format!(
+                "connections: the server keeps {pool} open and PostgreSQL has room for {room}: raise its max_connections, or lower DB_POOL_SIZE here or elsewhere"
+            ),
+        ),
+        finding(
+            found.clock_difference <= CLOCK_LEEWAY,
+            "clock: agrees with the database's",
+            format!(
+                "clock: {seconds:.1} s away from the database's: synchronise the clocks of both machines (timedatectl set-ntp true)"
+            ),
+        ),
+    ])
 }
 
-fn judge(config: &Config, found: &Diagnosis) -> Vec<Result<String, String>> {
-    let schema = config.database.schema.as_str();
+fn tables(config: &Config, found: &Diagnosis) -> Finding {
     let (version, needed) = (found.schema_version, found.needed_version);
-    let tables = if version > needed {
+    let forbidden = found.forbidden_tables.join(", ");
+    let at = format!(
+        "schema {} is at version {version}",
+        config.database.schema.as_str()
+    );
+    if version > needed {
         Err(format!(
-            "schema {schema} is at version {version} and this program knows only {needed}: install a newer todo-api"
-        ))
-    } else if version == needed && found.forbidden_tables.is_empty() {
-        Ok(format!(
-            "schema {schema} is at version {version}, and its tables can be read and written"
+            "{at} and this program knows only {needed}: install a newer todo-api"
         ))
     } else if version == needed {
-        Err(format!(
-            "schema {schema}: not everything may be done with {}: GRANT the user of DATABASE_URL SELECT, INSERT, UPDATE and DELETE on all tables in it",
-            found.forbidden_tables.join(", ")
-        ))
+        finding(
+            forbidden.is_empty(),
+            format!("{at}, and its tables can be read and written"),
+            format!(
+                "{at}, but rights on {forbidden} are missing: GRANT the user of DATABASE_URL SELECT, INSERT, UPDATE and DELETE on all tables in it"
+            ),
+        )
     } else if !found.may_migrate {
         Err(format!(
-            "schema {schema} is at version {version}, {needed} is needed, and the user of DATABASE_URL may not make it: have the owner of the database run `todo-api migrate`"
-        ))
-    } else if config.database.migrate {
-        Ok(format!(
-            "schema {schema} is at version {version}; the server brings it to {needed} when it starts"
+            "{at}, {needed} is needed, and the user of DATABASE_URL may not make it: have the owner of the database run `todo-api migrate`"
         ))
     } else {
-        Err(format!(
-            "schema {schema} is at version {version} and {needed} is needed: run `todo-api migrate`, or set MIGRATE=on"
-        ))
-    };
-    let writable = if found.read_only {
-        Err("database: nothing can be written there: name the primary in DATABASE_URL".to_owned())
-    } else {
-        Ok(format!("database: PostgreSQL {}", found.server_version))
-    };
-    let seconds = found.clock_difference.as_secs_f64();
-    let clock = if found.clock_difference > CLOCK_LEEWAY {
-        Err(format!(
-            "clock: {seconds:.1} s away from the database's: let both machines keep time (timedatectl set-ntp true)"
-        ))
-    } else {
-        Ok("clock: agrees with the database's".to_owned())
-    };
-    let pool = i64::from(config.database.pool_size);
-    // A server that runs already has its own.
-    let room = found.connections_left + found.connections_ours;
-    let connections = if room < pool {
-        Err(format!(
-            "connections: the server keeps {pool} open and PostgreSQL has room for {room}: raise its max_connections, or lower DB_POOL_SIZE here or elsewhere"
-        ))
-    } else {
-        Ok(format!(
-            "connections: the server keeps {pool} open; PostgreSQL has {} left and {} are ours already",
-            found.connections_left, found.connections_ours
-        ))
-    };
-    vec![writable, tables, connections, clock]
+        finding(
+            config.database.migrate,
+            format!("{at}; the server brings it to {needed} when it starts"),
+            format!("{at} and {needed} is needed: run `todo-api migrate`, or set MIGRATE=on"),
+        )
+    }
 }
 
-fn certificate_lasts(certificate: &Path, key: &Path) -> Result<String, String> {
+fn certificate_lasts(certificate: &Path, key: &Path) -> Finding {
     Tls::load(certificate, key)?;
     let left = tls::end(certificate)?.duration_since(SystemTime::now());
     let days = |time: Duration| time.as_secs() / (24 * 3600);
+    let name = certificate.display();
     match left {
-        Ok(left) if left >= CERTIFICATE_LEFT => {
-            Ok(format!("certificate: good for {} days", days(left)))
-        }
-        Ok(left) => Err(format!(
-            "certificate: {} ends in {} days: renew it",
-            certificate.display(),
-            days(left)
-        )),
+        Ok(left) => finding(
+            left >= CERTIFICATE_LEFT,
+            format!("certificate: good for {} days", days(left)),
+            format!("certificate: {name} ends in {} days: renew it", days(left)),
+        ),
         Err(past) => Err(format!(
-            "certificate: {} ended {} days ago: renew it",
-            certificate.display(),
+            "certificate: {name} ended {} days ago: renew it",
             days(past.duration())
         )),
     }

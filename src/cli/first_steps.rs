@@ -1,4 +1,4 @@
-//! What is printed where everything was made up: how to try it.
+//! Commands to try the server, printed when it runs without a configured database.
 
 use std::path::Path;
 
@@ -11,38 +11,37 @@ pub fn first_steps(config: &Config, address: &str) -> String {
         Some(_) => " (after setting BETTER_AUTH_SECRET there as it is set here)",
         None => "",
     };
+    let data = config.process.data_dir.display();
+    let program = this_program(config);
     format!(
-        "\ntodo-api is at {address}; its data lies in {data}. To try it, paste in another terminal{secret}:\n\n  \
-         export TOKEN=$({token} token --user me)\n  \
+        "\ntodo-api is at {address}; its data is in {data}. To try it, paste in another terminal{secret}:\n\n  \
+         export TOKEN=$({program} token --user me)\n  \
          curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
-         curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n",
-        data = config.process.data_dir.display(),
-        token = this_program(config),
+         curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n"
     )
 }
 
-/// How this program is called from a shell in the same directory, with what a token depends on. A `.env` there it finds itself.
+/// The call of this program from a shell in the same directory, with the settings of tokens. A `.env` is found without a flag.
 fn this_program(config: &Config) -> String {
-    let program = std::env::args_os()
-        .next()
-        .unwrap_or_else(|| "todo-api".into());
-    let mut call = shell_word(&program.to_string_lossy());
+    let program = std::env::args_os().next();
+    let mut call = shell_word(
+        &program
+            .unwrap_or_else(|| "todo-api".into())
+            .to_string_lossy(),
+    );
     if std::env::var_os("DATA_DIR").is_some() {
         let data_dir = shell_word(&config.process.data_dir.to_string_lossy());
         call = format!("DATA_DIR={data_dir} {call}");
     }
-    if let Some(file) = config
-        .origin
-        .env_file
-        .as_ref()
-        .filter(|file| *file != Path::new(DOT_ENV))
-    {
-        call = format!("{call} --env-file {}", shell_word(&file.to_string_lossy()));
+    match &config.origin.env_file {
+        Some(file) if file != Path::new(DOT_ENV) => {
+            format!("{call} --env-file {}", shell_word(&file.to_string_lossy()))
+        }
+        _ => call,
     }
-    call
 }
 
-/// A text as a shell reads it back, in quotes where it needs them.
+/// A text as a shell reads it back, quoted if necessary.
 fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_quoted_for_the_shell_where_they_need_it() {
+    fn words_are_quoted_if_a_shell_would_split_or_replace_them() {
         for (text, word) in [
             ("./data", "./data"),
             ("my data", "'my data'"),

@@ -1,47 +1,39 @@
-//! `todo-api healthcheck`: asks the server of this configuration, and answers by exit code. It needs no other program.
+//! `todo-api healthcheck`: asks the server of this configuration whether it is alive. It needs no other program.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::tls_client;
-use super::{Call, Command, Failure, print};
+use super::{CommandLine, Failure, print, tls_client};
 use crate::domain::address::{Address, Listen};
 
 /// Longest wait for each step.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-pub const COMMAND: Command = Command {
-    usage: "healthcheck [--ready]",
-    about: "Ask the server of this configuration whether it is alive; exit 0 or 1",
-    help: "\n  --ready  ask whether it can serve tasks, too\n",
-    run,
-};
+commands! {
+    "healthcheck [--ready]", "Ask the server of this configuration whether it is alive; exit 0 or 1",
+        "\n  --ready  ask whether it can serve tasks, too\n", run;
+}
 
-/// Asks the first address of the configuration.
-fn run(call: &Call) -> Result<(), Failure> {
-    let listening = call.config()?.listening;
-    let Listen { address, direct } = listening
-        .addresses
-        .first()
-        .ok_or_else(|| Failure::Failed("LISTEN names no address".to_owned()))?;
-    let tls = listening.tls_cert_file.is_some() && !direct;
-    let path = if call.has("ready") {
-        "/health/ready"
-    } else {
-        "/health"
+/// Asks at the first address of the configuration.
+fn run(line: &CommandLine) -> Result<(), Failure> {
+    let listening = line.config()?.listening;
+    let Some(Listen { address, direct }) = listening.addresses.first() else {
+        return Err("LISTEN names no address".into());
     };
-    let answer = ask(address, tls, path)
-        .map_err(|error| Failure::Failed(format!("{address} does not answer: {error}")))?;
+    let tls = listening.tls_cert_file.is_some() && !direct;
+    let path = match line.has("ready") {
+        true => "/health/ready",
+        false => "/health",
+    };
+    let answer =
+        ask(address, tls, path).map_err(|error| format!("{address} does not answer: {error}"))?;
     let status = answer.split(' ').nth(1).unwrap_or_default();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    if status == "200" {
-        print(&format!("{body}\n"))
-    } else {
-        Err(Failure::Failed(format!(
-            "{address} answers {status}: {body}"
-        )))
+    match status {
+        "200" => print(&format!("{body}\n")),
+        _ => Err(format!("{address} answers {status}: {body}").into()),
     }
 }
 
@@ -50,10 +42,9 @@ fn ask(address: &Address, tls: bool, path: &str) -> io::Result<String> {
         Address::Tcp(address) => {
             let stream = TcpStream::connect_timeout(&reachable(*address), TIMEOUT)?;
             stream.set_read_timeout(Some(TIMEOUT))?;
-            if tls {
-                exchange(tls_client::connect(stream).map_err(io::Error::other)?, path)
-            } else {
-                exchange(stream, path)
+            match tls {
+                true => exchange(tls_client::connect(stream).map_err(io::Error::other)?, path),
+                false => exchange(stream, path),
             }
         }
         Address::Unix(socket) => {
@@ -75,11 +66,12 @@ fn exchange(mut stream: impl Read + Write, path: &str) -> io::Result<String> {
 }
 
 /// A server that listens on every address is asked on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.is_ipv4() {
+            true => Ipv4Addr::LOCALHOST.into(),
+            false => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }

@@ -1,26 +1,21 @@
 //! `todo-api migrate`: brings the database's schema up to date.
 
-use super::{Call, Command, Failure, print, setup};
+use super::{CommandLine, Failure, print, setup};
 
-pub const COMMAND: Command = Command {
-    usage: "migrate",
-    about: "Bring the database's schema up to date, whatever MIGRATE is",
-    help: "",
-    run,
-};
+commands! {
+    "migrate", "Bring the database's schema up to date, whatever MIGRATE is", "", run;
+}
 
-fn run(call: &Call) -> Result<(), Failure> {
-    let mut config = call.config()?;
+fn run(line: &CommandLine) -> Result<(), Failure> {
+    let mut config = line.config()?;
     config.database.migrate = true;
     let opened = setup::open_store(&config)?.opened;
-    let applied = if opened.applied.is_empty() {
-        "nothing to do".to_owned()
-    } else {
-        format!("applied {}", opened.applied.join(", "))
+    let applied = match opened.applied.join(", ") {
+        applied if applied.is_empty() => "nothing to do".to_owned(),
+        applied => format!("applied {applied}"),
     };
+    let (schema, version) = (config.database.schema.as_str(), opened.schema_version);
     print(&format!(
-        "schema {} is at version {}: {applied}\n",
-        config.database.schema.as_str(),
-        opened.schema_version
+        "schema {schema} is at version {version}: {applied}\n"
     ))
 }

@@ -1,20 +1,22 @@
 //! The command line, one file per command or group of commands.
 //!
-//! - [`command`]: what a command is; reads a command line; help
-//! - `serve`: the server itself, with `build` (its parts), `opening` (its database), `signals`, `supervisor` (systemd), `upkeep`, `first_steps`
-//! - `setup`: what several commands need: the log, the database, the secret
+//! - `command`: the description of a command, the parser of command lines, and help
+//! - `serve`: the server itself, with `build` (its parts), `open_database`, `signals`, `supervisor` (systemd), `upkeep`, `first_steps`
+//! - `setup`: steps that several commands share: the log, the database, the secret
+
+#[macro_use]
+mod command;
 
 mod api_token;
 mod build;
-mod command;
 mod config;
 mod doctor;
 mod first_steps;
 mod healthcheck;
 mod maintenance;
 mod migrate;
+mod open_database;
 mod openapi;
-mod opening;
 mod serve;
 mod setup;
 mod signals;
@@ -24,83 +26,69 @@ mod token;
 mod upkeep;
 mod user;
 
+use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use std::thread;
 
-use command::{Call, Command, Request};
+use command::{Command, CommandLine};
 
-use crate::config::ConfigError;
 use crate::log_writer::{self, Class};
-use crate::store;
 
 /// Every command, in the order of the help.
 const COMMANDS: &[&[Command]] = &[
-    &[serve::COMMAND, migrate::COMMAND],
+    serve::COMMANDS,
+    migrate::COMMANDS,
     user::COMMANDS,
     api_token::COMMANDS,
-    &[
-        token::COMMAND,
-        openapi::COMMAND,
-        maintenance::COMMAND,
-        healthcheck::COMMAND,
-        config::COMMAND,
-        doctor::COMMAND,
-    ],
+    token::COMMANDS,
+    openapi::COMMANDS,
+    maintenance::COMMANDS,
+    healthcheck::COMMANDS,
+    config::COMMANDS,
+    doctor::COMMANDS,
 ];
 
-/// Why a command ended without having done its work.
-pub enum Failure {
-    /// The command line is wrong: exit code 2.
-    Usage(String),
-    /// Anything else: exit code 1.
-    Failed(String),
+/// The reason why a command failed.
+pub struct Failure {
+    /// 2 if the command line is wrong, else 1.
+    exit_code: u8,
+    problem: String,
 }
 
-impl From<lexopt::Error> for Failure {
-    fn from(error: lexopt::Error) -> Failure {
-        Failure::Usage(error.to_string())
+impl Failure {
+    /// The command line is wrong.
+    fn usage(problem: impl Display) -> Failure {
+        Failure {
+            exit_code: 2,
+            problem: problem.to_string(),
+        }
     }
 }
 
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Failure {
-        Failure::Failed(error.to_string())
-    }
-}
-
-impl From<String> for Failure {
-    fn from(problem: String) -> Failure {
-        Failure::Failed(problem)
-    }
-}
-
-impl From<store::Error> for Failure {
-    fn from(error: store::Error) -> Failure {
-        Failure::Failed(error.to_string())
+impl<E: Display> From<E> for Failure {
+    fn from(problem: E) -> Failure {
+        Failure {
+            exit_code: 1,
+            problem: problem.to_string(),
+        }
     }
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let outcome = match command::parse(std::env::args_os().skip(1)) {
-        Ok(Request::Run(command, call)) => (command.run)(&call),
-        Ok(Request::Print(text)) => print(&text),
-        Err(failure) => Err(failure),
-    };
-    let (code, line) = match outcome {
-        Ok(()) => {
-            log_writer::finish();
-            return ExitCode::SUCCESS;
+    let exit_code = match command::run(std::env::args_os().skip(1)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.problem);
+            failure.exit_code.into()
         }
-        Err(Failure::Usage(problem)) => (2, format!("{problem}; see `todo-api --help`")),
-        Err(Failure::Failed(problem)) => (1, problem),
     };
-    complain(&line);
     log_writer::finish();
-    ExitCode::from(code)
+    exit_code
 }
 
-/// Writes a line to standard error. It goes through the queue, because the process must end also when standard error blocks.
+/// Queues a line for standard error. Writing it here could block the end of the process.
 fn complain(line: &str) {
     log_writer::write(Class::Error, format!("todo-api: {line}\n").as_bytes());
 }
@@ -108,5 +96,14 @@ fn complain(line: &str) {
 fn print(text: &str) -> Result<(), Failure> {
     std::io::stdout()
         .write_all(text.as_bytes())
-        .map_err(|error| Failure::Failed(format!("cannot print: {error}")))
+        .map_err(|error| format!("cannot print: {error}").into())
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map(drop).map_err(no_thread)
+}
+
+fn no_thread(error: std::io::Error) -> Failure {
+    format!("cannot start a thread: {error}").into()
 }

@@ -3,137 +3,127 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
 use std::time::Instant;
 
-use super::build::{app, no_thread, options};
 use super::first_steps::first_steps;
-use super::opening::open_in_background;
-use super::signals::{Signal, take_signals};
-use super::upkeep::Upkeep;
-use super::{Call, Command, Failure, setup, supervisor};
+use super::open_database::open_in_background;
+use super::signals::take_signals;
+use super::upkeep::keep_up;
+use super::{CommandLine, Failure, build, no_thread, setup, spawn, supervisor};
 use crate::api::App;
 use crate::api::routes::routes;
 use crate::config::Config;
+use crate::http::policy::Policy;
 use crate::http::router::Router;
 use crate::local_postgres::{LocalPostgres, Supervised};
 use crate::logging;
-use crate::server::{Options, Server};
+use crate::server::{Parts, Server, Sockets};
 use crate::store::Store;
 use crate::store::connector::Target;
 use crate::store::opening::Opened;
 
-pub const COMMAND: Command = Command {
-    usage: "serve",
-    about: "Answer requests (the default); makes a private PostgreSQL if no database is set",
-    help: "",
-    run,
-};
+commands! {
+    "serve", "Answer requests (the default); makes a private PostgreSQL if no database is set", "", run;
+}
 
-/// What the main thread waits for.
-pub enum Event {
+/// An event for the main thread.
+pub enum ServiceEvent {
     /// SIGTERM, SIGINT or the end of the terminal, by the signal's name.
     Stop(&'static str),
     /// SIGHUP without a terminal.
     Reload,
     /// The private PostgreSQL has started.
     PrivateStarted(LocalPostgres),
-    /// The store is open, or will never be.
+    /// The store is open, or cannot be opened.
     Opened(Result<Opened, String>),
     /// The server cannot continue.
     Failed(String),
 }
 
-impl From<Signal> for Event {
-    fn from(signal: Signal) -> Event {
-        match signal {
-            Signal::Stop(name) => Event::Stop(name),
-            Signal::Reload => Event::Reload,
-        }
-    }
-}
-
-/// A server from start to stop, as the main thread has it.
+/// The state of the main thread.
 struct Service<'c> {
     config: &'c Config,
     target: Target,
     app: Arc<App>,
-    /// Taken when the server starts to listen.
-    options: Option<Options>,
+    /// Taken when the server starts to accept connections.
+    not_started: Option<(Sockets, Parts)>,
     server: Option<Server>,
     private: Option<Supervised>,
-    events: Sender<Event>,
-    inbox: Receiver<Event>,
-    /// Whether the thread that opens the database is at work.
+    events: Sender<ServiceEvent>,
+    inbox: Receiver<ServiceEvent>,
+    /// Whether the thread that opens the database still runs.
     opening: bool,
 }
 
 /// Serves until SIGTERM or SIGINT.
-fn run(call: &Call) -> Result<(), Failure> {
-    let config = &call.config()?;
+fn run(line: &CommandLine) -> Result<(), Failure> {
+    let config = &mut line.config()?;
     setup::logging(config);
     logging::log_panics();
     // Before anything is started, so that every signal is handled.
     let (events, inbox) = mpsc::channel();
-    let signals = events.clone();
-    // The receiver is gone only when the process is about to end.
-    take_signals(move |signal| drop(signals.send(signal.into())))
-        .map_err(|error| format!("cannot take signals: {error}"))?;
+    take_signals(events.clone())?;
     if let Err(problem) = setup::raise_descriptor_limit(config) {
         log::warn!("{problem}");
     }
+    config.edge.connections = setup::connections(config);
     if let Some(file) = &config.origin.env_file {
         log::info!("settings are also read from {}", file.display());
     }
-    supervisor::starting(config.process.startup_timeout);
+    supervisor::notify_for(config.process.startup_timeout, "STATUS=starting");
 
-    let options = Some(options(config)?);
+    config.process.self_check = build::self_check(config)?;
+    let tls = build::tls(config)?;
+    // Before the data directory and its secret are created: a server whose port is taken creates nothing.
+    let sockets = Sockets::bind(config)?;
     let secret = setup::signing_secret(config)?;
     let settings = setup::store_settings(config)?;
+    let target = settings.target.clone();
+    let app = Arc::new(build::app(config, &secret, Store::new(settings))?);
+    let fail = events.clone();
+    let parts = Parts {
+        app: Arc::clone(&app),
+        router: Router::new(routes()),
+        tls,
+        policy: Arc::new(Policy::new(
+            &config.requests.origins,
+            Some(config.requests.hsts),
+        )),
+        on_alive: Arc::new(|| supervisor::notify("WATCHDOG=1")),
+        on_failure: Box::new(move |reason| drop(fail.send(ServiceEvent::Failed(reason)))),
+    };
     let mut service = Service {
         config,
-        target: settings.target.clone(),
-        app: Arc::new(app(config, &secret, Store::new(settings))?),
-        options,
+        target,
+        app,
+        not_started: Some((sockets, parts)),
         server: None,
         private: None,
         events,
         inbox,
         opening: true,
     };
-    // With sockets of systemd, clients wait there until the database is open: none is refused while one server follows another.
+    // With sockets of systemd, clients wait in them until the database is open, so that a restart refuses no client.
     if !config.origin.activated {
-        service.listen()?;
+        service.start_server()?;
     }
-    supervisor::waiting_for_database();
+    supervisor::notify("STATUS=waiting for the database");
     open_in_background(config, &service.app, &service.events)?;
-    let upkeep = Upkeep::start(&service.app).map_err(no_thread)?;
+    let weak = Arc::downgrade(&service.app);
+    spawn("upkeep", move || keep_up(&weak))?;
     let outcome = service.wait_for_stop();
-    drop(upkeep);
     service.stop(outcome.is_ok());
     outcome
 }
 
 impl Service<'_> {
-    /// Ends the process with a reason.
-    fn on_failure(&self) -> impl Fn(String) + Send + Sync + 'static {
-        let events = self.events.clone();
-        move |reason| drop(events.send(Event::Failed(reason)))
-    }
-
-    fn listen(&mut self) -> Result<(), Failure> {
-        let Some(options) = self.options.take() else {
-            return Ok(());
-        };
-        let (on_failure, router) = (Box::new(self.on_failure()), Router::new(routes()));
-        let server = Server::start(options, Arc::clone(&self.app), router, on_failure)
-            .map_err(|error| error.to_string())?;
-        log::info!(
-            "todo-api {} listens on {}",
-            env!("CARGO_PKG_VERSION"),
-            server.urls().join(", ")
-        );
-        self.server = Some(server);
+    fn start_server(&mut self) -> Result<(), Failure> {
+        if let Some((sockets, parts)) = self.not_started.take() {
+            let server = Server::start(self.config, sockets, parts)?;
+            let (version, urls) = (env!("CARGO_PKG_VERSION"), server.urls().join(", "));
+            log::info!("todo-api {version} listens on {urls}");
+            self.server = Some(server);
+        }
         Ok(())
     }
 
@@ -141,34 +131,34 @@ impl Service<'_> {
     fn wait_for_stop(&mut self) -> Result<(), Failure> {
         let mut ready = false;
         loop {
-            match self.inbox.recv() {
-                Ok(Event::Stop(signal)) => {
+            match self.inbox.recv()? {
+                ServiceEvent::Stop(signal) => {
                     log::info!("{signal} received: finishing what is in flight");
                     return Ok(());
                 }
-                Ok(Event::Reload) => {
-                    // The end of a reload says READY=1, which must not be said before the server is ready.
+                ServiceEvent::Reload => {
+                    // A reload ends with READY=1, which must not be sent before the server is ready.
                     if ready {
-                        supervisor::reloading();
+                        supervisor::notify_reloading();
                     }
                     self.reload();
                     if ready {
-                        supervisor::reloaded();
+                        supervisor::notify("READY=1");
                     }
                 }
-                Ok(Event::PrivateStarted(private)) => {
-                    let supervised = Supervised::start(private, self.on_failure());
-                    self.private = Some(supervised.map_err(no_thread)?);
+                ServiceEvent::PrivateStarted(private) => {
+                    let events = self.events.clone();
+                    let fail = move |reason| drop(events.send(ServiceEvent::Failed(reason)));
+                    self.private = Some(Supervised::start(private, fail).map_err(no_thread)?);
                 }
-                Ok(Event::Opened(opened)) => {
+                ServiceEvent::Opened(opened) => {
                     self.opening = false;
                     let opened = opened?;
-                    self.listen()?;
+                    self.start_server()?;
                     self.announce(&opened);
                     ready = true;
                 }
-                Ok(Event::Failed(reason)) => return Err(reason.into()),
-                Err(_) => return Err("the thread for signals has ended".to_owned().into()),
+                ServiceEvent::Failed(reason) => return Err(reason.into()),
             }
         }
     }
@@ -181,97 +171,89 @@ impl Service<'_> {
         setup::read_log_level_again(self.config);
     }
 
-    /// Ends the server, closes the store and stops the private PostgreSQL. `drain`: requests in flight are answered before.
+    /// Ends the server, closes the store and stops the private PostgreSQL. `drain`: requests in flight are answered first.
     fn stop(mut self, drain: bool) {
         let timeout = self.config.process.shutdown_timeout;
         let until = Instant::now() + timeout;
-        supervisor::stopping(timeout);
-        // A private PostgreSQL needs some of the time for itself.
-        let for_requests = match self.private {
-            Some(_) => timeout.mul_f64(0.75),
-            None => timeout,
-        };
+        supervisor::notify_for(timeout, "STOPPING=1\nSTATUS=finishing what is in flight");
+        // The rest of the time is for the private PostgreSQL.
+        let share = if self.private.is_some() { 0.75 } else { 1.0 };
+        let for_requests = timeout.mul_f64(share);
         if let (true, Some(server)) = (drain, self.server.take())
             && !server.stop(for_requests)
         {
-            log::warn!(
-                "some requests did not finish within {} s",
-                for_requests.as_secs_f64()
-            );
+            let seconds = for_requests.as_secs_f64();
+            log::warn!("some requests did not finish within {seconds} s");
         }
         if self.opening && self.config.database.url.is_none() && self.private.is_none() {
             log::info!("stopping PostgreSQL as soon as it has started");
             self.wait_for_private(until);
         }
-        close(self.app, self.private, until);
+        // Closes the pool before the private PostgreSQL is stopped. On a thread, because PostgreSQL may hang.
+        let (app, private) = (self.app, self.private);
+        drop((self.server, self.not_started));
+        let (done, closed) = mpsc::channel::<()>();
+        let close = spawn("close", move || {
+            drop(app);
+            drop(private);
+            drop(done);
+        });
+        // If no thread can be started, the end of the process closes the connections.
+        if close.is_ok() && closed.recv_timeout(time_left(until)) == Err(RecvTimeoutError::Timeout)
+        {
+            log::warn!(
+                "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that still runs"
+            );
+        }
         log::info!("stopped");
     }
 
     /// Waits for the private PostgreSQL that is being started, and stops it.
     fn wait_for_private(&self, until: Instant) {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.inbox.recv_timeout(left) {
+            match self.inbox.recv_timeout(time_left(until)) {
                 // Dropping it stops it.
-                Ok(Event::PrivateStarted(_) | Event::Opened(_))
+                Ok(ServiceEvent::PrivateStarted(_) | ServiceEvent::Opened(_))
                 | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    return log::warn!(
-                        "the private PostgreSQL is left behind; the next start ends it"
-                    );
+                    return log::warn!("the private PostgreSQL still runs; the next start ends it");
                 }
             }
         }
     }
 
-    /// Logs what is there, tells systemd, and with a private PostgreSQL prints how to try the server.
+    /// Reports to the log and to systemd that the server is ready. With a private PostgreSQL it prints how to try the server.
     fn announce(&self, opened: &Opened) {
         let config = self.config;
         if !opened.applied.is_empty() {
             log::info!("migrations applied: {}", opened.applied.join(", "));
         }
+        let (postgres, version) = (&opened.server_version, opened.schema_version);
         let place = match &config.database.url {
             Some(_) => format!("{} at {}", self.target.database(), self.target.host()),
             None => format!("private, in {}", config.process.data_dir.display()),
         };
         log::info!(
-            "ready: PostgreSQL {} ({place}), schema {} at version {}, {} workers",
-            opened.server_version,
+            "ready: PostgreSQL {postgres} ({place}), schema {} at version {version}, {} workers",
             config.database.schema.as_str(),
-            opened.schema_version,
             config.process.workers
         );
-        supervisor::ready(&format!(
-            "ready: PostgreSQL {}, schema version {}",
-            opened.server_version, opened.schema_version
+        supervisor::notify(&format!(
+            "READY=1\nSTATUS=ready: PostgreSQL {postgres}, schema version {version}"
         ));
         let urls = self.server.as_ref().map(Server::urls).unwrap_or_default();
         let address = urls.iter().find(|address| address.starts_with("http"));
         if let (None, Some(address)) = (&config.database.url, address) {
             let text = first_steps(config, address);
-            // On a thread, because standard output may be a pipe that is full.
-            let print = move || drop(io::stdout().write_all(text.as_bytes()));
-            drop(thread::Builder::new().spawn(print));
+            // On a thread, because standard output may be a full pipe. The server works without these lines.
+            let _ = spawn("print", move || {
+                drop(io::stdout().write_all(text.as_bytes()));
+            });
         }
     }
 }
 
-/// Closes the connections of the pool, then stops the private PostgreSQL. Returns at `until` at the latest: PostgreSQL may be
-/// frozen.
-fn close(app: Arc<App>, private: Option<Supervised>, until: Instant) {
-    let (done, closed) = mpsc::channel::<()>();
-    let work = move || {
-        let _done = done;
-        drop(app);
-        drop(private);
-    };
-    // If no thread can be started, the end of the process closes the connections.
-    let started = thread::Builder::new().name("close".to_owned()).spawn(work);
-    let left = until.saturating_duration_since(Instant::now());
-    if started.is_ok() && closed.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
-        log::warn!(
-            "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that is left running"
-        );
-    }
+fn time_left(until: Instant) -> std::time::Duration {
+    until.saturating_duration_since(Instant::now())
 }

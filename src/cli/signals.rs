@@ -1,64 +1,51 @@
-//! SIGTERM, SIGINT and SIGHUP, and what they ask for.
+//! SIGTERM, SIGINT and SIGHUP.
 
 use std::io::{self, IsTerminal};
-use std::thread;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::serve::ServiceEvent;
+use super::{Failure, spawn};
 use crate::log_writer;
 
-/// Signals that come closer together than this are one: timeout(1) sends its own to the process and then to its group.
+/// Two signals within this time count as one: timeout(1) sends a signal to the process and then to its group.
 const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
-/// What a signal asks for.
-pub enum Signal {
-    /// SIGTERM, SIGINT or the end of the terminal, by the signal's name.
-    Stop(&'static str),
-    /// SIGHUP where no terminal is.
-    Reload,
-}
-
-/// Tells of every signal from a thread of its own. Whoever asks twice to stop is not kept waiting.
-///
-/// # Errors
-/// The signals or the thread cannot be had.
-pub fn take_signals(tell: impl Fn(Signal) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    // Whose terminal is closed is to end, and a private PostgreSQL with it. Asked now: later the terminal is gone.
+/// Sends an event for every signal. A second request to stop ends the process at once.
+pub fn take_signals(events: Sender<ServiceEvent>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| format!("cannot take signals: {error}"))?;
+    // When a terminal is closed, the server must stop, and a private PostgreSQL with it. Checked now, because then it is gone.
     let in_terminal = io::stdin().is_terminal();
-    let forward = move || {
+    spawn("signals", move || {
         let mut asked: Option<Instant> = None;
         for signal in signals.forever() {
-            let name = match signal {
-                SIGHUP => {
-                    tell(if in_terminal {
-                        Signal::Stop("SIGHUP")
-                    } else {
-                        Signal::Reload
-                    });
-                    continue;
-                }
-                SIGINT => "SIGINT",
-                _ => "SIGTERM",
+            let name = if signal == SIGINT {
+                "SIGINT"
+            } else {
+                "SIGTERM"
             };
-            match asked {
-                None => {
-                    asked = Some(Instant::now());
-                    tell(Signal::Stop(name));
-                }
-                Some(first) if first.elapsed() < ONE_SIGNAL => {}
-                Some(_) => {
-                    log::warn!("{name} received again: ending at once");
-                    log_writer::finish();
-                    std::process::exit(1);
+            let event = match signal {
+                SIGHUP if in_terminal => ServiceEvent::Stop("SIGHUP"),
+                SIGHUP => ServiceEvent::Reload,
+                _ => ServiceEvent::Stop(name),
+            };
+            if signal != SIGHUP {
+                match asked {
+                    None => asked = Some(Instant::now()),
+                    Some(first) if first.elapsed() < ONE_SIGNAL => continue,
+                    Some(_) => {
+                        log::warn!("{name} received again: ending at once");
+                        log_writer::finish();
+                        std::process::exit(1);
+                    }
                 }
             }
+            // The receiver is gone only when the process is about to end.
+            let _ = events.send(event);
         }
-    };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(forward)
-        .map(drop)
+    })
 }

@@ -1,51 +1,44 @@
 //! `todo-api token`: prints a bearer token.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::user::find;
-use super::{Call, Command, Failure, print, setup};
+use super::user::open_and_find;
+use super::{CommandLine, Failure, print, setup};
 use crate::auth::token::Minter;
 use crate::domain::account::Email;
 use crate::domain::user::UserId;
 
-pub const COMMAND: Command = Command {
-    usage: "token --user USER [--id] [--email EMAIL] [--hours N]",
-    about: "Print a bearer token for a user",
-    help: "
-  --user USER    whose token it is: an id, or the email address of an account
-  --id           USER is an id, even if it looks like an address
-  --email EMAIL  the address to name in it
-  --hours N      how long it is valid (default: JWT_EXPIRATION_HOURS)
-",
-    run,
-};
+/// From a second to ten years.
+const HOURS: RangeInclusive<f64> = 1.0 / 3600.0..=24.0 * 366.0 * 10.0;
 
-fn run(call: &Call) -> Result<(), Failure> {
-    let name = call.value("user").unwrap_or_default();
-    let id = UserId::parse(name).map_err(|problem| Failure::Usage(format!("--user {problem}")))?;
-    let hours = call.value("hours").map(hours).transpose()?;
-    let config = call.config()?;
+commands! {
+    "token --user USER [--id] [--email EMAIL] [--hours N]", "Print a bearer token for a user",
+        "
+  --user USER    the user: an id, or the email address of an account
+  --id           USER is an id, even if it looks like an address
+  --email EMAIL  an email address to write into the token
+  --hours N      how long it is valid (default: JWT_EXPIRATION_HOURS)
+", run;
+}
+
+fn run(line: &CommandLine) -> Result<(), Failure> {
+    let mut id = line.required("user", UserId::parse)?;
+    let hours = line.parsed("hours", hours)?;
+    let config = line.config()?;
     let secret = setup::existing_secret(&config)?;
-    let id = if call.has("id") || Email::parse(name).is_err() {
-        id
-    } else {
-        find(&setup::open_store(&config)?.store, name, false)?
-            .account
-            .id
-    };
+    if !line.has("id") && Email::parse(id.as_str()).is_ok() {
+        let (_open, user) = open_and_find(line, id.as_str())?;
+        id = user.account.id;
+    }
     let lifetime = hours.unwrap_or(config.tokens.lifetime);
-    let token = Minter::new(&secret).mint(&id, call.value("email"), lifetime)?;
+    let token = Minter::new(&secret).mint(&id, line.value("email"), lifetime)?;
     print(&format!("{token}\n"))
 }
 
-fn hours(text: &str) -> Result<Duration, Failure> {
-    text.parse()
-        .ok()
-        .filter(|hours| (1.0 / 3600.0..=24.0 * 366.0 * 10.0).contains(hours))
-        .map(|hours: f64| Duration::from_secs_f64(hours * 3600.0))
-        .ok_or_else(|| {
-            Failure::Usage(
-                "--hours must be a number from 0.0003 (a second) to 87840 (ten years)".to_owned(),
-            )
-        })
+fn hours(text: &str) -> Result<Duration, &'static str> {
+    let hours = text.parse().ok().filter(|hours| HOURS.contains(hours));
+    hours
+        .map(|hours| Duration::from_secs_f64(hours * 3600.0))
+        .ok_or("must be a number from 0.0003 (a second) to 87840 (ten years)")
 }

@@ -1,56 +1,35 @@
 //! The server's hourly upkeep, on a thread of its own.
 
-use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Weak};
-use std::thread;
+use std::sync::Weak;
+use std::thread::sleep;
 use std::time::Duration;
 
 use crate::api::App;
 
-/// After the start; a server that is started again and again does it, too.
+/// After the start. It is short, so that a server that is often restarted does the upkeep, too.
 const FIRST: Duration = Duration::from_secs(5 * 60);
 /// Between two times.
 const PERIOD: Duration = Duration::from_secs(60 * 60);
 
-/// The thread; it ends when this is dropped.
-pub struct Upkeep {
-    _stop: Sender<()>,
-}
-
-impl Upkeep {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// No thread is left.
-    pub fn start(app: &Arc<App>) -> io::Result<Upkeep> {
-        let (stop, stopped) = mpsc::channel();
-        let app = Arc::downgrade(app);
-        thread::Builder::new()
-            .name("upkeep".to_owned())
-            .spawn(move || keep_up(&app, &stopped))?;
-        Ok(Upkeep { _stop: stop })
-    }
-}
-
-fn keep_up(app: &Weak<App>, stopped: &Receiver<()>) {
+/// Removes rows that are no longer needed, every hour. Returns at the first time at which the application is gone.
+pub fn keep_up(app: &Weak<App>) {
     let mut wait = FIRST;
-    while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+    loop {
+        sleep(wait);
         wait = PERIOD;
         let Some(app) = app.upgrade() else {
             return;
         };
-        // A database that nobody has asked anything since may sleep on.
+        // Without requests the database may be suspended. Upkeep would wake it.
         if !app.store.take_asked() {
             continue;
         }
         match app.store.maintain() {
             Ok(Some(done)) if !done.is_nothing() => log::info!("upkeep: {done}"),
             Ok(_) => {}
-            Err(error) => {
-                log::warn!("upkeep could not be done: {error}; it is tried again in an hour")
-            }
+            Err(error) => log::warn!("upkeep failed: {error}; the next attempt is in an hour"),
         }
+        // Upkeep's own statements do not count.
         app.store.take_asked();
     }
 }

@@ -1,9 +1,9 @@
-//! `todo-api user`: looks after users.
+//! `todo-api user`: manages users.
 
-use std::fmt::Write;
 use std::io::{self, BufRead, IsTerminal, Read};
 
-use super::{Call, Command, Failure, print, setup};
+use super::setup::OpenStore;
+use super::{CommandLine, Failure, print, setup};
 use crate::audit::{Event, Trail};
 use crate::auth::password;
 use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
@@ -14,64 +14,56 @@ use crate::store::{NewAccount, Registered, Store, Updated, UserRow};
 /// Users read from the database at once.
 const PAGE: i64 = 1_000;
 
-const PASSWORD: &str =
-    "\nThe password is read from standard input, or asked for when that is a terminal.\n";
-const BY_ID: &str = "\n  --id  USER is an id, even if it looks like an address or is unknown\n";
+const ADD: &str = "
+  --name NAME  the user's name
 
-pub const COMMANDS: &[Command] = &[
-    Command {
-        usage: "user add EMAIL [--name NAME]",
-        about: "Make an account; asks for the password",
-        help: PASSWORD,
-        run: add,
-    },
-    Command {
-        usage: "user list",
-        about: "List all users",
-        help: "",
-        run: list,
-    },
-    Command {
-        usage: "user password USER [--id]",
-        about: "Set a user's password and end the user's sessions; asks for the password",
-        help: PASSWORD,
-        run: set_password,
-    },
-    Command {
-        usage: "user email USER EMAIL [--id]",
-        about: "Change the address a user logs in with",
-        help: BY_ID,
-        run: set_email,
-    },
-    Command {
-        usage: "user disable USER [--id]",
-        about: "Refuse all tokens of a user, of every issuer",
-        help: BY_ID,
-        run: |call| set_active(call, false),
-    },
-    Command {
-        usage: "user enable USER [--id]",
-        about: "Accept a disabled user's tokens again",
-        help: BY_ID,
-        run: |call| set_active(call, true),
-    },
-    Command {
-        usage: "user delete USER --yes [--id]",
-        about: "Delete a user with all tasks",
-        help: BY_ID,
-        run: delete,
-    },
-];
+The password is read from standard input, or asked for when that is a terminal.
+";
+const LIST: &str = "
+The columns are id, state, time of creation, address and name. The states are active, disabled
+and outside: the user has no password here, and comes with tokens of another issuer.
+";
+const PASSWORD: &str = "
+  --id  USER is an id, even if it looks like an address
 
-fn add(call: &Call) -> Result<(), Failure> {
-    let (email, name) = (call.word(0), call.value("name"));
-    let email = address(email)?;
-    let name = name
-        .map(Name::parse)
-        .transpose()
-        .map_err(|problem| Failure::Usage(format!("--name {problem}")))?;
-    let hash = hash(&ask_for_password()?)?;
-    let open = setup::open_store(&call.config()?)?;
+The password is read from standard input, or asked for when that is a terminal.
+";
+const ID: &str = "\n  --id  USER is an id, even if it looks like an address\n";
+const ANY_ID: &str =
+    "\n  --id  USER is an id, even if it looks like an address or is not known here\n";
+const DELETE: &str = "
+  --yes  the tasks are deleted, too, and nothing brings them back
+  --id   USER is an id, even if it looks like an address
+";
+
+commands! {
+    "user add EMAIL [--name NAME]", "Make an account; asks for the password", ADD, add;
+    "user list", "List all users", LIST, list;
+    "user password USER [--id]", "Set a user's password and end the user's sessions; asks for the password",
+        PASSWORD, set_password;
+    "user email USER EMAIL [--id]", "Change the address a user logs in with", ID, set_email;
+    "user disable USER [--id]", "Refuse all tokens of a user, of every issuer", ANY_ID, |line| set_active(line, false);
+    "user enable USER [--id]", "Accept a disabled user's tokens again", ANY_ID, |line| set_active(line, true);
+    "user delete USER --yes [--id]", "Delete a user with all tasks", DELETE, delete;
+}
+
+/// The open store, and the user with this id or address, or with `--id` only the user with this id.
+pub fn open_and_find(line: &CommandLine, user: &str) -> Result<(OpenStore, UserRow), Failure> {
+    let open = setup::open_store(&line.config()?)?;
+    let found = find(&open.store, user, line.has("id"))?;
+    let problem = || format!("there is no user {user:?}; `todo-api user list` lists all");
+    Ok((open, found.ok_or_else(problem)?))
+}
+
+fn store_and_user(line: &CommandLine) -> Result<(OpenStore, UserRow), Failure> {
+    open_and_find(line, line.argument(0))
+}
+
+fn add(line: &CommandLine) -> Result<(), Failure> {
+    let email = address(line.argument(0))?;
+    let name = line.parsed("name", Name::parse)?;
+    let open = setup::open_store(&line.config()?)?;
+    let hash = password::hash(&ask_for_password()?)?;
     let account = NewAccount {
         id: &UserId::new_local(),
         email: &email,
@@ -80,27 +72,24 @@ fn add(call: &Call) -> Result<(), Failure> {
     };
     match open.store.add_account(&account)? {
         Registered::Account { account, .. } => {
-            Trail::of_command().record(&account.id, Event::AccountCreated);
-            print(&format!(
-                "added {} with the id {}\n",
-                email.as_str(),
-                account.id
-            ))
+            let id = account.id;
+            Trail::of_command().record(&id, Event::AccountCreated);
+            print(&format!("added {} with the id {id}\n", email.as_str()))
         }
         Registered::EmailTaken => Err(taken(&email)),
     }
 }
 
 fn address(text: &str) -> Result<Email, Failure> {
-    Email::parse(text).map_err(|problem| Failure::Usage(format!("the address {problem}")))
+    Email::parse(text).map_err(|problem| Failure::usage(format!("the address {problem}")))
 }
 
 fn taken(email: &Email) -> Failure {
-    Failure::Failed(format!("{} has an account already", email.as_str()))
+    format!("{} has an account already", email.as_str()).into()
 }
 
-fn list(call: &Call) -> Result<(), Failure> {
-    let open = setup::open_store(&call.config()?)?;
+fn list(line: &CommandLine) -> Result<(), Failure> {
+    let open = setup::open_store(&line.config()?)?;
     let mut after = String::new();
     loop {
         let users = open.store.list_users(&after, PAGE)?;
@@ -108,17 +97,12 @@ fn list(call: &Call) -> Result<(), Failure> {
             return Ok(());
         };
         after = last.account.id.as_str().to_owned();
-        let mut text = String::new();
-        for user in &users {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}", line(user));
-        }
-        print(&text)?;
+        print(&users.iter().map(row).collect::<String>())?;
     }
 }
 
-/// Id, state, address and name, with tabs between them. None of them holds a control character.
-fn line(user: &UserRow) -> String {
+/// Id, state, time of creation, address and name, separated by tabs. None of them holds a control character.
+fn row(user: &UserRow) -> String {
     let Account {
         id,
         email,
@@ -131,39 +115,34 @@ fn line(user: &UserRow) -> String {
         (true, false) => "outside",
     };
     let since = created_at.map(|at| at.to_string()).unwrap_or_default();
-    format!(
-        "{id}\t{state}\t{since}\t{}\t{}",
+    let (email, name) = (
         email.as_deref().unwrap_or("-"),
-        name.as_deref().unwrap_or("-")
-    )
+        name.as_deref().unwrap_or("-"),
+    );
+    format!("{id}\t{state}\t{since}\t{email}\t{name}\n")
 }
 
-fn set_password(call: &Call) -> Result<(), Failure> {
-    let user = call.word(0);
-    let hash = hash(&ask_for_password()?)?;
-    let open = setup::open_store(&call.config()?)?;
-    let found = find(&open.store, user, call.has("id"))?;
-    let ended = open
-        .store
-        .set_password(&found.account.id, None, &hash, None, None)?
-        .ok_or_else(|| no_password(user))?;
-    Trail::of_command().record(&found.account.id, Event::PasswordChanged);
-    print(&format!(
-        "the password is set; {} sessions ended\n",
-        ended.len()
-    ))
+fn set_password(line: &CommandLine) -> Result<(), Failure> {
+    let (open, user) = store_and_user(line)?;
+    if !user.has_password {
+        return Err(no_password(line));
+    }
+    let id = &user.account.id;
+    let hash = password::hash(&ask_for_password()?)?;
+    let ended = open.store.set_password(id, None, &hash, None, None)?;
+    let ended = ended.ok_or_else(|| no_password(line))?.len();
+    Trail::of_command().record(id, Event::PasswordChanged);
+    print(&format!("the password is set; {ended} sessions ended\n"))
 }
 
-fn no_password(user: &str) -> Failure {
-    Failure::Failed(format!(
-        "{user} does not log in here: the user has no password here, and is known only from tokens of another issuer"
-    ))
+fn no_password(line: &CommandLine) -> Failure {
+    let user = line.argument(0);
+    format!("{user} has no password here: the user comes with tokens of another issuer").into()
 }
 
-fn set_email(call: &Call) -> Result<(), Failure> {
-    let (user, email) = (call.word(0), address(call.word(1))?);
-    let open = setup::open_store(&call.config()?)?;
-    let found = find(&open.store, user, call.has("id"))?;
+fn set_email(line: &CommandLine) -> Result<(), Failure> {
+    let email = address(line.argument(1))?;
+    let (open, user) = store_and_user(line)?;
     let changes = AccountChanges {
         email: Some(email.clone()),
         name: Patch::Keep,
@@ -171,116 +150,92 @@ fn set_email(call: &Call) -> Result<(), Failure> {
     };
     match open
         .store
-        .update_account(&found.account.id, &changes, None)?
+        .update_account(&user.account.id, &changes, None)?
     {
-        Updated::Account(account) => {
-            Trail::of_command().record(&account.id, Event::EmailChanged);
-            print(&format!(
-                "{} logs in with {} from now on\n",
-                account.id,
-                email.as_str()
-            ))
+        Updated::Account(Account { id, .. }) => {
+            Trail::of_command().record(&id, Event::EmailChanged);
+            let email = email.as_str();
+            print(&format!("{id} logs in with {email} from now on\n"))
         }
         Updated::EmailTaken => Err(taken(&email)),
-        Updated::NoAccount => Err(no_password(user)),
+        Updated::NoAccount => Err(no_password(line)),
     }
 }
 
-fn set_active(call: &Call, active: bool) -> Result<(), Failure> {
-    let (user, by_id) = (call.word(0), call.has("id"));
-    let open = setup::open_store(&call.config()?)?;
-    let id = match search(&open.store, user, by_id)? {
+fn set_active(line: &CommandLine, active: bool) -> Result<(), Failure> {
+    let (user, by_id) = (line.argument(0), line.has("id"));
+    let open = setup::open_store(&line.config()?)?;
+    let id = match find(&open.store, user, by_id)? {
         Some(found) => found.account.id,
-        // A user known only to another issuer has no row here yet.
+        // A user of another issuer has no row here before the first write.
         None if by_id => {
-            UserId::parse(user).map_err(|problem| Failure::Usage(format!("the id {problem}")))?
+            UserId::parse(user).map_err(|problem| Failure::usage(format!("the id {problem}")))?
         }
         None => {
-            return Err(Failure::Failed(format!(
+            return Err(format!(
                 "there is no user {user:?}; add --id for the id of a user that only another issuer knows"
-            )));
+            )
+            .into());
         }
     };
     open.store.set_active(&id, active)?;
-    let event = if active {
-        Event::AccountEnabled
+    let (event, result) = if active {
+        (Event::AccountEnabled, "enabled again")
     } else {
-        Event::AccountDisabled
+        (
+            Event::AccountDisabled,
+            "disabled; running servers refuse their tokens within two seconds",
+        )
     };
     Trail::of_command().record(&id, event);
-    print(&if active {
-        format!("{id} is enabled again\n")
-    } else {
-        format!("{id} is disabled; running servers refuse their tokens within two seconds\n")
-    })
+    print(&format!("{id} is {result}\n"))
 }
 
-fn delete(call: &Call) -> Result<(), Failure> {
-    let user = call.word(0);
-    let open = setup::open_store(&call.config()?)?;
-    let found = find(&open.store, user, call.has("id"))?;
-    open.store.begin_deletion(&found.account.id)?;
-    Trail::of_command().record(&found.account.id, Event::AccountDeleted);
-    open.store.finish_deletion(&found.account.id)?;
-    let back = if found.has_password {
-        ""
-    } else {
-        "; a token made elsewhere lets them begin anew, unless you disable them"
+fn delete(line: &CommandLine) -> Result<(), Failure> {
+    let (open, user) = store_and_user(line)?;
+    let id = &user.account.id;
+    open.store.begin_deletion(id)?;
+    Trail::of_command().record(id, Event::AccountDeleted);
+    open.store.finish_deletion(id)?;
+    let warning = match user.has_password {
+        true => "",
+        false => "; with a token of another issuer they can start again, unless you disable them",
     };
-    print(&format!("{} is deleted{back}\n", found.account.id))
+    print(&format!("{id} is deleted{warning}\n"))
 }
 
-/// The user that a command line names, by id or address, or by `id` alone.
-pub fn find(store: &Store, user: &str, id: bool) -> Result<UserRow, Failure> {
-    search(store, user, id)?.ok_or_else(|| unknown(user))
-}
-
-fn search(store: &Store, user: &str, id: bool) -> Result<Option<UserRow>, Failure> {
+fn find(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failure> {
     let mut found = store.find_users(user)?;
-    if id {
+    if by_id {
         found.retain(|found| found.account.id.as_str() == user);
     }
     if found.len() > 1 {
-        return Err(Failure::Failed(format!(
+        return Err(format!(
             "{user:?} is one user's id and another's address; add --id for the first, or name the second by id"
-        )));
+        )
+        .into());
     }
     Ok(found.pop())
 }
 
-fn unknown(user: &str) -> Failure {
-    Failure::Failed(format!(
-        "there is no user {user:?}; `todo-api user list` lists all"
-    ))
-}
-
-fn hash(password: &Password) -> Result<String, Failure> {
-    password::hash(password).map_err(Failure::Failed)
-}
-
 /// Asks for a password on a terminal, else reads the first line of standard input.
 fn ask_for_password() -> Result<Password, Failure> {
-    let unreadable =
-        |error: io::Error| Failure::Failed(format!("cannot read the password: {error}"));
+    let unreadable = |error: io::Error| format!("cannot read the password: {error}");
     let text = if io::stdin().is_terminal() {
         let first = rpassword::prompt_password("Password: ").map_err(unreadable)?;
         let again = rpassword::prompt_password("Again: ").map_err(unreadable)?;
         if first != again {
-            return Err(Failure::Failed("the two are not the same".to_owned()));
+            return Err("the two passwords are not the same".into());
         }
         first
     } else {
-        let mut line = Vec::new();
         // No password has more bytes than this.
         let most = 4 * (PASSWORD_MAX as u64 + 1) + 2;
-        io::stdin()
-            .lock()
-            .take(most)
-            .read_until(b'\n', &mut line)
-            .map_err(unreadable)?;
-        let line = String::from_utf8(line)
-            .map_err(|_| Failure::Failed("the password must be UTF-8".to_owned()))?;
+        let mut line = Vec::new();
+        let mut stdin = io::stdin().lock().take(most);
+        stdin.read_until(b'\n', &mut line).map_err(unreadable)?;
+        let line = String::from_utf8(line).map_err(|_| "the password must be UTF-8")?;
         line.trim_end_matches(['\n', '\r']).to_owned()
     };
-    Password::parse(&text).map_err(|problem| Failure::Failed(format!("the password {problem}")))
+    Ok(Password::parse(&text).map_err(|problem| format!("the password {problem}"))?)
 }

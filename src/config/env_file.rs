@@ -1,56 +1,45 @@
-//! Files with settings in them: `--env-file FILE`, and `.env` in development.
+//! Files with settings: `--env-file FILE`, and `.env` in development.
 //!
-//! A line is `NAME=value`, also with `export` before it; `#` starts a comment. A value may stand in single quotes, where every
-//! character is itself, or in double quotes, where a backslash takes the meaning from `"`, `\`, `$` and `` ` ``; in quotes it may
-//! go on over several lines. Nothing is replaced in a value. Shells, systemd and Docker read such files each in a way of its own,
-//! so an unquoted value that they would not agree on is refused. `.env` may have lines for other programs, which are not read; but a
-//! name that looks like a misspelt setting is refused. In a file that was named, every unknown name is.
+//! A line is `NAME=value`, with or without `export` before it; `#` starts a comment. A value may be in single quotes, where every
+//! character is itself, or in double quotes, where a backslash removes the meaning of `"`, `\`, `$` and `` ` ``. A quoted value may have
+//! several lines. Nothing is replaced in a value. Shells, systemd and Docker differ in how they read such files, so an unquoted value
+//! that they would read differently is an error.
+//!
+//! `.env` may have lines for other programs, which are ignored; but a name that looks like a misspelt setting is an error. In any
+//! other file, every unknown name is an error.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, names};
+use super::names;
 
-/// A file that is read in development, where it is in the working directory.
+/// The file that is read in development, if it is in the working directory.
 pub const DOT_ENV: &str = ".env";
 
-/// What such a file says of our settings.
+/// The settings in a file.
 #[derive(Clone, Debug)]
 pub struct EnvFile {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
     values: HashMap<String, String>,
 }
 
 impl EnvFile {
-    /// Reads a file. It is ours alone unless it is called `.env`.
+    /// Reads a file. Only a file called `.env` may have lines for other programs.
     ///
     /// # Errors
-    /// It cannot be read, or a line of it cannot be; the sentence names the file and the line, never the value.
-    pub fn read(path: &Path) -> Result<EnvFile, ConfigError> {
+    /// The file or a line of it cannot be read; the sentence names the file and the line, never the value.
+    pub fn read(path: &Path) -> Result<EnvFile, String> {
         let ours_alone = path.file_name().is_some_and(|name| name != DOT_ENV);
-        let refused = |problem| ConfigError::new(&path.display().to_string(), problem);
-        let text = fs::read_to_string(path)
-            .map_err(|error| refused(format!("cannot be read: {error}")))?;
-        let values = parse(&text, ours_alone).map_err(refused)?;
+        let values = fs::read_to_string(path)
+            .map_err(|error| format!("cannot be read: {error}"))
+            .and_then(|text| parse(&text, ours_alone))
+            .map_err(|problem| format!("{} {problem}", path.display()))?;
         Ok(EnvFile {
             path: path.to_owned(),
             values,
         })
-    }
-
-    /// As [`EnvFile::read`], where there is such a file.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn read_if_there(path: &Path) -> Result<Option<EnvFile>, ConfigError> {
-        // One that cannot be looked at is there, and reading it says why not.
-        if path.try_exists().unwrap_or(true) {
-            EnvFile::read(path).map(Some)
-        } else {
-            Ok(None)
-        }
     }
 
     /// The value of a variable.
@@ -59,7 +48,7 @@ impl EnvFile {
     }
 }
 
-/// The lines that are ours; or what is wrong, as the end of a sentence that starts with the file's name.
+/// The settings in a text. An error is the end of a sentence that starts with the file's name.
 fn parse(text: &str, ours_alone: bool) -> Result<HashMap<String, String>, String> {
     let mut values = HashMap::new();
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -80,20 +69,21 @@ fn parse(text: &str, ours_alone: bool) -> Result<HashMap<String, String>, String
                 "has {name} in line {number}, which is no setting; the nearest is {nearest}"
             ));
         }
-        let (value, after) = match read_value(value) {
-            Ok(read) => read,
-            Err(_) if !ours => (String::new(), after),
+        rest = match read_value(value) {
+            Ok((value, after)) => {
+                if ours {
+                    values.insert(name.to_owned(), value);
+                }
+                after
+            }
+            Err(_) if !ours => after,
             Err(problem) => return Err(format!("has {name} in line {number}, which {problem}")),
         };
-        if ours {
-            values.insert(name.to_owned(), value);
-        }
-        rest = after;
     }
     Ok(values)
 }
 
-/// The name that a line starts with, and all that follows its `=`.
+/// The name at the start of a text, and everything after its `=`.
 fn assignment(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.split_once('=')?;
     let name = name.trim_start();
@@ -105,7 +95,7 @@ fn assignment(text: &str) -> Option<(&str, &str)> {
     (!name.is_empty() && name.bytes().all(fit)).then_some((name, value))
 }
 
-/// Reads a value up to the end of its line; gives it with what follows.
+/// Reads a value up to the end of its line. Returns it with the text after that line.
 fn read_value(text: &str) -> Result<(String, &str), &'static str> {
     let text = text.trim_start_matches([' ', '\t']);
     let (value, rest) = match text.chars().next() {
@@ -161,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_what_stands_there() {
+    fn values_are_read() {
         for (line, value) in [
             ("WORKERS=4", "4"),
             ("export WORKERS = 4 ", "4"),
@@ -183,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_read_differently_is_refused_without_showing_it() {
+    fn a_value_that_programs_read_differently_is_refused_and_not_shown() {
         for line in [
             "JWT_SECRET=hunter2 # old",
             "JWT_SECRET=hunter2\\n",
@@ -205,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_others_are_passed_over() {
+    fn lines_for_other_programs_are_ignored() {
         let text = "NEXT_PUBLIC_URL=http://localhost # ours\nKEY=\"-----BEGIN\nabc==\n-----END\"\nTITLE=it's\nPORT=1";
         assert_eq!(parse(text, false).unwrap().len(), 1);
         assert_eq!(one(text, "PORT").as_deref(), Some("1"));
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_the_nearest_setting() {
+    fn an_unknown_name_is_refused_and_the_nearest_setting_named() {
         let misspelt = parse("PORT=1\nWROKERS=hunter2", false).unwrap_err();
         assert_eq!(
             misspelt,

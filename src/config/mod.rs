@@ -1,15 +1,15 @@
 //! Every setting: name, typed default, parser, documentation, secret or not. Imports only `domain`.
 //!
 //! - [`settings`]: the rows, from which everything else follows
-//! - [`setting`]: what a row is
-//! - [`parsers`]: the kinds of values
+//! - [`setting`]: the parts of a row
+//! - `parsers`: the kinds of values
 //! - [`reader`]: reads the rows from their source
-//! - [`source`]: where a value comes from: the environment, a file named by `X_FILE`, a systemd credential
-//! - [`env_file`]: files with settings in them
-//! - [`names`]: which setting a misspelt name means
-//! - [`documents`]: `.env.example`, `docs/settings.md` and help, written from the rows
+//! - [`source`]: the environment, files named by `X_FILE`, systemd credentials
+//! - [`env_file`]: files with settings
+//! - [`names`]: finds the setting that a misspelt name means
+//! - [`documents`]: help on settings
 //!
-//! A bad value stops the start with one line that names the variable and never the value.
+//! An error is a sentence that names the variable and never the value. It stops the start.
 
 pub mod documents;
 pub mod env_file;
@@ -22,34 +22,10 @@ pub mod source;
 
 use std::{fmt, thread};
 
-use reader::Reader;
+use reader::SettingsReader;
 use source::Source;
 
-pub use settings::{Config, EdgeLimits, GuessingLimits};
-
-/// A setting that stops the start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The variable.
-    pub variable: String,
-    /// What is wrong, as the end of a sentence that starts with the variable's name.
-    pub problem: String,
-}
-
-impl ConfigError {
-    pub(crate) fn new(variable: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError {
-            variable: variable.to_owned(),
-            problem: problem.into(),
-        }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.variable, self.problem)
-    }
-}
+pub use settings::{Config, DatabaseSettings, EdgeLimits, GuessingLimits};
 
 /// A value that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -76,9 +52,9 @@ impl fmt::Debug for Secret {
 /// Where the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
-    /// On a developer's machine: what is missing is made, and errors name their cause.
+    /// A developer's machine: a missing database and secret are created, and errors name their cause.
     Development,
-    /// In use: database and secret must be given, and errors do not name their cause.
+    /// Production: database and secret must be given, and errors do not name their cause.
     Production,
 }
 
@@ -95,43 +71,45 @@ impl Config {
     ///
     /// # Errors
     /// The first setting that is wrong, by the name under which it was given.
-    pub fn load(source: &Source, checks: &ModuleChecks) -> Result<Config, ConfigError> {
-        let mut config = Config::read(Reader::new(source, checks))?;
+    pub fn load(source: &Source, checks: &ModuleChecks) -> Result<Config, String> {
+        let mut config = Config::read(SettingsReader::new(source, checks))?;
         config.edge.trusted_proxies.header = config.edge.proxy_header;
-        let reader = Reader::new(source, checks);
-        config.check(&reader, checks)?;
+        config.check(&SettingsReader::new(source, checks), checks)?;
         Ok(config)
     }
 
     /// Checks settings that depend on each other.
-    fn check(&self, reader: &Reader<'_>, checks: &ModuleChecks) -> Result<(), ConfigError> {
-        let refuse = |name, problem: &str| Err(reader.refuse(name, problem));
+    fn check(&self, reader: &SettingsReader<'_>, checks: &ModuleChecks) -> Result<(), String> {
+        let (listening, tokens) = (&self.listening, &self.tokens);
         reader.database_is_local()?;
         if let Some(url) = &self.database.url_unpooled {
             (checks.database_is_local)(url.expose())
-                .map_err(|problem| reader.refuse("DATABASE_URL_UNPOOLED", problem))?;
+                .map_err(|problem| reader.refuse("DATABASE_URL_UNPOOLED", &problem))?;
         }
-        if let Some(url) = &self.tokens.key_set_url {
-            if self.tokens.key_set_file.is_some() {
-                return refuse(
-                    "AUTH_JWKS_URL",
-                    "cannot be set together with AUTH_JWKS_FILE",
-                );
-            }
-            (checks.key_set_url)(url).map_err(|problem| reader.refuse("AUTH_JWKS_URL", problem))?;
+        if let Some(url) = &tokens.key_set_url {
+            (checks.key_set_url)(url)
+                .map_err(|problem| reader.refuse("AUTH_JWKS_URL", &problem))?;
         }
-        match (&self.listening.tls_cert_file, &self.listening.tls_key_file) {
-            (Some(_), None) => return refuse("TLS_KEY_FILE", "must be set when TLS_CERT_FILE is"),
-            (None, Some(_)) => return refuse("TLS_CERT_FILE", "must be set when TLS_KEY_FILE is"),
-            _ => {}
-        }
+        let (cert, key) = (&listening.tls_cert_file, &listening.tls_key_file);
+        let in_production = self.process.environment == Environment::Production;
         let missing = "must be set when ENVIRONMENT is production";
-        match self.process.environment {
-            Environment::Development => Ok(()),
-            _ if self.database.url.is_none() => refuse("DATABASE_URL", missing),
-            _ if self.tokens.secret.is_none() => refuse("BETTER_AUTH_SECRET", missing),
-            Environment::Production => Ok(()),
-        }
+        let (name, problem) = if tokens.key_set_url.is_some() && tokens.key_set_file.is_some() {
+            (
+                "AUTH_JWKS_URL",
+                "cannot be set together with AUTH_JWKS_FILE",
+            )
+        } else if cert.is_some() && key.is_none() {
+            ("TLS_KEY_FILE", "must be set when TLS_CERT_FILE is")
+        } else if cert.is_none() && key.is_some() {
+            ("TLS_CERT_FILE", "must be set when TLS_KEY_FILE is")
+        } else if in_production && self.database.url.is_none() {
+            ("DATABASE_URL", missing)
+        } else if in_production && tokens.secret.is_none() {
+            ("BETTER_AUTH_SECRET", missing)
+        } else {
+            return Ok(());
+        };
+        Err(reader.refuse(name, problem))
     }
 }
 
@@ -145,7 +123,7 @@ mod tests {
     use crate::domain::address::parse_list;
     use std::time::Duration;
 
-    fn load(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    fn load(pairs: &[(&str, &str)]) -> Result<Config, String> {
         Config::load(
             &Source::of_pairs(pairs),
             &ModuleChecks {
@@ -162,14 +140,11 @@ mod tests {
     }
 
     fn refused(pairs: &[(&str, &str)]) -> String {
-        load(pairs)
-            .err()
-            .map(|error| error.to_string())
-            .unwrap_or_default()
+        load(pairs).err().unwrap_or_default()
     }
 
     #[test]
-    fn nothing_need_be_set() {
+    fn every_setting_has_a_default() {
         let config = load(&[]).unwrap();
         assert_eq!(config.process.environment, Environment::Development);
         assert_eq!(
@@ -186,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_public_address_needs_the_environment_said() {
+    fn a_public_address_needs_an_explicit_environment() {
         assert!(refused(&[("LISTEN", "0.0.0.0:80")]).starts_with("ENVIRONMENT must be set"));
         assert!(load(&[("LISTEN", "0.0.0.0:80"), ("ENVIRONMENT", "development")]).is_ok());
         assert!(refused(&[("ENVIRONMENT", "staging")]).starts_with("ENVIRONMENT must be"));
     }
 
     #[test]
-    fn production_makes_nothing_up() {
+    fn production_needs_a_database_and_a_secret() {
         let secret = "s".repeat(32);
         let url = "postgresql://todo@db.example/todo";
         assert!(
@@ -213,7 +188,7 @@ mod tests {
         assert_eq!(
             (config.process.workers, config.database.pool_size),
             (10, 12),
-            "a database some way off"
+            "a database on another machine"
         );
     }
 
@@ -276,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn host_and_port_do_for_listen() {
+    fn host_and_port_make_up_listen() {
         let config = load(&[("HOST", "::1"), ("PORT", "9000")]).unwrap();
         assert_eq!(
             config.listening.addresses,

@@ -2,7 +2,7 @@
 
 use super::settings::SETTINGS;
 
-/// Every variable that a setting is read from: its names, and for a secret also each with `_FILE`.
+/// Every variable of a setting: its name and aliases, for a secret also with `_FILE`.
 pub fn known() -> impl Iterator<Item = String> {
     SETTINGS.iter().flat_map(|setting| {
         let file = setting.secret.then_some("_FILE");
@@ -12,12 +12,12 @@ pub fn known() -> impl Iterator<Item = String> {
     })
 }
 
-/// Whether a setting is read from this variable.
+/// Whether the variable is one of a setting.
 pub fn is_known(variable: &str) -> bool {
     known().any(|name| name == variable)
 }
 
-/// The variable of ours whose name is nearest to this one, and how many letters differ.
+/// The variable of a setting that is nearest to this one, and the number of different letters.
 pub fn nearest(variable: &str) -> (String, usize) {
     let upper = variable.to_ascii_uppercase();
     known()
@@ -29,8 +29,8 @@ pub fn nearest(variable: &str) -> (String, usize) {
         .unwrap_or_default()
 }
 
-/// The variable of ours that a name was probably meant to be: one letter differs, or two neighbours are swapped; in long names
-/// two letters may differ. Short names resemble too many others.
+/// The variable of a setting of which this is probably a misspelling: one letter differs, or two neighbours are swapped; in long names
+/// two letters may differ. Short names are too similar to other names.
 pub fn meant(variable: &str) -> Option<String> {
     let (name, difference) = nearest(variable);
     let sorted = |text: &str| {
@@ -43,12 +43,12 @@ pub fn meant(variable: &str) -> Option<String> {
         2 => name.len() >= 16 || (name.len() > 4 && sorted(variable) == sorted(&name)),
         _ => false,
     };
-    // A typing error seldom hits the first letter, and READ_TIMEOUT is not HEAD_TIMEOUT.
+    // The first letter is seldom mistyped, and READ_TIMEOUT is not HEAD_TIMEOUT.
     let same_start = sorted(variable.get(..1)?) == sorted(name.get(..1)?);
     (near && same_start && !is_known(variable)).then_some(name)
 }
 
-/// Letters to change, add or remove (Levenshtein's distance).
+/// The number of letters to change, add or remove (Levenshtein distance).
 fn difference(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (index, letter) in one.bytes().enumerate() {

@@ -11,7 +11,7 @@ use crate::domain::address::parse_list;
 
 type Parsed<T> = Result<T, String>;
 
-/// `None` where no value is given.
+/// `None` without a value.
 pub fn optional<T>(parse: impl Fn(&str) -> Parsed<T>) -> impl Fn(&str) -> Parsed<Option<T>> {
     move |text| match text {
         "" => Ok(None),
@@ -19,7 +19,7 @@ pub fn optional<T>(parse: impl Fn(&str) -> Parsed<T>) -> impl Fn(&str) -> Parsed
     }
 }
 
-/// As it is.
+/// Any text.
 pub fn text(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
@@ -36,18 +36,18 @@ pub fn number<T: FromStr + PartialOrd + Display>(
     move |text| {
         text.parse()
             .ok()
-            // Rust reads a plus sign as well.
+            // Rust also accepts a plus sign.
             .filter(|number| range.contains(number) && !text.starts_with('+'))
             .ok_or_else(|| format!("must be a number from {} to {}", range.start(), range.end()))
     }
 }
 
-/// Seconds, with or without a fraction, from a tenth of one to a day.
+/// Seconds, with or without a fraction, from 0.1 to a day.
 pub fn seconds(text: &str) -> Parsed<Duration> {
     number(0.1..=86_400.0)(text).map(Duration::from_secs_f64)
 }
 
-/// A time in this unit, given in seconds.
+/// A time, as a number of units; the unit is in seconds.
 pub fn times(unit: f64, range: RangeInclusive<f64>) -> impl Fn(&str) -> Parsed<Duration> {
     move |text| number(range.clone())(text).map(|count| Duration::from_secs_f64(count * unit))
 }
@@ -65,7 +65,7 @@ pub fn one_of<T: Copy + 'static>(
     }
 }
 
-/// `on` or `off`, also in other usual words.
+/// `on` or `off`, or one of their usual synonyms.
 pub fn switch(text: &str) -> Parsed<bool> {
     match text {
         "on" | "true" | "1" | "yes" => Ok(true),
@@ -86,7 +86,7 @@ pub fn host(text: &str) -> Parsed<String> {
         .map_err(|_| "must be an IP address or localhost".to_owned())
 }
 
-/// Host and port as `LISTEN` has them.
+/// Host and port in the form of `LISTEN`.
 pub fn socket_address(host: &str, port: &str) -> String {
     if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]:{port}")
@@ -103,7 +103,7 @@ pub fn file_mode(text: &str) -> Parsed<u32> {
         .ok_or_else(|| "must be a file mode in octal, such as 0660".to_owned())
 }
 
-/// A secret of at least so many bytes, not counting blanks at its ends.
+/// A secret of at least so many bytes, without spaces at its ends.
 pub fn secret(bytes: usize) -> impl Fn(&str) -> Parsed<Secret> {
     move |text| {
         if text.trim().len() < bytes {
@@ -115,7 +115,7 @@ pub fn secret(bytes: usize) -> impl Fn(&str) -> Parsed<Secret> {
     }
 }
 
-/// Values with commas between them; none where no value is given.
+/// Comma-separated values; none without a value.
 pub fn list(text: &str) -> Parsed<Vec<String>> {
     if text.is_empty() {
         return Ok(Vec::new());

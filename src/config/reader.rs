@@ -2,32 +2,32 @@
 
 use std::path::PathBuf;
 
+use super::ModuleChecks;
 use super::setting::{Default, Setting};
 use super::settings::{SETTINGS, setting};
 use super::source::Source;
-use super::{ConfigError, ModuleChecks};
 
-/// Reads settings and notes their values and origins.
-pub struct Reader<'s> {
+/// Reads settings, and records their values and sources.
+pub struct SettingsReader<'s> {
     source: &'s Source,
     checks: &'s ModuleChecks,
     effective: Vec<Effective>,
 }
 
-/// A setting and the value that it has now.
+/// A setting and its effective value.
 #[derive(Clone, Debug)]
 pub struct Effective {
     /// The setting.
     pub setting: &'static Setting,
-    /// Its value; `None` for a secret, and where there is none.
+    /// Its value; `None` for a secret, and without a value.
     pub value: Option<String>,
-    /// Where it was given; `None`: nowhere, this is the default.
+    /// The place of the value; `None` for a default.
     pub given: Option<String>,
 }
 
-/// Where settings were read from.
+/// The source of the settings.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct SettingsOrigin {
     /// The file that settings were also read from.
     pub env_file: Option<PathBuf>,
     /// Whether systemd has handed over sockets, which replace `LISTEN`.
@@ -38,9 +38,9 @@ pub struct Origin {
     pub misspelt: Vec<String>,
 }
 
-impl<'s> Reader<'s> {
-    pub(super) fn new(source: &'s Source, checks: &'s ModuleChecks) -> Reader<'s> {
-        Reader {
+impl<'s> SettingsReader<'s> {
+    pub(super) fn new(source: &'s Source, checks: &'s ModuleChecks) -> SettingsReader<'s> {
+        SettingsReader {
             source,
             checks,
             effective: Vec::with_capacity(SETTINGS.len()),
@@ -51,32 +51,30 @@ impl<'s> Reader<'s> {
         &mut self,
         name: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Result<T, ConfigError> {
+    ) -> Result<T, String> {
         let text = self.text(name)?;
-        let value = parse(&text).map_err(|problem| self.refuse(name, problem))?;
+        let value = parse(&text).map_err(|problem| self.refuse(name, &problem))?;
         if let Some(setting) = setting(name) {
             let shown = !text.is_empty() && !setting.secret;
             self.effective.push(Effective {
                 setting,
                 value: shown.then_some(text),
-                given: self.source.place_in_words(name),
+                given: self.source.find(name).map(|found| found.place),
             });
         }
         Ok(value)
     }
 
-    /// The text of a setting: as given, else the default. Empty where there is none.
+    /// The text of a setting, or of its default. Empty if there is none.
     ///
     /// # Errors
-    /// The given text cannot be read, or there is no default in this place.
-    pub fn text(&self, name: &'static str) -> Result<String, ConfigError> {
-        if let Some(text) = self.source.get(name)? {
-            return Ok(text);
-        }
-        match setting(name).map(|setting| setting.default) {
-            Some(Default::Value(text)) => Ok(text.to_owned()),
-            Some(Default::Computed(_, compute)) => compute(self),
-            Some(Default::Unset(_)) | None => Ok(String::new()),
+    /// The value cannot be read, or there is no default in this environment.
+    pub fn text(&self, name: &'static str) -> Result<String, String> {
+        match (self.source.get(name)?, setting(name).map(|it| it.default)) {
+            (Some(text), _) => Ok(text),
+            (None, Some(Default::Value(text))) => Ok(text.to_owned()),
+            (None, Some(Default::Computed(_, compute))) => compute(self),
+            (None, Some(Default::Unset(_)) | None) => Ok(String::new()),
         }
     }
 
@@ -89,21 +87,24 @@ impl<'s> Reader<'s> {
     ///
     /// # Errors
     /// `DATABASE_URL` is wrong.
-    pub fn database_is_local(&self) -> Result<bool, ConfigError> {
+    pub fn database_is_local(&self) -> Result<bool, String> {
         match self.text("DATABASE_URL")?.as_str() {
             "" => Ok(true),
             url => (self.checks.database_is_local)(url)
-                .map_err(|problem| self.refuse("DATABASE_URL", problem)),
+                .map_err(|problem| self.refuse("DATABASE_URL", &problem)),
         }
     }
 
-    /// The error for a wrong value, which names the setting as it was given.
-    pub fn refuse(&self, name: &str, problem: impl Into<String>) -> ConfigError {
-        ConfigError::new(&self.source.origin(name), problem)
+    /// The error for a wrong value. It names the setting as it was given.
+    pub fn refuse(&self, name: &str, problem: &str) -> String {
+        match self.source.find(name) {
+            Some(found) => format!("{} {problem}", found.subject),
+            None => format!("{name} {problem}"),
+        }
     }
 
-    pub(super) fn origin(self) -> Origin {
-        Origin {
+    pub(super) fn origin(self) -> SettingsOrigin {
+        SettingsOrigin {
             env_file: self.source.file().map(|file| file.path.clone()),
             activated: self.is_activated(),
             effective: self.effective,

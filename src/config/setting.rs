@@ -1,18 +1,17 @@
-//! What a setting is, and the macro that makes the table of settings and the structs of their values from the same rows.
+//! The parts of a setting's row, and the macro that makes the table of settings and the structs of their values from the rows.
 
-use super::ConfigError;
-use super::reader::Reader;
+use super::reader::SettingsReader;
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// The environment variable.
     pub name: &'static str,
-    /// Other variables it is read from, after its own.
+    /// Other variables with the same meaning, in the order in which they are tried.
     pub aliases: &'static [&'static str],
-    /// The value when none is given.
+    /// The value if none is given.
     pub default: Default,
-    /// Whether the value is never shown, and may also be in a file or a systemd credential.
+    /// Whether the value is never shown. It may also be in a file or a systemd credential.
     pub secret: bool,
     /// What the setting does.
     pub about: &'static str,
@@ -20,10 +19,10 @@ pub struct Setting {
     pub group: &'static str,
 }
 
-/// The value of a setting that is not given.
+/// The default of a setting.
 #[derive(Clone, Copy, Debug)]
 pub enum Default {
-    /// This text, read like a given one.
+    /// This text, parsed like a given one.
     Value(&'static str),
     /// None; the text says what that means.
     Unset(&'static str),
@@ -32,7 +31,7 @@ pub enum Default {
 }
 
 /// Computes a default, as the text that would have been given.
-pub type Compute = fn(&Reader<'_>) -> Result<String, ConfigError>;
+pub type Compute = fn(&SettingsReader<'_>) -> Result<String, String>;
 
 impl Default {
     /// The default as people read it, in Markdown.
@@ -44,54 +43,23 @@ impl Default {
 }
 
 impl Setting {
-    const fn with(default: Default) -> Setting {
-        Setting {
-            name: "",
-            aliases: &[],
-            default,
-            secret: false,
-            about: "",
-            group: "",
-        }
-    }
-
-    pub(super) const fn or(self, aliases: &'static [&'static str]) -> Setting {
-        Setting { aliases, ..self }
-    }
-
-    pub(super) const fn secret(self) -> Setting {
-        Setting {
-            secret: true,
-            ..self
-        }
-    }
-
     /// The variables it is read from, its own first.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 }
 
-pub(super) const fn value(text: &'static str) -> Setting {
-    Setting::with(Default::Value(text))
-}
-
-pub(super) const fn unset(meaning: &'static str) -> Setting {
-    Setting::with(Default::Unset(meaning))
-}
-
-pub(super) const fn computed(rule: &'static str, compute: Compute) -> Setting {
-    Setting::with(Default::Computed(rule, compute))
-}
-
-/// Makes of each group of rows a struct with the values, and of all of them `Config` and the table `SETTINGS`.
+/// Makes a struct with the values for each group of rows, and `Config` and the table `SETTINGS` for all of them.
 ///
-/// A row is: documentation; the field and its type; the variable; the default; the parser.
+/// A row is: documentation; the field and its type; the variable, its aliases, and `secret` if it is one; the default; the parser.
 macro_rules! settings {
     ($(
         #[doc = $heading:literal]
         $group:ident: $values:ident {
-            $( $(#[doc = $about:literal])* $field:ident: $type:ty = $name:literal, $default:expr, $parser:expr; )*
+            $(
+                $(#[doc = $about:literal])*
+                $field:ident: $type:ty = $name:literal $(or $alias:literal)* $([$secret:ident])?, $default:expr, $parser:expr;
+            )*
         }
     )*) => {
         $(
@@ -104,12 +72,12 @@ macro_rules! settings {
         #[derive(Clone, Debug)]
         pub struct Config {
             $( #[doc = $heading] pub $group: $values, )*
-            /// Where the settings were read from.
-            pub origin: Origin,
+            /// The source of the settings.
+            pub origin: SettingsOrigin,
         }
 
         impl Config {
-            pub(super) fn read(mut reader: Reader<'_>) -> Result<Config, ConfigError> {
+            pub(super) fn read(mut reader: SettingsReader<'_>) -> Result<Config, String> {
                 Ok(Config {
                     $( $group: $values { $( $field: reader.read($name, $parser)?, )* }, )*
                     origin: reader.origin(),
@@ -120,9 +88,11 @@ macro_rules! settings {
         /// Every setting, in the order in which they are documented.
         pub const SETTINGS: &[Setting] = &[ $( $( Setting {
             name: $name,
+            aliases: &[$($alias),*],
+            default: $default,
+            secret: !matches!(concat!($(stringify!($secret))?).as_bytes(), []),
             about: concat!($($about),*),
             group: $heading,
-            ..$default
         }, )* )* ];
     };
 }

@@ -1,4 +1,4 @@
-//! Where a setting's value comes from.
+//! The place of a setting's value.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -6,25 +6,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::env_file::EnvFile;
+use super::names;
 use super::settings::{SETTINGS, setting};
-use super::{ConfigError, names};
 
-/// The environment the program was started in.
+/// The environment of the process, and a file with settings.
 pub struct Source {
     variables: HashMap<String, OsString>,
-    /// A file with settings, for what the environment does not name.
+    /// A file with settings. A variable of the environment replaces the one in the file, even if it is empty.
     file: Option<EnvFile>,
     credentials: Option<PathBuf>,
 }
 
-/// The place where a setting's value is.
-enum Place {
-    /// The environment variable of this name.
-    Variable(&'static str),
-    /// A file that is named by the environment variable `X_FILE`.
-    File(String, PathBuf),
-    /// A credential of systemd.
-    Credential(&'static str, PathBuf),
+/// A value that was given.
+pub struct GivenValue {
+    /// The value as the start of a sentence: `WORKERS`, `what JWT_SECRET_FILE names`.
+    pub subject: String,
+    /// The place of the value, for a list of all settings.
+    pub place: String,
+    /// The file that holds the value.
+    file: Option<PathBuf>,
+    /// The value, or the sentence that says why it cannot be read.
+    value: Result<String, String>,
 }
 
 impl Source {
@@ -33,7 +35,7 @@ impl Source {
         let variables: HashMap<String, OsString> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .collect();
-        // systemd puts the credentials of a unit here: see systemd.exec(5), LoadCredential.
+        // systemd puts the credentials of a unit here: systemd.exec(5), LoadCredential.
         let credentials = variables.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         Source {
             variables,
@@ -42,7 +44,19 @@ impl Source {
         }
     }
 
-    /// The same, with what this file says where the environment says nothing: not even that a variable is empty.
+    /// An environment of these names and values alone.
+    pub fn of_pairs(pairs: &[(&str, &str)]) -> Source {
+        let pairs = pairs.iter();
+        Source {
+            variables: pairs
+                .map(|(name, value)| ((*name).to_owned(), value.into()))
+                .collect(),
+            file: None,
+            credentials: None,
+        }
+    }
+
+    /// The same, with a file.
     pub fn with_file(self, file: EnvFile) -> Source {
         Source {
             file: Some(file),
@@ -55,76 +69,26 @@ impl Source {
         self.file.as_ref()
     }
 
-    /// An environment of these names and values alone.
-    pub fn of_pairs(pairs: &[(&str, &str)]) -> Source {
-        let variables = pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-            .collect();
-        Source {
-            variables,
-            file: None,
-            credentials: None,
-        }
-    }
-
-    /// Whether systemd has handed sockets over to this process (sd_listen_fds(3)).
+    /// Whether systemd has handed over sockets to this process (sd_listen_fds(3)).
     pub fn activated(&self) -> bool {
-        let is = |name: &str, value: &str| self.variables.get(name).is_some_and(|set| set == value);
-        self.variables.contains_key("LISTEN_FDS")
-            && !is("LISTEN_FDS", "0")
-            && is("LISTEN_PID", &std::process::id().to_string())
+        let get = |name| self.variables.get(name).and_then(|value| value.to_str());
+        get("LISTEN_FDS").is_some_and(|count| count != "0")
+            && get("LISTEN_PID") == Some(&std::process::id().to_string())
     }
 
-    /// The value of a setting under its name or another it goes by. An empty variable counts as none.
-    ///
-    /// A secret `X` may also be in the file that `X_FILE` names, or in the systemd credential `X`.
+    /// The value of a setting, under its name or an alias. An empty variable counts as none.
     ///
     /// # Errors
-    /// When what holds the value cannot be read, is not UTF-8, or is an empty file.
-    pub fn get(&self, name: &'static str) -> Result<Option<String>, ConfigError> {
-        match self.place(name) {
-            None => Ok(None),
-            Some(Place::Variable(variable)) => {
-                let value = self.set(variable).and_then(OsStr::to_str);
-                value
-                    .map(|value| Some(value.to_owned()))
-                    .ok_or_else(|| ConfigError::new(variable, "must be UTF-8"))
-            }
-            Some(Place::File(variable, path)) => read_secret(&path).map(Some).map_err(|problem| {
-                ConfigError::new(&variable, format!("names a file that {problem}"))
-            }),
-            Some(Place::Credential(name, path)) => {
-                read_secret(&path).map(Some).map_err(|problem| {
-                    ConfigError::new(name, format!("is a systemd credential that {problem}"))
-                })
-            }
-        }
-    }
-
-    /// Where the value of a setting comes from, as its user named it; the setting's name where it comes from nowhere.
-    pub fn origin(&self, name: &str) -> String {
-        match setting(name).and_then(|setting| self.place(setting.name)) {
-            None => name.to_owned(),
-            Some(Place::Variable(variable)) => variable.to_owned(),
-            Some(Place::File(variable, _)) => format!("what {variable} names"),
-            Some(Place::Credential(name, _)) => format!("the systemd credential {name}"),
-        }
+    /// The value cannot be read, is not UTF-8, or its file is empty.
+    pub fn get(&self, name: &str) -> Result<Option<String>, String> {
+        self.find(name).map(|found| found.value).transpose()
     }
 
     /// The files that secrets are read from.
     pub fn secret_files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = SETTINGS
-            .iter()
-            .filter(|setting| setting.secret)
-            .filter_map(|setting| match self.place(setting.name)? {
-                Place::Variable(variable) => self
-                    .file
-                    .as_ref()
-                    .filter(|_| !self.variables.contains_key(variable))
-                    .map(|file| file.path.clone()),
-                Place::File(_, path) | Place::Credential(_, path) => Some(path),
-            })
+        let secrets = SETTINGS.iter().filter(|setting| setting.secret);
+        let mut files: Vec<PathBuf> = secrets
+            .filter_map(|setting| self.find(setting.name)?.file)
             .collect();
         files.dedup();
         files
@@ -132,79 +96,101 @@ impl Source {
 
     /// Environment variables that look like a misspelt setting, each as a sentence.
     pub fn misspelt(&self) -> Vec<String> {
-        let mut found: Vec<String> = self
-            .variables
-            .keys()
-            .filter_map(|name| {
-                let meant = names::meant(name)?;
-                Some(format!(
-                    "the environment variable {name} is no setting; {meant} is"
-                ))
-            })
-            .collect();
+        let sentence = |name: &String| {
+            let meant = names::meant(name)?;
+            Some(format!(
+                "the environment variable {name} is no setting; {meant} is"
+            ))
+        };
+        let mut found: Vec<String> = self.variables.keys().filter_map(sentence).collect();
         found.sort();
         found
     }
 
-    /// Where the value of a setting comes from, for a list of all of them; `None` where it comes from nowhere.
-    pub fn place_in_words(&self, name: &str) -> Option<String> {
-        let named = |variable: &str| match &self.file {
-            Some(file) if !self.variables.contains_key(variable) => {
-                format!("{variable} in {}", file.path.display())
-            }
-            _ => format!("the environment's {variable}"),
-        };
-        self.place(name).map(|place| match place {
-            Place::Variable(variable) => named(variable),
-            Place::File(variable, path) => {
-                format!("the file {} ({})", path.display(), named(&variable))
-            }
-            Place::Credential(name, _) => format!("the systemd credential {name}"),
-        })
-    }
-
-    fn set(&self, variable: &str) -> Option<&OsStr> {
-        self.variables
-            .get(variable)
-            .map(OsString::as_os_str)
-            .or_else(|| self.file.as_ref()?.get(variable).map(OsStr::new))
-            .filter(|value| !value.is_empty())
-    }
-
-    fn place(&self, name: &str) -> Option<Place> {
+    /// Finds the value of a setting. A secret `X` may also be in the file that `X_FILE` names, or in the systemd credential `X`.
+    pub fn find(&self, name: &str) -> Option<GivenValue> {
         let setting = setting(name);
         debug_assert!(setting.is_some(), "{name} is not in the table of settings");
         let setting = setting?;
         setting.names().find_map(|name| {
-            if self.set(name).is_some() {
-                return Some(Place::Variable(name));
-            }
-            if !setting.secret {
-                return None;
-            }
-            let file = format!("{name}_FILE");
-            if let Some(path) = self.set(&file) {
-                let path = PathBuf::from(path);
-                return Some(Place::File(file, path));
-            }
-            let path = self.credentials.as_ref()?.join(name);
-            // One that cannot be looked at is there, and reading it says why not.
-            path.try_exists()
-                .unwrap_or(true)
-                .then_some(Place::Credential(name, path))
+            self.variable(name).or_else(|| {
+                let is_secret = setting.secret.then_some(());
+                is_secret.and_then(|()| self.secret_file(name).or_else(|| self.credential(name)))
+            })
         })
+    }
+
+    fn variable(&self, name: &str) -> Option<GivenValue> {
+        let text = self.set(name)?.to_str();
+        Some(GivenValue {
+            subject: name.to_owned(),
+            place: self.place(name),
+            file: self.file_with(name).map(|file| file.path.clone()),
+            value: text
+                .map(str::to_owned)
+                .ok_or_else(|| format!("{name} must be UTF-8")),
+        })
+    }
+
+    fn secret_file(&self, name: &str) -> Option<GivenValue> {
+        let variable = format!("{name}_FILE");
+        let path = PathBuf::from(self.set(&variable)?);
+        let place = self.place(&variable);
+        Some(GivenValue {
+            subject: format!("what {variable} names"),
+            place: format!("the file {} ({place})", path.display()),
+            value: read_secret(&path)
+                .map_err(|problem| format!("{variable} names a file that {problem}")),
+            file: Some(path),
+        })
+    }
+
+    fn credential(&self, name: &str) -> Option<GivenValue> {
+        let path = self.credentials.as_ref()?.join(name);
+        // If the directory cannot be searched, reading the file gives the reason.
+        if !path.try_exists().unwrap_or(true) {
+            return None;
+        }
+        let subject = format!("the systemd credential {name}");
+        Some(GivenValue {
+            place: subject.clone(),
+            subject,
+            value: read_secret(&path)
+                .map_err(|problem| format!("{name} is a systemd credential that {problem}")),
+            file: Some(path),
+        })
+    }
+
+    fn place(&self, variable: &str) -> String {
+        match self.file_with(variable) {
+            Some(file) => format!("{variable} in {}", file.path.display()),
+            None => format!("the environment's {variable}"),
+        }
+    }
+
+    /// The file with settings, unless the environment has this variable.
+    fn file_with(&self, variable: &str) -> Option<&EnvFile> {
+        let file = self.file.as_ref();
+        file.filter(|_| !self.variables.contains_key(variable))
+    }
+
+    fn set(&self, variable: &str) -> Option<&OsStr> {
+        let value = match self.file_with(variable) {
+            Some(file) => file.get(variable).map(OsStr::new),
+            None => self.variables.get(variable).map(OsString::as_os_str),
+        };
+        value.filter(|value| !value.is_empty())
     }
 }
 
-/// Reads a file that holds a secret, or the end of a sentence about the file.
+/// Reads a file that holds a secret. The error is the end of a sentence about the file.
 fn read_secret(path: &Path) -> Result<String, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     // Editors and `echo` end a file with a newline that is no part of the secret.
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
-        return Err("is empty".to_owned());
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err("is empty".to_owned()),
+        text => Ok(text.to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -212,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_goes_by_any_of_its_names() {
+    fn a_setting_has_aliases() {
         let source = Source::of_pairs(&[("JWT_SECRET", "old"), ("DATA_DIR", "")]);
         assert_eq!(
             source.get("BETTER_AUTH_SECRET").unwrap().as_deref(),
@@ -227,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_lie_in_a_file_or_a_credential() {
+    fn a_secret_may_be_in_a_file_or_a_credential() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("BETTER_AUTH_SECRET");
         fs::write(&file, "from a file\n").unwrap();
@@ -247,19 +233,17 @@ mod tests {
         );
         assert_eq!(source.get("DATABASE_URL").unwrap(), None);
         let source = Source::of_pairs(&[("DATABASE_URL_FILE", "/nowhere/at/all")]);
-        assert_eq!(
-            source.get("DATABASE_URL").unwrap_err().variable,
-            "DATABASE_URL_FILE"
-        );
+        let problem = source.get("DATABASE_URL").unwrap_err();
+        assert!(problem.starts_with("DATABASE_URL_FILE "), "{problem}");
     }
 
     #[test]
-    fn what_is_named_and_cannot_be_used_is_not_taken_for_none() {
+    fn a_named_file_that_cannot_be_used_is_an_error() {
         use std::os::unix::ffi::OsStringExt;
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("JWT_SECRET");
         fs::write(&file, "\n").unwrap();
-        let refused = |source: &Source, name| source.get(name).unwrap_err().to_string();
+        let refused = |source: &Source, name| source.get(name).unwrap_err();
 
         let source = Source::of_pairs(&[("JWT_SECRET_FILE", file.to_str().unwrap())]);
         assert_eq!(
@@ -289,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_not_read_from_files() {
+    fn only_secrets_are_read_from_files() {
         let source = Source::of_pairs(&[("WORKERS_FILE", "/nowhere")]);
         assert_eq!(source.get("WORKERS").unwrap(), None);
     }

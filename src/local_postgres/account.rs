@@ -1,4 +1,4 @@
-//! The account that a cluster runs as, and running programs as it.
+//! The account of the operating system that a cluster runs as, and running programs as it.
 
 use std::env;
 use std::fs::{self, File};
@@ -11,46 +11,56 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Error;
+use rustix::process::geteuid;
 
-/// Who a cluster belongs to and runs as.
+use super::failed_to;
+
+/// The account that owns a cluster and runs it.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct OsAccount {
     pub(super) name: String,
     pub(super) user: u32,
-    /// The group to change to; `None` when the account is the one this program runs as, so that nothing changes.
+    /// The group to change to; `None` if the account is that of this program.
     pub(super) group: Option<u32>,
 }
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct ProgramResult {
     pub(super) success: bool,
-    /// What it wrote to standard error.
-    pub(super) said: String,
+    /// Its output on standard error.
+    pub(super) stderr: String,
 }
 
-impl Account {
+impl OsAccount {
     /// The account for `cluster`: our own, or, for root, the cluster's owner, or `postgres`, or `nobody`.
-    pub(super) fn choose(cluster: &Path) -> Result<Account, Error> {
-        let own = effective_user();
-        let owner = fs::metadata(cluster)
-            .ok()
-            .map(|metadata| (metadata.uid(), metadata.gid()));
-        match owner {
-            Some((user, _)) if user == 0 || (own != 0 && user != own) => {
-                Err(Error::wrong_owner(cluster, user))
-            }
-            Some((user, group)) if own == 0 => Ok(Account {
-                name: format!("with the number {user}"),
-                user,
-                group: Some(group),
+    pub(super) fn choose(cluster: &Path) -> Result<OsAccount, String> {
+        let own = geteuid().as_raw();
+        let place = cluster.display();
+        match fs::metadata(cluster) {
+            Ok(owner) if owner.uid() == 0 => Err(format!(
+                "{place} belongs to root, who may not run PostgreSQL: give it to the user it was made for (for example \
+                 `chown -R postgres: {place}`)"
+            )),
+            Ok(owner) if own == 0 => Ok(OsAccount {
+                name: format!("with the number {}", owner.uid()),
+                user: owner.uid(),
+                group: Some(owner.gid()),
             }),
-            None if own == 0 => {
+            Ok(owner) if owner.uid() != own => Err(format!(
+                "{place} belongs to the user with the number {}: start this program as that user or as root, or set \
+                 DATA_DIR to another directory",
+                owner.uid()
+            )),
+            Err(_) if own == 0 => {
                 let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-                unprivileged(&passwd).ok_or(Error::no_account())
+                unprivileged(&passwd).ok_or_else(|| {
+                    "root may not run PostgreSQL, and /etc/passwd has neither a user postgres nor a user nobody: add one, or \
+                     start this program as another user"
+                        .to_owned()
+                })
             }
-            _ => Ok(Account {
+            _ => Ok(OsAccount {
                 name: "that started this program".to_owned(),
                 user: own,
                 group: None,
@@ -58,9 +68,9 @@ impl Account {
         }
     }
 
-    /// A command that runs as this account, in an environment that holds nothing of ours: no secrets, which the
-    /// account could read in `/proc`, and no `PG…` variables meant for another PostgreSQL. Messages are in English,
-    /// times in UTC. Ctrl-C on the terminal is not for it: this program decides what stops.
+    /// A command that runs as this account. Its environment has no secrets of ours, which the account could read in `/proc`, and no
+    /// `PG…` variables for another PostgreSQL. Messages are in English, times in UTC. Ctrl-C on the terminal does not reach it,
+    /// because this program stops it.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command
@@ -77,13 +87,13 @@ impl Account {
             .current_dir("/")
             .process_group(0);
         if let Some(group) = self.group {
-            // The standard library drops root's further groups along with its user id.
+            // The standard library drops root's supplementary groups along with its user id.
             command.uid(self.user).gid(group);
         }
         command
     }
 
-    /// Runs test(1) as this account: the kernel's own answer, which knows of access lists and the like.
+    /// Runs test(1) as this account: the kernel's own answer, which includes access lists.
     pub(super) fn test(&self, arguments: &[&Path]) -> io::Result<bool> {
         let mut command = self.command(Path::new("test"));
         command.args(arguments);
@@ -91,11 +101,11 @@ impl Account {
     }
 
     /// Gives `path` to this account. A symbolic link is not followed.
-    pub(super) fn own(&self, path: &Path) -> io::Result<()> {
-        match self.group {
-            Some(group) => lchown(path, Some(self.user), Some(group)),
-            None => Ok(()),
-        }
+    pub(super) fn own(&self, path: &Path) -> Result<(), String> {
+        let Some(group) = self.group else {
+            return Ok(());
+        };
+        lchown(path, Some(self.user), Some(group)).map_err(|e| failed_to("give away", path, &e))
     }
 
     /// Gives an open file to this account.
@@ -106,60 +116,65 @@ impl Account {
         }
     }
 
-    /// Makes sure that this account can enter `directory`, an absolute path without symbolic links. If need be others
-    /// are let through that directory itself (not into what lies in it), never through those above it.
-    pub(super) fn reach(&self, directory: &Path) -> Result<(), Error> {
+    /// Makes sure that this account can enter `directory`, an absolute path without symbolic links. If necessary, the mode of that
+    /// directory is changed, but not of those above it or in it.
+    pub(super) fn reach(&self, directory: &Path) -> Result<(), String> {
         if self.group.is_none() || self.may_enter(directory)? {
             return Ok(());
         }
         let above: Vec<&Path> = directory.ancestors().skip(1).collect();
         for ancestor in above.into_iter().rev() {
-            if !self.may_enter(ancestor)? {
-                return Err(self.unreachable(ancestor));
-            }
+            self.must_enter(ancestor)?;
         }
         let open = || {
             let mut permissions = fs::metadata(directory)?.permissions();
             permissions.set_mode(permissions.mode() | 0o011);
             fs::set_permissions(directory, permissions)
         };
-        open().map_err(|e| Error::io("let others through", directory, &e))?;
-        if self.may_enter(directory)? {
-            Ok(())
-        } else {
-            Err(self.unreachable(directory))
+        open().map_err(|e| failed_to("let others through", directory, &e))?;
+        self.must_enter(directory)
+    }
+
+    pub(super) fn may_enter(&self, directory: &Path) -> Result<bool, String> {
+        self.test(&[Path::new("-x"), directory])
+            .map_err(|e| failed_to("run", Path::new("test"), &e))
+    }
+
+    fn must_enter(&self, directory: &Path) -> Result<(), String> {
+        match self.may_enter(directory)? {
+            true => Ok(()),
+            false => Err(self.cannot_enter(directory)),
         }
     }
 
-    pub(super) fn may_enter(&self, directory: &Path) -> Result<bool, Error> {
-        let answer = self.test(&[Path::new("-x"), directory]);
-        answer.map_err(|e| Error::io("run", Path::new("test"), &e))
-    }
-
-    fn unreachable(&self, blocked_by: &Path) -> Error {
-        Error::unreachable(blocked_by, &self.name)
+    /// The error for a directory on the way to the cluster.
+    pub(super) fn cannot_enter(&self, directory: &Path) -> String {
+        format!(
+            "the user {}, which PostgreSQL runs as because root may not run it, cannot enter {}: set DATA_DIR to a \
+             directory that everybody can reach, for example /var/lib/todo-api",
+            self.name,
+            directory.display()
+        )
     }
 }
 
 /// Runs a program to its end, or ends it after `limit` (then the error is `TimedOut`).
-pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Outcome> {
+pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<ProgramResult> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     let (sender, receiver) = mpsc::channel();
     if let Some(pipe) = child.stderr.take() {
-        // On a thread, because a child of the child may hold the pipe open for ever.
+        // On a thread, because a child of the child may keep the pipe open.
         thread::spawn(move || {
-            let mut said = Vec::new();
-            let _ = pipe.take(64 * 1024).read_to_end(&mut said);
-            let _ = sender.send(said);
+            let mut output = Vec::new();
+            let _ = pipe.take(64 * 1024).read_to_end(&mut output);
+            let _ = sender.send(output);
         });
     }
     let success = wait(&mut child, limit)?;
-    let said = receiver
-        .recv_timeout(Duration::from_millis(500))
-        .unwrap_or_default();
-    Ok(Outcome {
+    let stderr = receiver.recv_timeout(Duration::from_millis(500));
+    Ok(ProgramResult {
         success,
-        said: String::from_utf8_lossy(&said).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr.unwrap_or_default()).into_owned(),
     })
 }
 
@@ -172,36 +187,24 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<bool> {
         if start.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("not done after {} s", limit.as_secs()),
-            ));
+            let problem = format!("not done after {} s", limit.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
         }
         // Short at first, for the programs that take a millisecond.
-        thread::sleep(
-            (start.elapsed() / 4).clamp(Duration::from_micros(200), Duration::from_millis(20)),
-        );
+        let pause = start.elapsed() / 4;
+        thread::sleep(pause.clamp(Duration::from_micros(200), Duration::from_millis(20)));
     }
 }
 
-/// Our effective user id. The standard library has no name for it.
-fn effective_user() -> u32 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    // Should this ever be missing, PostgreSQL itself refuses to run as root.
-    line.and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(u32::MAX)
-}
-
-/// The account in a passwd(5) file to run PostgreSQL as in root's stead.
-fn unprivileged(passwd: &str) -> Option<Account> {
+/// The account in a passwd(5) file that runs PostgreSQL instead of root.
+fn unprivileged(passwd: &str) -> Option<OsAccount> {
     let find = |wanted: &str| {
         passwd.lines().find_map(|line| {
             let mut fields = line.split(':');
             let name = fields.next().filter(|name| *name == wanted)?;
             let user = fields.nth(1)?.parse().ok().filter(|user| *user != 0)?;
             let group = fields.next()?.parse().ok()?;
-            Some(Account {
+            Some(OsAccount {
                 name: name.to_owned(),
                 user,
                 group: Some(group),
@@ -248,19 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_says_is_kept() {
+    fn the_output_of_a_program_is_kept() {
         let outcome = run(
             Command::new("sh").args(["-c", "echo no >&2; exit 3"]),
             Duration::from_secs(10),
         )
         .unwrap();
         assert!(!outcome.success);
-        assert_eq!(outcome.said, "no\n");
-    }
-
-    #[test]
-    fn the_effective_user_owns_what_we_make() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(file.as_file().metadata().unwrap().uid(), effective_user());
+        assert_eq!(outcome.stderr, "no\n");
     }
 }

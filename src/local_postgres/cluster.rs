@@ -1,43 +1,50 @@
-//! Making, starting and ending the cluster.
+//! Creates, starts and stops the cluster.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postgres::{Client, Config, NoTls};
+use postgres::{Config, NoTls};
 
-use super::{Account, Error, Installation, Options, SocketDirectory, account, directory, socket};
+use super::account::{self, ProgramResult};
+use super::{
+    ClusterOptions, Installation, OsAccount, SocketDirectory, directory, failed_to, socket,
+};
 
-/// Name of the superuser and of the database.
+/// The name of the superuser and of the database.
 pub(super) const NAME: &str = "todo";
-/// How the name of a cluster that is being made begins.
+/// The prefix of the name of a cluster that is being created.
 const HALF_MADE: &str = "postgres.new.";
-/// How long the first making of the cluster may take; it writes about 40 MB.
+/// Time limit of creating a cluster, which writes about 40 MB.
 const MAKE_LIMIT: Duration = Duration::from_secs(180);
-/// How long a start may take. Crash recovery replays at most the write-ahead log of a few minutes.
+/// Time limit of a start. Crash recovery replays the write-ahead log of a few minutes at most.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// How long a program may take beyond its own limit, and a kill to take effect.
+/// Time limit of creating the database.
+const DATABASE_LIMIT: Duration = Duration::from_secs(60);
+/// Added to the time limit of a program; and the time limit of a kill.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a clean shutdown may take (it writes a checkpoint) before a quick one, which costs a recovery, is taken.
+/// Time limit of a clean shutdown, which writes a checkpoint. Then follows an immediate one, which needs a recovery.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// The same for one that a server left behind, which may hang.
+/// The same for one of a killed server, which may hang.
 const LEFT_BEHIND_LIMIT: Duration = Duration::from_secs(5);
-/// A log longer than this, in bytes, is set aside when PostgreSQL starts, in place of the one set aside before.
+/// A longer log, in bytes, is renamed when PostgreSQL starts, and replaces the one that was renamed before.
 const LOG_LIMIT: u64 = 10 * 1024 * 1024;
+/// How many of the last lines of a program's output an error shows.
+const SHOWN_LINES: usize = 8;
 
-/// A cluster, whether it runs or not. Its methods are for the holder of the directory's lock.
+/// A cluster, running or not. Its methods are for the holder of the directory's lock.
 #[derive(Debug)]
 pub(super) struct Cluster {
     /// Absolute and without symbolic links.
     pub(super) directory: PathBuf,
     /// PostgreSQL's data directory, `postgres` in `directory`.
     pub(super) files: PathBuf,
-    pub(super) account: Account,
+    pub(super) account: OsAccount,
     pub(super) installation: Installation,
     pub(super) socket: SocketDirectory,
 }
@@ -47,134 +54,122 @@ impl Cluster {
         self.directory.join("postgres.log")
     }
 
-    /// A command that runs one of PostgreSQL's programs in our directory. Paths given to it are relative to that,
-    /// because pg_ctl pastes them into a shell command, where a `$` or `"` in the path would not stay itself.
-    fn program(&self, name: &str) -> Command {
-        let mut command = self.account.command(&self.installation.program(name));
-        command.current_dir(&self.directory);
+    /// Runs one of PostgreSQL's programs in our directory, with arguments separated by spaces and a last one as it is. Paths are
+    /// relative, because pg_ctl puts them into a shell command without quoting.
+    fn run(
+        &self,
+        name: &str,
+        arguments: &str,
+        last: &str,
+        limit: Duration,
+    ) -> Result<ProgramResult, String> {
+        let program = self.installation.program(name);
+        let mut command = self.account.command(&program);
         command
+            .current_dir(&self.directory)
+            .args(arguments.split(' '))
+            .arg(last);
+        account::run(&mut command, limit).map_err(|e| failed_to("run", &program, &e))
     }
 
-    /// Removes clusters whose making was interrupted. What can't be removed is in nobody's way.
+    /// Removes clusters whose creation was interrupted. One that cannot be removed does no harm.
     pub(super) fn remove_half_made(&self) {
         let Ok(entries) = fs::read_dir(&self.directory) else {
             return;
         };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if !name.starts_with(HALF_MADE) {
-                continue;
-            }
-            if let Err(error) = fs::remove_dir_all(&path) {
+        for entry in entries.flatten() {
+            let is_half_made = entry.file_name().to_string_lossy().starts_with(HALF_MADE);
+            if is_half_made && let Err(error) = fs::remove_dir_all(entry.path()) {
+                let path = entry.path();
                 log::warn!(
-                    "{} is left over and cannot be removed: {error}",
+                    "cannot remove {}, which is not used: {error}",
                     path.display()
                 );
             }
         }
     }
 
-    /// Makes the cluster under another name and renames it when it is complete. The name is never used again, because
-    /// the initdb of a server that was killed may still be writing.
-    pub(super) fn make(&self, options: Options) -> Result<(), Error> {
+    /// Creates the cluster under another name and renames it when it is complete. Each name is used once, because the initdb of a
+    /// killed server may still be writing.
+    pub(super) fn make(&self, options: ClusterOptions) -> Result<(), String> {
         log::info!(
             "making a private PostgreSQL in {}; this takes some seconds",
             self.directory.display()
         );
-        let nanoseconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_nanos();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+        let nanoseconds = since_1970.unwrap_or_default().as_nanos();
         let name = format!("{HALF_MADE}{}.{nanoseconds}", process::id());
         let new = self.directory.join(&name);
         let make = || {
             DirBuilder::new()
                 .mode(0o700)
                 .create(&new)
-                .map_err(|e| Error::io("make", &new, &e))?;
-            self.account
-                .own(&new)
-                .map_err(|e| Error::io("give away", &new, &e))?;
+                .map_err(|e| failed_to("make", &new, &e))?;
+            self.account.own(&new)?;
             self.run_initdb(&name, options)?;
             fs::rename(&new, &self.files)
-                .map_err(|e| Error::io("put the new cluster at", &self.files, &e))?;
+                .map_err(|e| failed_to("put the new cluster at", &self.files, &e))?;
             if options.durable {
                 let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-                synced.map_err(|e| Error::io("write to disk", &self.directory, &e))?;
+                synced.map_err(|e| failed_to("write to disk", &self.directory, &e))?;
             }
             Ok(())
         };
         let result = make();
         if result.is_err() {
-            // The error that matters is the one above.
+            // If it fails, the error above matters more.
             let _ = fs::remove_dir_all(&new);
         }
         result
     }
 
-    fn run_initdb(&self, name: &str, options: Options) -> Result<(), Error> {
+    fn run_initdb(&self, name: &str, options: ClusterOptions) -> Result<(), String> {
         let initdb = |locale: &str| {
-            let mut command = self.program("initdb");
-            command.args([
-                "-D",
-                name,
-                "-U",
-                NAME,
-                "--encoding=UTF8",
-                "--auth-local=trust",
-                "--auth-host=reject",
-            ]);
-            command.arg(format!("--locale={locale}"));
-            if !options.durable {
-                command.arg("--no-sync");
-            }
-            self.run(&mut command, MAKE_LIMIT)
+            let sync = if options.durable { "" } else { " --no-sync" };
+            let arguments = format!(
+                "-D {name} -U {NAME} --encoding=UTF8 --auth-local=trust --auth-host=reject{sync}"
+            );
+            self.run(
+                "initdb",
+                &arguments,
+                &format!("--locale={locale}"),
+                MAKE_LIMIT,
+            )
         };
-        let mut outcome = initdb("C.UTF-8")?;
-        if !outcome.success && outcome.said.contains("locale") {
-            outcome = initdb("C")?;
+        let mut result = initdb("C.UTF-8")?;
+        if !result.success && result.stderr.contains("locale") {
+            result = initdb("C")?;
         }
-        if outcome.success {
-            Ok(())
-        } else {
-            Err(self.failed("could not make its cluster", &outcome.said))
+        match result.success {
+            true => Ok(()),
+            false => Err(self.failed("could not make its cluster", &result.stderr)),
         }
     }
 
-    /// Starts the cluster. A PostgreSQL that runs already was left behind by a server that was killed; it is ended first.
-    pub(super) fn start(&self, options: Options) -> Result<(), Error> {
+    /// Starts the cluster. A PostgreSQL that runs already belonged to a killed server, and is ended first.
+    pub(super) fn start(&self, options: ClusterOptions) -> Result<(), String> {
         let deadline = Instant::now() + START_LIMIT;
         let (major, directory) = (self.installation.major, self.directory.display());
         loop {
             self.halt(LEFT_BEHIND_LIMIT)?;
             self.remove_stale_files()?;
             let log_start = self.open_log()?;
-            let limit = START_LIMIT.as_secs().to_string();
-            let mut command = self.program("pg_ctl");
-            command.args([
-                "start",
-                "-s",
-                "-w",
-                "-t",
-                &limit,
-                "-D",
-                "postgres",
-                "-l",
-                "postgres.log",
-                "-o",
-            ]);
-            command.arg(self.server_options(options));
-            let outcome = self.run(&mut command, START_LIMIT + PATIENCE)?;
-            if outcome.success {
+            let start = format!(
+                "start -s -w -t {} -D postgres -l postgres.log -o",
+                START_LIMIT.as_secs()
+            );
+            let options = self.server_options(options);
+            let result = self.run("pg_ctl", &start, &options, START_LIMIT + PATIENCE)?;
+            if result.success {
                 log::info!("private PostgreSQL {major} is running in {directory}");
                 return Ok(());
             }
-            let said = format!("{}{}", outcome.said, self.log_since(log_start));
-            // The pg_ctl of a server that was killed may have started PostgreSQL just before us.
+            let output = format!("{}{}", result.stderr, self.log_since(log_start));
+            // The pg_ctl of a killed server may have started PostgreSQL just before us.
             let alive = self.postmaster().is_some();
-            let orphans = !alive && said.contains("is still in use");
+            let orphans = !alive && output.contains("is still in use");
             if Instant::now() > deadline || !(alive || orphans) {
-                return Err(self.failed("did not start", &said));
+                return Err(self.failed("did not start", &output));
             }
             if orphans {
                 self.end_orphans()?;
@@ -183,9 +178,9 @@ impl Cluster {
         }
     }
 
-    /// What is given on PostgreSQL's command line, where it wins over the cluster's own configuration.
-    fn server_options(&self, options: Options) -> String {
-        let durable = on_or_off(options.durable);
+    /// Options on PostgreSQL's command line, which override the cluster's own configuration.
+    fn server_options(&self, options: ClusterOptions) -> String {
+        let durable = if options.durable { "on" } else { "off" };
         format!(
             "-k '{}' -p {} -c listen_addresses= -c max_connections={} -c superuser_reserved_connections=0 \
              -c fsync={durable} -c synchronous_commit={durable} -c full_page_writes={durable} \
@@ -196,54 +191,43 @@ impl Cluster {
         )
     }
 
-    pub(super) fn make_database(&self) -> Result<(), Error> {
-        let made = self.ask(Duration::from_secs(60), |client| {
-            if client
-                .query_opt("SELECT FROM pg_database WHERE datname = $1", &[&NAME])?
-                .is_none()
-            {
-                client.batch_execute(&format!("CREATE DATABASE {NAME}"))?;
-            }
-            Ok(())
-        });
-        made.map_err(|silence| {
-            self.failed("could not make the database \"todo\"", &silence.to_string())
-        })
-    }
-
-    /// Asks PostgreSQL something in the database `postgres`, which every cluster has. On a thread of its own, because
-    /// a PostgreSQL that hangs takes the connection and then says nothing, for which the driver has no time limit.
-    fn ask<T: Send + 'static>(
-        &self,
-        limit: Duration,
-        question: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send + 'static,
-    ) -> Result<T, Silence> {
+    /// Creates the database, if it does not exist. On a thread of its own, because a PostgreSQL that hangs accepts the connection and
+    /// does not answer, for which the driver has no time limit.
+    pub(super) fn make_database(&self) -> Result<(), String> {
         let mut config = Config::new();
         config
             .host_path(self.socket.path())
             .port(socket::PORT)
             .user(NAME)
+            // Every cluster has this database.
             .dbname("postgres")
-            .connect_timeout(limit);
+            .connect_timeout(DATABASE_LIMIT);
+        let make = move || -> Result<(), postgres::Error> {
+            let mut client = config.connect(NoTls)?;
+            let find = "SELECT FROM pg_database WHERE datname = $1";
+            if client.query_opt(find, &[&NAME])?.is_none() {
+                client.batch_execute(&format!("CREATE DATABASE {NAME}"))?;
+            }
+            Ok(())
+        };
         let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            // Nobody receives once the limit has passed.
-            let _ = sender.send(
-                config
-                    .connect(NoTls)
-                    .and_then(|mut client| question(&mut client)),
-            );
-        });
-        receiver
-            .recv_timeout(limit)
-            .map_err(|_| Silence::TimedOut(limit))?
-            .map_err(Silence::Sql)
+        // The receiver is gone after the limit.
+        thread::spawn(move || drop(sender.send(make())));
+        let problem = match receiver.recv_timeout(DATABASE_LIMIT) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => match error.as_db_error() {
+                Some(error) => error.to_string(),
+                None => error.to_string(),
+            },
+            Err(_) => format!("no answer within {} s", DATABASE_LIMIT.as_secs()),
+        };
+        Err(self.failed("could not make the database \"todo\"", &problem))
     }
 
-    /// Whether the cluster's PostgreSQL is alive. Starts no program, so it can be asked often.
+    /// Whether the cluster's PostgreSQL is alive. Starts no program, so it may be called often.
     pub(super) fn runs(&self) -> bool {
         directory::recorded_pid(&self.files).is_some_and(|pid| {
-            // A zombie has ended: some containers have no init process to wait for it.
+            // A zombie has ended. Some containers have no init process that waits for it.
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.contains("(postgres)") && !stat.contains("(postgres) Z")
         })
@@ -254,22 +238,19 @@ impl Cluster {
         directory::recorded_pid(&self.files).filter(|pid| self.is_ours(*pid))
     }
 
-    /// Whether a process is one of this cluster's. After a crash or a reboot a pid that was one may be another
-    /// program's, so it must be called `postgres` and work in the cluster, which PostgreSQL does.
+    /// Whether a process is one of this cluster's. After a crash or a reboot its pid may be another program's, so its name must be
+    /// `postgres`, and its working directory the cluster.
     fn is_ours(&self, pid: u32) -> bool {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let works_in = PathBuf::from(format!("/proc/{pid}/cwd"));
-        // As the cluster's account, because root in a container may not look at other accounts' processes.
-        name.trim_end() == "postgres"
-            && self
-                .account
-                .test(&[&works_in, Path::new("-ef"), &self.files])
-                .unwrap_or(false)
+        let is_cluster = [&works_in, Path::new("-ef"), &self.files];
+        // As the cluster's account, because root in a container may not inspect other accounts' processes.
+        name.trim_end() == "postgres" && self.account.test(&is_cluster).unwrap_or(false)
     }
 
-    /// Ends sessions whose PostgreSQL was killed. They notice that when they wait for something, so that one with a
-    /// long query would keep a new PostgreSQL from starting.
-    fn end_orphans(&self) -> Result<(), Error> {
+    /// Ends sessions whose PostgreSQL was killed. A session notices that only when it waits, so a long query would keep a new
+    /// PostgreSQL from starting.
+    fn end_orphans(&self) -> Result<(), String> {
         let Ok(processes) = fs::read_dir("/proc") else {
             return Ok(());
         };
@@ -277,66 +258,49 @@ impl Cluster {
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         for pid in pids.filter(|pid| self.is_ours(*pid)) {
-            log::warn!("ending process {pid}, which a PostgreSQL that was killed has left behind");
-            let mut command = self.program("pg_ctl");
-            command.args(["kill", "QUIT", &pid.to_string()]);
-            self.run(&mut command, PATIENCE)?;
+            log::warn!("ending process {pid}, a session of a PostgreSQL that was killed");
+            self.run("pg_ctl", "kill QUIT", &pid.to_string(), PATIENCE)?;
         }
         Ok(())
     }
 
-    /// Removes what would keep PostgreSQL from starting when a pid in it is now another program's of the same account.
-    /// Called when the cluster's PostgreSQL is not alive; one that is would still be protected by its shared memory.
-    fn remove_stale_files(&self) -> Result<(), Error> {
+    /// Removes files that keep PostgreSQL from starting if the pid in them is now that of another program of the same account. Called
+    /// when the cluster's PostgreSQL is not alive. Shared memory protects one that is alive nevertheless.
+    fn remove_stale_files(&self) -> Result<(), String> {
         if directory::recorded_pid(&self.files).is_some() && self.postmaster().is_none() {
             directory::remove_file(&self.files.join("postmaster.pid"))?;
         }
-        for name in [
-            format!(".s.PGSQL.{}", socket::PORT),
-            format!(".s.PGSQL.{}.lock", socket::PORT),
-        ] {
-            directory::remove_file(&Path::new(self.socket.path()).join(name))?;
-        }
-        Ok(())
+        let socket = format!("{}/.s.PGSQL.{}", self.socket.path(), socket::PORT);
+        directory::remove_file(Path::new(&socket))?;
+        directory::remove_file(Path::new(&format!("{socket}.lock")))
     }
 
-    /// Ends PostgreSQL, if it is alive, with rising force; `limit` is how long it may take to shut down cleanly.
-    pub(super) fn halt(&self, limit: Duration) -> Result<(), Error> {
-        let mut said = String::new();
+    /// Ends PostgreSQL, if it is alive: by a clean shutdown within `limit`, an immediate one, or a kill.
+    pub(super) fn halt(&self, limit: Duration) -> Result<(), String> {
+        let mut output = String::new();
         for (mode, limit) in [("fast", limit), ("immediate", limit.min(PATIENCE))] {
             if self.postmaster().is_none() {
                 return Ok(());
             }
-            let mut command = self.program("pg_ctl");
-            let seconds = limit.as_secs().to_string();
-            command.args([
-                "stop", "-s", "-w", "-t", &seconds, "-D", "postgres", "-m", mode,
-            ]);
-            said = self.run(&mut command, limit + PATIENCE)?.said;
+            let stop = format!("stop -s -w -t {} -D postgres -m", limit.as_secs());
+            output = self.run("pg_ctl", &stop, mode, limit + PATIENCE)?.stderr;
         }
         let deadline = Instant::now() + PATIENCE;
         while let Some(pid) = self.postmaster() {
             if Instant::now() > deadline {
-                return Err(self.failed(
-                    &format!("(process {pid}) could not be stopped; end it yourself"),
-                    &said,
-                ));
+                let problem = format!("(process {pid}) could not be stopped; end it yourself");
+                return Err(self.failed(&problem, &output));
             }
-            let mut command = self.program("pg_ctl");
-            command.args(["kill", "KILL", &pid.to_string()]);
-            said = self.run(&mut command, PATIENCE)?.said;
+            output = self
+                .run("pg_ctl", "kill KILL", &pid.to_string(), PATIENCE)?
+                .stderr;
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 
-    fn run(&self, command: &mut Command, limit: Duration) -> Result<account::Outcome, Error> {
-        let program = PathBuf::from(command.get_program());
-        account::run(command, limit).map_err(|e| Error::io("run", &program, &e))
-    }
-
-    /// Makes the log ready for PostgreSQL to append to. Returns its length in bytes.
-    fn open_log(&self) -> Result<u64, Error> {
+    /// Opens the log for PostgreSQL, which appends to it. Returns its length in bytes.
+    fn open_log(&self) -> Result<u64, String> {
         let path = self.log_path();
         let open = || {
             if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_LIMIT) {
@@ -350,10 +314,10 @@ impl Cluster {
             self.account.own_open(&log)?;
             Ok(log.metadata()?.len())
         };
-        open().map_err(|e| Error::io("write to", &path, &e))
+        open().map_err(|e| failed_to("write to", &path, &e))
     }
 
-    /// What was logged since the log had `start` bytes, at most 16 KiB of it.
+    /// The log after its first `start` bytes, at most 16 KiB of it.
     fn log_since(&self, start: u64) -> String {
         let mut text = Vec::new();
         let _ = File::open(self.log_path()).and_then(|mut log| {
@@ -364,30 +328,40 @@ impl Cluster {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    fn failed(&self, what: &str, said: &str) -> Error {
-        Error::failed(what, &self.log_path(), said)
+    fn failed(&self, what: &str, output: &str) -> String {
+        failure(what, &self.log_path(), output)
     }
 }
 
-/// Why PostgreSQL did not answer a question.
-#[derive(Debug)]
-enum Silence {
-    TimedOut(Duration),
-    Sql(postgres::Error),
-}
-
-impl std::fmt::Display for Silence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Silence::TimedOut(limit) => write!(f, "no answer within {} s", limit.as_secs()),
-            Silence::Sql(error) => match error.as_db_error() {
-                Some(said) => write!(f, "{said}"),
-                None => write!(f, "{error}"),
-            },
-        }
+/// The error for a failure of PostgreSQL or one of its programs, with the last lines of its output.
+fn failure(what: &str, log: &Path, output: &str) -> String {
+    let mut message = format!(
+        "the private PostgreSQL {what}: put right what it says here (more may be in {}), or set DATABASE_URL to another \
+         PostgreSQL",
+        log.display(),
+    );
+    let lines = output.lines().filter(|line| !line.trim().is_empty());
+    let lines: Vec<&str> = lines.collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(SHOWN_LINES)) {
+        message.push_str("\n  ");
+        message.push_str(line.trim_end());
     }
+    message
 }
 
-fn on_or_off(setting: bool) -> &'static str {
-    if setting { "on" } else { "off" }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_the_last_lines_of_output() {
+        let output: String = (1..=20).map(|n| format!("line {n}\n\n")).collect();
+        let error = failure("did not start", Path::new("/d/postgres.log"), &output);
+        assert!(
+            error.starts_with("the private PostgreSQL did not start: "),
+            "{error}"
+        );
+        assert!(error.contains("another PostgreSQL\n  line 13\n"), "{error}");
+        assert!(error.ends_with("\n  line 20"), "{error}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What lies in the directory: its lock, the cluster's version, its pid file.
+//! The directory of a cluster: its lock, the cluster's version, its pid file.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -9,18 +9,18 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Error, installation};
+use super::{failed_to, installation};
 
-/// How long the lock is tried for: the child that a server had just forked when it was killed holds it for a moment,
-/// and a server that has just taken it writes its process id.
+/// Longest wait for the lock. The child of a killed server may hold it for a moment, and a server that has just taken it first writes
+/// its process id.
 const LOCK_LIMIT: Duration = Duration::from_millis(200);
 
-/// Makes the directory, for its owner alone, if it is missing. Returns its absolute path.
-pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, Error> {
+/// Makes the directory, for its owner only, if it is missing. Returns its absolute path.
+pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, String> {
     let make = || {
         if directory.as_os_str().as_bytes().contains(&b'\n') {
-            // PostgreSQL keeps the path on a line of its pid file.
-            let problem = "PostgreSQL cannot have a line break in the path";
+            // The path is a line of PostgreSQL's pid file.
+            let problem = "PostgreSQL does not support a line break in the path";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         if let Some(parent) = directory.parent() {
@@ -31,23 +31,23 @@ pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, Error> {
             _ => directory.canonicalize(),
         }
     };
-    make().map_err(|e| Error::io("make", directory, &e))
+    make().map_err(|e| failed_to("make", directory, &e))
 }
 
-/// What makes the directory ours; dropping it gives the directory up.
+/// The exclusive right to use the directory. Dropping it releases the lock.
 #[derive(Debug)]
 pub(super) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing is not enough: a child that another thread has just forked holds the file until it executes its
+        // Closing is not enough: a child that another thread has just forked keeps the file open until it executes its
         // program. An error changes nothing, because closing follows.
         let _ = self.0.unlock();
     }
 }
 
 /// Takes the lock on the directory.
-pub(super) fn take_lock(directory: &Path) -> Result<Lock, Error> {
+pub(super) fn take_lock(directory: &Path) -> Result<Lock, String> {
     let path = directory.join("todo-api.lock");
     let file = OpenOptions::new()
         .read(true)
@@ -56,19 +56,19 @@ pub(super) fn take_lock(directory: &Path) -> Result<Lock, Error> {
         .truncate(false)
         .mode(0o600)
         .open(&path)
-        .map_err(|e| Error::io("open", &path, &e))?;
+        .map_err(|e| failed_to("open", &path, &e))?;
     let deadline = Instant::now() + LOCK_LIMIT;
     loop {
         match file.try_lock() {
             Ok(()) => break,
-            Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path, &e)),
+            Err(TryLockError::Error(e)) => return Err(failed_to("lock", &path, &e)),
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(20));
             }
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&path).ok();
                 let process = holder.and_then(|text| text.trim().parse().ok());
-                return Err(Error::in_use(directory, process));
+                return Err(in_use(directory, process));
             }
         }
     }
@@ -76,45 +76,61 @@ pub(super) fn take_lock(directory: &Path) -> Result<Lock, Error> {
     lock.0
         .set_len(0)
         .and_then(|()| writeln!(lock.0, "{}", process::id()))
-        .map_err(|e| Error::io("write to", &path, &e))?;
+        .map_err(|e| failed_to("write to", &path, &e))?;
     Ok(lock)
 }
 
+/// The error for a directory whose lock is held.
+fn in_use(directory: &Path, process: Option<u32>) -> String {
+    let process = process.map_or(String::new(), |process| format!(" (process {process})"));
+    format!(
+        "{} is in use by another todo-api{process}: stop that one first, or set DATA_DIR to another directory",
+        directory.display()
+    )
+}
+
 /// Whether a server holds the lock on the directory.
-pub(super) fn is_locked(directory: &Path) -> Result<bool, Error> {
+pub(super) fn is_locked(directory: &Path) -> Result<bool, String> {
     let path = directory.join("todo-api.lock");
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        opened => opened.map_err(|e| Error::io("open", &path, &e))?,
+        opened => opened.map_err(|e| failed_to("open", &path, &e))?,
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, &e)),
+        Err(TryLockError::Error(e)) => Err(failed_to("lock", &path, &e)),
     }
 }
 
 /// The major version that made the cluster; `None` when there is no cluster yet.
-pub(super) fn cluster_version(cluster: &Path) -> Result<Option<u32>, Error> {
+pub(super) fn cluster_version(cluster: &Path) -> Result<Option<u32>, String> {
     let path = cluster.join("PG_VERSION");
+    let not_a_cluster = || {
+        format!(
+            "{} is not a PostgreSQL cluster: move it away, or set DATA_DIR to another directory",
+            cluster.display()
+        )
+    };
     match fs::read_to_string(&path) {
         Ok(text) => match installation::leading_number(&text) {
             Some(major) => Ok(Some(major)),
-            None => Err(Error::not_a_cluster(cluster)),
+            None => Err(not_a_cluster()),
         },
+        // An empty directory is replaced by the new cluster.
         Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_dir(cluster) {
-            // An empty directory gives way to the new cluster.
-            Ok(mut entries) => entries
-                .next()
-                .map_or(Ok(None), |_| Err(Error::not_a_cluster(cluster))),
+            Ok(mut entries) => match entries.next() {
+                Some(_) => Err(not_a_cluster()),
+                None => Ok(None),
+            },
             Err(_) => Ok(None),
         },
-        Err(error) => Err(Error::io("read", &path, &error)),
+        Err(error) => Err(failed_to("read", &path, &error)),
     }
 }
 
-/// The process id in the cluster's pid file. A negative one is that of somebody repairing it in single-user mode,
-/// which is left for PostgreSQL to judge.
+/// The process id in the cluster's pid file. A negative one, of a repair in single-user mode, is ignored: PostgreSQL itself refuses to
+/// start then.
 pub(super) fn recorded_pid(cluster: &Path) -> Option<u32> {
     fs::read_to_string(cluster.join("postmaster.pid"))
         .ok()?
@@ -126,10 +142,10 @@ pub(super) fn recorded_pid(cluster: &Path) -> Option<u32> {
 }
 
 /// Removes a file if it is there.
-pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
+pub(super) fn remove_file(path: &Path) -> Result<(), String> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path, &error))
+            Err(failed_to("remove", path, &error))
         }
         _ => Ok(()),
     }

@@ -1,15 +1,15 @@
-//! Finding PostgreSQL's programs.
+//! Finds PostgreSQL's programs.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use super::{Account, Error};
+use super::OsAccount;
 
-/// The oldest major version that will do.
-pub(super) const OLDEST: u32 = 13;
-/// The programs that are needed; `postgresql-client` alone does not bring them.
+/// The oldest major version that is supported.
+const OLDEST: u32 = 13;
+/// The necessary programs. The package `postgresql-client` does not contain them.
 const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
 /// A PostgreSQL on this machine.
@@ -20,24 +20,23 @@ pub(super) struct Installation {
 }
 
 impl Installation {
-    /// The PostgreSQL to use: the first on `PATH`, else the newest in the places where distributions put it. Where the
-    /// cluster was made by a major version (`made_by`), only that version will do.
+    /// The PostgreSQL to use: the first on `PATH`, else the newest in the directories that distributions use. A cluster that exists
+    /// needs the major version that made it (`made_by`).
     pub(super) fn find(
-        account: &Account,
+        account: &OsAccount,
         cluster: &Path,
         made_by: Option<u32>,
-    ) -> Result<Installation, Error> {
+    ) -> Result<Installation, String> {
         let path = env::var_os("PATH").unwrap_or_default();
-        // A relative entry would mean another directory for the programs that we start.
+        // A relative entry would be another directory for the programs that we start.
         let on_path: Vec<PathBuf> = env::split_paths(&path)
             .filter(|directory| directory.is_absolute())
             .collect();
-        let mut known = Vec::new();
-        known.extend(
-            each_below(Path::new("/usr/lib/postgresql"), "").map(|version| version.join("bin")),
-        );
-        known.extend(each_below(Path::new("/usr"), "pgsql-").map(|version| version.join("bin")));
-        known.push(PathBuf::from("/usr/local/pgsql/bin"));
+        let known = each_below(Path::new("/usr/lib/postgresql"), "")
+            .chain(each_below(Path::new("/usr"), "pgsql-"))
+            .chain([PathBuf::from("/usr/local/pgsql")])
+            .map(|version| version.join("bin"))
+            .collect();
         let look = |directories: Vec<PathBuf>| {
             directories
                 .into_iter()
@@ -52,7 +51,7 @@ impl Installation {
         self.directory.join(name)
     }
 
-    fn in_directory(account: &Account, directory: PathBuf) -> Option<Installation> {
+    fn in_directory(account: &OsAccount, directory: PathBuf) -> Option<Installation> {
         if !PROGRAMS.iter().all(|name| directory.join(name).is_file()) {
             return None;
         }
@@ -72,21 +71,34 @@ fn choose(
     mut known: Vec<Installation>,
     cluster: &Path,
     made_by: Option<u32>,
-) -> Result<Installation, Error> {
+) -> Result<Installation, String> {
     known.sort_by_key(|installation| std::cmp::Reverse(installation.major));
     let all: Vec<Installation> = on_path.into_iter().chain(known).collect();
-    let will_do = |found: &&Installation| {
+    let fits = |found: &&Installation| {
         found.major >= OLDEST && made_by.is_none_or(|major| major == found.major)
     };
-    match (all.iter().find(will_do), made_by, all.first()) {
+    match (all.iter().find(fits), made_by, all.first()) {
         (Some(installation), _, _) => Ok(installation.clone()),
-        (None, _, None) => Err(Error::not_installed()),
-        (None, Some(major), _) => Err(Error::other_version(cluster, major)),
-        (None, None, Some(old)) => Err(Error::too_old(old.major, &old.directory)),
+        (None, _, None) => Err(
+            "PostgreSQL is not installed: install it (on Debian and Ubuntu `apt-get install postgresql`, on Fedora \
+             `dnf install postgresql-server`), or set DATABASE_URL to a PostgreSQL that runs elsewhere"
+                .to_owned(),
+        ),
+        (None, Some(major), _) => Err(format!(
+            "{} was made by PostgreSQL {major}, which is not installed: install it (on Debian and Ubuntu \
+             `apt-get install postgresql-{major}`), or set DATA_DIR to another directory to start with no data",
+            cluster.display()
+        )),
+        (None, None, Some(old)) => Err(format!(
+            "PostgreSQL {} in {} is too old: install PostgreSQL {OLDEST} or newer, or set DATABASE_URL to one that runs \
+             elsewhere",
+            old.major,
+            old.directory.display()
+        )),
     }
 }
 
-/// The directories right below `directory` whose names begin with `prefix`.
+/// The directories in `directory` whose names begin with `prefix`.
 fn each_below(directory: &Path, prefix: &'static str) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
@@ -94,7 +106,7 @@ fn each_below(directory: &Path, prefix: &'static str) -> impl Iterator<Item = Pa
         .map(|entry| entry.path())
 }
 
-/// The major version in what `postgres --version` says, such as `postgres (PostgreSQL) 15.14 (Debian 15.14-1)`.
+/// The major version in the output of `postgres --version`, such as `postgres (PostgreSQL) 15.14 (Debian 15.14-1)`.
 fn major(version: &str) -> Option<u32> {
     leading_number(version.split_once("(PostgreSQL) ")?.1)
 }
@@ -118,7 +130,11 @@ mod tests {
         }
     }
 
-    fn chosen(on_path: &[u32], known: &[u32], made_by: Option<u32>) -> Result<Installation, Error> {
+    fn chosen(
+        on_path: &[u32],
+        known: &[u32],
+        made_by: Option<u32>,
+    ) -> Result<Installation, String> {
         let on_path = on_path
             .iter()
             .map(|major| installation("/path", *major))
@@ -131,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_read_as_every_release_writes_them() {
+    fn versions_of_all_releases_are_read() {
         assert_eq!(
             major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"),
             Some(15)
@@ -161,18 +177,18 @@ mod tests {
             chosen(&[18], &[17, 15], Some(15)).unwrap(),
             installation("/known", 15)
         );
-        let error = chosen(&[18], &[17], Some(15)).unwrap_err().to_string();
+        let error = chosen(&[18], &[17], Some(15)).unwrap_err();
         assert!(error.contains("apt-get install postgresql-15"), "{error}");
     }
 
     #[test]
-    fn nothing_usable_says_what_to_install() {
-        let error = chosen(&[], &[], None).unwrap_err().to_string();
+    fn an_error_names_the_package_to_install() {
+        let error = chosen(&[], &[], None).unwrap_err();
         assert!(
             error.contains("apt-get install postgresql") && error.contains("DATABASE_URL"),
             "{error}"
         );
-        let error = chosen(&[12], &[9], None).unwrap_err().to_string();
+        let error = chosen(&[12], &[9], None).unwrap_err();
         assert!(
             error.starts_with("PostgreSQL 12 in /path is too old: install PostgreSQL 13"),
             "{error}"

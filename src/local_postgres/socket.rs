@@ -1,4 +1,4 @@
-//! The directory of a cluster's Unix socket, which is what keeps others out.
+//! The directory of a cluster's Unix socket. Its mode keeps other users out.
 
 use std::env;
 use std::fmt::Write;
@@ -8,13 +8,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::{Account, Error};
+use super::{OsAccount, failed_to};
 
-/// The number in the socket's name. No port is opened.
+/// The port number in the socket's name. No port is opened.
 pub(super) const PORT: u16 = 5432;
 /// `sun_path` of unix(7) has 108 bytes, the last of which is NUL.
 const LONGEST_PATH: usize = 107;
-/// What PostgreSQL appends to the directory.
+/// PostgreSQL appends this to the directory.
 const SOCKET_NAME: &str = "/.s.PGSQL.5432";
 
 /// A directory that only the cluster's account may enter.
@@ -25,14 +25,12 @@ pub(super) struct SocketDirectory {
 }
 
 impl SocketDirectory {
-    /// Makes the socket's directory in `directory`, or, where that path would be too long or holds characters that
-    /// would need quoting on the way, below the system's temporary directory.
-    pub(super) fn make(directory: &Path, account: &Account) -> Result<SocketDirectory, Error> {
-        let near = suitable(&directory.join("postgres.socket"));
-        let temporary = near.is_none();
-        let path = match near {
-            Some(path) => path,
-            None => temporary_path(directory, account)?,
+    /// Makes the socket's directory in `directory`, or in the system's temporary directory if that path is too long or has
+    /// characters that need quoting.
+    pub(super) fn make(directory: &Path, account: &OsAccount) -> Result<SocketDirectory, String> {
+        let (path, temporary) = match suitable(&directory.join("postgres.socket")) {
+            Some(path) => (path, false),
+            None => (temporary_path(directory, account)?, true),
         };
         make_private(Path::new(&path), account)?;
         Ok(SocketDirectory { path, temporary })
@@ -51,17 +49,17 @@ impl SocketDirectory {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                     url.push(char::from(byte))
                 }
-                // Writing to a String can't fail.
+                // Writing to a String cannot fail.
                 _ => drop(write!(url, "%{byte:02X}")),
             }
         }
         url
     }
 
-    /// Removes the directory if it is not in the server's own, where it stays.
+    /// Removes a directory in the system's temporary directory. One in the server's own directory stays.
     pub(super) fn remove_if_temporary(&self) {
         if self.temporary {
-            // It is empty, or else somebody else's files are in it, and it stays.
+            // It fails if there are files of another program in it.
             let _ = fs::remove_dir(&self.path);
         }
     }
@@ -74,8 +72,8 @@ fn suitable(path: &Path) -> Option<String> {
         .then(|| text.to_owned())
 }
 
-/// The same path for the same directory each time, so that a PostgreSQL that was left running is found again.
-fn temporary_path(directory: &Path, account: &Account) -> Result<String, Error> {
+/// The same path for the same directory each time, so that the next start finds a PostgreSQL that still runs.
+fn temporary_path(directory: &Path, account: &OsAccount) -> Result<String, String> {
     let mut hasher = DefaultHasher::new();
     directory.hash(&mut hasher);
     let name = format!("todo-api-{}-{:016x}", account.user, hasher.finish());
@@ -84,27 +82,29 @@ fn temporary_path(directory: &Path, account: &Account) -> Result<String, Error> 
             return Ok(path);
         }
     }
-    Err(Error::unreachable(Path::new("/tmp"), &account.name))
+    Err(account.cannot_enter(Path::new("/tmp")))
 }
 
-/// Makes `path`, or checks that it is private when it is there already: below a temporary directory anybody may have
-/// made it, and who owns it could read our data by putting a socket of their own there.
-fn make_private(path: &Path, account: &Account) -> Result<(), Error> {
+/// Makes `path`, or checks that it is private if it exists: any user may have made it in a temporary directory, and its owner could
+/// read our data by putting another socket there.
+fn make_private(path: &Path, account: &OsAccount) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(Error::io("make", path, &error));
+            return Err(failed_to("make", path, &error));
         }
         _ => (),
     }
-    let found = fs::symlink_metadata(path).map_err(|e| Error::io("look at", path, &e))?;
-    // Root's own may be there when it was killed before it gave the directory away.
+    let found = fs::symlink_metadata(path).map_err(|e| failed_to("look at", path, &e))?;
+    // Root may have been killed before it gave the directory to the account.
     let ours = found.uid() == account.user || (found.uid() == 0 && account.group.is_some());
     if !found.is_dir() || !ours || found.mode() & 0o077 != 0 {
-        return Err(Error::unsafe_socket_directory(path));
+        return Err(format!(
+            "{} exists and another user may have access to it, so PostgreSQL's socket is not put there: remove it, or set \
+             DATA_DIR to a directory with a shorter path",
+            path.display()
+        ));
     }
-    account
-        .own(path)
-        .map_err(|e| Error::io("give away", path, &e))
+    account.own(path)
 }
 
 #[cfg(test)]
@@ -145,20 +145,15 @@ mod tests {
     fn a_directory_that_others_may_enter_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
-        let account = Account::choose(&directory.path().join("none")).unwrap();
+        let account = OsAccount::choose(&directory.path().join("none")).unwrap();
         let path = directory.path().join("socket");
         make_private(&path, &account).unwrap();
         make_private(&path, &account).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
-        assert_eq!(
-            make_private(&path, &account),
-            Err(Error::unsafe_socket_directory(&path))
-        );
+        let refused = || make_private(&path, &account).unwrap_err();
+        assert!(refused().contains("another user may have access"));
         fs::remove_dir(&path).unwrap();
         std::os::unix::fs::symlink("/", &path).unwrap();
-        assert_eq!(
-            make_private(&path, &account),
-            Err(Error::unsafe_socket_directory(&path))
-        );
+        assert!(refused().contains("another user may have access"));
     }
 }

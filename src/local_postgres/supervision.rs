@@ -1,4 +1,4 @@
-//! Starts a private PostgreSQL again when it ends by itself.
+//! Starts a private PostgreSQL again after it has ended by itself.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::LocalPostgres;
 
-/// How often it is looked at.
+/// Between two checks.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Failures within [`WINDOW`] after which it is given up. An end is a failure, and so is a start that fails.
+/// After so many failures within [`WINDOW`] no further start is attempted. An end is a failure, and so is a failed start.
 const FAILURES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Pause before the second start within [`WINDOW`]; the first has none.
 const BACK_OFF: Duration = Duration::from_secs(2);
-/// How long a drop waits for PostgreSQL to stop.
+/// Longest wait of a drop for PostgreSQL to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A private PostgreSQL that is started again when it ends. Dropping it stops it.
@@ -25,7 +25,7 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Supervises on a thread of its own. `on_failure` is called with the reason when PostgreSQL cannot be kept running.
+    /// Supervises on a thread of its own. `on_failure` is called with the reason after too many failures.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -52,12 +52,12 @@ impl Drop for Supervised {
     fn drop(&mut self) {
         self.stop = None;
         if self.stopped.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Timeout) {
-            log::warn!("the private PostgreSQL is left behind; the next start ends it");
+            log::warn!("the private PostgreSQL still runs; the next start ends it");
         }
     }
 }
 
-/// Returns, with PostgreSQL stopped, when the other end of `stops` is dropped or PostgreSQL cannot be kept running.
+/// Returns, with PostgreSQL stopped, when the other end of `stops` is dropped or after too many failures.
 fn supervise(postgres: LocalPostgres, stops: &Receiver<()>, on_failure: impl FnOnce(String)) {
     let asked_to_stop = |wait| !matches!(stops.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
     let mut failures = Vec::new();
@@ -79,7 +79,7 @@ fn supervise(postgres: LocalPostgres, stops: &Receiver<()>, on_failure: impl FnO
             return;
         }
         if let Err(error) = postgres.cluster.start(postgres.options) {
-            problem = error.to_string();
+            problem = error;
         }
     }
 }

@@ -12,13 +12,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::Socket;
+
 use crate::api::dispatch::{dispatch, dispatch_at_once};
 use crate::api::{App, Handler};
-use crate::config::EdgeLimits;
+use crate::config::{Config, Environment};
 use crate::domain::address::{Address, Listen};
 use crate::domain::networks::TrustedProxies;
 use crate::edge::tls::Tls;
@@ -33,29 +35,58 @@ use crate::metrics;
 /// While it stops, a worker that hears nothing for this long takes it that nothing more will come.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// What a server needs to know.
-#[derive(Clone)]
-pub struct Options {
-    /// Where to listen; port 0 takes a free one. Sockets handed over by systemd come in its place.
-    pub listen: Vec<Listen>,
-    /// Whether to look for sockets handed over by systemd.
-    pub inherit: bool,
-    /// Mode of the files of Unix sockets.
-    pub socket_mode: u32,
-    /// Threads that answer requests.
-    pub workers: usize,
-    /// What a stranger may take of us.
-    pub limits: EdgeLimits,
-    /// Certificates, where TCP speaks TLS.
+/// What a server is made of, beside its settings.
+pub struct Parts {
+    /// What the handlers work with.
+    pub app: Arc<App>,
+    /// The routes.
+    pub router: Router<Handler>,
+    /// Certificates, if TCP speaks TLS.
     pub tls: Option<Arc<Tls>>,
-    /// How often the server checks itself; zero: never.
-    pub self_check: Duration,
-    /// Hears of every such check that went well.
-    pub on_alive: OnAlive,
-    /// Whether answers of 500 and over say why; for development only.
-    pub reveal_causes: bool,
-    /// What browsers are told with every answer.
+    /// The header fields for browsers.
     pub policy: Arc<Policy>,
+    /// Called after every successful self-check.
+    pub on_alive: OnAlive,
+    /// Called with the reason when the server cannot continue.
+    pub on_failure: OnFailure,
+}
+
+/// Sockets that are bound. Clients wait in them until the server starts.
+pub struct Sockets {
+    guarded: Vec<(Bound, Socket)>,
+    direct: Vec<(Bound, tiny_http::Listener)>,
+}
+
+impl Sockets {
+    /// Takes the sockets that systemd has handed over or, without any, binds the addresses of `LISTEN`.
+    ///
+    /// # Errors
+    /// An address cannot be bound; the text names it.
+    pub fn bind(config: &Config) -> io::Result<Sockets> {
+        let settings = &config.listening;
+        let mut sockets = Sockets {
+            guarded: Vec::new(),
+            direct: Vec::new(),
+        };
+        if config.origin.activated {
+            sockets.guarded = edge::inherited()?;
+        }
+        if sockets.guarded.is_empty() {
+            for Listen { address, direct } in &settings.addresses {
+                let mode = settings.socket_mode;
+                if *direct {
+                    sockets.direct.push(edge::bind_for_tiny_http(
+                        address,
+                        mode,
+                        config.edge.send_time,
+                    )?);
+                } else {
+                    sockets.guarded.push(edge::bind(address, mode)?);
+                }
+            }
+        }
+        Ok(sockets)
+    }
 }
 
 /// A server at work.
@@ -80,108 +111,67 @@ struct Shared {
 }
 
 impl Server {
-    /// Starts to listen and to answer. What makes it impossible to go on is told to `on_failure`.
+    /// Starts to accept connections and to answer requests.
     ///
     /// # Errors
-    /// An address cannot be listened on, or a thread cannot be started; the text names the address.
-    pub fn start(
-        options: Options,
-        app: Arc<App>,
-        router: Router<Handler>,
-        on_failure: OnFailure,
-    ) -> io::Result<Server> {
-        let router = Arc::new(router);
-        let mut guarded = if options.inherit {
-            edge::inherited()?
-        } else {
-            Vec::new()
-        };
-        let mut direct = Vec::new();
-        if guarded.is_empty() {
-            for Listen {
-                address,
-                direct: trusted,
-            } in &options.listen
-            {
-                if *trusted {
-                    direct.push(edge::bind_for_tiny_http(
-                        address,
-                        options.socket_mode,
-                        options.limits.send_time,
-                    )?);
-                } else {
-                    guarded.push(edge::bind(address, options.socket_mode)?);
-                }
-            }
-        }
+    /// A thread cannot be started.
+    pub fn start(config: &Config, sockets: Sockets, parts: Parts) -> io::Result<Server> {
+        let router = Arc::new(parts.router);
+        let reveal_causes = config.process.environment == Environment::Development;
+        let workers = config.process.workers;
         let (queue, line) = edge::private_tiny_http()?;
-        let shared = Arc::new(Shared {
-            max_body: options.limits.body,
-            reveal_causes: options.reveal_causes,
-            policy: Arc::clone(&options.policy),
-            trusted_proxies: options.limits.trusted_proxies.clone(),
-            app,
+        let edge_options = edge::Options {
+            limits: config.edge.clone(),
+            tls: parts.tls,
+            self_check: config.process.self_check,
+            on_alive: parts.on_alive,
+            workers,
+            connections: parts.app.store.pool_size(),
+            reveal_causes,
+            policy: Arc::clone(&parts.policy),
+        };
+        let immediate = Box::new(AtOnce {
             router: Arc::clone(&router),
+            policy: Arc::clone(&parts.policy),
+        });
+        let shared = Arc::new(Shared {
+            max_body: config.edge.body,
+            reveal_causes,
+            policy: parts.policy,
+            trusted_proxies: config.edge.trusted_proxies.clone(),
+            app: parts.app,
+            router,
             stopping: AtomicBool::new(false),
         });
-        let edge_options = edge::Options {
-            limits: options.limits,
-            tls: options.tls,
-            self_check: options.self_check,
-            on_alive: options.on_alive,
-            workers: options.workers,
-            connections: shared.app.store.pool_size(),
-            reveal_causes: options.reveal_causes,
-            policy: options.policy,
-        };
-        let immediate = AtOnce {
-            router,
-            policy: Arc::clone(&shared.policy),
-        };
-        let edge = Edge::start(edge_options, guarded, line, Box::new(immediate), on_failure)?;
+        let edge = Edge::start(
+            edge_options,
+            sockets.guarded,
+            line,
+            immediate,
+            parts.on_failure,
+        )?;
 
         let (alive, finished) = mpsc::channel();
-        let mut queues = Vec::new();
-        let mut staff =
-            |queue: tiny_http::Server, workers: usize, source: Source| -> io::Result<()> {
-                let queue = Arc::new(queue);
-                metrics::workers_started(workers);
-                for number in 0..workers {
-                    let (queue, shared, alive, source) = (
-                        Arc::clone(&queue),
-                        Arc::clone(&shared),
-                        alive.clone(),
-                        source.clone(),
-                    );
-                    thread::Builder::new()
-                        .name(format!("worker-{number}"))
-                        .spawn(move || {
-                            let _alive = alive;
-                            work(&queue, &shared, &source);
-                        })?;
-                }
-                queues.push(queue);
-                Ok(())
-            };
-        let workers = options.workers;
-        staff(
-            queue,
-            workers + edge::reserve(workers),
-            Source::Tickets(edge.tickets()),
-        )?;
-        let mut bounds = Vec::new();
-        for (bound, listener) in direct {
-            staff(
-                tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?,
+        let source = Source::Tickets(edge.tickets());
+        let staff = workers + edge::reserve(workers);
+        let mut queues = vec![start_workers(queue, staff, &shared, &source, &alive)?];
+        let mut direct = Vec::new();
+        for (bound, listener) in sockets.direct {
+            let queue =
+                tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
+            queues.push(start_workers(
+                queue,
                 workers,
-                Source::Direct,
-            )?;
-            bounds.push(bound);
+                &shared,
+                &Source::Direct,
+                &alive,
+            )?);
+            direct.push(bound);
         }
         Ok(Server {
             shared,
             edge,
-            direct: bounds,
+            direct,
             queues,
             finished,
         })
@@ -253,6 +243,30 @@ impl Immediate for AtOnce {
             .preflight(request)
             .or_else(|| dispatch_at_once(&self.router, request, responder))
     }
+}
+
+/// Starts workers on a queue. Each holds a copy of `alive` until it ends.
+fn start_workers(
+    queue: tiny_http::Server,
+    workers: usize,
+    shared: &Arc<Shared>,
+    source: &Source,
+    alive: &Sender<()>,
+) -> io::Result<Arc<tiny_http::Server>> {
+    let queue = Arc::new(queue);
+    metrics::workers_started(workers);
+    for number in 0..workers {
+        let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
+        let (source, alive) = (source.clone(), alive.clone());
+        let run = move || {
+            let _alive = alive;
+            work(&queue, &shared, &source);
+        };
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(run)?;
+    }
+    Ok(queue)
 }
 
 fn work(queue: &tiny_http::Server, shared: &Shared, source: &Source) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Settings;
+use super::StoreSettings;
 use super::migrations::{current_version, latest};
 use super::opening::{AdminConnection, OpenError, check_server, failed};
 
@@ -33,11 +33,11 @@ pub struct Diagnosis {
 ///
 /// # Errors
 /// It cannot be reached, or is none that this program can use.
-pub fn diagnose(settings: &Settings) -> Result<Diagnosis, OpenError> {
+pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
     let mut connection = AdminConnection::open(settings)?;
     let server_version = check_server(&mut connection)?;
-    let schema_version = current_version(&mut connection, &settings.schema)?;
-    let schema = settings.schema.as_str();
+    let schema_version = current_version(&mut connection, &settings.database.schema)?;
+    let schema = settings.database.schema.as_str();
 
     // Tables belong to whoever made them, and only their owner may change them.
     let rights = "SELECT

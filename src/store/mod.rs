@@ -33,9 +33,10 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
-use connector::{Session, Target};
+use connector::Target;
 use pool::{Client, Pool};
 
+use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
 
 pub use crate::domain::schema::Schema;
@@ -45,23 +46,34 @@ pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{ListedTasks, TaskCreation, TaskOutcome, TaskPage};
 
-/// What the store needs to know.
+/// A database and how it is used.
 #[derive(Clone)]
-pub struct Settings {
+pub struct StoreSettings {
     /// Where requests go.
     pub target: Target,
     /// Where migrations go, when that is another place (a pooler keeps no session, so they need a direct connection).
     pub direct_target: Option<Target>,
-    /// The schema our tables live in.
-    pub schema: Schema,
-    /// Connections kept open.
-    pub pool_size: u32,
-    /// Longest wait for a connection.
-    pub pool_timeout: Duration,
-    /// What is set on every connection.
-    pub session: Session,
-    /// Whether migrations are applied at start.
-    pub migrate: bool,
+    /// The settings of the group `database`; the addresses in it are not used.
+    pub database: DatabaseSettings,
+}
+
+impl StoreSettings {
+    /// The database at `url`, used as `database` says.
+    ///
+    /// # Errors
+    /// An address is wrong.
+    pub fn new(url: &str, database: &DatabaseSettings) -> Result<StoreSettings, String> {
+        let target = Target::parse(url)?;
+        let direct_target = match &database.url_unpooled {
+            Some(url) => Some(Target::parse(url.expose())?),
+            None => target.unpooled(),
+        };
+        Ok(StoreSettings {
+            target,
+            direct_target,
+            database: database.clone(),
+        })
+    }
 }
 
 /// Why the database did not do what it was asked. The texts are for the log: they may name hosts and constraints.
@@ -103,7 +115,7 @@ const READ_ONLY_AGE: Duration = Duration::from_secs(1);
 
 /// The tables, behind a pool of connections.
 pub struct Store {
-    settings: Settings,
+    settings: StoreSettings,
     // Filled once the schema is known to be the right one.
     pool: OnceLock<Pool>,
     asked: AtomicBool,
@@ -118,7 +130,7 @@ enum Effect {
 
 impl Store {
     /// A store that is not connected yet: until [`Store::open`] succeeds, everything is unavailable.
-    pub fn new(settings: Settings) -> Store {
+    pub fn new(settings: StoreSettings) -> Store {
         Store {
             settings,
             pool: OnceLock::new(),
@@ -160,7 +172,7 @@ impl Store {
 
     /// How many connections there may be.
     pub fn pool_size(&self) -> usize {
-        usize::try_from(self.settings.pool_size).unwrap_or(usize::MAX)
+        usize::try_from(self.settings.database.pool_size).unwrap_or(usize::MAX)
     }
 
     /// How many connections there are.
@@ -196,10 +208,10 @@ impl Store {
         let mut sent_before = false;
         loop {
             let mut client = pool
-                .get(self.settings.pool_timeout)
+                .get(self.settings.database.pool_timeout)
                 .map_err(Error::Unavailable)?;
             let sent = Instant::now();
-            client.set_deadline(sent + self.settings.session.statement_timeout + SILENCE);
+            client.set_deadline(sent + self.settings.database.statement_timeout + SILENCE);
             let result = operation(&mut client);
             client.clear_deadline();
             let error = match result {

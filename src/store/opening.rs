@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 
 use super::connector::{self, Connection};
 use super::migrations::{current_version, latest, migrate};
-use super::{SILENCE, Settings, describe};
+use super::{SILENCE, StoreSettings, describe};
 
 /// Oldest supported PostgreSQL, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 130_000;
@@ -49,18 +49,20 @@ impl fmt::Display for OpenError {
 
 /// Checks the server and, where the settings allow it, applies the missing migrations. Until `until` it waits for another instance
 /// that applies them.
-pub(super) fn open(settings: &Settings, until: Instant) -> Result<Opened, OpenError> {
+pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, OpenError> {
     let mut connection = AdminConnection::open(settings)?;
     let server_version = check_server(&mut connection)?;
     let latest = latest();
-    let applied = match current_version(&mut connection, &settings.schema)? {
+    let applied = match current_version(&mut connection, &settings.database.schema)? {
         version if version > latest => {
             return Err(OpenError::Refused(format!(
                 "the database is at schema version {version} and this program knows only {latest}: install a newer todo-api"
             )));
         }
         version if version == latest => Vec::new(),
-        _ if settings.migrate => migrate(&mut connection, &settings.schema, until)?,
+        _ if settings.database.migrate => {
+            migrate(&mut connection, &settings.database.schema, until)?
+        }
         version => {
             return Err(OpenError::Refused(format!(
                 "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
@@ -82,10 +84,10 @@ pub(super) struct AdminConnection {
 }
 
 impl AdminConnection {
-    pub(super) fn open(settings: &Settings) -> Result<AdminConnection, OpenError> {
+    pub(super) fn open(settings: &StoreSettings) -> Result<AdminConnection, OpenError> {
         let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
         let connection =
-            connector::connect(target, &settings.session).map_err(|error| match error.code() {
+            connector::connect(target, &settings.database).map_err(|error| match error.code() {
                 Some(code) if REFUSALS.contains(code) => OpenError::Refused(format!(
                     "{error}; check the user, the password and the database's name in DATABASE_URL"
                 )),
@@ -93,7 +95,7 @@ impl AdminConnection {
             })?;
         Ok(AdminConnection {
             connection,
-            patience: settings.session.statement_timeout + SILENCE,
+            patience: settings.database.statement_timeout + SILENCE,
         })
     }
 

@@ -22,8 +22,9 @@ use postgres::types::{ToSql, Type};
 use postgres::{Row, Statement};
 use r2d2::{HandleError, ManageConnection, PooledConnection};
 
-use super::connector::{self, Connection, Session, Target};
-use super::{Schema, Settings};
+use super::connector::{self, Connection, Target};
+use super::{Schema, StoreSettings};
+use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
 use crate::sync::lock;
 
@@ -144,16 +145,15 @@ pub struct Pool {
 
 impl Pool {
     /// A pool that fills itself in the background.
-    pub fn open(settings: &Settings) -> Pool {
+    pub fn open(settings: &StoreSettings) -> Pool {
         let link = Arc::new(Link::default());
         let manager = Manager {
             target: settings.target.clone(),
-            session: settings.session.clone(),
-            schema: settings.schema.clone(),
+            database: settings.database.clone(),
             link: Arc::clone(&link),
         };
         let pool = r2d2::Pool::builder()
-            .max_size(settings.pool_size)
+            .max_size(settings.database.pool_size)
             // The check is local: see `Manager::is_valid`.
             .test_on_check_out(true)
             // The pool tries again after at most half of this.
@@ -225,8 +225,7 @@ impl Pool {
 /// Makes connections for the pool and says which are still good.
 pub struct Manager {
     target: Target,
-    session: Session,
-    schema: Schema,
+    database: DatabaseSettings,
     link: Arc<Link>,
 }
 
@@ -237,14 +236,14 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Client, LinkError> {
         let generation = self.link.generation.load(Ordering::Relaxed);
         let connection = self.link.attempt(|| {
-            connector::connect(&self.target, &self.session).map_err(|error| Refusal {
+            connector::connect(&self.target, &self.database).map_err(|error| Refusal {
                 answered: error.code().is_some(),
                 cause: error.to_string(),
             })
         })?;
         Ok(Client {
             connection,
-            schema: self.schema.clone(),
+            schema: self.database.schema.clone(),
             statements: HashMap::new(),
             built: 0,
             generation,

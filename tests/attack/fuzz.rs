@@ -15,18 +15,18 @@ use todo_api::api::routes::routes;
 use todo_api::api::{App, Call, Handler};
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::EdgeLimits;
-use todo_api::domain::address::{Address, parse_list};
+use todo_api::domain::address::Address;
 use todo_api::edge::tls::Tls;
 use todo_api::http::error::Error;
 use todo_api::http::request::Method;
 use todo_api::http::response::Response;
 use todo_api::http::router::{Route, Router};
-use todo_api::server::{Options, Server};
+use todo_api::server::{Parts, Server};
 use todo_api::store::Store;
 
 use crate::parser::{Bounds, End, Request, split};
 use crate::support::Answer;
-use crate::support::app::{SECRET, app, defaults, settings};
+use crate::support::app::{SECRET, app, parts, server_settings, settings, start_server};
 use crate::support::postgres::fresh_database;
 use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
 use crate::support::tls::Certificate;
@@ -627,33 +627,22 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         Method::Delete,
     ];
     let told = methods.map(|method| Route::new(method, "/echo", Handler::Public(echo)));
-    let options = Options {
-        listen: parse_list(listen).unwrap(),
-        inherit: false,
-        socket_mode: 0o660,
-        workers: 4,
-        limits: EdgeLimits {
-            head_bytes: BOUNDS.head,
-            head_fields: BOUNDS.fields,
-            target_bytes: BOUNDS.target,
-            body: BOUNDS.body,
-            queue_time: Duration::from_secs(30),
-            ..defaults().edge
-        },
-        tls,
-        self_check: Duration::ZERO,
-        on_alive: Arc::new(|| {}),
-        reveal_causes: false,
-        policy: Arc::default(),
+    let mut config = server_settings(listen);
+    config.edge = EdgeLimits {
+        head_bytes: BOUNDS.head,
+        head_fields: BOUNDS.fields,
+        target_bytes: BOUNDS.target,
+        body: BOUNDS.body,
+        queue_time: Duration::from_secs(30),
+        ..config.edge
     };
     let table = routes().into_iter().chain(told).collect();
-    let server = Server::start(
-        options,
-        app,
-        Router::new(table),
-        Box::new(|reason| panic!("{reason}")),
-    )
-    .unwrap();
+    let parts = Parts {
+        tls,
+        on_failure: Box::new(|reason| panic!("{reason}")),
+        ..parts(&app, Router::new(table), Arc::default())
+    };
+    let server = start_server(&config, parts);
     let addresses = server.addresses().cloned().collect();
     (server, addresses)
 }

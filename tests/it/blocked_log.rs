@@ -15,7 +15,7 @@ fn a_blocked_log_delays_no_answer_and_its_lost_lines_are_counted() {
     blocked.server.user("u1").task("while the log is blocked");
     let dropped = blocked.dropped();
     let (server, log) = blocked.read();
-    // The line that says how many is written after the lines before it.
+    // The line with the number is written after the other lines.
     thread::sleep(Duration::from_millis(500));
     server.signal("TERM");
     let (status, _) = server.wait_at_most(Duration::from_secs(20));
@@ -50,7 +50,7 @@ fn the_self_check_ends_a_server_whose_log_is_blocked() {
     let blocked = BlockedLog::start(&database, &settings);
     blocked.fill();
     let mut lock = Lock::tasks(&database);
-    // One user cannot have the worker that is kept for others.
+    // One user cannot use the worker that is reserved for others.
     let _stuck: Vec<_> = ["u1", "u2", "u3"]
         .into_iter()
         .map(|user| {

@@ -1,4 +1,4 @@
-//! The command line, as a person meets it.
+//! The command line.
 
 use std::path::Path;
 use std::process::Output;
@@ -15,7 +15,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Asserts that the program ended with this code and one line on standard error, and gives that line.
+/// Asserts that the program ended with this code and one line on standard error, and returns that line.
 #[track_caller]
 fn complaint(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
@@ -74,11 +74,13 @@ fn help_and_version_are_there() {
 }
 
 #[test]
-fn what_is_not_understood_is_said_and_exits_2() {
+fn a_wrong_command_line_is_explained_and_exits_2() {
     for (arguments, word) in [
         (&["--frobnicate"][..], "--frobnicate"),
         (&["-x"], "-x"),
         (&["dance"], "dance"),
+        (&["user", "dance"], "user needs one of: add, list"),
+        (&["token", "--id"], "todo-api token --help"),
         (&["serve", "now"], "now"),
         (&["serve", "--user", "x"], "--user"),
         (&["token"], "--user"),
@@ -117,7 +119,7 @@ fn a_bad_setting_stops_the_start_with_one_line() {
 }
 
 #[test]
-fn a_printed_token_opens_the_door() {
+fn a_printed_token_is_accepted() {
     let server = Process::serve(&fresh_database(), &[]);
     let ask = |arguments: &[&str]| {
         let output = run(arguments, &[("BETTER_AUTH_SECRET", SECRET)]);
@@ -148,7 +150,7 @@ fn a_printed_token_opens_the_door() {
 }
 
 #[test]
-fn commands_other_than_serve_make_no_data() {
+fn only_serve_creates_data() {
     let directory = tempfile::tempdir().unwrap();
     for arguments in [
         &["user", "list"][..],
@@ -178,7 +180,7 @@ fn commands_other_than_serve_make_no_data() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// A standard input with a password.
+/// Standard input with a password.
 fn a_password() -> std::process::Stdio {
     let (reader, mut writer) = std::io::pipe().unwrap();
     std::io::Write::write_all(&mut writer, b"correct horse battery\n").unwrap();
@@ -186,7 +188,7 @@ fn a_password() -> std::process::Stdio {
 }
 
 #[test]
-fn an_empty_secret_file_is_not_taken_for_none_given() {
+fn an_empty_secret_file_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let (empty, data) = (path("empty"), path("data"));
@@ -200,7 +202,7 @@ fn an_empty_secret_file_is_not_taken_for_none_given() {
         line.contains("BETTER_AUTH_SECRET_FILE names a file that is empty"),
         "{line}"
     );
-    assert!(!std::path::Path::new(&data).exists(), "nothing is made up");
+    assert!(!std::path::Path::new(&data).exists(), "nothing is created");
 }
 
 #[test]
@@ -226,9 +228,9 @@ fn run_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) ->
         .unwrap()
 }
 
-/// What `todo-api config` says of a setting, with its blanks made one.
+/// The line of `todo-api config` about a setting, with single spaces.
 #[track_caller]
-fn told(output: &Output, setting: &str) -> String {
+fn line_about(output: &Output, setting: &str) -> String {
     let lines = stdout(output);
     let line = lines
         .lines()
@@ -239,7 +241,7 @@ fn told(output: &Output, setting: &str) -> String {
 }
 
 #[test]
-fn config_tells_every_setting_where_it_came_from_and_no_secret() {
+fn config_prints_the_source_of_every_setting_and_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("BETTER_AUTH_SECRET"), SECRET).unwrap();
     let file = directory.path().join("settings.env");
@@ -282,7 +284,7 @@ fn config_tells_every_setting_where_it_came_from_and_no_secret() {
             format!("(hidden) (BETTER_AUTH_SECRET_PREVIOUS in {file})"),
         ),
     ] {
-        assert_eq!(told(&output, setting), what);
+        assert_eq!(line_about(&output, setting), what);
     }
 
     // A wrong value is printed alone.
@@ -353,26 +355,26 @@ fn a_misspelt_setting_is_named_with_the_nearest_one() {
 fn a_file_with_settings_is_read_in_development_or_where_it_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let write = |text: &str| std::fs::write(directory.path().join(".env"), text).unwrap();
-    let told_here = |arguments: &[&str], environment: &[(&str, &str)]| {
-        told(&run_in(directory.path(), arguments, environment), "WORKERS")
+    let line_here = |arguments: &[&str], environment: &[(&str, &str)]| {
+        line_about(&run_in(directory.path(), arguments, environment), "WORKERS")
     };
     write("WORKERS=7\nNEXT_PUBLIC_NAME=it's ours\n");
-    assert_eq!(told_here(&["config"], &[]), "7 (WORKERS in .env)");
-    // The environment goes before it, also where it says that there is none.
-    assert!(told_here(&["config"], &[("WORKERS", "3")]).starts_with("3 "));
-    assert!(told_here(&["config"], &[("WORKERS", "")]).ends_with("(default)"));
-    // Another file in its place.
+    assert_eq!(line_here(&["config"], &[]), "7 (WORKERS in .env)");
+    // The environment overrides it, even with an empty value.
+    assert!(line_here(&["config"], &[("WORKERS", "3")]).starts_with("3 "));
+    assert!(line_here(&["config"], &[("WORKERS", "")]).ends_with("(default)"));
+    // Another file replaces it.
     std::fs::write(directory.path().join("other"), "PORT=1\n").unwrap();
-    assert!(told_here(&["config", "--env-file", "other"], &[]).ends_with("(default)"));
+    assert!(line_here(&["config", "--env-file", "other"], &[]).ends_with("(default)"));
 
     let production = [
         ("ENVIRONMENT", "production"),
         ("DATABASE_URL", "postgresql://u@db.example/x"),
         ("BETTER_AUTH_SECRET", SECRET),
     ];
-    assert_eq!(told_here(&["config"], &production), "10 (default)");
+    assert_eq!(line_here(&["config"], &production), "10 (default)");
     assert_eq!(
-        told_here(&["--env-file", ".env", "config"], &production),
+        line_here(&["--env-file", ".env", "config"], &production),
         "7 (WORKERS in .env)"
     );
 

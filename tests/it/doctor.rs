@@ -1,4 +1,4 @@
-//! `todo-api doctor`, as an operator meets it.
+//! `todo-api doctor`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +17,7 @@ fn doctor(environment: &[(&str, &str)]) -> Output {
     run(&["doctor"], &all)
 }
 
-/// The program with a database that is as it should be.
+/// The program with a database without problems.
 fn with_database(environment: &[(&str, &str)]) -> Output {
     let database = fresh_database();
     let mut all = vec![("DATABASE_URL", database.as_str())];
@@ -25,7 +25,7 @@ fn with_database(environment: &[(&str, &str)]) -> Output {
     doctor(&all)
 }
 
-/// Asserts that all is well, and gives what was said.
+/// Asserts that no problem was found, and returns the output.
 #[track_caller]
 fn healthy(output: &Output) -> String {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -34,7 +34,7 @@ fn healthy(output: &Output) -> String {
     text
 }
 
-/// Asserts that this and nothing else is wrong, and gives what was said of it.
+/// Asserts that this is the only problem, and returns its line.
 #[track_caller]
 fn only_wrong(output: &Output, what: &str) -> String {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -50,7 +50,7 @@ fn only_wrong(output: &Output, what: &str) -> String {
 }
 
 #[test]
-fn all_is_well_before_the_first_start_and_after_it() {
+fn a_good_installation_has_no_problems() {
     let before = healthy(&doctor(&[("DATABASE_URL", &empty_database())]));
     assert!(before.contains("the server brings it to"), "{before}");
     let after = healthy(&doctor(&[("DATABASE_URL", &fresh_database())]));
@@ -60,7 +60,7 @@ fn all_is_well_before_the_first_start_and_after_it() {
 }
 
 #[test]
-fn nothing_is_changed_by_looking() {
+fn the_doctor_changes_nothing() {
     let database = empty_database();
     healthy(&doctor(&[("DATABASE_URL", &database)]));
     let mut client = postgres::Client::connect(&database, postgres::NoTls).unwrap();
@@ -70,9 +70,9 @@ fn nothing_is_changed_by_looking() {
 }
 
 #[test]
-fn what_is_wrong_with_the_database_is_said() {
-    let nobody = format!("postgresql://todo@{}/todo", free_address());
-    let line = only_wrong(&doctor(&[("DATABASE_URL", &nobody)]), "database: ");
+fn problems_of_the_database_are_named() {
+    let unreachable = format!("postgresql://todo@{}/todo", free_address());
+    let line = only_wrong(&doctor(&[("DATABASE_URL", &unreachable)]), "database: ");
     assert!(!line.contains("todo@"), "{line}");
 
     let silent = Proxy::to(&socket_file());
@@ -115,13 +115,13 @@ fn what_is_wrong_with_the_database_is_said() {
 }
 
 #[test]
-fn rights_that_are_missing_are_named() {
-    // Roles are the whole cluster's.
+fn missing_rights_are_named() {
+    // Roles belong to the whole cluster.
     let cluster = Cluster::start(false);
     let owner = cluster.url("todo");
-    sql(&owner, "CREATE ROLE stranger LOGIN");
-    let stranger = owner.replacen("todo@", "stranger@", 1);
-    let environment = [("DATABASE_URL", stranger.as_str())];
+    sql(&owner, "CREATE ROLE restricted LOGIN");
+    let restricted = owner.replacen("todo@", "restricted@", 1);
+    let environment = [("DATABASE_URL", restricted.as_str())];
     let line = only_wrong(&doctor(&environment), "schema todo ");
     assert!(line.contains("may not make it"), "{line}");
 
@@ -132,22 +132,22 @@ fn rights_that_are_missing_are_named() {
     );
     sql(
         &owner,
-        "GRANT USAGE ON SCHEMA todo TO stranger;
-         GRANT SELECT ON ALL TABLES IN SCHEMA todo TO stranger;
-         GRANT INSERT, UPDATE, DELETE ON todo.users TO stranger",
+        "GRANT USAGE ON SCHEMA todo TO restricted;
+         GRANT SELECT ON ALL TABLES IN SCHEMA todo TO restricted;
+         GRANT INSERT, UPDATE, DELETE ON todo.users TO restricted",
     );
     let line = only_wrong(&doctor(&environment), "schema todo");
     assert!(line.contains("tasks") && line.contains("GRANT"), "{line}");
     assert!(!line.contains("users"), "{line}");
     sql(
         &owner,
-        "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA todo TO stranger",
+        "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA todo TO restricted",
     );
     healthy(&doctor(&environment));
 }
 
 #[test]
-fn what_is_wrong_on_this_machine_is_said() {
+fn problems_of_this_machine_are_named() {
     let environment = [(
         "BETTER_AUTH_SECRET",
         "change-me-change-me-change-me-change-me",
@@ -198,7 +198,7 @@ fn what_is_wrong_on_this_machine_is_said() {
 }
 
 #[test]
-fn too_few_descriptors_are_said() {
+fn too_few_descriptors_are_named() {
     let output = std::process::Command::new("sh")
         .args(["-c", "ulimit -n 500; exec \"$0\" doctor"])
         .arg(env!("CARGO_BIN_EXE_todo-api"))

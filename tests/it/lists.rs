@@ -836,7 +836,11 @@ fn the_default_list_is_an_index_scan_without_a_sort() {
          ALTER DATABASE {name} SET auto_explain.log_format = 'json'"
     );
     postgres::sql(&database, &explain);
-    let app = TestApp::on(&database, |settings| settings.pool_size = 1, Vec::new());
+    let app = TestApp::on(
+        &database,
+        |settings| settings.database.pool_size = 1,
+        Vec::new(),
+    );
     let user = app.user("u1");
     user.task("t");
     let mut sql = app.sql();

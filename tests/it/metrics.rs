@@ -1,4 +1,4 @@
-//! What Prometheus is told.
+//! Metrics for Prometheus.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::login::{Login, try_log_in};
 use crate::support::postgres::{Cluster, fresh_database};
 use crate::support::process::Process;
 
-/// One line of the text format that is no comment.
+/// A line of the text format that is not a comment.
 #[derive(Debug)]
 struct Sample {
     name: String,
@@ -63,7 +63,7 @@ fn value(samples: &[Sample], name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 #[test]
-fn what_happens_is_counted() {
+fn events_are_counted() {
     let server = Process::serve(
         &fresh_database(),
         &[("WORKERS", "3"), ("RATE_LIMIT_PER_HOUR", "5")],
@@ -116,7 +116,7 @@ fn what_happens_is_counted() {
         1.0,
         "this one"
     );
-    // Three for one user, and one more that one user alone cannot have.
+    // Three for one user, and one reserved for other users.
     assert_eq!(value("todo_api_workers", &[]), 4.0);
     assert_eq!(value("todo_api_workers_busy", &[]), 1.0, "with this one");
     assert_eq!(value("todo_api_db_connections_max", &[]), 5.0);
@@ -166,7 +166,7 @@ fn names_types_and_units_follow_the_conventions() {
         }
     }
     for sample in &samples {
-        // A histogram is three.
+        // A histogram has three series.
         let name = ["_bucket", "_sum", "_count"]
             .iter()
             .find_map(|end| sample.name.strip_suffix(end))
@@ -176,7 +176,7 @@ fn names_types_and_units_follow_the_conventions() {
 }
 
 #[test]
-fn labels_stay_bounded_whatever_is_asked_for() {
+fn labels_stay_bounded_for_any_request() {
     let server = Process::serve(&fresh_database(), &[]);
     let token = server.user("me");
     let ask = |round: usize| {
@@ -209,7 +209,7 @@ fn labels_stay_bounded_whatever_is_asked_for() {
 }
 
 #[test]
-fn metrics_are_for_those_who_may_see_them() {
+fn only_permitted_clients_read_the_metrics() {
     let token = "a token for metrics";
     let server = Process::serve(&fresh_database(), &[("METRICS_TOKEN", token)]);
     let ask = |headers: &[(&str, &str)]| -> Answer {
@@ -242,9 +242,9 @@ fn metrics_are_for_those_who_may_see_them() {
 }
 
 #[test]
-fn dashboard_and_alerts_ask_for_what_is_there() {
+fn dashboard_and_alerts_use_metrics_that_exist() {
     let server = Process::serve(&fresh_database(), &[]);
-    // What has labels is there once it has happened.
+    // A metric with labels appears with its first event.
     try_log_in(server.address, "me@example.org", "x").expect(401);
     let (_, text) = scrape(&server);
     let families: HashSet<&str> = text
@@ -281,7 +281,7 @@ fn a_database_that_is_away_is_counted() {
     let refusals = || {
         let (samples, _) = scrape(&server);
         let kind = [("kind", "unavailable")];
-        // It is there from the start: of a counter that begins at 1 an alert sees no increase.
+        // It exists from the start: an alert sees no increase of a counter that starts at 1.
         assert!(samples.iter().any(|sample| {
             sample.name == "todo_api_db_errors_total"
                 && sample.labels == [("kind".to_owned(), "unavailable".to_owned())]
@@ -294,7 +294,7 @@ fn a_database_that_is_away_is_counted() {
     cluster.stop();
     for number in 1..=3 {
         user.get("/api/tasks").expect(503);
-        // The server asks of its own accord, too.
+        // The server runs statements of its own, too.
         assert!(refusals() >= f64::from(number));
     }
 }

@@ -378,7 +378,7 @@ fn a_statement_that_is_no_longer_prepared_is_prepared_anew() {
     // Each write makes its connection forget what was prepared on it, as a pooler does that tidies up.
     let app = TestApp::on(
         &fresh_database(),
-        |settings| settings.pool_size = 1,
+        |settings| settings.database.pool_size = 1,
         Vec::new(),
     );
     let user = app.user("u1");
@@ -398,9 +398,9 @@ fn a_statement_that_is_no_longer_prepared_is_prepared_anew() {
 
 #[test]
 fn a_statement_that_waits_too_long_is_cut_and_leaves_no_transaction_open() {
-    let adjust = |settings: &mut todo_api::store::Settings| {
-        settings.session.lock_timeout = Duration::from_millis(300);
-        settings.session.statement_timeout = Duration::from_millis(600);
+    let adjust = |settings: &mut todo_api::store::StoreSettings| {
+        settings.database.lock_timeout = Duration::from_millis(300);
+        settings.database.statement_timeout = Duration::from_millis(600);
     };
     let app = TestApp::on(&fresh_database(), adjust, Vec::new());
     let user = app.user("u1");
@@ -424,7 +424,7 @@ fn a_statement_that_waits_too_long_is_cut_and_leaves_no_transaction_open() {
         json!([task]),
         "nothing of it happened"
     );
-    let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'todo-api tests' AND state LIKE 'idle in transaction%'
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'todo-api' AND state LIKE 'idle in transaction%'
                 AND datname = current_database()";
     assert_eq!(app.sql().query_one(open, &[]).unwrap().get::<_, i64>(0), 0);
 

@@ -12,7 +12,7 @@ use crate::support::app::SECRET;
 use crate::support::hold::wait_until;
 use crate::support::process::{Process, signal};
 
-/// A server with a private PostgreSQL in a directory of its own.
+/// A server with a private PostgreSQL.
 struct Private {
     server: Process,
     data: PathBuf,
@@ -22,7 +22,7 @@ struct Private {
 impl Private {
     fn start(environment: &[(&str, &str)]) -> Private {
         let directory = tempfile::tempdir().unwrap();
-        // Where the test runs as root, PostgreSQL runs as another user.
+        // If the test runs as root, PostgreSQL runs as another user.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let data = directory.path().join("data");
         let mut all = vec![("BETTER_AUTH_SECRET", SECRET)];
@@ -125,7 +125,7 @@ fn a_stop_does_not_wait_for_a_slow_start_of_postgres() {
     assert!(status.success(), "{log}");
 }
 
-/// Where PostgreSQL's programs are: in a directory of `PATH`, or where Debian has them.
+/// The directory of PostgreSQL's programs, on `PATH` or where Debian installs them.
 fn programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();

@@ -22,7 +22,7 @@ fn sigterm_and_sigint_finish_what_is_in_flight_and_exit_0() {
         let user = server.user("u1");
         let task = user.task("t");
         let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
-        // A statement that waits for a lock is in flight for as long as we like.
+        // The statement waits until the test releases the lock.
         let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
         let mut lock = other.transaction().unwrap();
         lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
@@ -46,7 +46,7 @@ fn sigterm_and_sigint_finish_what_is_in_flight_and_exit_0() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_ever() {
+fn a_stop_does_not_wait_forever() {
     let database = fresh_database();
     let settings = [
         ("SHUTDOWN_TIMEOUT", "0.5"),
@@ -81,7 +81,7 @@ fn a_unix_socket_serves_like_a_port() {
     let socket = directory.path().join("todo.sock");
     let listen = format!("unix:{}", socket.display());
     let database = fresh_database();
-    // What a crash left behind is no hindrance.
+    // The socket file of a crashed server is replaced.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let server = Process::serve(&database, &[("LISTEN", &listen)]);
     let mut stream = UnixStream::connect(&socket).unwrap();
@@ -107,7 +107,7 @@ fn a_unix_socket_serves_like_a_port() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_not_removed_to_listen_there() {
+fn a_file_that_is_no_socket_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("notes.txt");
     std::fs::write(&file, "dear to somebody").unwrap();
@@ -155,12 +155,12 @@ fn the_first_answer_comes_soon_after_the_start() {
             .is_ok()
     });
     wait_until(|| server.user("u1").get("/api/tasks").status == 200);
-    // Generous, for a debug build on a busy machine; the figure is a benchmark's business.
+    // Generous, for a debug build on a busy machine. Benchmarks measure the real figure.
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
-fn http_1_0_and_keep_alive_are_honoured() {
+fn http_1_0_and_keep_alive_are_supported() {
     let server = Process::serve(&fresh_database(), &[]);
     let mut connection = Connection::open(server.address).unwrap();
     for _ in 0..3 {
@@ -209,7 +209,7 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
         Some(b"{\"title\":\"a private matter\"}"),
     )
     .expect(201);
-    // A line is written after its answer has left: another request's may come first unless it is waited for.
+    // A line is written after its answer: another request's line may come first unless the test waits for it.
     let mut log = server.wait_for("route=/api/tasks status=201");
     user.send("GET", "/api/other/tasks", &[("X-Request-ID", "r-2")], None)
         .expect(403);
@@ -266,7 +266,7 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
 }
 
 #[test]
-fn no_log_level_shows_what_a_task_says() {
+fn no_log_level_shows_the_contents_of_a_task() {
     for filters in [
         "debug",
         "trace,tokio_postgres::query=trace",
@@ -321,7 +321,7 @@ fn the_database_may_be_late() {
 }
 
 #[test]
-fn somebody_elses_tables_are_left_alone() {
+fn tables_of_other_programs_are_left_alone() {
     let database = empty_database();
     sql(
         &database,
@@ -368,7 +368,7 @@ fn a_database_in_another_encoding_is_refused() {
 }
 
 #[test]
-fn what_a_killed_server_acknowledged_is_there_exactly_once() {
+fn a_write_that_a_killed_server_acknowledged_exists_exactly_once() {
     let database = fresh_database();
     let server = Process::serve(&database, &[]);
     let acknowledged = crate::outages::write_until_dead(&server, 8, || {
@@ -396,7 +396,7 @@ pub fn wait_until(mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn the_log_speaks_json_when_asked_to() {
+fn the_log_can_be_json() {
     let server = Process::serve(&fresh_database(), &[("LOG_FORMAT", "json")]);
     let odd = "u\"1\n";
     let headers = [

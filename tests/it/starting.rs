@@ -1,4 +1,4 @@
-//! A start: what it waits for, what it says, what ends it.
+//! The start of the server: its waits, its messages, its failures.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::support::postgres::{empty_database, fresh_database, socket_file, sql}
 use crate::support::process::{Process, command, free_address, run, signal};
 use crate::support::proxy::Proxy;
 
-/// A server that starts while somebody else holds the lock on the migrations.
+/// A server that starts while another connection holds the lock on the migrations.
 fn behind_a_migration(startup_timeout: &str) -> (postgres::Client, Process) {
     let database = empty_database();
     let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
@@ -36,7 +36,7 @@ fn a_start_waits_for_another_instances_migration() {
 }
 
 #[test]
-fn a_start_does_not_wait_for_another_instances_migration_for_ever() {
+fn a_start_does_not_wait_forever_for_another_instances_migration() {
     let (_other, server) = behind_a_migration("1");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
@@ -79,7 +79,7 @@ fn sigterm_and_sigint_end_a_start_that_waits_for_another_instances_migration() {
     }
 }
 
-/// A directory that goes away with the test, which PostgreSQL can enter as another user where the tests run as root.
+/// A directory that is removed after the test. If the tests run as root, PostgreSQL can enter it as another user.
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
@@ -103,12 +103,12 @@ fn sigterm_ends_a_start_that_makes_a_private_postgresql_and_leaves_none_behind()
 }
 
 #[test]
-fn a_link_that_falls_silent_during_the_start_is_tried_again() {
+fn a_database_that_stops_answering_during_the_start_is_tried_again() {
     let database = fresh_database();
     let proxy = Proxy::to(&socket_file());
     let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
     let mut lock = other.transaction().unwrap();
-    // Behind this lock the question for the schema's version is under way for as long as we like.
+    // With this lock the query for the schema's version waits until the test releases it.
     lock.batch_execute("LOCK TABLE todo.schema_migrations IN ACCESS EXCLUSIVE MODE")
         .unwrap();
     let settings = [
@@ -128,11 +128,11 @@ fn a_link_that_falls_silent_during_the_start_is_tried_again() {
 }
 
 #[test]
-fn rights_that_are_missing_are_named_at_once() {
+fn missing_rights_are_named_at_once() {
     let database = fresh_database();
-    sql(&database, "CREATE ROLE stranger LOGIN");
-    let stranger = database.replacen("todo@", "stranger@", 1);
-    let (status, log) = Process::start(&stranger, &[]).wait();
+    sql(&database, "CREATE ROLE restricted LOGIN");
+    let restricted = database.replacen("todo@", "restricted@", 1);
+    let (status, log) = Process::start(&restricted, &[]).wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(
         log.contains("permission denied") && log.contains("GRANT"),
@@ -144,13 +144,13 @@ fn rights_that_are_missing_are_named_at_once() {
 #[test]
 fn a_refused_role_or_database_ends_the_start_at_once() {
     let database = fresh_database();
-    let stranger = database.replacen("todo@", "nobody_here@", 1);
+    let restricted = database.replacen("todo@", "unknown_role@", 1);
     let (server, query) = database.rsplit_once('/').unwrap();
     let parameters = query
         .split_once('?')
         .map_or("", |(_, parameters)| parameters);
     let missing = format!("{server}/not_here?{parameters}");
-    for (url, state) in [(stranger, "28000"), (missing, "3D000")] {
+    for (url, state) in [(restricted, "28000"), (missing, "3D000")] {
         let server = Process::start(&url, &[("STARTUP_TIMEOUT", "300")]);
         let (status, log) = server.wait_at_most(Duration::from_secs(60));
         assert_eq!(status.code(), Some(1), "{log}");
@@ -160,7 +160,7 @@ fn a_refused_role_or_database_ends_the_start_at_once() {
 }
 
 #[test]
-fn a_taken_port_is_one_line_and_nothing_is_made() {
+fn a_taken_port_is_one_line_and_nothing_is_created() {
     let directory = directory();
     let data = directory.path().join("data");
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -177,7 +177,7 @@ fn a_taken_port_is_one_line_and_nothing_is_made() {
         log.contains(&format!("ss -ltnp 'sport = :{port}'")),
         "{log}"
     );
-    assert!(!data.join("postgres").exists());
+    assert!(!data.exists());
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_second_sigterm_ends_the_server_at_once() {
 }
 
 #[test]
-fn the_lines_it_prints_work_when_pasted_into_a_shell() {
+fn the_printed_commands_work_in_a_shell() {
     let directory = directory();
     let data = directory.path().join("it's my data");
     let address = free_address();
@@ -275,7 +275,7 @@ fn the_lines_it_prints_work_when_pasted_into_a_shell() {
 }
 
 #[test]
-fn the_lines_it_prints_say_which_secret_they_need() {
+fn the_printed_commands_name_the_secret_they_need() {
     let directory = directory();
     let data = directory.path().join("data");
     let listen = free_address().to_string();
@@ -316,9 +316,9 @@ fn a_closed_standard_output_does_not_end_the_server() {
     drop(child.stdout.take());
     let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
     crate::serving::wait_until(|| ready().success());
-    // It writes its lines at that very moment.
+    // It prints its commands now.
     thread::sleep(Duration::from_millis(500));
-    assert!(child.try_wait().unwrap().is_none(), "it is gone");
+    assert!(child.try_wait().unwrap().is_none(), "it has ended");
     signal(i32::try_from(child.id()).unwrap(), "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

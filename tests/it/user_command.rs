@@ -9,7 +9,7 @@ use crate::support::login::{Login, PASSWORD, try_log_in};
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, command};
 
-/// Runs a command on this database with this on standard input.
+/// Runs a command on this database with this standard input.
 pub fn run(database: &str, arguments: &[&str], input: &str) -> Output {
     let settings = [("DATABASE_URL", database), ("BETTER_AUTH_SECRET", SECRET)];
     let mut child = command(&settings)
@@ -19,7 +19,7 @@ pub fn run(database: &str, arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // One that fails before it reads does not take it.
+    // A command that fails early does not read it.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -38,7 +38,7 @@ fn refused(output: &Output, code: i32, word: &str) {
 }
 
 #[test]
-fn an_operator_looks_after_users() {
+fn an_operator_manages_users() {
     let database = fresh_database();
     let server = Process::serve(&database, &[("REGISTRATION", "closed")]);
     let run = |arguments: &[&str], input: &str| run(&database, arguments, input);
@@ -80,7 +80,7 @@ fn an_operator_looks_after_users() {
     refused(
         &run(&["user", "password", "outsider"], PASSWORD),
         1,
-        "does not log in here",
+        "no password here",
     );
     refused(
         &run(&["user", "password", "who@example.org"], PASSWORD),
@@ -125,7 +125,7 @@ fn an_operator_looks_after_users() {
 }
 
 #[test]
-fn an_unknown_user_is_disabled_only_by_id() {
+fn an_unknown_user_is_disabled_by_id_only() {
     let database = fresh_database();
     let server = Process::serve(&database, &[]);
     let run = |arguments: &[&str]| run(&database, arguments, "");
@@ -170,7 +170,7 @@ fn a_token_for_an_address_is_that_of_its_account() {
 }
 
 #[test]
-fn an_operator_looks_after_api_tokens() {
+fn an_operator_manages_api_tokens() {
     let database = fresh_database();
     let server = Process::serve(&database, &[]);
     let login = Login::register(server.address, "me@example.org");

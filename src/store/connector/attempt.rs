@@ -14,7 +14,11 @@ use super::endpoint::{Endpoint, name_for_tls, stand_in};
 use super::error::{explain, tls_error};
 use super::target::{Host, Target};
 use super::tls::{Connector, Encryption};
-use super::{Connection, Deadline, Session};
+use super::{Connection, Deadline};
+use crate::config::DatabaseSettings;
+
+/// What `pg_stat_activity` shows, unless the address says otherwise.
+const APPLICATION_NAME: &str = "todo-api";
 
 /// How settings in the startup message are refused: PgBouncer and Neon's pooler say 08P01 (unsupported startup
 /// parameter), RDS Proxy 0A000, servers that do not know one of the settings 42704.
@@ -27,7 +31,7 @@ const REFUSALS: [SqlState; 3] = [
 /// An attempt to connect to one address.
 pub(super) struct Attempt<'a> {
     pub(super) target: &'a Target,
-    pub(super) session: &'a Session,
+    pub(super) settings: &'a DatabaseSettings,
     pub(super) host: &'a Host,
     pub(super) endpoint: &'a Endpoint,
     /// When all of it must be done.
@@ -43,7 +47,7 @@ impl Attempt<'_> {
     pub(super) fn start_session(&self) -> Result<Connection, Option<postgres::Error>> {
         let Attempt {
             target,
-            session,
+            settings,
             host,
             ..
         } = *self;
@@ -71,7 +75,7 @@ impl Attempt<'_> {
                 target.refuses_settings.store(true, Ordering::Relaxed);
                 match connection
                     .client
-                    .batch_execute(&settings_statement(session))
+                    .batch_execute(&settings_statement(settings))
                 {
                     Ok(()) => {}
                     Err(error)
@@ -97,7 +101,7 @@ impl Attempt<'_> {
     ) -> Result<Connection, Option<postgres::Error>> {
         let Attempt {
             target,
-            session,
+            settings,
             host,
             endpoint,
             by,
@@ -119,10 +123,10 @@ impl Attempt<'_> {
             .ssl_negotiation(SslNegotiation::Direct)
             .connect_timeout(connect_timeout);
         if config.get_application_name().is_none() {
-            config.application_name(&session.application_name);
+            config.application_name(APPLICATION_NAME);
         }
         if !bare {
-            config.options(&startup_options(target, session));
+            config.options(&startup_options(target, settings));
         }
         let mut listener = None;
         match endpoint {
@@ -179,29 +183,33 @@ fn may_do_without_tls(target: &Target, error: &postgres::Error) -> bool {
 }
 
 /// The limits as the server takes them; those of the address come last, and so win.
-fn startup_options(target: &Target, session: &Session) -> String {
+fn startup_options(target: &Target, settings: &DatabaseSettings) -> String {
     let mut options = String::new();
-    for (name, value) in settings(session) {
+    for (name, value) in session_settings(settings) {
         options.push_str(&format!("-c {name}={value} "));
     }
     options.push_str(target.config.get_options().unwrap_or_default());
     options.trim_end().to_owned()
 }
 
-fn settings_statement(session: &Session) -> String {
-    settings(session)
+fn settings_statement(settings: &DatabaseSettings) -> String {
+    session_settings(settings)
         .map(|(name, value)| format!("SET {name} = '{value}';"))
         .concat()
 }
 
-/// Client encoding is not among them: `tokio-postgres` always asks for UTF8.
-fn settings(session: &Session) -> [(&'static str, String); 4] {
+/// What every session starts with. Client encoding is not among it: `tokio-postgres` always asks for UTF8.
+fn session_settings(settings: &DatabaseSettings) -> [(&'static str, String); 4] {
     [
-        ("statement_timeout", milliseconds(session.statement_timeout)),
-        ("lock_timeout", milliseconds(session.lock_timeout)),
+        (
+            "statement_timeout",
+            milliseconds(settings.statement_timeout),
+        ),
+        ("lock_timeout", milliseconds(settings.lock_timeout)),
+        // No statement leaves a transaction open. If one does, this releases its locks.
         (
             "idle_in_transaction_session_timeout",
-            milliseconds(session.idle_in_transaction_timeout),
+            milliseconds(settings.statement_timeout),
         ),
         ("TimeZone", "UTC".to_owned()),
     ]

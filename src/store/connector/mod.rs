@@ -29,29 +29,13 @@ use error::explain;
 pub use target::Target;
 use target::{Host, HostKind};
 
+use crate::config::DatabaseSettings;
+
 /// How long a connection that is being dropped may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// No limit of an hour or more was meant, and `Instant` cannot hold all of them.
 const LONGEST_CONNECT: Duration = Duration::from_secs(3600);
-
-/// What every session starts with.
-///
-/// The server's three limits are rounded up to a whole millisecond; zero is no limit, as in PostgreSQL.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// After this long the server ends a statement with SQLSTATE 57014.
-    pub statement_timeout: Duration,
-    /// After this long the server ends a wait for a lock with SQLSTATE 55P03.
-    pub lock_timeout: Duration,
-    /// After this long without a statement inside a transaction the server ends the session.
-    pub idle_in_transaction_timeout: Duration,
-    /// For each host in the address: looking it up, connecting, TLS, authentication and the settings together. What
-    /// the address says itself (`connect_timeout`, in seconds) goes before it.
-    pub connect_timeout: Duration,
-    /// What `pg_stat_activity` shows, unless the address says otherwise.
-    pub application_name: String,
-}
 
 /// An open connection.
 ///
@@ -73,17 +57,20 @@ impl Drop for Connection {
 
 /// Opens a connection, trying the hosts of the address in turn.
 ///
+/// The `connect_timeout` is for each host: name look-up, connection, TLS, authentication and the session's settings together. One in
+/// the address, in seconds, takes precedence.
+///
 /// Errors: when none of them could be connected to in time. As in libpq, a host that refuses the user or the password
 /// (SQLSTATE class 28) is the last that is tried.
-pub fn connect(target: &Target, session: &Session) -> Result<Connection, ConnectError> {
+pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connection, ConnectError> {
     let limit = target
         .config
         .get_connect_timeout()
         .copied()
-        .unwrap_or(session.connect_timeout);
+        .unwrap_or(settings.connect_timeout);
     let mut failure: Option<ConnectError> = None;
     for host in target.hosts_in_turn() {
-        let error = match connect_to_host(target, session, host, limit) {
+        let error = match connect_to_host(target, settings, host, limit) {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
@@ -104,7 +91,7 @@ pub fn connect(target: &Target, session: &Session) -> Result<Connection, Connect
 
 fn connect_to_host(
     target: &Target,
-    session: &Session,
+    settings: &DatabaseSettings,
     host: &Host,
     limit: Duration,
 ) -> Result<Connection, ConnectError> {
@@ -144,7 +131,7 @@ fn connect_to_host(
         let connect_timeout = share.max(Duration::from_millis(1));
         let attempt = Attempt {
             target,
-            session,
+            settings,
             host,
             endpoint,
             by,

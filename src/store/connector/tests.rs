@@ -14,7 +14,9 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion, version};
 
 use super::tls::Encryption;
-use super::{Session, Target, connect};
+use super::{Target, connect};
+use crate::config::source::Source;
+use crate::config::{Config, DatabaseSettings, ModuleChecks};
 
 fn target(address: &str) -> Target {
     Target::parse(address).unwrap_or_else(|e| panic!("{address} {e}"))
@@ -26,13 +28,18 @@ fn refusal(address: &str) -> String {
         .unwrap_or_else(|| panic!("{address} should have been refused"))
 }
 
-fn session() -> Session {
-    Session {
+fn session() -> DatabaseSettings {
+    let checks = ModuleChecks {
+        database_is_local: |_| Ok(true),
+        key_set_url: |_| Ok(()),
+    };
+    DatabaseSettings {
         statement_timeout: Duration::from_secs(7),
         lock_timeout: Duration::from_micros(1),
-        idle_in_transaction_timeout: Duration::ZERO,
         connect_timeout: Duration::from_millis(300),
-        application_name: "todo-api".to_owned(),
+        ..Config::load(&Source::of_pairs(&[]), &checks)
+            .unwrap()
+            .database
     }
 }
 
@@ -774,7 +781,7 @@ fn a_pooler_that_refuses_settings_at_the_start_gets_them_afterwards() {
     });
     let target = target(&format!("{address}?sslmode=disable"));
     let settings = "SET statement_timeout = '7000';SET lock_timeout = '1';\
-                    SET idle_in_transaction_session_timeout = '0';SET TimeZone = 'UTC';\0";
+                    SET idle_in_transaction_session_timeout = '7000';SET TimeZone = 'UTC';\0";
 
     connect(&target, &session()).unwrap();
     assert_eq!(attempts.load(Ordering::SeqCst), 2);

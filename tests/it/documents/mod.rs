@@ -7,10 +7,66 @@ mod openapi;
 mod reference;
 mod schemas;
 
-use todo_api::config::documents::{env_example, settings_page};
+use std::path::{Path, PathBuf};
+
+use todo_api::config::documents::plain;
+use todo_api::config::settings::SETTINGS;
 use todo_api::domain::list::{PARAMETERS, SORT_KEYS};
 use todo_api::domain::shape::Shape;
 use todo_api::domain::task::TASK_FIELDS;
+
+const SETTINGS_HEAD: &str = "\
+# Settings
+
+Generated from the rows in `src/config/settings.rs` by `UPDATE_DOCUMENTS=1 cargo test documents`.
+
+Settings are environment variables. Every setting has a default for trying out. They may also be in a file: `--env-file FILE`, or `.env` in
+the working directory, which is read in development only. Environment variables override the file. A secret `X` may also be in a file that
+`X_FILE` names, or in a systemd credential of the same name. `todo-api config` prints every setting with its value and where it came from.
+
+A bad value stops the start with one line that names the variable and never the value. An unknown name in `FILE` stops it, too. `.env` may
+hold variables of other programs, so there only a name that looks like a misspelt setting stops the start. In the environment such a name
+is a warning.
+";
+
+const EXAMPLE_HEAD: &str = "\
+# Settings of todo-api. Copy this file to .env, which is read in development, or to a file that --env-file names,
+# and uncomment what you need. Put a value with quotes, backslashes or # into single quotes.
+# Every setting has a default for trying out. A secret X may also be in a file named by X_FILE, or a systemd credential X.
+";
+
+/// `docs/settings.md`.
+fn settings_page() -> String {
+    let mut page = SETTINGS_HEAD.to_owned();
+    for group in SETTINGS.chunk_by(|one, next| one.group == next.group) {
+        page += &format!(
+            "\n## {}\n\n| variable | default | what it does |\n|---|---|---|\n",
+            group[0].group.trim()
+        );
+        for setting in group {
+            let names: Vec<String> = setting.names().map(|name| format!("`{name}`")).collect();
+            let (names, about) = (names.join(" or "), setting.about.trim());
+            page += &format!("| {names} | {} | {about} |\n", setting.default.text());
+        }
+    }
+    page
+}
+
+/// `.env.example`.
+fn env_example() -> String {
+    let settings = SETTINGS.iter().map(|setting| {
+        let (about, default) = (plain(setting.about), plain(setting.default.text()));
+        let aliases = setting.aliases.iter();
+        let aliases: String = aliases
+            .map(|name| format!("# Also read from {name}.\n"))
+            .collect();
+        format!(
+            "\n# {about}\n# Default: {default}\n{aliases}#{}=\n",
+            setting.name
+        )
+    });
+    EXAMPLE_HEAD.to_owned() + &settings.collect::<String>()
+}
 
 /// README's table of a task's fields.
 fn field_table() -> String {
@@ -58,63 +114,69 @@ fn table<'r>(what: &str, rows: impl Iterator<Item = (&'r str, &'r [&'r str], Str
     table
 }
 
-/// Empty where there is no such file yet.
-fn read(file: &str) -> String {
-    std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
-/// Compares a document with what it should say; `UPDATE_DOCUMENTS=1` writes that into it instead.
-fn check(file: &str, written: &str, wanted: &str, update: impl FnOnce() -> String) {
+/// Empty if the file does not exist.
+fn read(file: &str) -> String {
+    std::fs::read_to_string(path(file)).unwrap_or_default()
+}
+
+/// Every Rust file of these places, with its text.
+fn source_files(places: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut places: Vec<PathBuf> = places.iter().map(|place| path(place)).collect();
+    let mut files = Vec::new();
+    while let Some(place) = places.pop() {
+        if place.is_dir() {
+            let entries = std::fs::read_dir(place).unwrap();
+            places.extend(entries.map(|entry| entry.unwrap().path()));
+        } else if place.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&place).unwrap();
+            files.push((place, text));
+        }
+    }
+    files
+}
+
+/// Compares a document with the generated text; `UPDATE_DOCUMENTS=1` writes it instead.
+fn check(file: &str, wanted: &str) {
     if std::env::var_os("UPDATE_DOCUMENTS").is_some() {
-        std::fs::write(format!("{}/{file}", env!("CARGO_MANIFEST_DIR")), update()).unwrap();
-        return;
+        return std::fs::write(path(file), wanted).unwrap();
     }
     assert!(
-        written == wanted,
+        read(file) == wanted,
         "{file} is out of date: run UPDATE_DOCUMENTS=1 cargo test documents"
     );
 }
 
 #[test]
-fn the_example_environment_lists_every_setting() {
-    let wanted = env_example();
-    check(".env.example", &read(".env.example"), &wanted, || {
-        wanted.clone()
-    });
+fn the_documents_on_settings_list_every_setting() {
+    check(".env.example", &env_example());
+    check("docs/settings.md", &settings_page());
 }
 
 #[test]
 fn the_description_and_its_page_follow_from_the_tables() {
     let document = openapi::document();
     let description = serde_json::to_string_pretty(&document).unwrap() + "\n";
-    for (file, wanted) in [
-        ("src/api/pages/openapi.json", description),
-        ("src/api/pages/reference.html", reference::page(&document)),
-    ] {
-        check(file, &read(file), &wanted, || wanted.clone());
-    }
-}
-
-#[test]
-fn the_page_of_settings_lists_every_setting() {
-    let (file, page) = ("docs/settings.md", settings_page());
-    check(file, &read(file), &page, || page.clone());
+    check("src/api/pages/openapi.json", &description);
+    check("src/api/pages/reference.html", &reference::page(&document));
 }
 
 #[test]
 fn readme_has_the_tables_of_the_program() {
-    let readme = read("README.md");
-    let mut wanted = readme.clone();
+    let mut readme = read("README.md");
     for table in [field_table(), parameter_table(), sort_key_table()] {
         let head = table.lines().next().unwrap();
-        let start = wanted
+        let start = readme
             .find(head)
             .expect("README has the table's first line");
-        let length = wanted[start..].find("\n\n").map(|end| end + 1);
-        let end = length.map_or(wanted.len(), |length| start + length);
-        wanted.replace_range(start..end, &table);
+        let length = readme[start..].find("\n\n").map(|end| end + 1);
+        let end = length.map_or(readme.len(), |length| start + length);
+        readme.replace_range(start..end, &table);
     }
-    check("README.md", &readme, &wanted, || wanted.clone());
+    check("README.md", &readme);
 }
 
 #[test]
@@ -144,81 +206,46 @@ fn an_image_is_built_from_all_that_cargo_wants() {
     }
 }
 
-/// The text of every file with tests that is called `module`.
-fn test_files(module: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut directories = vec![
-        format!("{}/tests", env!("CARGO_MANIFEST_DIR")),
-        format!("{}/src", env!("CARGO_MANIFEST_DIR")),
-    ];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path.display().to_string());
-            } else if path
-                .file_name()
-                .is_some_and(|name| *name == *format!("{module}.rs"))
-            {
-                found.push(std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    found
+/// Whether a file called `module.rs` has a test called `name`.
+fn has_test(sources: &[(PathBuf, String)], module: &str, name: &str) -> bool {
+    let is_named = |path: &Path| path.file_stem().is_some_and(|stem| stem == module);
+    let mut files = sources.iter().filter(|(path, _)| is_named(path));
+    let start = format!("fn {name}(");
+    files.any(|(_, text)| {
+        let mut tests = text.split("#[test]\n").skip(1);
+        tests.any(|rest| rest.trim_start().starts_with(&start))
+    })
 }
 
 #[test]
 fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
     let security = read("SECURITY.md");
     let (_, checklist) = security.split_once("| try | it must | test |\n").unwrap();
-    let lines: Vec<&str> = checklist
-        .lines()
-        .skip(1)
-        .take_while(|line| line.starts_with('|'))
-        .collect();
+    let lines = checklist.lines().skip(1);
+    let lines: Vec<&str> = lines.take_while(|line| line.starts_with('|')).collect();
     assert!(lines.len() >= 30);
+    let sources = source_files(&["tests", "src"]);
     for line in lines {
         let tests = line.trim_end_matches('|').rsplit('|').next().unwrap();
-        let tests: Vec<&str> = tests
-            .split(',')
-            .map(|test| test.trim().trim_matches('`'))
-            .collect();
-        for test in tests {
+        for test in tests.split(',') {
+            let test = test.trim().trim_matches('`');
             let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{line}"));
-            let there = test_files(module).iter().any(|file| {
-                file.split("#[test]\n")
-                    .skip(1)
-                    .any(|rest| rest.trim_start().starts_with(&format!("fn {name}(")))
-            });
-            assert!(there, "there is no test {test}");
+            assert!(has_test(&sources, module, name), "there is no test {test}");
         }
     }
 }
 
 #[test]
-fn the_messages_that_operators_are_told_of_are_those_of_the_program() {
+fn the_messages_in_the_guide_for_operators_are_those_of_the_program() {
     let guide = read("deploy/README.md");
     let (_, table) = guide.split_once("| what it says | what to do |\n").unwrap();
-    let messages: Vec<&str> = table
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .collect();
+    let lines = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let messages: Vec<&str> = lines.filter_map(|line| line.split('`').next()).collect();
     assert!(messages.len() >= 10);
-    let mut source = String::new();
-    let mut directories = vec![format!("{}/src", env!("CARGO_MANIFEST_DIR"))];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path.display().to_string());
-            } else {
-                source.push_str(&std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    for message in messages {
-        for part in message.split('…').map(str::trim) {
-            assert!(source.contains(part), "the program never says {part:?}");
-        }
+    let sources = source_files(&["src"]);
+    for part in messages.iter().flat_map(|message| message.split('…')) {
+        let part = part.trim();
+        let is_there = sources.iter().any(|(_, text)| text.contains(part));
+        assert!(is_there, "the program never says {part:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Makes the API's description (OpenAPI 3.1) from the routing table, the table of errors and the types of bodies.
+//! Makes the API's description (OpenAPI 3.1) from the table of routes, the table of errors and the types of bodies. Components that
+//! follow from no table are in `components.json`.
 
 use std::collections::BTreeSet;
 
@@ -15,62 +16,30 @@ use super::schemas::{Types, reference, shape};
 
 const LIMITED: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
 
-/// Every header field of answers: its type and meaning.
-fn fields() -> Value {
-    json!({
-        "X-Request-ID": ["string", "Names the request in the server's log: the name that was sent, if it is valid, else a new one"],
-        "RateLimit-Limit": ["integer", "Requests allowed in an hour. Absent where there is no limit, like its two companions; also sent as `X-RateLimit-…`"],
-        "RateLimit-Remaining": ["integer", "Requests left now"],
-        "RateLimit-Reset": ["integer", "Seconds until more are left than now"],
-        "Retry-After": ["integer", "Seconds to wait"],
-        "WWW-Authenticate": ["string", "What is wrong with the token, or the scope that it lacks (RFC 6750, section 3)"],
-        "ETag": ["string", "Names the present state (RFC 9110, section 8.8.3)"],
-        "Location": ["string", "The path of the new task"],
-        "Idempotency-Replayed": ["string", "`true`: an earlier request with this key created the task"],
-        "Link": ["string", "The next page, where there is one (RFC 8288)"]
-    })
-}
-
-/// Every parameter that is not a list's: its place, meaning and schema.
-fn parameters() -> Value {
-    json!({
-        "X-Request-ID": ["header", "Names the request in the log and in its answer: 1 to 64 letters, digits, `-`, `_` and `.`. Any other value is replaced", {"type": "string"}],
-        "If-Match": ["header", "The `ETag` that the client has seen: if the task has changed since, nothing is done and the answer is 412", {"type": "string"}],
-        "If-None-Match": ["header", "The `ETag` that the client has: if nothing has changed since, a read is answered 304 and a write 412", {"type": "string"}],
-        "Idempotency-Key": ["header", "Names the request, so that sending it again creates no second task: 1 to 255 visible ASCII characters",
-            {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}],
-        "tz": ["query", ZONE_MEANING.trim_end_matches('.'), shape(&ZONE)],
-        "user_id": ["path", "The token's own user", {"type": "string", "minLength": 1, "maxLength": 255}],
-        "id": ["path", "The id", {"type": "string", "format": "uuid"}],
-        "name": ["path", "The tag", {"$ref": "#/components/schemas/Tag"}],
-        "file": ["path", "The file's name", {"type": "string", "example": "docs.js"}]
-    })
-}
-
 /// The parameters of a list, from their rows.
 fn list_parameters() -> impl Iterator<Item = Value> {
     PARAMETERS.iter().map(|row| {
         let mut schema = shape(&row.shape);
-        let mut meaning = row.meaning.to_owned();
         if row.name == "sort" {
             let keys = SORT_KEYS.iter().map(|key| key.name);
-            let keys: Vec<String> = keys.flat_map(|key| [key.to_owned(), format!("-{key}")]).collect();
-            schema = json!({"type": "string", "enum": keys});
+            let keys = keys.flat_map(|key| [key.to_owned(), format!("-{key}")]);
+            schema = json!({"type": "string", "enum": keys.collect::<Vec<_>>()});
         }
         if row.repeatable {
             schema = json!({"type": "array", "items": schema});
         }
-        if !row.aliases.is_empty() {
-            meaning += &format!(" Also `{}`.", row.aliases.join("`, `"));
-        }
+        let meaning = match row.aliases.join("`, `") {
+            none if none.is_empty() => row.meaning.to_owned(),
+            aliases => format!("{} Also `{aliases}`.", row.meaning),
+        };
         json!({"name": row.name, "in": "query", "description": meaning, "required": false, "schema": schema})
     })
 }
 
 /// The description.
 pub fn document() -> Value {
-    let mut tags: Vec<Value> = GROUPS
-        .iter()
+    let groups = GROUPS.iter();
+    let mut tags: Vec<Value> = groups
         .map(|(name, what)| json!({"name": name, "description": what}))
         .collect();
     // A group without operations, for readers.
@@ -95,21 +64,22 @@ pub fn document() -> Value {
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": {}, "responses": {}, "parameters": {}, "headers": {}, "securitySchemes": security_schemes()},
+        "components": {"schemas": {}, "responses": {}, "parameters": {}, "headers": {}, "securitySchemes": {}},
         "tags": tags
     });
     add_components(&mut document);
     document
 }
 
-/// Enters every component that is referred to, and what it refers to in turn.
+/// Adds every component that is referred to, and the components that those refer to.
 fn add_components(document: &mut Value) {
     let types = Types::read();
+    let by_hand: Value = serde_json::from_str(include_str!("components.json")).unwrap();
+    document["components"]["securitySchemes"] = by_hand["securitySchemes"].clone();
     loop {
         let text = document.to_string();
-        let wanted: BTreeSet<(&str, &str)> = text
-            .split("\"#/components/")
-            .skip(1)
+        let references = text.split("\"#/components/").skip(1);
+        let wanted: BTreeSet<(&str, &str)> = references
             .filter_map(|rest| rest.split('"').next()?.split_once('/'))
             .filter(|(kind, name)| document["components"][kind][name].is_null())
             .collect();
@@ -117,27 +87,20 @@ fn add_components(document: &mut Value) {
             break;
         }
         for (kind, name) in wanted {
-            document["components"][kind][name] = match kind {
-                "schemas" => types.named(name),
+            let mut component = match kind {
                 "responses" => error_answer(name),
-                "parameters" => parameter(name),
-                _ => {
-                    let [kind, meaning] = &entry(&fields(), name)[..] else {
-                        panic!("{name}")
-                    };
-                    let schema = if kind == "integer" {
-                        json!({"type": kind, "minimum": 0})
-                    } else {
-                        json!({"type": kind})
-                    };
-                    json!({"description": meaning, "schema": schema})
-                }
+                "schemas" if by_hand[kind][name].is_null() => types.named(name),
+                _ => by_hand[kind][name].clone(),
             };
+            assert!(component.is_object(), "{name} is not described");
             if name == "ProblemError" {
                 let codes: BTreeSet<&str> = ERRORS.iter().map(|error| error.code).collect();
-                document["components"]["schemas"][name]["properties"]["code"]["enum"] =
-                    json!(codes);
+                component["properties"]["code"]["enum"] = json!(codes);
+            } else if name == "tz" {
+                component["description"] = ZONE_MEANING.trim_end_matches('.').into();
+                component["schema"] = shape(&ZONE);
             }
+            document["components"][kind][name] = component;
         }
     }
     for components in document["components"].as_object_mut().unwrap().values_mut() {
@@ -153,75 +116,69 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
         Handler::Account(_) | Handler::AccountHashing(_) => (true, true, false),
     };
     let answers = |status: u16| row.answers.iter().any(|answer| answer.status == status);
-    let in_path: Vec<&str> = path
+    let has_body = !row.body.is_empty();
+    let in_path = path
         .split('{')
         .skip(1)
-        .filter_map(|rest| rest.split('}').next())
-        .collect();
+        .filter_map(|rest| rest.split('}').next());
+    let in_path: Vec<&str> = in_path.collect();
 
-    let mut parameters: Vec<Value> = in_path
-        .iter()
-        .map(|name| component("parameters", name))
-        .collect();
-    for name in row.takes {
+    let mut parameters: Vec<Value> = Vec::new();
+    for name in in_path.iter().chain(row.takes) {
         match *name {
             "list" => parameters.extend(list_parameters()),
             name => parameters.push(component("parameters", name)),
         }
     }
-    for (name, taken) in [
+    let headers = [
         ("If-Match", answers(412)),
         ("If-None-Match", answers(412) || answers(304)),
         ("X-Request-ID", true),
-    ] {
-        if taken {
-            parameters.push(component("parameters", name));
-        }
-    }
+    ];
+    let headers = headers.iter().filter(|(_, taken)| *taken);
+    parameters.extend(headers.map(|(name, _)| component("parameters", name)));
 
-    let mut responses: Vec<(u16, Value)> = row
-        .answers
-        .iter()
-        .map(|answer| (answer.status, own_answer(answer, limited, answers(304))))
-        .collect();
-    for (status, applies) in [
+    let errors = [
         (400, true),
         (401, known),
         (403, scoped),
         (404, in_path.iter().any(|name| *name != "user_id")),
-        (413, !row.body.is_empty()),
+        (413, has_body),
         (414, true),
-        (415, !row.body.is_empty()),
-        (422, !row.body.is_empty()),
+        (415, has_body),
+        (422, has_body),
         (429, limited),
         (500, true),
         (503, true),
-    ] {
-        if applies && !answers(status) {
-            responses.push((status, component("responses", &name_of(status))));
-        }
-    }
+    ];
+    let errors = errors
+        .iter()
+        .filter(|(status, applies)| *applies && !answers(*status));
+    let errors = errors.map(|(status, _)| (*status, component("responses", &name_of(*status))));
+    let own = row.answers.iter();
+    let own = own.map(|answer| (answer.status, own_answer(answer, limited, answers(304))));
+    let mut responses: Vec<(u16, Value)> = own.chain(errors).collect();
     responses.sort_by_key(|(status, _)| *status);
+    let responses = responses
+        .into_iter()
+        .map(|(status, answer)| (status.to_string(), answer));
 
+    let suffix = if with_user { "OfUser" } else { "" };
     let mut operation = json!({
         "tags": [if with_user { WITH_USER } else { row.group }],
         "summary": row.summary,
         "description": row.description,
-        "operationId": if with_user { format!("{}OfUser", row.id) } else { row.id.to_owned() },
+        "operationId": format!("{}{suffix}", row.id),
         "parameters": parameters,
     });
-    if !row.body.is_empty() {
+    if has_body {
         operation["requestBody"] =
             json!({"required": !row.body_is_optional, "content": content(row.body)});
     }
-    operation["responses"] = responses
-        .into_iter()
-        .map(|(status, answer)| (status.to_string(), answer))
-        .collect();
-    operation["security"] = if known {
-        json!([{"account": []}, {"token": []}])
-    } else {
-        json!([])
+    operation["responses"] = responses.collect();
+    operation["security"] = match known {
+        true => json!([{"account": []}, {"token": []}]),
+        false => json!([]),
     };
     operation
 }
@@ -232,14 +189,13 @@ fn own_answer(answer: &RouteAnswer, limited: bool, tagged: bool) -> Value {
     if limited {
         fields.extend(LIMITED);
     }
-    if tagged && matches!(answer.status, 200 | 304) && !fields.contains(&"ETag") {
+    if tagged && matches!(answer.status, 200 | 304) {
         fields.push("ETag");
     }
     let mut content = content(answer.body);
     if answer.status >= 400 && answer.body.is_empty() {
-        let usual = error_answer(&name_of(answer.status));
-        content = usual["content"].clone();
-        if answer.status == 401 || answer.status == 403 {
+        content = error_answer(&name_of(answer.status))["content"].take();
+        if matches!(answer.status, 401 | 403) {
             fields.push("WWW-Authenticate");
         }
     }
@@ -254,24 +210,26 @@ fn own_answer(answer: &RouteAnswer, limited: bool, tagged: bool) -> Value {
 fn content(types: &[&str]) -> Value {
     let mut content = json!({});
     for name in types {
-        let text = json!({"schema": {"type": "string"}});
-        match *name {
-            "Html" => content["text/html; charset=utf-8"] = text,
-            "Metrics" => content["text/plain; version=0.0.4"] = text,
-            "Json" => content["application/json"] = json!({"schema": {"type": "object"}}),
-            "Asset" => {
-                for media_type in [
+        let (media_types, schema) = match *name {
+            "Html" => (&["text/html; charset=utf-8"][..], json!({"type": "string"})),
+            "Metrics" => (
+                &["text/plain; version=0.0.4"][..],
+                json!({"type": "string"}),
+            ),
+            "Asset" => (
+                &[
                     "text/javascript; charset=utf-8",
                     "text/css; charset=utf-8",
                     "image/png",
-                ] {
-                    content[media_type] = text.clone();
-                }
-            }
-            "LoginForm" => {
-                content["application/x-www-form-urlencoded"] = json!({"schema": reference(name)})
-            }
-            name => content["application/json"] = json!({"schema": reference(name)}),
+                ][..],
+                json!({"type": "string"}),
+            ),
+            "Json" => (&["application/json"][..], json!({"type": "object"})),
+            "LoginForm" => (&["application/x-www-form-urlencoded"][..], reference(name)),
+            name => (&["application/json"][..], reference(name)),
+        };
+        for media_type in media_types {
+            content[*media_type] = json!({"schema": schema});
         }
     }
     content
@@ -279,28 +237,14 @@ fn content(types: &[&str]) -> Value {
 
 fn headers(fields: &[&str]) -> Value {
     let fields: BTreeSet<&str> = fields.iter().copied().collect();
+    let fields = fields.into_iter();
     fields
-        .into_iter()
         .map(|name| (name.to_owned(), component("headers", name)))
         .collect()
 }
 
 fn component(kind: &str, name: &str) -> Value {
     json!({"$ref": format!("#/components/{kind}/{name}")})
-}
-
-fn parameter(name: &str) -> Value {
-    let [place, meaning, schema] = &entry(&parameters(), name)[..] else {
-        panic!("{name}")
-    };
-    json!({"name": name, "in": place, "description": meaning, "required": place == "path", "schema": schema})
-}
-
-fn entry(table: &Value, name: &str) -> Vec<Value> {
-    table[name]
-        .as_array()
-        .unwrap_or_else(|| panic!("{name} is not described"))
-        .clone()
 }
 
 /// The status's phrase in one word: `NotFound`.
@@ -310,10 +254,8 @@ fn name_of(status: u16) -> String {
 
 /// The answer that all errors of a status share.
 fn error_answer(name: &str) -> Value {
-    let errors: Vec<&ErrorRow> = ERRORS
-        .iter()
-        .filter(|error| name_of(error.status) == name)
-        .collect();
+    let errors = ERRORS.iter().filter(|error| name_of(error.status) == name);
+    let errors: Vec<&ErrorRow> = errors.collect();
     let meanings: Vec<&str> = errors.iter().map(|error| error.when).collect();
     let mut body = json!({"schema": reference("Problem")});
     match errors.as_slice() {
@@ -325,15 +267,15 @@ fn error_answer(name: &str) -> Value {
             }
         }
     }
-    let status = errors[0].status;
     let mut fields = vec!["X-Request-ID"];
     fields.extend(LIMITED);
-    match status {
+    match errors[0].status {
         401 | 403 => fields.push("WWW-Authenticate"),
         429 | 503 => fields.push("Retry-After"),
         _ => {}
     }
-    json!({"description": meanings.join(". "), "headers": headers(&fields), "content": {"application/problem+json": body}})
+    let content = json!({"application/problem+json": body});
+    json!({"description": meanings.join(". "), "headers": headers(&fields), "content": content})
 }
 
 /// The body of an error as it is sent.
@@ -352,25 +294,10 @@ fn example(error: &ErrorRow) -> Value {
 
 /// All errors, as a table in Markdown.
 fn error_table() -> String {
+    let head =
+        "Any request may be answered so.\n\n| status | `error.code` | when |\n|---|---|---|\n";
     let rows = ERRORS
         .iter()
         .map(|error| format!("| {} | `{}` | {} |\n", error.status, error.code, error.when));
-    format!(
-        "Any request may be answered so.\n\n| status | `error.code` | when |\n|---|---|---|\n{}",
-        rows.collect::<String>()
-    )
-}
-
-fn security_schemes() -> Value {
-    // Swagger UI shows them in alphabetical order, and most people have an account.
-    json!({
-        "account": {
-            "type": "oauth2", "flows": {"password": {"tokenUrl": "/api/auth/login", "scopes": {}}},
-            "description": "Log in with address and password; the page keeps the access token until it is closed. No client id or secret is needed."
-        },
-        "token": {
-            "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-            "description": "An access token: from a login, from `todo-api token`, from a front end that shares the secret, or an API token (`todo_…`)."
-        }
-    })
+    head.to_owned() + &rows.collect::<String>()
 }

@@ -2,13 +2,18 @@
 //! What a type cannot say (examples, limits) is in `details.json`, for a type or for one of its fields.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use syn::{Attribute, Fields, GenericArgument, Item, PathArguments, Type, ext::IdentExt};
+use syn::ext::IdentExt;
+use syn::{
+    Attribute, Expr, Fields, GenericArgument, Item, ItemEnum, ItemStruct, Lit, Meta, PathArguments,
+    Type,
+};
 use todo_api::domain::list::rows::PARAMETERS;
 use todo_api::domain::shape::Shape;
 use todo_api::domain::task::{Sent, TASK_FIELDS};
+
+use super::source_files;
 
 /// Where the types lie.
 const SOURCES: [&str; 4] = [
@@ -17,24 +22,6 @@ const SOURCES: [&str; 4] = [
     "src/auth/issuer.rs",
     "src/http/error.rs",
 ];
-
-/// Schemas of types that are read or written by hand.
-fn special() -> Value {
-    json!({
-        "Completion": {
-            "type": "object", "description": "The state to set.", "required": ["completed"],
-            "properties": {"completed": {"type": "boolean", "description": "Whether the task is done."}},
-            "examples": [{"completed": true}]
-        },
-        "LoginForm": {
-            "type": "object", "description": "The form of a login; other fields are ignored.", "required": ["username", "password"],
-            "properties": {
-                "username": {"type": "string", "description": "The account's address.", "example": "me@example.org"},
-                "password": {"type": "string", "format": "password", "description": "The password.", "example": "correct horse battery"}
-            }
-        }
-    })
-}
 
 /// Fields of requests that may be absent or must be there, where the type says otherwise.
 const REQUIRED: &[(&str, bool)] = &[
@@ -47,7 +34,6 @@ const REQUIRED: &[(&str, bool)] = &[
 /// Every type of the program, by its name.
 pub struct Types {
     items: BTreeMap<String, Vec<Item>>,
-    special: Value,
     details: Value,
 }
 
@@ -55,60 +41,35 @@ impl Types {
     /// Reads the source.
     pub fn read() -> Types {
         let mut items: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-        let mut places = SOURCES
-            .map(|place| Path::new(env!("CARGO_MANIFEST_DIR")).join(place))
-            .to_vec();
-        while let Some(place) = places.pop() {
-            if place.is_dir() {
-                places.extend(
-                    std::fs::read_dir(place)
-                        .unwrap()
-                        .map(|entry| entry.unwrap().path()),
-                );
-            } else if place.extension().is_some_and(|extension| extension == "rs") {
-                let file = syn::parse_file(&std::fs::read_to_string(place).unwrap()).unwrap();
-                for item in file.items {
-                    let name = match &item {
-                        Item::Struct(item) => item.ident.to_string(),
-                        Item::Enum(item) => item.ident.to_string(),
-                        _ => continue,
-                    };
-                    items.entry(name).or_default().push(item);
+        for (_, text) in source_files(&SOURCES) {
+            for item in syn::parse_file(&text).unwrap().items {
+                if let Item::Struct(ItemStruct { ident, .. }) | Item::Enum(ItemEnum { ident, .. }) =
+                    &item
+                {
+                    items.entry(ident.to_string()).or_default().push(item);
                 }
             }
         }
-        Types {
-            items,
-            special: special(),
-            details: serde_json::from_str(include_str!("details.json")).unwrap(),
-        }
+        let details = serde_json::from_str(include_str!("details.json")).unwrap();
+        Types { items, details }
     }
 
     /// The schema of a type that has a name of its own.
     pub fn named(&self, name: &str) -> Value {
-        if let Some(schema) = self.special.get(name) {
-            return schema.clone();
-        }
         if let Some(schema) = task(name).or_else(|| shape_named(name)) {
             return schema;
         }
-        let item = match self.items.get(name).map(Vec::as_slice) {
-            Some([item]) => item,
-            other => panic!(
-                "{name} is the name of {} types",
-                other.map_or(0, <[_]>::len)
-            ),
+        let Some([item]) = self.items.get(name).map(Vec::as_slice) else {
+            panic!("{name} is not the name of one type");
         };
         let (schema, attributes) = match item {
             Item::Enum(item) => {
                 let names = item.variants.iter().map(|variant| {
-                    serde(&variant.attrs, "rename")
-                        .unwrap_or_else(|| variant.ident.to_string().to_lowercase())
+                    let renamed = serde(&variant.attrs, "rename");
+                    renamed.unwrap_or_else(|| variant.ident.to_string().to_lowercase())
                 });
-                (
-                    json!({"type": "string", "enum": names.collect::<Vec<_>>()}),
-                    &item.attrs,
-                )
+                let names: Vec<String> = names.collect();
+                (json!({"type": "string", "enum": names}), &item.attrs)
             }
             Item::Struct(item) => match &item.fields {
                 Fields::Named(_) => (self.object(name, item), &item.attrs),
@@ -116,14 +77,12 @@ impl Types {
             },
             _ => unreachable!(),
         };
-        self.with(schema, &documentation(attributes), &[name])
+        self.with(schema, &documentation(attributes), name)
     }
 
-    fn object(&self, name: &str, item: &syn::ItemStruct) -> Value {
-        let is_answer = item
-            .attrs
-            .iter()
-            .any(|attribute| words(attribute).contains("Serialize"));
+    fn object(&self, name: &str, item: &ItemStruct) -> Value {
+        let mut attributes = item.attrs.iter();
+        let is_answer = attributes.any(|attribute| words(attribute).contains("Serialize"));
         let (mut required, mut properties, mut parts) = (Vec::new(), Map::new(), Vec::new());
         for field in &item.fields {
             let ident = field.ident.as_ref().unwrap().unraw().to_string();
@@ -133,31 +92,29 @@ impl Types {
                 parts.push(reference(&kind));
                 continue;
             }
-            let usual = if is_answer {
-                !has_serde(&field.attrs, "skip_serializing_if")
-            } else {
-                !["Option", "Patch"].contains(&kind.as_str())
+            let usual = match is_answer {
+                true => !has_serde(&field.attrs, "skip_serializing_if"),
+                false => !["Option", "Patch"].contains(&kind.as_str()),
             };
-            let named = REQUIRED.iter().find(|(named, _)| *named == place);
-            if named.map_or(usual, |(_, required)| *required) {
+            let exception = REQUIRED.iter().find(|(named, _)| *named == place);
+            if exception.map_or(usual, |(_, required)| *required) {
                 required.push(ident.clone());
             }
             // An answer leaves out a field, or sends null in it; a request may send null in a `Patch` only.
             let schema = self.of(&field.ty, is_answer && usual);
-            properties.insert(
-                ident,
-                self.with(schema, &documentation(&field.attrs), &[&place]),
-            );
+            let schema = self.with(schema, &documentation(&field.attrs), &place);
+            properties.insert(ident, schema);
         }
-        let mut object = json!({"type": "object", "required": required, "properties": properties});
-        if object["required"] == json!([]) {
-            object.as_object_mut().unwrap().remove("required");
+        let mut object = json!({"type": "object"});
+        if !required.is_empty() {
+            object["required"] = json!(required);
         }
-        if !parts.is_empty() {
-            parts.push(object);
-            return json!({"allOf": parts});
+        object["properties"] = properties.into();
+        if parts.is_empty() {
+            return object;
         }
-        object
+        parts.push(object);
+        json!({"allOf": parts})
     }
 
     fn of(&self, kind: &Type, may_be_null: bool) -> Value {
@@ -168,48 +125,29 @@ impl Types {
             "Option" | "Patch" => nullable(inner()),
             "Vec" => json!({"type": "array", "items": inner()}),
             "Scopes" => json!({"type": "array", "items": reference("Scope")}),
-            "bool" => json!({"type": "boolean"}),
-            "usize" => json!({"type": "integer", "minimum": 0}),
-            "u16" | "u32" => json!({"type": "integer", "format": "int32", "minimum": 0}),
-            "i64" => json!({"type": "integer", "format": "int64", "minimum": 0}),
-            "str" | "String" | "Cow" => json!({"type": "string"}),
-            "Uuid" => json!({"type": "string", "format": "uuid"}),
-            "UserId" => {
-                json!({"type": "string", "minLength": 1, "maxLength": 255, "example": "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55"})
-            }
-            "Timestamp" => {
-                json!({"type": "string", "format": "date-time", "example": "2026-01-31T09:30:00.000000Z"})
-            }
-            "Email" => {
-                json!({"type": "string", "format": "email", "maxLength": 254, "example": "me@example.org"})
-            }
-            "Password" => {
-                json!({"type": "string", "format": "password", "example": "correct horse battery"})
-            }
+            name if self.details[name]["type"].is_string() => self.details[name].clone(),
             name => reference(name),
         }
     }
 
-    /// Adds the description and the details of these places.
-    fn with(&self, mut schema: Value, description: &str, places: &[&str]) -> Value {
+    /// Adds the description and the details of a place.
+    fn with(&self, mut schema: Value, description: &str, place: &str) -> Value {
         if !description.is_empty() {
             schema["description"] = description.into();
         }
-        for details in places
-            .iter()
-            .filter_map(|place| self.details[place].as_object())
-        {
-            if details.contains_key("$ref") {
-                schema.as_object_mut().unwrap().remove("type");
+        fn remove(schema: &mut Value, word: &str) {
+            schema.as_object_mut().unwrap().remove(word);
+        }
+        for (word, value) in self.details[place].as_object().into_iter().flatten() {
+            if word == "$ref" {
+                remove(&mut schema, "type");
             }
-            for (word, value) in details {
-                if word == "nullable" {
-                    schema = nullable(schema);
-                } else if value.is_null() && word != "example" {
-                    schema.as_object_mut().unwrap().remove(word);
-                } else {
-                    schema[word] = value.clone();
-                }
+            if word == "nullable" {
+                schema = nullable(schema);
+            } else if value.is_null() && word != "example" {
+                remove(&mut schema, word);
+            } else {
+                schema[word] = value.clone();
             }
         }
         schema
@@ -240,17 +178,10 @@ fn task(name: &str) -> Option<Value> {
             required.push(field.name);
         }
         let mut schema = shape(&field.shape);
-        if if is_answer {
-            field.nullable
-        } else {
-            may_be_null
-        } {
+        if (is_answer && field.nullable) || (!is_answer && may_be_null) {
             schema = nullable(schema);
         }
-        schema["description"] = field.meaning.into();
-        if !field.example.is_empty() {
-            schema["example"] = serde_json::from_str(field.example).unwrap();
-        }
+        let schema = described(schema, field.meaning, field.example);
         properties.insert(field.name.to_owned(), schema);
     }
     let mut schema =
@@ -261,23 +192,29 @@ fn task(name: &str) -> Option<Value> {
     Some(schema)
 }
 
+fn described(mut schema: Value, meaning: &str, example: &str) -> Value {
+    schema["description"] = meaning.into();
+    if !example.is_empty() {
+        schema["example"] = serde_json::from_str(example).unwrap();
+    }
+    schema
+}
+
 /// The schema of a shape; of a named one a reference.
 pub fn shape(of: &Shape) -> Value {
     match of {
         Shape::Boolean => json!({"type": "boolean"}),
-        Shape::Integer { min, max } => limited(
-            json!({"type": "integer", "minimum": min}),
-            "maximum",
-            *max,
-            i64::MAX,
-        ),
+        Shape::Integer { min, max: i64::MAX } => json!({"type": "integer", "minimum": min}),
+        Shape::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
         Shape::Text { min, max, pattern } => {
-            let mut schema = limited(json!({"type": "string"}), "maxLength", *max, usize::MAX);
-            if *min > 0 {
-                schema["minLength"] = json!(min);
-            }
-            if !pattern.is_empty() {
-                schema["pattern"] = json!(pattern);
+            let limits = [
+                ("maxLength", json!(max), *max < usize::MAX),
+                ("minLength", json!(min), *min > 0),
+                ("pattern", json!(pattern), !pattern.is_empty()),
+            ];
+            let mut schema = json!({"type": "string"});
+            for (word, limit, _) in limits.into_iter().filter(|(.., applies)| *applies) {
+                schema[word] = limit;
             }
             schema
         }
@@ -291,39 +228,21 @@ pub fn shape(of: &Shape) -> Value {
     }
 }
 
-fn limited<N: Copy + PartialEq + serde::Serialize>(
-    mut schema: Value,
-    word: &str,
-    limit: N,
-    none: N,
-) -> Value {
-    if limit != none {
-        schema[word] = json!(limit);
-    }
-    schema
-}
-
 /// The shape that has this name.
 fn shape_named(wanted: &str) -> Option<Value> {
     let fields = TASK_FIELDS.iter().map(|field| &field.shape);
-    let mut shapes: Vec<&Shape> = fields
-        .chain(PARAMETERS.iter().map(|parameter| &parameter.shape))
-        .collect();
+    let parameters = PARAMETERS.iter().map(|parameter| &parameter.shape);
+    let mut shapes: Vec<&Shape> = fields.chain(parameters).collect();
     while let Some(next) = shapes.pop() {
         match next {
+            // The page to try the API on shows the example of a parameter as if the user had typed it. Their types have none.
             Shape::Named {
                 name,
                 meaning,
                 example,
                 shape: inner,
             } if *name == wanted => {
-                let mut schema = shape(inner);
-                schema["description"] = json!(meaning);
-                // The page to try the API on fills in the example of a parameter as if the user had typed it.
-                if !example.is_empty() {
-                    schema["example"] = serde_json::from_str(example).unwrap();
-                }
-                return Some(schema);
+                return Some(described(shape(inner), meaning, example));
             }
             Shape::Named { shape, .. } => shapes.push(shape),
             Shape::List { of, .. } => shapes.push(of),
@@ -339,24 +258,22 @@ pub fn reference(name: &str) -> Value {
 }
 
 fn nullable(mut schema: Value) -> Value {
-    match schema["type"].as_str() {
-        Some(kind) => {
-            schema["type"] = json!([kind, "null"]);
-            schema
-        }
-        None => json!({"oneOf": [schema, {"type": "null"}]}),
-    }
+    let Some(kind) = schema["type"].as_str() else {
+        return json!({"oneOf": [schema, {"type": "null"}]});
+    };
+    schema["type"] = json!([kind, "null"]);
+    schema
 }
 
-/// The name of a type, and of the type that it is made of.
+/// The name of a type, and the type of its argument.
 fn generic(kind: &Type) -> (String, Option<&Type>) {
     match kind {
         Type::Reference(reference) => generic(&reference.elem),
         Type::Path(path) => {
             let last = path.path.segments.last().unwrap();
             let argument = match &last.arguments {
-                PathArguments::AngleBracketed(arguments) => {
-                    arguments.args.iter().find_map(|argument| match argument {
+                PathArguments::AngleBracketed(list) => {
+                    list.args.iter().find_map(|argument| match argument {
                         GenericArgument::Type(argument) => Some(argument),
                         _ => None,
                     })
@@ -371,44 +288,45 @@ fn generic(kind: &Type) -> (String, Option<&Type>) {
 
 /// The first paragraph of a doc comment.
 fn documentation(attributes: &[Attribute]) -> String {
-    let lines = attributes
+    let docs = attributes
         .iter()
-        .filter_map(|attribute| match &attribute.meta {
-            syn::Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-                syn::Expr::Lit(syn::ExprLit {
-                    lit: syn::Lit::Str(line),
-                    ..
-                }) => Some(line.value().trim().to_owned()),
+        .filter(|attribute| attribute.path().is_ident("doc"));
+    let lines = docs.filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(pair) => match &pair.value {
+            Expr::Lit(literal) => match &literal.lit {
+                Lit::Str(line) => Some(line.value().trim().to_owned()),
                 _ => None,
             },
             _ => None,
-        });
-    lines
-        .take_while(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+        },
+        _ => None,
+    });
+    let paragraph = lines.take_while(|line| !line.is_empty());
+    paragraph.collect::<Vec<_>>().join(" ")
 }
 
-/// What stands between the brackets of an attribute.
+/// The text between the brackets of an attribute.
 fn words(attribute: &Attribute) -> String {
     match &attribute.meta {
-        syn::Meta::List(list) => list.tokens.to_string(),
+        Meta::List(list) => list.tokens.to_string(),
         _ => String::new(),
     }
 }
 
-fn has_serde(attributes: &[Attribute], word: &str) -> bool {
-    attributes
+fn serde_words(attributes: &[Attribute]) -> impl Iterator<Item = String> {
+    let serde = attributes
         .iter()
-        .any(|attribute| attribute.path().is_ident("serde") && words(attribute).contains(word))
+        .filter(|attribute| attribute.path().is_ident("serde"));
+    serde.map(words)
+}
+
+fn has_serde(attributes: &[Attribute], word: &str) -> bool {
+    serde_words(attributes).any(|words| words.contains(word))
 }
 
 /// The text of `#[serde(word = "text")]`.
 fn serde(attributes: &[Attribute], word: &str) -> Option<String> {
-    let serde = attributes
-        .iter()
-        .find(|attribute| attribute.path().is_ident("serde"))?;
-    let words = words(serde);
+    let words = serde_words(attributes).next()?;
     words
         .strip_prefix(word)?
         .split('"')

@@ -14,14 +14,13 @@ use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::source::Source;
-use todo_api::config::{Config, GuessingLimits, ModuleChecks};
+use todo_api::config::{Config, Environment, GuessingLimits, ModuleChecks};
 use todo_api::domain::address::{Address, parse_list};
 use todo_api::domain::origins::Origins;
 use todo_api::http::policy::Policy;
 use todo_api::http::router::{Route, Router};
-use todo_api::server::{Options, Server};
-use todo_api::store::connector::{Session, Target};
-use todo_api::store::{Schema, Settings, Store};
+use todo_api::server::{Parts, Server, Sockets};
+use todo_api::store::{Store, StoreSettings};
 
 use super::actors::Actor;
 use super::postgres;
@@ -48,7 +47,7 @@ impl TestApp {
     /// A server on this database, with its settings changed by `adjust` and these routes besides its own.
     pub fn on(
         database: &str,
-        adjust: impl FnOnce(&mut Settings),
+        adjust: impl FnOnce(&mut StoreSettings),
         more: Vec<Route<Handler>>,
     ) -> TestApp {
         let app = TestApp::not_open(database, adjust, more);
@@ -74,7 +73,7 @@ impl TestApp {
     /// As [`TestApp::on`], with a store that is yet to be opened.
     pub fn not_open(
         database: &str,
-        adjust: impl FnOnce(&mut Settings),
+        adjust: impl FnOnce(&mut StoreSettings),
         more: Vec<Route<Handler>>,
     ) -> (TestApp, Arc<App>) {
         TestApp::not_open_judging(database, adjust, more, TokenVerifier::new(SECRET, None))
@@ -82,33 +81,19 @@ impl TestApp {
 
     fn not_open_judging(
         database: &str,
-        adjust: impl FnOnce(&mut Settings),
+        adjust: impl FnOnce(&mut StoreSettings),
         more: Vec<Route<Handler>>,
         verifier: TokenVerifier,
     ) -> (TestApp, Arc<App>) {
         let mut settings = settings(database);
         adjust(&mut settings);
         let app = Arc::new(app(Store::new(settings), verifier));
-        let options = Options {
-            listen: parse_list("127.0.0.1:0").unwrap(),
-            inherit: false,
-            socket_mode: 0o660,
-            workers: 4,
-            limits: defaults().edge,
-            tls: None,
-            self_check: Duration::ZERO,
-            on_alive: Arc::new(|| {}),
-            reveal_causes: false,
-            policy: Arc::new(Policy::new(&Origins::parse(ORIGIN).unwrap(), None)),
-        };
         let table = routes().into_iter().chain(more).collect();
-        let server = Server::start(
-            options,
-            Arc::clone(&app),
-            Router::new(table),
-            Box::new(|reason| eprintln!("{reason}")),
-        )
-        .unwrap();
+        let policy = Policy::new(&Origins::parse(ORIGIN).unwrap(), None);
+        let server = start_server(
+            &server_settings("127.0.0.1:0"),
+            parts(&app, Router::new(table), Arc::new(policy)),
+        );
         let Some(Address::Tcp(address)) = server.addresses().next().cloned() else {
             panic!()
         };
@@ -144,6 +129,33 @@ impl Drop for TestApp {
     }
 }
 
+/// Starts a server with these settings.
+pub fn start_server(config: &Config, parts: Parts) -> Server {
+    Server::start(config, Sockets::bind(config).unwrap(), parts).unwrap()
+}
+
+/// Settings of a server that listens here.
+pub fn server_settings(listen: &str) -> Config {
+    let mut config = defaults();
+    config.listening.addresses = parse_list(listen).unwrap();
+    config.process.workers = 4;
+    config.process.self_check = Duration::ZERO;
+    config.process.environment = Environment::Production;
+    config
+}
+
+/// The parts of a server without TLS.
+pub fn parts(app: &Arc<App>, router: Router<Handler>, policy: Arc<Policy>) -> Parts {
+    Parts {
+        app: Arc::clone(app),
+        router,
+        tls: None,
+        policy,
+        on_alive: Arc::new(|| {}),
+        on_failure: Box::new(|reason| eprintln!("{reason}")),
+    }
+}
+
 /// What handlers work with, without limits but on guessing.
 pub fn app(store: Store, verifier: TokenVerifier) -> App {
     let day = Duration::from_secs(24 * 3600);
@@ -175,20 +187,8 @@ pub fn defaults() -> Config {
 }
 
 /// Settings for tests: small and quick.
-pub fn settings(database: &str) -> Settings {
-    Settings {
-        target: Target::parse(database).unwrap(),
-        direct_target: None,
-        schema: Schema::parse("todo").unwrap(),
-        pool_size: 6,
-        pool_timeout: Duration::from_secs(1),
-        session: Session {
-            statement_timeout: Duration::from_secs(3),
-            lock_timeout: Duration::from_secs(2),
-            idle_in_transaction_timeout: Duration::from_secs(3),
-            connect_timeout: Duration::from_secs(2),
-            application_name: "todo-api tests".to_owned(),
-        },
-        migrate: true,
-    }
+pub fn settings(database: &str) -> StoreSettings {
+    let mut settings = defaults().database;
+    settings.pool_size = 6;
+    StoreSettings::new(database, &settings).unwrap()
 }

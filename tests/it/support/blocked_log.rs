@@ -1,4 +1,4 @@
-//! A server whose standard error is a pipe that the test reads only when it wants to.
+//! A server whose standard error is a pipe that the test reads late.
 
 use std::fs::File;
 use std::io::Read;
@@ -79,7 +79,7 @@ impl BlockedLog {
         }
     }
 
-    /// Lines dropped so far, as the metrics say.
+    /// Dropped lines, from the metrics.
     pub fn dropped(&self) -> u64 {
         let metrics = self.server.anonymous().get("/metrics").expect(200).body;
         let name = "todo_api_log_lines_dropped_total ";
@@ -87,7 +87,7 @@ impl BlockedLog {
         value.expect("the metric").parse().unwrap()
     }
 
-    /// Reads the pipe from now on. Gives all that was read when the server has ended and the file is closed here.
+    /// Reads the pipe from now on. Returns its text once the server has ended and the file is closed here.
     pub fn read(self) -> (Process, JoinHandle<String>) {
         let mut reader = File::open(&self.path).unwrap();
         let (pipe, directory) = (self.pipe, self._directory);

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use todo_api::local_postgres::{LocalPostgres, Options};
+use todo_api::local_postgres::{ClusterOptions, LocalPostgres};
 use todo_api::store::Store;
 
 use super::app::settings;
@@ -30,28 +30,28 @@ static SHARED: LazyLock<Cluster> = LazyLock::new(|| {
     cluster
 });
 
-/// A PostgreSQL in a directory that goes away with this process, however it ends.
+/// A PostgreSQL in a directory that is removed after this process, even if it is killed.
 pub struct Cluster {
-    // In the order in which they have to go.
+    // In the order in which they must be dropped.
     postgres: LocalPostgres,
     pub directory: PathBuf,
     _cleaner: Child,
 }
 
 impl Cluster {
-    /// A new cluster; durable ones write through to the disk.
+    /// A new cluster, durable or not.
     pub fn start(durable: bool) -> Cluster {
         let directory = tempfile::Builder::new()
             .prefix("todo-api-test-")
             .tempdir()
             .unwrap()
             .keep();
-        // A test run by root has PostgreSQL run by somebody else, who must be let in.
+        // If the test runs as root, PostgreSQL runs as another user, who must be able to enter.
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).unwrap();
         let cleaner = cleaner(&directory);
         let postgres = LocalPostgres::start(
             &directory,
-            Options {
+            ClusterOptions {
                 durable,
                 max_connections: 200,
             },
@@ -93,21 +93,21 @@ impl Cluster {
     /// Sends a signal to every process of it.
     pub fn signal_all(&self, name: &str) {
         let postmaster = self.pid();
-        // The postmaster first, so that no child is made meanwhile.
+        // The postmaster first, so that it starts no more children.
         super::process::signal(postmaster, name);
         let children = format!("/proc/{postmaster}/task/{postmaster}/children");
         for child in std::fs::read_to_string(children)
             .unwrap()
             .split_whitespace()
         {
-            // One that has ended meanwhile needs none.
+            // The child may have ended.
             let _ = Command::new("kill")
                 .args([&format!("-{name}"), child])
                 .status();
         }
     }
 
-    /// Stops it, orderly.
+    /// Stops it.
     pub fn stop(&mut self) {
         self.postgres.stop().unwrap();
     }
@@ -117,7 +117,7 @@ impl Cluster {
         let _ = self.postgres.stop();
         self.postgres = LocalPostgres::start(
             &self.directory,
-            Options {
+            ClusterOptions {
                 durable: true,
                 max_connections: 200,
             },
@@ -126,8 +126,8 @@ impl Cluster {
     }
 }
 
-/// A process that waits for this one to end, stops the PostgreSQL in the directory, and removes it. A static is never dropped,
-/// and a test that is killed drops nothing.
+/// A process that waits for this one to end, stops the PostgreSQL in the directory, and removes it. Needed because a static is
+/// never dropped, and neither is a value of a killed test.
 fn cleaner(directory: &Path) -> Child {
     let script = "cat > /dev/null
         pid=$(head -n 1 \"$1/postgres/postmaster.pid\" 2> /dev/null)
@@ -166,7 +166,7 @@ fn database_from(template: &str) -> String {
     SHARED.url(&name)
 }
 
-/// What the shared cluster has logged.
+/// The log of the shared cluster.
 pub fn log() -> String {
     let path = SHARED.directory.join("postgres.log");
     String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()
@@ -177,7 +177,7 @@ pub fn socket_file() -> PathBuf {
     SHARED.socket_file()
 }
 
-/// Runs statements past the server.
+/// Runs statements on a connection of its own.
 pub fn sql(url: &str, statements: &str) {
     postgres::Client::connect(url, postgres::NoTls)
         .unwrap()

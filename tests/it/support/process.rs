@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use super::actors::Actor;
 use super::app::SECRET;
 
-/// A directory where no developer keeps a `.env`.
+/// A directory without a `.env`.
 const NO_SETTINGS_HERE: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// The program with this environment and nothing else of ours.
+/// The program with this environment only.
 pub fn command(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_todo-api"));
     command
@@ -25,7 +25,7 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
         .envs(environment.iter().copied())
         .current_dir(NO_SETTINGS_HERE)
         .stdin(Stdio::null());
-    // What a coverage run needs to be told.
+    // The variables of a coverage run.
     for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("LLVM_")) {
         command.env(name, value);
     }
@@ -52,7 +52,7 @@ impl Process {
         process
     }
 
-    /// Starts a server on this database. Many tests ask as fast as they can: how often one may is unlimited, unless they say.
+    /// Starts a server on this database. Without rate limits, because many tests send requests as fast as they can.
     pub fn start(database: &str, environment: &[(&str, &str)]) -> Process {
         let mut all = vec![
             ("DATABASE_URL", database),
@@ -64,7 +64,7 @@ impl Process {
         Process::listening(&all)
     }
 
-    /// Starts a server that makes what it needs under this directory.
+    /// Starts a server with a private PostgreSQL in this directory.
     pub fn with_private_postgres(data: &Path, environment: &[(&str, &str)]) -> Process {
         let mut all = vec![("DATA_DIR", data.to_str().unwrap())];
         all.extend_from_slice(environment);
@@ -82,10 +82,10 @@ impl Process {
         Process::spawn(command, address)
     }
 
-    /// Starts a server by this command, which has it listen on this address.
+    /// Starts a server by this command, which makes it listen on this address.
     pub fn spawn(mut command: Command, address: SocketAddr) -> Process {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        // Closes what was handed over to the child and is still open here.
+        // Closes this process's copies of descriptors for the child.
         drop(command);
         let log = lines(child.stderr.take().unwrap());
         Process {
@@ -95,8 +95,8 @@ impl Process {
         }
     }
 
-    /// A shell that does this and then becomes the program, with the arguments that are added to it, this environment and
-    /// nothing else of ours.
+    /// A shell that runs this script and then executes the program, with the arguments that are added to it and this environment
+    /// only.
     pub fn under_shell(script: &str, environment: &[(&str, &str)]) -> Command {
         let mut shell = Command::new("sh");
         shell
@@ -116,12 +116,12 @@ impl Process {
         self.status("VmRSS:")
     }
 
-    /// The most bytes of memory it has had since [`Process::forget_peak`], or since its start.
+    /// The peak of its memory in bytes since [`Process::forget_peak`], or since its start.
     pub fn peak_memory(&self) -> u64 {
         self.status("VmHWM:")
     }
 
-    /// Starts the search for the peak anew.
+    /// Resets the peak.
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
     }
@@ -133,7 +133,7 @@ impl Process {
             .count()
     }
 
-    /// Descriptors it has open when it is at rest: what the start has left to close is closed.
+    /// Open descriptors, once their number no longer changes.
     pub fn settled_descriptors(&self) -> usize {
         let mut last = (self.descriptors(), Instant::now());
         while last.1.elapsed() < Duration::from_millis(300) {
@@ -158,7 +158,7 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the end, this long at most; gives the exit status and the rest of the log.
+    /// Waits for the end, this long at most; returns the exit status and the rest of the log.
     #[track_caller]
     pub fn wait_at_most(mut self, time: Duration) -> (ExitStatus, String) {
         let until = Instant::now() + time;
@@ -181,7 +181,7 @@ impl Process {
         Actor::anonymous(self.address)
     }
 
-    /// Waits for a line of the log that contains this, and gives it with all before it.
+    /// Waits for a line of the log that contains this, and returns it with all before it.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         let mut seen = String::new();
@@ -204,7 +204,7 @@ impl Process {
         signal(self.pid(), name);
     }
 
-    /// Waits for the end; gives the exit status and the rest of the log.
+    /// Waits for the end; returns the exit status and the rest of the log.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
         let log: Vec<String> = self.log.iter().collect();
@@ -228,8 +228,8 @@ pub fn signal(pid: i32, name: &str) {
     assert!(status.success());
 }
 
-/// An address of this machine where nobody listens, each time another. Its port is below those that the kernel gives to
-/// whoever connects, or a client of some other test might have it before the server does.
+/// A free address of this machine, a different one for each call. Its port is below those that the kernel gives to clients, so
+/// that no client of another test takes it before the server does.
 pub fn free_address() -> SocketAddr {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     // Tests of another process start elsewhere.
@@ -254,7 +254,7 @@ fn lines(stderr: ChildStderr) -> Receiver<String> {
                 .send(std::mem::take(&mut line).trim_end().to_owned())
                 .is_err()
             {
-                // Nobody listens any more; the program must not block on a full pipe.
+                // The receiver is gone, and the program must not block on a full pipe.
                 let _ = std::io::copy(&mut reader.by_ref(), &mut std::io::sink());
             }
         }

@@ -1,4 +1,4 @@
-//! What systemd does to the program, and hears of it: `todo-api.service` read as far as the program can tell.
+//! A service manager that starts the program as `todo-api.service` says, and receives its notifications.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::app::SECRET;
 use super::process::Process;
 
-/// A service manager for one service, in a directory of its own.
+/// A service manager for one service.
 pub struct Systemd {
     directory: tempfile::TempDir,
     notifications: UnixDatagram,
@@ -96,12 +96,12 @@ impl Systemd {
             .filter_map(move |line| line.strip_prefix(start.as_str()))
     }
 
-    /// The next notification, or `None` when none comes in this time.
+    /// The next notification, or `None` after this time.
     pub fn next(&self, time: Duration) -> Option<String> {
         next_of(&self.notifications, time)
     }
 
-    /// Waits for a notification that has this line, and gives it with all that came before it.
+    /// Waits for a notification with this line, and returns it with all before it.
     #[track_caller]
     pub fn wait_for(&self, line: &str) -> Vec<String> {
         wait_for(&self.notifications, line)
@@ -128,7 +128,7 @@ pub fn says(notification: &str, line: &str) -> bool {
     notification.lines().any(|said| said == line)
 }
 
-/// As [`Systemd::wait_for`], on a socket of one's own.
+/// Like [`Systemd::wait_for`], on another socket.
 #[track_caller]
 pub fn wait_for(notifications: &UnixDatagram, line: &str) -> Vec<String> {
     let mut seen = Vec::new();
@@ -146,7 +146,7 @@ pub fn wait_for(notifications: &UnixDatagram, line: &str) -> Vec<String> {
     panic!("{line} never came: {seen:?}");
 }
 
-/// As [`Systemd::next`], on a socket of one's own.
+/// Like [`Systemd::next`], on another socket.
 pub fn next_of(notifications: &UnixDatagram, time: Duration) -> Option<String> {
     let mut buffer = [0; 4096];
     notifications

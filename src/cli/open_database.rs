@@ -1,12 +1,12 @@
-//! Opens the server's database on a thread of its own, so that the server listens and signals are handled while it waits.
+//! Opens the server's database on a thread of its own. The server listens and handles signals while it waits.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::serve::Event;
-use super::{Failure, setup};
+use super::serve::ServiceEvent;
+use super::{Failure, setup, spawn};
 use crate::api::App;
 use crate::config::Config;
 use crate::store::Store;
@@ -15,20 +15,20 @@ use crate::store::opening::{OpenError, Opened};
 /// Between two attempts to reach the database.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts the private PostgreSQL, if no other database is set, and opens the store. Each step is reported as an event.
+/// Starts the private PostgreSQL, if no other database is configured, and opens the store. Sends an event after each step.
 pub fn open_in_background(
     config: &Config,
     app: &Arc<App>,
-    events: &Sender<Event>,
+    events: &Sender<ServiceEvent>,
 ) -> Result<(), Failure> {
     let (config, app, events) = (config.clone(), Arc::clone(app), events.clone());
-    let open = move || {
-        // The receiver is gone only when the process is about to end; what is sent then is dropped, and with it stopped.
+    spawn("open-database", move || {
+        // The receiver is gone only when the process is about to end. Then a private PostgreSQL in the event is dropped, and stops.
         let send = |event| drop(events.send(event));
         if config.database.url.is_none() {
             match setup::start_private(&config) {
-                Ok(private) => send(Event::PrivateStarted(private)),
-                Err(problem) => return send(Event::Opened(Err(problem))),
+                Ok(private) => send(ServiceEvent::PrivateStarted(private)),
+                Err(problem) => return send(ServiceEvent::Opened(Err(problem))),
             }
         }
         let opened = open_store(&app.store, config.process.startup_timeout);
@@ -38,13 +38,8 @@ pub fn open_in_background(
         }
         // The store is closed before the private PostgreSQL is stopped.
         drop(app);
-        send(Event::Opened(opened));
-    };
-    thread::Builder::new()
-        .name("open-database".to_owned())
-        .spawn(open)
-        .map(drop)
-        .map_err(|error| format!("cannot start a thread: {error}").into())
+        send(ServiceEvent::Opened(opened));
+    })
 }
 
 /// Opens the store. An unreachable database is tried again until the timeout; a refusal is final.
@@ -63,10 +58,8 @@ fn open_store(store: &Store, timeout: Duration) -> Result<Opened, String> {
                 timeout.as_secs_f64()
             ));
         }
-        log::warn!(
-            "waiting for the database, {:.0} s more: {problem}",
-            left.as_secs_f64().ceil()
-        );
+        let seconds = left.as_secs_f64().ceil();
+        log::warn!("waiting for the database, {seconds:.0} s more: {problem}");
         thread::sleep(RETRY.min(left));
     }
 }
