@@ -38,9 +38,9 @@ fn the_unit_is_ready_once_tasks_can_be_served() {
         .unwrap();
     // A reload does not make the server ready.
     server.signal("HUP");
-    let told = systemd.all_within(A_MOMENT);
-    assert!(!any(&told, "READY=1"), "{told:?}");
-    assert!(!any(&told, "RELOADING=1"), "{told:?}");
+    let notifications = systemd.all_within(A_MOMENT);
+    assert!(!any(&notifications, "READY=1"), "{notifications:?}");
+    assert!(!any(&notifications, "RELOADING=1"), "{notifications:?}");
 
     proxy.speak();
     early.answer().unwrap().unwrap().expect(200);
@@ -127,8 +127,8 @@ fn a_reload_is_announced_and_reads_the_log_level_again() {
     assert!((before..=now()).contains(&at), "{before} {at}");
     systemd.wait_for("READY=1");
     // At this level every request is logged.
-    let told = server.wait_for("LOG_LEVEL is read again");
-    assert!(!told.contains("listens on"), "{told}");
+    let log = server.wait_for("LOG_LEVEL is read again");
+    assert!(!log.contains("listens on"), "{log}");
     server.anonymous().get("/health").expect(200);
     server.anonymous().get("/nowhere").expect(404);
     server.wait_for("status=404");
@@ -136,8 +136,8 @@ fn a_reload_is_announced_and_reads_the_log_level_again() {
     // A file with an error changes nothing, and is reported.
     fs::write(systemd.settings_file(), "LOG_LEVEL=loud\n").unwrap();
     server.signal("HUP");
-    let told = server.wait_for("LOG_LEVEL stays as it is");
-    assert!(!told.contains("loud"), "{told}");
+    let log = server.wait_for("LOG_LEVEL stays as it is");
+    assert!(!log.contains("loud"), "{log}");
     systemd.wait_for("RELOADING=1");
     systemd.wait_for("READY=1");
     server.anonymous().get("/health").expect(200);
@@ -277,8 +277,8 @@ fn systemd_accepts_the_units() {
         .args(&files)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
 }
 
 #[test]

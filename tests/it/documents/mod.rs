@@ -70,16 +70,20 @@ fn env_example() -> String {
 
 /// README's table of a task's fields.
 fn field_table() -> String {
-    let rows = TASK_FIELDS
-        .iter()
-        .map(|field| (field.name, &[][..], said(field.meaning, &field.shape)));
+    let rows = TASK_FIELDS.iter().map(|field| {
+        (
+            field.name,
+            &[][..],
+            with_choices(field.meaning, &field.shape),
+        )
+    });
     table("field", rows)
 }
 
-/// A meaning, and the values to choose from.
-fn said(meaning: &str, shape: &Shape) -> String {
+/// A meaning, with the values to choose from.
+fn with_choices(meaning: &str, shape: &Shape) -> String {
     match shape {
-        Shape::Named { shape, .. } => said(meaning, shape),
+        Shape::Named { shape, .. } => with_choices(meaning, shape),
         Shape::OneOf(values) => format!("{meaning} One of `{}`.", values.join("`, `")),
         _ => meaning.to_owned(),
     }
@@ -89,7 +93,7 @@ fn said(meaning: &str, shape: &Shape) -> String {
 fn parameter_table() -> String {
     let rows = PARAMETERS
         .iter()
-        .map(|row| (row.name, row.aliases, said(row.meaning, &row.shape)));
+        .map(|row| (row.name, row.aliases, with_choices(row.meaning, &row.shape)));
     table("parameter", rows)
 }
 
