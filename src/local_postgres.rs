@@ -150,7 +150,7 @@ impl Drop for LocalPostgres {
 /// The error of an operation on a file or a program.
 fn failed_to(verb: &str, path: &Path, error: &io::Error) -> String {
     format!(
-        "cannot {verb} {}: {error}; put that right, or set DATA_DIR to a directory that this user may write to",
+        "cannot {verb} {}: {error}; fix that, or set DATA_DIR to a directory that this user may write to",
         path.display()
     )
 }

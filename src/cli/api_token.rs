@@ -1,7 +1,5 @@
 //! `todo-api api-token`: manages users' personal API tokens.
 
-use std::fmt::Write;
-
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -41,7 +39,9 @@ fn store_and_user(line: &CommandLine) -> Result<(OpenStore, UserId), Failure> {
 }
 
 fn create(line: &CommandLine) -> Result<(), Failure> {
-    let name = line.required("name", Name::parse)?;
+    let name = line
+        .parsed("name", Name::parse)?
+        .ok_or("--name is missing")?;
     let scopes = line.parsed("scopes", |list| {
         Scopes::parse(list.split(',').map(str::trim))
     })?;
@@ -76,21 +76,14 @@ fn list(line: &CommandLine) -> Result<(), Failure> {
     let (open, user) = store_and_user(line)?;
     let or_never =
         |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| time.to_string());
-    let mut text = String::new();
-    for token in open.store.list_api_tokens(&user)? {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}\t{}…\t{}\texpires {}\tlast used {}\t{}",
-            token.id,
-            token.prefix,
-            token.scopes.names().join(","),
-            or_never(token.expires_at),
-            or_never(token.last_used_at),
-            token.name,
-        );
-    }
-    print(&text)
+    let tokens = open.store.list_api_tokens(&user)?;
+    let rows = tokens.iter().map(|token| {
+        let scopes = token.scopes.names().join(",");
+        let (expires, used) = (or_never(token.expires_at), or_never(token.last_used_at));
+        let (id, prefix, name) = (&token.id, &token.prefix, &token.name);
+        format!("{id}\t{prefix}…\t{scopes}\texpires {expires}\tlast used {used}\t{name}\n")
+    });
+    print(&rows.collect::<String>())
 }
 
 fn revoke(line: &CommandLine) -> Result<(), Failure> {

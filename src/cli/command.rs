@@ -1,7 +1,6 @@
 //! The description of a command, the parser of command lines, and help.
 
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use lexopt::Arg::{Long, Short, Value};
@@ -76,16 +75,6 @@ impl CommandLine {
     ) -> Result<Option<T>, Failure> {
         let value = self.value(name).map(parse).transpose();
         value.map_err(|problem| Failure::usage(format!("--{name} {problem}")))
-    }
-
-    /// The parsed value of a required flag.
-    pub fn required<T>(
-        &self,
-        name: &str,
-        parse: impl Fn(&str) -> Result<T, &'static str>,
-    ) -> Result<T, Failure> {
-        let missing = || Failure::usage(format!("--{name} is missing"));
-        self.parsed(name, parse)?.ok_or_else(missing)
     }
 
     /// The settings, checked.
@@ -282,11 +271,9 @@ fn help_on(words: &[String]) -> Result<String, Failure> {
 }
 
 fn main_page() -> String {
-    let mut commands = String::new();
-    for command in COMMANDS.iter().copied().flatten() {
-        // Writing to a String cannot fail.
-        let _ = writeln!(commands, "  {:17} {}", command.title(), command.about);
-    }
+    let commands = COMMANDS.iter().copied().flatten();
+    let commands = commands.map(|it| format!("  {:17} {}\n", it.title(), it.about));
+    let commands: String = commands.collect();
     format!(
         "todo-api: a task server on PostgreSQL
 

@@ -1,7 +1,8 @@
 //! The command line, one file per command or group of commands.
 //!
 //! - `command`: the description of a command, the parser of command lines, and help
-//! - `serve`: the server itself, with `build` (its parts), `open_database`, `signals`, `supervisor` (systemd), `upkeep`, `first_steps`
+//! - `serve`: the server itself, with `build` (its parts), `events`, `open_database`, `signals`, `supervisor` (systemd), `upkeep`,
+//!   `first_steps`
 //! - `setup`: steps that several commands share: the log, the database, the secret
 
 #[macro_use]
@@ -11,6 +12,7 @@ mod api_token;
 mod build;
 mod config;
 mod doctor;
+mod events;
 mod first_steps;
 mod healthcheck;
 mod maintenance;

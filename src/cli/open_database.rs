@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::serve::ServiceEvent;
+use super::events::ServiceEvent;
 use super::{Failure, setup, spawn};
 use crate::api::App;
 use crate::config::Config;

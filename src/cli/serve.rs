@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
 
+use super::events::ServiceEvent;
 use super::first_steps::first_steps;
 use super::open_database::open_in_background;
 use super::signals::take_signals;
@@ -15,7 +16,7 @@ use crate::api::routes::routes;
 use crate::config::Config;
 use crate::http::policy::Policy;
 use crate::http::router::Router;
-use crate::local_postgres::{LocalPostgres, Supervised};
+use crate::local_postgres::Supervised;
 use crate::logging;
 use crate::server::{Parts, Server, Sockets};
 use crate::store::Store;
@@ -24,20 +25,6 @@ use crate::store::opening::Opened;
 
 commands! {
     "serve", "Answer requests (the default); makes a private PostgreSQL if no database is set", "", run;
-}
-
-/// An event for the main thread.
-pub enum ServiceEvent {
-    /// SIGTERM, SIGINT or the end of the terminal, by the signal's name.
-    Stop(&'static str),
-    /// SIGHUP without a terminal.
-    Reload,
-    /// The private PostgreSQL has started.
-    PrivateStarted(LocalPostgres),
-    /// The store is open, or cannot be opened.
-    Opened(Result<Opened, String>),
-    /// The server cannot continue.
-    Failed(String),
 }
 
 /// The state of the main thread.

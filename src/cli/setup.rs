@@ -121,13 +121,8 @@ pub fn read_log_level_again(config: &Config) {
 pub fn raise_descriptor_limit(config: &Config) -> Result<(), String> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     // If it fails, the check below reports it.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    );
+    let current = maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current, maximum });
     let needed =
         config.edge.connections as u64 + u64::from(config.database.pool_size) + SPARE_DESCRIPTORS;
     match getrlimit(Resource::Nofile).current {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::serve::ServiceEvent;
+use super::events::ServiceEvent;
 use super::{Failure, spawn};
 use crate::log_writer;
 

@@ -23,7 +23,8 @@ commands! {
 }
 
 fn run(line: &CommandLine) -> Result<(), Failure> {
-    let mut id = line.required("user", UserId::parse)?;
+    let user = line.parsed("user", UserId::parse)?;
+    let mut id = user.ok_or("--user is missing")?;
     let hours = line.parsed("hours", hours)?;
     let config = line.config()?;
     let secret = setup::existing_secret(&config)?;

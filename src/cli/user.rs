@@ -103,22 +103,16 @@ fn list(line: &CommandLine) -> Result<(), Failure> {
 
 /// Id, state, time of creation, address and name, separated by tabs. None of them holds a control character.
 fn row(user: &UserRow) -> String {
-    let Account {
-        id,
-        email,
-        name,
-        created_at,
-    } = &user.account;
+    let Account { id, .. } = &user.account;
     let state = match (user.active, user.has_password) {
         (false, _) => "disabled",
         (true, true) => "active",
         (true, false) => "outside",
     };
-    let since = created_at.map(|at| at.to_string()).unwrap_or_default();
-    let (email, name) = (
-        email.as_deref().unwrap_or("-"),
-        name.as_deref().unwrap_or("-"),
-    );
+    let since = user.account.created_at.map(|at| at.to_string());
+    let since = since.unwrap_or_default();
+    let texts = [&user.account.email, &user.account.name];
+    let [email, name] = texts.map(|text| text.as_deref().unwrap_or("-"));
     format!("{id}\t{state}\t{since}\t{email}\t{name}\n")
 }
 

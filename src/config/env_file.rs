@@ -111,7 +111,7 @@ fn read_value(text: &str) -> Result<(String, &str), &'static str> {
     if end.is_empty() || end.starts_with('#') {
         Ok((value, after))
     } else {
-        Err("goes on after the closing quote")
+        Err("has text after the closing quote")
     }
 }
 

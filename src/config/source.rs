@@ -10,6 +10,7 @@ use super::names;
 use super::settings::{SETTINGS, setting};
 
 /// The environment of the process, and a file with settings.
+#[derive(Default)]
 pub struct Source {
     variables: HashMap<String, OsString>,
     /// A file with settings. A variable of the environment replaces the one in the file, even if it is empty.
@@ -39,8 +40,8 @@ impl Source {
         let credentials = variables.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         Source {
             variables,
-            file: None,
             credentials,
+            ..Source::default()
         }
     }
 
@@ -51,8 +52,7 @@ impl Source {
             variables: pairs
                 .map(|(name, value)| ((*name).to_owned(), value.into()))
                 .collect(),
-            file: None,
-            credentials: None,
+            ..Source::default()
         }
     }
 
@@ -223,9 +223,8 @@ mod tests {
             Some("from a file")
         );
         let source = Source {
-            variables: HashMap::new(),
-            file: None,
             credentials: Some(directory.path().to_owned()),
+            ..Source::default()
         };
         assert_eq!(
             source.get("BETTER_AUTH_SECRET").unwrap().as_deref(),
@@ -251,9 +250,8 @@ mod tests {
             "JWT_SECRET_FILE names a file that is empty"
         );
         let source = Source {
-            variables: HashMap::new(),
-            file: None,
             credentials: Some(directory.path().to_owned()),
+            ..Source::default()
         };
         assert_eq!(
             refused(&source, "BETTER_AUTH_SECRET"),
@@ -266,8 +264,7 @@ mod tests {
         );
         let source = Source {
             variables: HashMap::from([("WORKERS".to_owned(), OsString::from_vec(vec![0xff]))]),
-            file: None,
-            credentials: None,
+            ..Source::default()
         };
         assert_eq!(refused(&source, "WORKERS"), "WORKERS must be UTF-8");
     }

@@ -122,29 +122,24 @@ impl OsAccount {
         if self.group.is_none() || self.may_enter(directory)? {
             return Ok(());
         }
-        let above: Vec<&Path> = directory.ancestors().skip(1).collect();
-        for ancestor in above.into_iter().rev() {
-            self.must_enter(ancestor)?;
-        }
         let open = || {
             let mut permissions = fs::metadata(directory)?.permissions();
             permissions.set_mode(permissions.mode() | 0o011);
             fs::set_permissions(directory, permissions)
         };
         open().map_err(|e| failed_to("let others through", directory, &e))?;
-        self.must_enter(directory)
+        let from_root: Vec<&Path> = directory.ancestors().collect();
+        for place in from_root.into_iter().rev() {
+            if !self.may_enter(place)? {
+                return Err(self.cannot_enter(place));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn may_enter(&self, directory: &Path) -> Result<bool, String> {
         self.test(&[Path::new("-x"), directory])
             .map_err(|e| failed_to("run", Path::new("test"), &e))
-    }
-
-    fn must_enter(&self, directory: &Path) -> Result<(), String> {
-        match self.may_enter(directory)? {
-            true => Ok(()),
-            false => Err(self.cannot_enter(directory)),
-        }
     }
 
     /// The error for a directory on the way to the cluster.

@@ -336,7 +336,7 @@ impl Cluster {
 /// The error for a failure of PostgreSQL or one of its programs, with the last lines of its output.
 fn failure(what: &str, log: &Path, output: &str) -> String {
     let mut message = format!(
-        "the private PostgreSQL {what}: put right what it says here (more may be in {}), or set DATABASE_URL to another \
+        "the private PostgreSQL {what}: fix the problem in its output below (more may be in {}), or set DATABASE_URL to another \
          PostgreSQL",
         log.display(),
     );

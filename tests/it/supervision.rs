@@ -1,4 +1,4 @@
-//! As a service of systemd: what the unit says, and what the program tells.
+//! The program as a service of systemd: the unit, and the notifications.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -24,18 +24,18 @@ fn any(notifications: &[String], line: &str) -> bool {
 }
 
 #[test]
-fn the_unit_is_ready_when_tasks_can_be_served_and_not_before() {
+fn the_unit_is_ready_once_tasks_can_be_served() {
     let proxy = Proxy::to(&socket_file());
     let database = fresh_database();
     proxy.fall_silent();
     let systemd = Systemd::new(&proxy.url(&database), "DB_CONNECT_TIMEOUT=0.5\n");
     let mut server = systemd.start(WATCHDOG);
     systemd.wait_for("STATUS=waiting for the database");
-    // Reading the settings again does not make it ready.
+    // A reload does not make the server ready.
     server.signal("HUP");
-    let told = systemd.all_within(A_MOMENT);
-    assert!(!any(&told, "READY=1"), "{told:?}");
-    assert!(!any(&told, "RELOADING=1"), "{told:?}");
+    let notifications = systemd.all_within(A_MOMENT);
+    assert!(!any(&notifications, "READY=1"), "{notifications:?}");
+    assert!(!any(&notifications, "RELOADING=1"), "{notifications:?}");
 
     // A request that comes before that waits for up to two seconds.
     let mut early = Door::from(server.address).open().unwrap();
@@ -52,7 +52,7 @@ fn the_unit_is_ready_when_tasks_can_be_served_and_not_before() {
 }
 
 #[test]
-fn the_watchdog_is_fed_by_answers_and_starves_without_them() {
+fn the_watchdog_is_notified_only_while_requests_are_answered() {
     let proxy = Proxy::to(&socket_file());
     let database = fresh_database();
     let mut settings = "WORKERS=2\nSELF_CHECK_SECONDS=0\nDB_POOL_TIMEOUT=0.2\n".to_owned();
@@ -69,7 +69,7 @@ fn the_watchdog_is_fed_by_answers_and_starves_without_them() {
         last = Instant::now();
     }
 
-    // All workers wait for ever. Each of three users has one.
+    // All workers wait. Each of three users has one.
     let mut lock = Lock::tasks(&database);
     let _stuck: Vec<Wire> = ["u1", "u2", "u3"]
         .into_iter()
@@ -80,7 +80,7 @@ fn the_watchdog_is_fed_by_answers_and_starves_without_them() {
         })
         .collect();
     lock.wait_for_waiting(3);
-    // What was asked before they were stuck may still be told.
+    // A self-check from before may still be reported.
     systemd.all_within(Duration::from_millis(100));
     let starved = systemd.all_within(WATCHDOG + A_MOMENT);
     assert!(!any(&starved, "WATCHDOG=1"), "{starved:?}");
@@ -89,7 +89,7 @@ fn the_watchdog_is_fed_by_answers_and_starves_without_them() {
 }
 
 #[test]
-fn the_watchdog_is_fed_while_the_database_is_away() {
+fn the_watchdog_is_notified_while_the_database_is_away() {
     let proxy = Proxy::to(&socket_file());
     let systemd = Systemd::new(&proxy.url(&fresh_database()), "");
     let server = systemd.start(WATCHDOG);
@@ -126,18 +126,18 @@ fn a_reload_is_announced_and_reads_the_log_level_again() {
         .unwrap();
     assert!((before..=now()).contains(&at), "{before} {at}");
     systemd.wait_for("READY=1");
-    // What was not told before is told now: every request is, at this level.
-    let told = server.wait_for("LOG_LEVEL is read again");
-    assert!(!told.contains("listens on"), "{told}");
+    // At this level every request is logged.
+    let log = server.wait_for("LOG_LEVEL is read again");
+    assert!(!log.contains("listens on"), "{log}");
     server.anonymous().get("/health").expect(200);
     server.anonymous().get("/nowhere").expect(404);
     server.wait_for("status=404");
 
-    // A file that cannot be used changes nothing, and is told.
+    // A file with an error changes nothing, and is reported.
     fs::write(systemd.settings_file(), "LOG_LEVEL=loud\n").unwrap();
     server.signal("HUP");
-    let told = server.wait_for("LOG_LEVEL stays as it is");
-    assert!(!told.contains("loud"), "{told}");
+    let log = server.wait_for("LOG_LEVEL stays as it is");
+    assert!(!log.contains("loud"), "{log}");
     systemd.wait_for("RELOADING=1");
     systemd.wait_for("READY=1");
     server.anonymous().get("/health").expect(200);
@@ -156,7 +156,7 @@ fn a_stop_is_announced_before_the_last_answer() {
     lock.wait_for_waiting(1);
     server.signal("TERM");
     let stopping = systemd.wait_for("STOPPING=1").pop().unwrap();
-    // SHUTDOWN_TIMEOUT is 10 s, and some are to spare.
+    // SHUTDOWN_TIMEOUT is 10 s, and a reserve is added.
     let extended: u64 = stopping
         .lines()
         .find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC="))
@@ -173,12 +173,12 @@ fn a_stop_is_announced_before_the_last_answer() {
 }
 
 #[test]
-fn a_private_postgres_does_not_speak_for_the_server() {
+fn a_private_postgres_sends_no_notifications() {
     let name = format!("todo-api-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let notifications = UnixDatagram::bind_addr(&address).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    // PostgreSQL, which root may not run, must get in.
+    // PostgreSQL does not run as root, and must be able to enter.
     fs::set_permissions(
         directory.path(),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
@@ -202,7 +202,7 @@ fn a_private_postgres_does_not_speak_for_the_server() {
 }
 
 #[test]
-fn a_watchdog_that_could_never_be_fed_is_refused() {
+fn a_watchdog_without_self_check_is_refused() {
     let environment = [
         ("DATABASE_URL", "postgresql://u@127.0.0.1:1/x"),
         ("BETTER_AUTH_SECRET", crate::support::app::SECRET),
@@ -218,7 +218,7 @@ fn a_watchdog_that_could_never_be_fed_is_refused() {
     );
 }
 
-/// Copies of the units, with the program that was built, where systemd's own tools find them.
+/// Copies of the units, with the built program, for systemd's own tools.
 fn units() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_todo-api");
@@ -233,7 +233,7 @@ fn units() -> tempfile::TempDir {
             .iter()
             .any(|end| name.ends_with(end))
         {
-            // What the units run lies elsewhere after an installation.
+            // The units run programs that an installation puts elsewhere.
             let text = unit(&format!("deploy/{name}")).replace(
                 "/usr/local/lib/todo-api/",
                 concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/"),
@@ -244,7 +244,7 @@ fn units() -> tempfile::TempDir {
     directory
 }
 
-/// Whether systemd's tools are here. Without them a developer goes on, a CI does not.
+/// Whether systemd's tools are installed. Without them the test is skipped on a developer's machine, and fails in a CI.
 fn systemd_analyze() -> bool {
     let there = Command::new("systemd-analyze")
         .arg("--version")
@@ -261,7 +261,7 @@ fn systemd_analyze() -> bool {
 }
 
 #[test]
-fn systemd_finds_no_fault_in_the_units() {
+fn systemd_accepts_the_units() {
     if !systemd_analyze() {
         return;
     }
@@ -277,8 +277,8 @@ fn systemd_finds_no_fault_in_the_units() {
         .args(&files)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn the_unit_exposes_at_most_1_2() {
         return;
     }
     let directory = units();
-    // The threshold counts in tenths.
+    // The threshold is in tenths.
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=12", "--no-pager"])
         .arg(directory.path().join("todo-api.service"))

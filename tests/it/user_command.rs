@@ -25,7 +25,7 @@ pub fn run(database: &str, arguments: &[&str], input: &str) -> Output {
 }
 
 #[track_caller]
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -42,7 +42,7 @@ fn an_operator_manages_users() {
     let database = fresh_database();
     let server = Process::serve(&database, &[("REGISTRATION", "closed")]);
     let run = |arguments: &[&str], input: &str| run(&database, arguments, input);
-    let added = said(&run(
+    let added = output_of(&run(
         &["user", "add", "Me@Example.org", "--name", "Me"],
         &format!("{PASSWORD}\n"),
     ));
@@ -61,7 +61,7 @@ fn an_operator_manages_users() {
     );
     refused(&run(&["user", "add", "nobody"], PASSWORD), 2, "email");
     server.user("outsider").task("t");
-    let list = said(&run(&["user", "list"], ""));
+    let list = output_of(&run(&["user", "list"], ""));
     let lines: Vec<&str> = list.lines().collect();
     assert_eq!(lines.len(), 2, "{list}");
     assert!(
@@ -70,7 +70,7 @@ fn an_operator_manages_users() {
     );
     assert!(lines[1].starts_with("outsider\toutside\t"), "{list}");
 
-    said(&run(
+    output_of(&run(
         &["user", "password", "me@example.org"],
         "another password\n",
     ));
@@ -88,29 +88,29 @@ fn an_operator_manages_users() {
         "no user",
     );
 
-    let changed = said(&run(
+    let changed = output_of(&run(
         &["user", "email", "me@example.org", "New@example.org"],
         "",
     ));
     assert!(changed.contains("new@example.org"), "{changed}");
     try_log_in(server.address, "me@example.org", "another password").expect(401);
     try_log_in(server.address, "new@example.org", "another password").expect(200);
-    said(&run(&["user", "add", "other@example.org"], PASSWORD));
+    output_of(&run(&["user", "add", "other@example.org"], PASSWORD));
     let email = |user: &str, email: &str| run(&["user", "email", user, email], "");
     refused(&email(login.id(), "OTHER@example.org"), 1, "already");
     refused(&email(login.id(), "nobody"), 2, "address");
     refused(&email("who@example.org", "a@example.org"), 1, "no user");
     refused(&email("outsider", "a@example.org"), 1, "no password here");
-    said(&run(&["user", "delete", "other@example.org", "--yes"], ""));
-    said(&email(login.id(), "me@example.org"));
+    output_of(&run(&["user", "delete", "other@example.org", "--yes"], ""));
+    output_of(&email(login.id(), "me@example.org"));
 
-    said(&run(&["user", "disable", login.id()], ""));
+    output_of(&run(&["user", "disable", login.id()], ""));
     try_log_in(server.address, "me@example.org", "another password").expect(403);
-    assert!(said(&run(&["user", "list"], "")).contains("disabled"));
-    said(&run(&["user", "enable", "me@example.org"], ""));
+    assert!(output_of(&run(&["user", "list"], "")).contains("disabled"));
+    output_of(&run(&["user", "enable", "me@example.org"], ""));
     try_log_in(server.address, "me@example.org", "another password").expect(200);
     refused(&run(&["user", "delete", "me@example.org"], ""), 2, "--yes");
-    said(&run(&["user", "delete", "me@example.org", "--yes"], ""));
+    output_of(&run(&["user", "delete", "me@example.org", "--yes"], ""));
     try_log_in(server.address, "me@example.org", "another password").expect(401);
     for (words, problem) in [
         (&["user"][..], "user needs one of: add, list"),
@@ -133,8 +133,8 @@ fn an_unknown_user_is_disabled_by_id_only() {
         refused(&run(&["user", "disable", unknown]), 1, "--id");
         refused(&run(&["user", "enable", unknown]), 1, "--id");
     }
-    assert_eq!(said(&run(&["user", "list"])), "");
-    said(&run(&["user", "disable", "outsider", "--id"]));
+    assert_eq!(output_of(&run(&["user", "list"])), "");
+    output_of(&run(&["user", "disable", "outsider", "--id"]));
     let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while server.user("outsider").get("/api/tasks").status == 200 {
         assert!(std::time::Instant::now() < until);
@@ -149,7 +149,7 @@ fn a_token_for_an_address_is_that_of_its_account() {
     let login = Login::register(server.address, "me@example.org");
     let run = |arguments: &[&str]| run(&database, arguments, "");
     let me = |arguments: &[&str]| {
-        let token = said(&run(arguments));
+        let token = output_of(&run(arguments));
         let script =
             Actor::with_authorization(server.address, &format!("Bearer {}", token.trim_end()));
         let task = script.post("/api/tasks", serde_json::json!({"title": "t"}));
@@ -166,7 +166,7 @@ fn a_token_for_an_address_is_that_of_its_account() {
     refused(&run(&["token", "--user", "no@example.org"]), 1, "no user");
     let by_id = ["api-token", "list", "--user", "me@example.org", "--id"];
     refused(&run(&by_id), 1, "no user");
-    said(&run(&["api-token", "list", "--id", "--user", login.id()]));
+    output_of(&run(&["api-token", "list", "--id", "--user", login.id()]));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn an_operator_manages_api_tokens() {
     let run = |arguments: &[&str]| run(&database, arguments, "");
     let user = ["--user", "me@example.org"];
     let with = |words: &[&'static str]| [words, &user].concat();
-    let token = said(&run(&with(&[
+    let token = output_of(&run(&with(&[
         "api-token",
         "create",
         "--name",
@@ -192,7 +192,7 @@ fn an_operator_manages_api_tokens() {
     script
         .post("/api/tasks", serde_json::json!({"title": "t"}))
         .expect(403);
-    let list = said(&run(&with(&["api-token", "list"])));
+    let list = output_of(&run(&with(&["api-token", "list"])));
     assert!(
         list.contains("backup")
             && list.contains("tasks:read")
@@ -203,7 +203,7 @@ fn an_operator_manages_api_tokens() {
     let of_user = login.actor().get("/api/auth/tokens").expect(200).json();
     assert!(list.starts_with(of_user["tokens"][0]["id"].as_str().unwrap()));
     let id = list.split('\t').next().unwrap().to_owned();
-    said(&run(&["api-token", "revoke", &id, "--user", login.id()]));
+    output_of(&run(&["api-token", "revoke", &id, "--user", login.id()]));
     std::thread::sleep(std::time::Duration::from_secs(2));
     script.get("/api/tasks").expect(401);
     refused(

@@ -1,0 +1,76 @@
+//! Checks names, messages and tests in documents that are written by hand.
+
+use std::path::{Path, PathBuf};
+
+use super::{read, source_files};
+
+#[test]
+fn readme_shows_the_filter_for_failed_logins_as_it_is() {
+    let filter = read("deploy/fail2ban/filter.d/todo-api.conf");
+    let expression = filter
+        .lines()
+        .find(|line| line.starts_with("failregex"))
+        .unwrap();
+    assert!(read("README.md").lines().any(|line| line == expression));
+}
+
+#[test]
+fn an_image_is_built_from_all_that_cargo_wants() {
+    let allowed = read("deploy/Dockerfile.dockerignore");
+    let manifest = read("Cargo.toml");
+    let wanted = manifest
+        .lines()
+        .filter_map(|line| {
+            line.split_once("path = \"")
+                .or(line.split_once("build = \""))
+        })
+        .filter_map(|(_, path)| path.split(['/', '"']).next());
+    for place in wanted.chain(["sql", "Cargo.toml", "Cargo.lock", "scripts"]) {
+        let there = allowed.lines().any(|line| line == format!("!{place}"));
+        assert!(there, "deploy/Dockerfile.dockerignore leaves out {place}");
+    }
+}
+
+/// Whether a file called `module.rs` has a test called `name`.
+fn has_test(sources: &[(PathBuf, String)], module: &str, name: &str) -> bool {
+    let is_named = |path: &Path| path.file_stem().is_some_and(|stem| stem == module);
+    let mut files = sources.iter().filter(|(path, _)| is_named(path));
+    let start = format!("fn {name}(");
+    files.any(|(_, text)| {
+        let mut tests = text.split("#[test]\n").skip(1);
+        tests.any(|rest| rest.trim_start().starts_with(&start))
+    })
+}
+
+#[test]
+fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
+    let security = read("SECURITY.md");
+    let (_, checklist) = security.split_once("| try | it must | test |\n").unwrap();
+    let lines = checklist.lines().skip(1);
+    let lines: Vec<&str> = lines.take_while(|line| line.starts_with('|')).collect();
+    assert!(lines.len() >= 30);
+    let sources = source_files(&["tests", "src"]);
+    for line in lines {
+        let tests = line.trim_end_matches('|').rsplit('|').next().unwrap();
+        for test in tests.split(',') {
+            let test = test.trim().trim_matches('`');
+            let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{line}"));
+            assert!(has_test(&sources, module, name), "there is no test {test}");
+        }
+    }
+}
+
+#[test]
+fn the_messages_in_the_guide_for_operators_are_those_of_the_program() {
+    let guide = read("deploy/README.md");
+    let (_, table) = guide.split_once("| what it says | what to do |\n").unwrap();
+    let lines = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let messages: Vec<&str> = lines.filter_map(|line| line.split('`').next()).collect();
+    assert!(messages.len() >= 10);
+    let sources = source_files(&["src"]);
+    for part in messages.iter().flat_map(|message| message.split('…')) {
+        let part = part.trim();
+        let is_there = sources.iter().any(|(_, text)| text.contains(part));
+        assert!(is_there, "the program never says {part:?}");
+    }
+}
