@@ -90,6 +90,9 @@ pub struct Claims {
     user_id_camel: Value,
     #[serde(default)]
     id: Value,
+    /// Better Auth's cookie cache names its user in `user.id` alone.
+    #[serde(default)]
+    user: Value,
     #[serde(default)]
     iss: Value,
     #[serde(default)]
@@ -222,9 +225,12 @@ impl Claims {
     fn user(&self) -> Result<UserId, Unauthorized> {
         let subject = match &self.sub {
             Some(sub) => sub.as_str(),
-            None => [&self.user_id, &self.user_id_camel, &self.id]
-                .into_iter()
-                .find_map(Value::as_str),
+            None => {
+                let nested = self.user.get("id").unwrap_or_default();
+                [&self.user_id, &self.user_id_camel, &self.id, nested]
+                    .into_iter()
+                    .find_map(Value::as_str)
+            }
         };
         subject
             .and_then(|id| UserId::parse(id).ok())
@@ -279,12 +285,25 @@ mod tests {
                 json!({"exp": later, "id": "c", "email": "x@example.org", "aud": ["anyone"]}),
                 "c",
             ),
+            (
+                json!({"exp": later, "id": "a", "user": {"id": "b"}}),
+                "a",
+            ),
+            (
+                json!({"exp": later, "session": {"id": "s"}, "user": {"id": "b", "name": "B"}}),
+                "b",
+            ),
         ] {
             assert_eq!(check(claims.clone()).as_deref(), Ok(user), "{claims}");
         }
         for claims in [
             json!({"exp": later}),
             json!({"exp": later, "sub": null, "id": "a"}),
+            json!({"exp": later, "sub": null, "user": {"id": "a"}}),
+            json!({"exp": later, "user": "a"}),
+            json!({"exp": later, "user": {"id": 7}}),
+            json!({"exp": later, "user": ["a"]}),
+            json!({"exp": later, "user": [{"id": "a"}]}),
             json!({"exp": later, "sub": "", "id": "a"}),
             json!({"exp": later, "sub": 7, "id": "a"}),
             json!({"exp": later, "sub": ["a"]}),
