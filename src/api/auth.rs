@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::body::{form, is_form, json};
+use super::guessing::Attempt;
 use super::{App, Call, Job};
 use crate::audit::{Event, Trail};
 use crate::auth::caller::{self, Caller};
-use crate::auth::guessing::Attempt;
 use crate::auth::issuer::TokenPair;
 use crate::auth::opaque;
 use crate::auth::password::{self, Match};

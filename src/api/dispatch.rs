@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{App, Call, Handler, HandlerOutcome, Job, Resource};
 use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
+use crate::auth::guard::Sender;
 use crate::auth::hashing::Turn;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
@@ -121,11 +122,13 @@ fn answer(
             ));
         }
         let authorization = request.headers.get("Authorization");
+        let sender = Sender {
+            holder: responder.holder(),
+            admit: &|| app.limits.admits(request.client),
+        };
         let caller = app
             .guard
-            .identify(&app.store, authorization, || {
-                app.limits.check_address(request.client, responder)
-            })
+            .identify(&app.store, authorization, &sender)
             .map_err(|error| app.limits.refused(error, request.client, responder))?;
         responder.set_user(&caller.user);
         if !admission.admit(responder.holder()) {

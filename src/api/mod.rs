@@ -3,6 +3,7 @@
 //! - [`routes`]: every route, in one table
 //! - [`dispatch`]: the way of a request: route, token, how often, user in the path, handler
 //! - [`limits`]: how often requests may come
+//! - [`guessing`]: how often passwords may be tried
 //! - `body`: reads a request's body
 //! - `conditions`: what a request says of the state that it expects
 //! - [`health`]: is it alive, is it ready
@@ -22,6 +23,7 @@ pub mod auth;
 mod body;
 mod conditions;
 pub mod dispatch;
+pub mod guessing;
 pub mod health;
 pub mod limits;
 pub mod lists;
@@ -36,11 +38,11 @@ pub mod tasks;
 
 use std::sync::Arc;
 
+use self::guessing::Guessing;
 use self::limits::RequestLimits;
 use self::metrics::MetricsAccess;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
-use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::domain::api_token::Scope;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::{Failure, supervisor};
 use crate::api::App;
+use crate::api::guessing::Guessing;
 use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
 use crate::auth::claims::Expected;
 use crate::auth::guard::Guard;
-use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::jwks::{KeySetUrl, Keys, Location, Timing};

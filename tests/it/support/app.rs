@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use todo_api::api::guessing::Guessing;
 use todo_api::api::limits::RequestLimits;
 use todo_api::api::metrics::MetricsAccess;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
-use todo_api::auth::guessing::Guessing;
 use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::TokenVerifier;
