@@ -358,7 +358,7 @@ fn a_failed_first_fetch_is_repeated_within_two_seconds() {
     let key = Key::ed25519("a");
     let published = KeyServer::start(Publishes::Nothing);
     let url = format!("http://{}/api/auth/jwks", published.address);
-    let server = Process::serve(&fresh_database(), &[("AUTH_JWKS_URL", url.as_str())]);
+    let server = Process::start(&fresh_database(), &[("AUTH_JWKS_URL", url.as_str())]);
     server.wait_for("cannot be fetched");
     published.publish(publishing(&[&key]));
     let failed = Instant::now();
@@ -500,6 +500,9 @@ fn a_key_that_cannot_be_used_is_told_and_one_set_without_any_stops_the_start() {
     }
     fs::remove_file(&file).unwrap();
     refuses_to_start(&settings, "cannot be read");
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    refuses_to_start(&settings, "it is not a file");
 }
 
 /// Asserts that the program ends at once, with a line that names the setting and this reason.
