@@ -14,6 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// What systemd is to wait on top of what our settings allow, before it takes us for stuck.
 const SPARE: Duration = Duration::from_secs(15);
 
+/// Longest wait for room in the supervisor's socket.
+const SEND_LIMIT: Duration = Duration::from_millis(500);
+
 /// A start that may take so long.
 pub fn starting(patience: Duration) {
     tell(&format!(
@@ -90,6 +93,8 @@ fn tell(state: &str) {
 /// A name that starts with `@` is that of an abstract socket, which is in no directory.
 fn send(name: &OsStr, state: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
+    // A supervisor that does not read must not stop this program.
+    socket.set_write_timeout(Some(SEND_LIMIT))?;
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(name)?,

@@ -26,7 +26,7 @@ pub(super) struct Account {
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) success: bool,
-    /// What it wrote to standard error.
+    /// What it wrote to standard error, or to standard output if the caller has that piped.
     pub(super) said: String,
 }
 
@@ -145,7 +145,15 @@ impl Account {
 pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<Outcome> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     let (sender, receiver) = mpsc::channel();
-    if let Some(pipe) = child.stderr.take() {
+    let stdout = child
+        .stdout
+        .take()
+        .map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    let stderr = child
+        .stderr
+        .take()
+        .map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    if let Some(pipe) = stdout.or(stderr) {
         // On a thread, because a child of the child may hold the pipe open for ever.
         thread::spawn(move || {
             let mut said = Vec::new();

@@ -240,13 +240,14 @@ impl Cluster {
             .map_err(Silence::Sql)
     }
 
-    /// Whether the cluster's PostgreSQL is alive. Starts no program, so it can be asked often.
-    pub(super) fn runs(&self) -> bool {
-        directory::recorded_pid(&self.files).is_some_and(|pid| {
-            // A zombie has ended: some containers have no init process to wait for it.
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.contains("(postgres)") && !stat.contains("(postgres) Z")
-        })
+    /// The state of the cluster's PostgreSQL (proc_pid_stat(5)); `None` if it has ended. Starts no program, so it can be called
+    /// often.
+    pub(super) fn process_state(&self) -> Option<char> {
+        let pid = directory::recorded_pid(&self.files)?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, state) = stat.split_once("(postgres) ")?;
+        // A zombie has ended: some containers have no init process to wait for it.
+        state.chars().next().filter(|state| *state != 'Z')
     }
 
     /// The process id of the cluster's PostgreSQL if it is alive.

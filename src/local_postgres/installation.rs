@@ -4,9 +4,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
-use super::{Account, Error};
+use super::{Account, Error, account};
 
+/// Longest time for `postgres --version`.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
 /// The oldest major version that will do.
 pub(super) const OLDEST: u32 = 13;
 /// The programs that are needed; `postgresql-client` alone does not bring them.
@@ -57,12 +60,12 @@ impl Installation {
             return None;
         }
         let mut command = account.command(&directory.join("postgres"));
-        let output = command
-            .arg("--version")
-            .stdout(Stdio::piped())
-            .output()
-            .ok()?;
-        let major = major(&String::from_utf8_lossy(&output.stdout))?;
+        let output = account::run(
+            command.arg("--version").stdout(Stdio::piped()),
+            VERSION_LIMIT,
+        )
+        .ok()?;
+        let major = major(&output.said)?;
         Some(Installation { directory, major })
     }
 }
