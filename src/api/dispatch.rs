@@ -26,32 +26,23 @@ pub fn dispatch(
 ) -> Option<Responder> {
     match answer(app, router, request, &mut responder, admission) {
         Ok(Some(HandlerOutcome::Answered(response))) => responder.answer(Ok(response)),
-        Ok(Some(HandlerOutcome::Job(job))) => hash_and_finish(app, job, responder),
+        Ok(Some(HandlerOutcome::Job(job))) => hash_and_answer(app, job, responder),
         Ok(None) => return Some(responder),
         Err(error) => responder.answer(Err(error)),
     }
     None
 }
 
-fn hash_and_finish(app: &Arc<App>, job: Job, responder: Responder) {
-    let in_time = |turn| match turn {
-        Turn::InTime => Ok(()),
-        Turn::TooLate => Err(Error::Unavailable(
-            "too many passwords are to be hashed at once".to_owned(),
-        )),
-    };
+/// Does the rest of a request that hashes a password, on a thread for that.
+fn hash_and_answer(app: &Arc<App>, job: Job, responder: Responder) {
     let shared = Arc::clone(app);
     app.hashing.submit(responder.holder(), move |turn| {
-        match in_time(turn).and_then(|()| job()) {
-            Ok(finish) => {
-                let app = Arc::clone(&shared);
-                let holder = responder.holder();
-                shared.finishing.submit(holder, move |turn| {
-                    responder.answer(in_time(turn).and_then(|()| finish(&app)));
-                });
-            }
-            Err(error) => responder.answer(Err(error)),
-        }
+        responder.answer(match turn {
+            Turn::InTime => job(&shared),
+            Turn::TooLate => Err(Error::Unavailable(
+                "too many passwords are to be hashed at once".to_owned(),
+            )),
+        });
     });
 }
 

@@ -36,8 +36,6 @@ pub mod stats;
 pub mod tags;
 pub mod tasks;
 
-use std::sync::Arc;
-
 use self::guessing::Guessing;
 use self::limits::RequestLimits;
 use self::metrics::MetricsAccess;
@@ -63,12 +61,10 @@ pub struct App {
     pub limits: RequestLimits,
     /// Issues tokens.
     pub issuer: Issuer,
-    /// Hashes passwords.
+    /// Threads for requests that hash a password.
     pub hashing: Crew,
-    /// Does what is left to do then.
-    pub finishing: Crew,
     /// Counts tries at passwords.
-    pub guessing: Arc<Guessing>,
+    pub guessing: Guessing,
     /// Who may see the metrics.
     pub metrics: MetricsAccess,
     /// Whether anybody may make an account.
@@ -85,10 +81,8 @@ pub struct Call<'c> {
     pub query: &'c str,
 }
 
-/// Hashes a password, on a thread for that; what is left to do then is done on another.
-pub type Job = Box<dyn FnOnce() -> Result<Finish, Error> + Send>;
-/// What is left to do once a password is hashed.
-pub type Finish = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
+/// The rest of a request that hashes a password. It runs on a thread for that.
+pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
 
 /// Answers a request that anybody may make.
 pub type PublicHandler = fn(&App, &Call) -> Result<Response, Error>;

@@ -152,14 +152,13 @@ pub fn app(store: Store, verifier: TokenVerifier) -> App {
         guard: Guard::new(verifier),
         limits: RequestLimits::new(0, 0),
         issuer: Issuer::new(SECRET, day, 30 * day),
-        hashing: Crew::for_hashing().unwrap(),
-        finishing: Crew::for_finishing().unwrap(),
-        guessing: Arc::new(Guessing::new(&GuessingLimits {
+        hashing: Crew::start().unwrap(),
+        guessing: Guessing::new(&GuessingLimits {
             failures_per_account: 10,
             failures_per_address: 30,
             registrations_per_address: 0,
             refreshes_per_address: 0,
-        })),
+        }),
         metrics: MetricsAccess::default(),
         registration_is_open: true,
     }
