@@ -5,7 +5,7 @@ use super::body::json;
 use super::{App, Call, HandlerOutcome};
 use crate::audit::{Event, Trail};
 use crate::auth::caller::Caller;
-use crate::auth::password;
+use crate::auth::password::Hasher;
 use crate::domain::account::{Account, AccountChanges, Confirmation, Password, PasswordChange};
 use crate::domain::fields::BodyError;
 use crate::domain::user::UserId;
@@ -86,7 +86,9 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Handle
     let (caller, trail) = (caller.clone(), call.request.trail());
     Ok(HandlerOutcome::Job(Box::new(move |app| {
         let credential = confirm(app)?;
-        let hash = password::hash(&change.new_password).map_err(Error::Internal)?;
+        let hash = Hasher::take()
+            .hash(&change.new_password)
+            .map_err(Error::Internal)?;
         let everywhere = change.api_tokens.then(|| Everywhere {
             presented: caller.sessionless(),
             api_tokens: true,
@@ -164,7 +166,7 @@ fn confirmation(
     let (user, client) = (credential.account.id.clone(), call.request.client);
     let failure = Failure::of(call.request, user.as_str());
     move |app| {
-        let attempt = app.guessing.own_attempt(&user, client);
+        let attempt = || app.guessing.own_attempt(&user, client);
         prove(attempt, Some(credential), &password, &failure)?
             .map(|proven| proven.credential)
             .ok_or(wrong)

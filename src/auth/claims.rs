@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_is_sub_or_the_first_of_its_stand_ins() {
+    fn the_user_is_sub_or_the_first_of_its_substitutes() {
         let later = NOW + 60.0;
         for (claims, user) in [
             (json!({"exp": later, "sub": "a", "id": "b"}), "a"),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_read_from_tokens_of_ours_alone() {
+    fn a_session_is_read_from_own_tokens_only() {
         let sid = "0190b7c6-0000-7000-8000-000000000000";
         let of = |iss: &str, sid: Value, signer| {
             let claims = json!({"sub": "a", "exp": NOW + 60.0, "iss": iss, "sid": sid});
@@ -380,7 +380,7 @@ mod tests {
                 Signer::Secret,
                 Origin::SharedSecret,
             ),
-            // No key of the key set makes a token ours.
+            // A token of the key set is never one of this server.
             (ISSUER, json!(sid), Signer::KeySet, Origin::KeySet),
         ] {
             let (origin, session) = of(iss, sid, signer).unwrap();
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn issuer_and_audience_are_asked_of_tokens_from_elsewhere() {
+    fn issuer_and_audience_are_checked_in_tokens_of_other_issuers() {
         let one_of = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect();
         let expected = Expected {
             issuers: one_of(&["https://app.example", "https://id.example"]),

@@ -111,22 +111,20 @@ impl Waiting {
         let round = self.round + self.places.held(holder);
         let at = self.jobs.partition_point(|place| place.round <= round);
         self.places.take(holder, 1);
-        self.jobs.insert(
-            at,
-            Place {
-                since: Instant::now(),
-                holder,
-                round,
-                job,
-            },
-        );
+        let place = Place {
+            since: Instant::now(),
+            holder,
+            round,
+            job,
+        };
+        self.jobs.insert(at, place);
     }
 
-    fn next(&mut self) -> Option<(Instant, Job)> {
+    fn next(&mut self) -> Option<Place> {
         let place = self.jobs.pop_front()?;
         self.places.give_back(place.holder, 1);
         self.round = place.round;
-        Some((place.since, place.job))
+        Some(place)
     }
 }
 
@@ -139,13 +137,14 @@ impl Drop for Crew {
 
 impl Queue {
     fn work(&self) {
-        while let Some((since, job)) = self.next() {
-            let turn = if since.elapsed() <= PATIENCE {
+        while let Some(Place { since, job, .. }) = self.next() {
+            let waited = since.elapsed();
+            metrics::hashing_waited(waited);
+            let turn = if waited <= PATIENCE {
                 Turn::InTime
             } else {
                 Turn::TooLate
             };
-            metrics::hashing_waited(since.elapsed());
             // Unwinding drops the job's responder, which answers the request.
             if catch_unwind(AssertUnwindSafe(|| job(turn))).is_err() {
                 log::error!("a job panicked");
@@ -153,7 +152,7 @@ impl Queue {
         }
     }
 
-    fn next(&self) -> Option<(Instant, Job)> {
+    fn next(&self) -> Option<Place> {
         let mut waiting = lock(&self.waiting);
         loop {
             if let Some(next) = waiting.next() {

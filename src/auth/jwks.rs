@@ -200,7 +200,7 @@ impl Shared {
 
     fn replace(&self, keys: KeySet, place: &str) {
         log::info!("keys for tokens of others: {} from {place}", keys.len());
-        for reason in keys.left_out() {
+        for reason in &keys.left_out {
             log::warn!("a key from {place} is left out: {reason}");
         }
         if keys.is_empty() {

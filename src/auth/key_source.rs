@@ -110,7 +110,7 @@ pub fn read_file(path: &Path) -> Result<KeySet, String> {
     let set = KeySet::parse(&document)
         .map_err(|problem| format!("the key set {name} cannot be used: {problem}"))?;
     if set.is_empty() {
-        let reasons = set.left_out().join("; ");
+        let reasons = set.left_out.join("; ");
         let colon = if reasons.is_empty() { "" } else { ": " };
         return Err(format!(
             "the key set {name} has no key that can be used{colon}{reasons}"

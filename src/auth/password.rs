@@ -32,61 +32,6 @@ pub enum Match {
     Unreadable,
 }
 
-/// Hashes a password with a new salt. Takes tens of milliseconds and 19 MiB.
-///
-/// # Errors
-/// The library's sentence; never the password.
-pub fn hash(password: &Password) -> Result<String, String> {
-    let mut salt = [0_u8; 16];
-    getrandom::fill(&mut salt).map_err(|error| format!("no random bytes for a salt: {error}"))?;
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| error.to_string())?;
-    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let output = output(&argon2, password, &salt)?;
-    let hash = ParamsString::try_from(argon2.params())
-        .and_then(|params| {
-            Ok(PasswordHash {
-                algorithm: Algorithm::Argon2id.ident(),
-                version: Some(Version::V0x13.into()),
-                params,
-                salt: Some(Salt::new(&salt)?),
-                hash: Some(output),
-            })
-        })
-        .map_err(|error| format!("a password cannot be hashed: {error}"))?;
-    Ok(hash.to_string())
-}
-
-/// Compares a password with a hash. It takes the same time without a hash, and with one that cannot be read.
-pub fn verify(password: &Password, hash: Option<&str>) -> Match {
-    let text = hash.unwrap_or(DUMMY);
-    let Some(parsed) = PasswordHash::new(text).ok().filter(is_known) else {
-        verify(password, None);
-        return Match::Unreadable;
-    };
-    let matches = recompute(password, &parsed).is_some_and(|output| Some(output) == parsed.hash);
-    let current = is_current(&parsed);
-    if !matches && !current && hash.is_some() {
-        // An outdated hash takes less time, which would tell that the account exists.
-        verify(password, None);
-    }
-    match (matches && hash.is_some(), current) {
-        (false, _) => Match::No,
-        (true, true) => Match::Yes,
-        (true, false) => Match::YesOutdated,
-    }
-}
-
-/// Hashes a password with the algorithm, the parameters and the salt of a hash; `None` if they cannot be used.
-fn recompute(password: &Password, hash: &PasswordHash) -> Option<Output> {
-    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
-    let version = hash
-        .version
-        .map_or(Ok(Version::default()), Version::try_from);
-    let params = Params::try_from(hash).ok()?;
-    let argon2 = Argon2::new(algorithm, version.ok()?, params);
-    output(&argon2, password, hash.salt.as_ref()?).ok()
-}
-
 /// How many passwords are hashed at once: half the cores, at least one, so that other requests have cores left.
 pub static AT_ONCE: LazyLock<usize> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -99,41 +44,103 @@ static MEMORY: LazyLock<Mutex<Vec<Vec<Block>>>> =
     LazyLock::new(|| Mutex::new(vec![Vec::new(); *AT_ONCE]));
 static MEMORY_RETURNED: Condvar = Condvar::new();
 
-/// Memory for one hashing. Dropping it gives it to the next thread that waits.
-struct Memory(Vec<Block>);
+/// The right to hash a password, with the memory for it. Dropping it gives both to the next thread that waits.
+pub struct Hasher(Vec<Block>);
 
-impl Memory {
-    /// Takes memory, and waits while other threads use all of it. Few threads hash, so the wait is a few times a hashing.
-    fn take() -> Memory {
+impl Hasher {
+    /// Waits until fewer than [`AT_ONCE`] passwords are hashed. Few threads hash, so the wait is a few times a hashing.
+    pub fn take() -> Hasher {
         let mut free = lock(&MEMORY);
         loop {
             match free.pop() {
-                Some(memory) => return Memory(memory),
+                Some(memory) => return Hasher(memory),
                 None => free = unpoisoned(MEMORY_RETURNED.wait(free)),
             }
         }
     }
+
+    /// Hashes a password with a new salt. Takes tens of milliseconds and 19 MiB.
+    ///
+    /// # Errors
+    /// The library's sentence; never the password.
+    pub fn hash(&mut self, password: &Password) -> Result<String, String> {
+        let mut salt = [0_u8; 16];
+        getrandom::fill(&mut salt)
+            .map_err(|error| format!("no random bytes for a salt: {error}"))?;
+        let params =
+            Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| error.to_string())?;
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let output = self.run(&argon2, password, &salt)?;
+        let hash = ParamsString::try_from(argon2.params())
+            .and_then(|params| {
+                Ok(PasswordHash {
+                    algorithm: Algorithm::Argon2id.ident(),
+                    version: Some(Version::V0x13.into()),
+                    params,
+                    salt: Some(Salt::new(&salt)?),
+                    hash: Some(output),
+                })
+            })
+            .map_err(|error| format!("a password cannot be hashed: {error}"))?;
+        Ok(hash.to_string())
+    }
+
+    /// Compares a password with a hash. It takes the same time without a hash, and with one that cannot be read.
+    pub fn verify(&mut self, password: &Password, hash: Option<&str>) -> Match {
+        let text = hash.unwrap_or(DUMMY);
+        let Some(parsed) = PasswordHash::new(text).ok().filter(is_known) else {
+            self.verify(password, None);
+            return Match::Unreadable;
+        };
+        let output = self.recompute(password, &parsed);
+        let matches = output.is_some() && output == parsed.hash;
+        let current = is_current(&parsed);
+        if !matches && !current && hash.is_some() {
+            // An outdated hash takes less time, which would tell that the account exists.
+            self.verify(password, None);
+        }
+        match (matches && hash.is_some(), current) {
+            (false, _) => Match::No,
+            (true, true) => Match::Yes,
+            (true, false) => Match::YesOutdated,
+        }
+    }
+
+    /// Hashes a password with the algorithm, the parameters and the salt of a hash; `None` if they cannot be used.
+    fn recompute(&mut self, password: &Password, hash: &PasswordHash) -> Option<Output> {
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = hash
+            .version
+            .map_or(Ok(Version::default()), Version::try_from);
+        let params = Params::try_from(hash).ok()?;
+        let argon2 = Argon2::new(algorithm, version.ok()?, params);
+        self.run(&argon2, password, hash.salt.as_ref()?).ok()
+    }
+
+    fn run(
+        &mut self,
+        argon2: &Argon2<'_>,
+        password: &Password,
+        salt: &[u8],
+    ) -> Result<Output, String> {
+        let params = argon2.params();
+        let mut bytes = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+        if self.0.len() < params.block_count() {
+            self.0.resize(params.block_count(), Block::new());
+        }
+        let password = password.expose().as_bytes();
+        argon2
+            .hash_password_into_with_memory(password, salt, &mut bytes, self.0.as_mut_slice())
+            .map_err(|error| error.to_string())?;
+        Output::new(&bytes).map_err(|error| error.to_string())
+    }
 }
 
-impl Drop for Memory {
+impl Drop for Hasher {
     fn drop(&mut self) {
         lock(&MEMORY).push(std::mem::take(&mut self.0));
         MEMORY_RETURNED.notify_one();
     }
-}
-
-fn output(argon2: &Argon2<'_>, password: &Password, salt: &[u8]) -> Result<Output, String> {
-    let params = argon2.params();
-    let mut bytes = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
-    let mut memory = Memory::take();
-    if memory.0.len() < params.block_count() {
-        memory.0.resize(params.block_count(), Block::new());
-    }
-    let password = password.expose().as_bytes();
-    argon2
-        .hash_password_into_with_memory(password, salt, &mut bytes, memory.0.as_mut_slice())
-        .map_err(|error| error.to_string())?;
-    Output::new(&bytes).map_err(|error| error.to_string())
 }
 
 fn is_known(hash: &PasswordHash) -> bool {
@@ -153,6 +160,14 @@ mod tests {
 
     use super::*;
 
+    fn hash(password: &Password) -> String {
+        Hasher::take().hash(password).unwrap()
+    }
+
+    fn verify(password: &Password, hash: Option<&str>) -> Match {
+        Hasher::take().verify(password, hash)
+    }
+
     fn password(text: &str) -> Password {
         Password::parse(text).unwrap()
     }
@@ -160,7 +175,7 @@ mod tests {
     #[test]
     fn a_password_matches_its_own_hash_alone() {
         let (right, wrong) = (password("correct horse"), password("correct horsf"));
-        let (one, other) = (hash(&right).unwrap(), hash(&right).unwrap());
+        let (one, other) = (hash(&right), hash(&right));
         assert_ne!(one, other, "each has a salt of its own");
         assert!(one.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{one}");
         assert_eq!(verify(&right, Some(&one)), Match::Yes);

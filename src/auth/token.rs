@@ -23,7 +23,7 @@ use super::opaque;
 use super::token_cache::TokenCache;
 
 pub use super::claims::{Expected, ISSUER, Origin, Session, Verified};
-pub use super::minter::{Minter, SessionClaims};
+pub use super::minter::{Minter, NewToken};
 
 /// Reads the token from an `Authorization` header field (RFC 6750, section 2.1). The scheme is case-insensitive.
 ///
@@ -313,21 +313,21 @@ mod tests {
     }
 
     #[test]
-    fn a_sessions_token_is_the_same_for_the_same_claims() {
+    fn the_token_of_a_session_is_the_same_for_the_same_claims() {
         let user = UserId::parse("Zm9v").unwrap();
-        let claims = SessionClaims {
+        let new = NewToken {
             user: &user,
             email: None,
-            session: Uuid::now_v7(),
+            session: Some(Uuid::now_v7()),
             jti: Uuid::new_v4(),
             issued_at: OffsetDateTime::now_utc().unix_timestamp(),
             lifetime: Duration::from_secs(60),
         };
         let minter = Minter::new(SECRET);
-        let token = minter.mint_for_session(claims.clone()).unwrap();
-        assert_eq!(minter.mint_for_session(claims.clone()).unwrap(), token);
+        let token = minter.sign(&new).unwrap();
+        assert_eq!(minter.sign(&new).unwrap(), token);
         let verified = verify(&TokenVerifier::new(SECRET, None), &token).unwrap();
-        assert_eq!(verified.session, Session::Ours(claims.session));
+        assert_eq!(verified.session, Session::Ours(new.session.unwrap()));
         assert_eq!(
             (verified.user, verified.origin),
             (user.clone(), Origin::Ours)

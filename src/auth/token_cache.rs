@@ -57,3 +57,40 @@ impl TokenCache {
         self.shards.get(usize::from(hash[0]) % SHARDS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::claims::{Claims, Expected, Signer};
+    use crate::auth::opaque;
+
+    fn verified() -> Verified {
+        let claims: Claims = serde_json::from_str(r#"{"sub": "u", "exp": 1}"#).unwrap();
+        let checked = claims.check("message", Signer::Secret, &Expected::default());
+        checked.unwrap()
+    }
+
+    #[test]
+    fn tokens_beyond_the_limit_replace_others() {
+        let (cache, verified) = (TokenCache::default(), verified());
+        for number in 0..10 * SHARDS * SHARD_MAX {
+            let hash = opaque::hash(&number.to_string());
+            cache.insert(hash, &verified, None);
+            assert_eq!(cache.get(&hash, None).as_ref(), Some(&verified));
+        }
+        let cached: usize = cache.shards.iter().map(|shard| lock(shard).len()).sum();
+        assert!(cached <= SHARDS * SHARD_MAX, "{cached}");
+    }
+
+    #[test]
+    fn claims_count_only_with_the_key_set_that_verified_them() {
+        let (cache, verified) = (TokenCache::default(), verified());
+        let (old, new) = (Arc::new(KeySet::default()), Arc::new(KeySet::default()));
+        let hash = opaque::hash("token");
+        cache.insert(hash, &verified, Some(Arc::clone(&old)));
+        assert!(cache.get(&hash, Some(&old)).is_some());
+        assert!(cache.get(&hash, Some(&new)).is_none());
+        assert!(cache.get(&hash, None).is_none());
+        assert!(cache.get(&opaque::hash("other"), Some(&old)).is_none());
+    }
+}

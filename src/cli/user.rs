@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Read};
 
 use super::{Call, Command, Failure, print, setup};
 use crate::audit::{Event, Trail};
-use crate::auth::password;
+use crate::auth::password::Hasher;
 use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
 use crate::domain::fields::Patch;
 use crate::domain::user::UserId;
@@ -255,7 +255,7 @@ fn unknown(user: &str) -> Failure {
 }
 
 fn hash(password: &Password) -> Result<String, Failure> {
-    password::hash(password).map_err(Failure::Failed)
+    Hasher::take().hash(password).map_err(Failure::Failed)
 }
 
 /// Asks for a password on a terminal, else reads the first line of standard input.

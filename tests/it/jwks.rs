@@ -1,4 +1,4 @@
-//! Keys of others, published at an address or in a file: they come, go, and cannot be had.
+//! Key sets of other issuers, at an address or in a file: keys are added, withdrawn, and cannot be fetched.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -42,7 +42,7 @@ fn ask_at(address: SocketAddr, token: &str) -> Answer {
     Actor::with_authorization(address, &format!("Bearer {token}")).get("/api/tasks")
 }
 
-/// A server that has the address of this one.
+/// A server that fetches this key set.
 fn server(keys: &KeyServer, timing: Timing) -> TestApp {
     TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys.keys(timing)))
 }
@@ -94,7 +94,7 @@ fn a_token_signed_with_a_published_key_is_its_users() {
 }
 
 #[test]
-fn new_keys_are_taken_and_withdrawn_ones_stop_counting() {
+fn new_keys_are_accepted_and_withdrawn_ones_refused() {
     let (old, new) = (Key::ed25519("old"), Key::p256("new"));
     let published = KeyServer::start(publishing(&[&old]));
     let app = server(&published, QUICK);
@@ -103,21 +103,21 @@ fn new_keys_are_taken_and_withdrawn_ones_stop_counting() {
     let sentence = ask(&app, &with_new).expect_error(401, "UNAUTHORIZED");
     assert_eq!(sentence, UNKNOWN);
 
-    // Both are published while one takes over from the other.
+    // During a rotation both are published.
     published.publish(publishing(&[&old, &new]));
     ask(&app, &with_new).expect(200);
     ask(&app, &with_old).expect(200);
 
     published.publish(publishing(&[&new]));
-    let stranger = Key::ed25519("stranger").token(&claims("u1"));
-    ask(&app, &stranger).expect_error(401, "UNAUTHORIZED");
+    let unknown = Key::ed25519("unknown").token(&claims("u1"));
+    ask(&app, &unknown).expect_error(401, "UNAUTHORIZED");
     let sentence = ask(&app, &with_old).expect_error(401, "UNAUTHORIZED");
     assert_eq!(sentence, UNKNOWN);
     ask(&app, &with_new).expect(200);
 }
 
 #[test]
-fn a_key_that_is_withdrawn_stops_counting_though_nobody_asks_for_another() {
+fn a_withdrawn_key_is_refused_without_a_request_for_another() {
     let key = Key::ed25519("a");
     let published = KeyServer::start(publishing(&[&key]));
     let aging = Timing {
@@ -130,7 +130,7 @@ fn a_key_that_is_withdrawn_stops_counting_though_nobody_asks_for_another() {
     published.publish(Publishes::Body(json!({ "keys": [] }).to_string()));
     wait_until(|| ask(&app, &token).status == 401);
 
-    // A server that nobody uses asks nobody.
+    // A server without requests does not fetch.
     let asked = published.asked();
     thread::sleep(3 * aging.max_age);
     assert_eq!(published.asked(), asked);
@@ -285,7 +285,7 @@ fn one_request_waits_for_a_slow_key_set_and_the_others_go_on() {
         published.wait_until_asked(2);
         let begun = Instant::now();
         ask(&app, &good).expect(200);
-        assert!(begun.elapsed() < timing.wait, "nobody else waits");
+        assert!(begun.elapsed() < timing.wait, "other tokens do not wait");
         asking
             .into_iter()
             .map(|thread| thread.join().unwrap())
@@ -299,13 +299,13 @@ fn one_request_waits_for_a_slow_key_set_and_the_others_go_on() {
 }
 
 #[test]
-fn keys_are_kept_while_they_cannot_be_fetched() {
+fn keys_stay_in_use_while_they_cannot_be_fetched() {
     let (key, new) = (Key::ed25519("a"), Key::ed25519("b"));
     let published = KeyServer::start(publishing(&[&key]));
     let app = server(&published, QUICK);
     let (good, with_new) = (key.token(&claims("u1")), new.token(&claims("u1")));
     wait_until_accepted(&app, &good);
-    // With the very keys that are wanted, as an error page of a cache may have.
+    // The body has the wanted keys, as an error page of a cache may have.
     let of_status = |status, field| Publishes::Status(status, field, key_set(&[&key, &new]));
     for trouble in [
         Publishes::Nothing,
@@ -319,7 +319,7 @@ fn keys_are_kept_while_they_cannot_be_fetched() {
         Publishes::Endless(300 * 1024),
     ] {
         published.publish(trouble);
-        // The first makes the server fetch, and after a failure it goes on by itself.
+        // This request starts a fetch. After a failure the server tries again by itself.
         unavailable(&ask(&app, &with_new));
         published.wait_until_asked(published.asked() + 2);
         unavailable(&ask(&app, &with_new));
@@ -331,7 +331,7 @@ fn keys_are_kept_while_they_cannot_be_fetched() {
 }
 
 #[test]
-fn a_server_starts_without_the_keys_and_fetches_them_when_they_can_be_had() {
+fn a_server_starts_without_the_keys_and_fetches_them_later() {
     let key = Key::ed25519("a");
     let published = KeyServer::start(Publishes::Status(
         502,
@@ -373,7 +373,7 @@ fn a_failed_first_fetch_is_repeated_within_two_seconds() {
 }
 
 #[test]
-fn issuer_and_audience_are_asked_of_tokens_from_elsewhere() {
+fn issuer_and_audience_are_checked_in_tokens_of_other_issuers() {
     let key = Key::ed25519("a");
     let published = KeyServer::start(publishing(&[&key]));
     let expected = Expected {
@@ -421,7 +421,7 @@ fn issuer_and_audience_are_asked_of_tokens_from_elsewhere() {
             );
         }
     }
-    // Our own tokens are judged by ours.
+    // The server's own tokens are not checked.
     app.user("u1").get("/api/tasks").expect(200);
     let ours = key.token(&of(json!("todo-api"), json!("todo")));
     ask(&app, &ours).expect_error(401, "UNAUTHORIZED");
@@ -448,7 +448,7 @@ fn a_key_set_in_a_file_is_read_again_on_sighup() {
     wait_until(|| ask(&new).status == 200);
     assert_eq!(ask(&old).expect_error(401, "UNAUTHORIZED"), UNKNOWN);
 
-    // A file that is half written, or lost, takes nobody's keys away.
+    // While the file is half written or missing, the keys stay in use.
     for spoiled in ["", "{\"keys\":[", "{\"keys\":[]}"] {
         fs::write(&file, spoiled).unwrap();
         server.signal("HUP");
@@ -463,7 +463,7 @@ fn a_key_set_in_a_file_is_read_again_on_sighup() {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_is_told_and_one_set_without_any_stops_the_start() {
+fn a_key_that_cannot_be_used_is_logged_and_a_set_without_any_stops_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
     let settings = [("AUTH_JWKS_FILE", file.to_str().unwrap())];
@@ -518,7 +518,7 @@ fn refuses_to_start(settings: &[(&str, &str)], reason: &str) {
 }
 
 #[test]
-fn the_program_takes_keys_from_an_address_and_asks_for_issuer_and_audience() {
+fn the_program_reads_the_settings_of_key_set_issuer_and_audience() {
     let key = Key::rsa("a");
     let published = KeyServer::start(publishing(&[&key]));
     let url = format!(
@@ -529,7 +529,7 @@ fn the_program_takes_keys_from_an_address_and_asks_for_issuer_and_audience() {
         ("AUTH_JWKS_URL", url.as_str()),
         ("JWT_ISSUER", "https://app.example"),
         ("JWT_AUDIENCE", "https://app.example, todo"),
-        // On this machine no proxy is asked.
+        // A fetch from this machine uses no proxy.
         ("HTTP_PROXY", "http://127.0.0.1:1"),
         ("HTTPS_PROXY", "http://127.0.0.1:1"),
     ];
@@ -548,7 +548,7 @@ fn the_program_takes_keys_from_an_address_and_asks_for_issuer_and_audience() {
 }
 
 #[test]
-fn a_key_set_behind_a_certificate_that_nobody_vouches_for_is_not_taken() {
+fn a_key_set_behind_an_untrusted_certificate_is_refused() {
     let certificate = Certificate::make();
     let [cert, key] = certificate.settings();
     let impostor = Process::serve(&fresh_database(), &[(cert.0, &cert.1), (key.0, &key.1)]);
