@@ -25,6 +25,8 @@ pub enum Event<'e> {
     Logout,
     /// All sessions ended.
     LogoutAll,
+    /// A login ended the session that was used longest ago, because an account has at most 100; its id.
+    SessionReplaced(Uuid),
     /// A used refresh token was presented again, and its session ended.
     RefreshTokenReused,
     /// The password changed.
@@ -57,6 +59,7 @@ impl Event<'_> {
             Event::Login => "login",
             Event::Logout => "logout",
             Event::LogoutAll => "logout_all",
+            Event::SessionReplaced(_) => "session_replaced",
             Event::RefreshTokenReused => "refresh_token_reused",
             Event::PasswordChanged => "password_changed",
             Event::NameChanged => "name_changed",
@@ -75,13 +78,14 @@ impl Event<'_> {
             Event::ApiTokenCreated(id) | Event::ApiTokenDeleted(id) => {
                 Some(("api_token", id.to_string()))
             }
+            Event::SessionReplaced(id) => Some(("session", id.to_string())),
             Event::ForeignPath(user) => Some(("other_user", (*user).to_owned())),
             _ => None,
         }
     }
 }
 
-/// Writes audit lines for one request, or for one command.
+/// Writes the audit lines of a request or of a command.
 #[derive(Clone, Debug)]
 pub struct Trail {
     client: String,
@@ -89,7 +93,7 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// A trail for a request of this client.
+    /// The trail of a request of this client.
     pub fn new(client: impl Display, request_id: &str) -> Trail {
         Trail {
             client: client.to_string(),
@@ -97,7 +101,7 @@ impl Trail {
         }
     }
 
-    /// A trail for a command that an operator runs.
+    /// The trail of a command that an operator runs.
     pub fn of_command() -> Trail {
         Trail::new("command", "")
     }
@@ -112,7 +116,7 @@ impl Trail {
             ("request_id", &self.request_id),
         ];
         fields.extend(detail.as_ref().map(|(name, value)| (*name, value.as_str())));
-        // The macros take a fixed list of fields.
+        // The macros of `log` take a fixed list of fields only.
         log::logger().log(
             &Record::builder()
                 .level(Level::Info)

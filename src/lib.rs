@@ -7,8 +7,8 @@
 //! - [`server`]: composition: listeners, workers; start, drain, stop
 //! - [`edge`]: connections, limits, deadlines, framing, TLS
 //! - [`api`]: the route table, the way of a request, and the handlers, one file per resource
-//! - [`auth`]: bearer tokens, our own and those of others, and the keys that sign them
 //! - [`http`]: requests, responses, errors, the router, rate limits, the responder
+//! - [`auth`]: who is calling: tokens, keys, passwords; its errors become answers in `http::error`
 //! - [`audit`]: log lines about accounts
 //! - [`store`]: PostgreSQL: connections, migrations, and every SQL statement
 //! - [`local_postgres`]: a private PostgreSQL, for running without configuration and for tests

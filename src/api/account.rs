@@ -1,13 +1,11 @@
 //! The caller's own account.
 
-use std::sync::Arc;
-
 use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
 use super::body::json;
 use super::{App, Call, HandlerOutcome};
 use crate::audit::{Event, Trail};
 use crate::auth::caller::Caller;
-use crate::auth::password;
+use crate::auth::password::Hasher;
 use crate::domain::account::{Account, AccountChanges, Confirmation, Password, PasswordChange};
 use crate::domain::fields::BodyError;
 use crate::domain::user::UserId;
@@ -41,22 +39,14 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
         ));
     }
     let credential = credential(app, caller)?;
-    let confirm = confirm_current(app, call, credential, changes.current_password.clone())?;
+    let confirm = confirm_current(call, credential, changes.current_password.clone())?;
     let (client, trail) = (call.request.client, call.request.trail());
     let user = caller.user.clone();
-    Ok(HandlerOutcome::Job(Box::new(move || {
-        let credential = confirm()?;
-        Ok(Box::new(move |app| {
-            // The answer says whether an address is taken, as the answer to a registration does.
-            app.guessing.registration(client)?;
-            save(
-                app,
-                &trail,
-                &user,
-                &changes,
-                Some(&credential.password_hash),
-            )
-        }))
+    Ok(HandlerOutcome::Job(Box::new(move |app| {
+        let hash = confirm(app)?.password_hash;
+        // The answer says whether an address is taken, as the answer to a registration does.
+        app.guessing.registration(client)?;
+        save(app, &trail, &user, &changes, Some(&hash))
     })))
 }
 
@@ -88,36 +78,35 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Handle
     let change = json(call.request, PasswordChange::from_json)?;
     let wrong = wrong_in("current_password");
     let confirm = confirmation(
-        app,
         call,
         credential(app, caller)?,
         change.current_password,
         wrong,
     );
     let (caller, trail) = (caller.clone(), call.request.trail());
-    Ok(HandlerOutcome::Job(Box::new(move || {
-        let credential = confirm()?;
-        let hash = password::hash(&change.new_password).map_err(Error::Internal)?;
-        Ok(Box::new(move |app| {
-            let everywhere = change.api_tokens.then(|| Everywhere {
-                presented: caller.sessionless(),
-                api_tokens: true,
-            });
-            // A stolen copy of this session's token must end too.
-            let keep = caller.session().filter(|_| !change.api_tokens);
-            let old = Some(credential.password_hash.as_str());
-            let ended = app
-                .store
-                .set_password(&caller.user, old, &hash, keep, everywhere)?
-                .ok_or(PASSWORD_CHANGED)?;
-            app.guard.revoke(&ended);
-            trail.record(&caller.user, Event::PasswordChanged);
-            if change.api_tokens {
-                app.guard.forget_api_tokens(&caller.user);
-                trail.record(&caller.user, Event::ApiTokensDeleted);
-            }
-            Ok(Response::empty(204))
-        }))
+    Ok(HandlerOutcome::Job(Box::new(move |app| {
+        let credential = confirm(app)?;
+        let hash = Hasher::take()
+            .hash(&change.new_password)
+            .map_err(Error::Internal)?;
+        let everywhere = change.api_tokens.then(|| Everywhere {
+            presented: caller.sessionless(),
+            api_tokens: true,
+        });
+        // A stolen copy of this session's token must end too.
+        let keep = caller.session().filter(|_| !change.api_tokens);
+        let old = Some(credential.password_hash.as_str());
+        let ended = app
+            .store
+            .set_password(&caller.user, old, &hash, keep, everywhere)?
+            .ok_or(PASSWORD_CHANGED)?;
+        app.guard.revoke(&ended);
+        trail.record(&caller.user, Event::PasswordChanged);
+        if change.api_tokens {
+            app.guard.forget_api_tokens(&caller.user);
+            trail.record(&caller.user, Event::ApiTokensDeleted);
+        }
+        Ok(Response::empty(204))
     })))
 }
 
@@ -125,21 +114,19 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Handle
 pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let sent = json(call.request, Confirmation::from_json)?;
     let wrong = wrong_in("password");
-    let confirm = confirmation(app, call, credential(app, caller)?, sent.password, wrong);
+    let confirm = confirmation(call, credential(app, caller)?, sent.password, wrong);
     let (user, trail) = (caller.user.clone(), call.request.trail());
-    Ok(HandlerOutcome::Job(Box::new(move || {
-        confirm()?;
-        Ok(Box::new(move |app| {
-            let ended = app.store.begin_deletion(&user)?.unwrap_or_default();
-            app.guard.revoke(&ended);
-            app.guard.forget_api_tokens(&user);
-            trail.record(&user, Event::AccountDeleted);
-            if let Err(error) = app.store.finish_deletion(&user) {
-                // That it is to be deleted is committed; the hourly upkeep goes on.
-                log::warn!(user = user.as_str(); "not all of a deleted account is gone yet: {error}");
-            }
-            Ok(Response::empty(204))
-        }))
+    Ok(HandlerOutcome::Job(Box::new(move |app| {
+        confirm(app)?;
+        let ended = app.store.begin_deletion(&user)?.unwrap_or_default();
+        app.guard.revoke(&ended);
+        app.guard.forget_api_tokens(&user);
+        trail.record(&user, Event::AccountDeleted);
+        if let Err(error) = app.store.finish_deletion(&user) {
+            // The account is marked as deleted; the hourly upkeep goes on.
+            log::warn!(user = user.as_str(); "not all of a deleted account is gone yet: {error}");
+        }
+        Ok(Response::empty(204))
     })))
 }
 
@@ -157,34 +144,29 @@ fn wrong_in(field: &'static str) -> Error {
 
 /// As [`confirmation`], for a field `current_password` that may be absent: without the right password the answer is 403.
 pub fn confirm_current(
-    app: &App,
     call: &Call,
     credential: Credential,
     sent: Option<Password>,
-) -> Result<impl FnOnce() -> Result<Credential, Error> + Send + use<>, Error> {
+) -> Result<impl FnOnce(&App) -> Result<Credential, Error> + Send + use<>, Error> {
     let password = sent.ok_or(Error::Forbidden(
         "this needs the password of the account: send it as current_password",
     ))?;
     let wrong = Error::Forbidden("current_password is not the password of this account");
-    Ok(confirmation(app, call, credential, password, wrong))
+    Ok(confirmation(call, credential, password, wrong))
 }
 
-/// Compares a password with the caller's own, on a hashing thread. Wrong ones are counted, so that a stolen token cannot be used
+/// Compares a password with the caller's own, on a thread for hashing. Wrong ones are counted, so that a stolen token cannot be used
 /// to guess the password.
 fn confirmation(
-    app: &App,
     call: &Call,
     credential: Credential,
     password: Password,
     wrong: Error,
-) -> impl FnOnce() -> Result<Credential, Error> + Send + use<> {
-    let (guessing, user) = (Arc::clone(&app.guessing), credential.account.id.clone());
-    let (client, failure) = (
-        call.request.client,
-        Failure::of(call.request, user.as_str()),
-    );
-    move || {
-        let attempt = guessing.own_attempt(&user, client);
+) -> impl FnOnce(&App) -> Result<Credential, Error> + Send + use<> {
+    let (user, client) = (credential.account.id.clone(), call.request.client);
+    let failure = Failure::of(call.request, user.as_str());
+    move |app| {
+        let attempt = || app.guessing.own_attempt(&user, client);
         prove(attempt, Some(credential), &password, &failure)?
             .map(|proven| proven.credential)
             .ok_or(wrong)

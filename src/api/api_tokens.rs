@@ -46,13 +46,11 @@ pub fn create(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
         check_recent(caller)?;
         return add(app, &call.request.trail(), &user, &wanted, None).map(HandlerOutcome::Answered);
     };
-    let confirm = confirm_current(app, call, credential, wanted.current_password.clone())?;
+    let confirm = confirm_current(call, credential, wanted.current_password.clone())?;
     let trail = call.request.trail();
-    Ok(HandlerOutcome::Job(Box::new(move || {
-        let credential = confirm()?;
-        Ok(Box::new(move |app| {
-            add(app, &trail, &user, &wanted, Some(&credential.password_hash))
-        }))
+    Ok(HandlerOutcome::Job(Box::new(move |app| {
+        let hash = confirm(app)?.password_hash;
+        add(app, &trail, &user, &wanted, Some(&hash))
     })))
 }
 

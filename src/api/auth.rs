@@ -1,21 +1,18 @@
 //! Register, log in, go on, log out.
 //!
-//! What hashes a password is done in three steps: the worker reads, checks and looks up; a hashing thread hashes; and what is left to
-//! do in the database is done by another thread again.
-
-use std::sync::Arc;
+//! A worker reads and checks a request that hashes a password, and looks up the account. A thread for hashing does the rest.
 
 use super::body::{form, is_form, json};
+use super::guessing::Attempt;
 use super::{App, Call, Job};
 use crate::audit::{Event, Trail};
 use crate::auth::caller::{self, Caller};
-use crate::auth::guessing::Attempt;
 use crate::auth::issuer::TokenPair;
 use crate::auth::opaque;
-use crate::auth::password::{self, Match};
+use crate::auth::password::{Hasher, Match};
 use crate::domain::account::{Account, Login, LogoutAll, Password, Registration};
 use crate::domain::fields::{BodyError, Field, Fields, string};
-use crate::domain::session::Origin;
+use crate::domain::session::{Origin, Revoked};
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::Request;
@@ -41,24 +38,24 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
     app.guessing.registration(call.request.client)?;
     let registration = json(call.request, Registration::from_json)?;
     let (origin, trail) = (origin(call.request), call.request.trail());
-    Ok(Box::new(move || {
-        let password_hash = password::hash(&registration.password).map_err(Error::Internal)?;
-        Ok(Box::new(move |app| {
-            let (session, refresh_token) = app.issuer.begin(origin).map_err(Error::Internal)?;
-            let account = NewAccount {
-                id: &UserId::new_local(),
-                email: &registration.email,
-                name: registration.name.value(),
-                password_hash: &password_hash,
-            };
-            match app.store.register(&account, &session)? {
-                Registered::EmailTaken => Err(EMAIL_TAKEN),
-                Registered::Account { account, at } => {
-                    trail.record(&account.id, Event::AccountCreated);
-                    tokens(201, app.issuer.first(&session, refresh_token, at, account))
-                }
+    Ok(Box::new(move |app| {
+        let password_hash = Hasher::take()
+            .hash(&registration.password)
+            .map_err(Error::Internal)?;
+        let (session, refresh_token) = app.issuer.begin(origin).map_err(Error::Internal)?;
+        let account = NewAccount {
+            id: &UserId::new_local(),
+            email: &registration.email,
+            name: registration.name.value(),
+            password_hash: &password_hash,
+        };
+        match app.store.register(&account, &session)? {
+            Registered::EmailTaken => Err(EMAIL_TAKEN),
+            Registered::Account { account, at } => {
+                trail.record(&account.id, Event::AccountCreated);
+                tokens(201, app.issuer.first(&session, refresh_token, at, account))
             }
-        }))
+        }
     }))
 }
 
@@ -75,19 +72,16 @@ pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
         Some(email) => app.store.credential_by_email(email.as_str(), &network)?,
         None => (None, false),
     };
-    let guessing = Arc::clone(&app.guessing);
     let account = login.email.as_ref().map_or("", |email| email.as_str());
     let (origin, failure) = (origin(call.request), Failure::of(call.request, account));
     let trail = call.request.trail();
-    Ok(Box::new(move || {
-        let attempt = guessing.attempt(login.email, client, network_is_known);
+    Ok(Box::new(move |app| {
+        let attempt = || app.guessing.attempt(login.email, client, network_is_known);
         let proven = prove(attempt, credential, &login.password, &failure)?.ok_or(WRONG)?;
-        Ok(Box::new(move |app| {
-            let user = proven.credential.account.id.clone();
-            let opened = open_session(app, proven, &login.password, origin)?;
-            trail.record(&user, Event::Login);
-            Ok(opened)
-        }))
+        let user = proven.credential.account.id.clone();
+        let opened = open_session(app, proven, &login.password, origin, &trail)?;
+        trail.record(&user, Event::Login);
+        Ok(opened)
     }))
 }
 
@@ -96,6 +90,7 @@ fn open_session(
     proven: Proven,
     password: &Password,
     origin: Origin,
+    trail: &Trail,
 ) -> Result<Response, Error> {
     let Proven {
         mut credential,
@@ -112,13 +107,18 @@ fn open_session(
         // The hash has changed since we looked. Where another login has renewed it, the password is still the same.
         credential = app.store.credential_of(&id)?.ok_or(WRONG)?;
         let hash = credential.password_hash.as_str();
-        let matched = password::verify(password, Some(hash)).map_err(Error::Internal)?;
+        let matched = Hasher::take().verify(password, Some(hash));
         if matches!(matched, Match::Yes | Match::YesOutdated) {
             opened = app.store.open_session(&id, hash, &session)?;
         }
     }
     let opened = opened.ok_or(WRONG)?;
     app.guard.revoke(&opened.revoked);
+    for revocation in &opened.revoked {
+        if let Revoked::Session(session) = revocation.whose {
+            trail.record(&id, Event::SessionReplaced(session));
+        }
+    }
     if let Some(new) = renewed {
         app.store.rehash_password(&id, &outdated, &new)?;
     }
@@ -236,21 +236,23 @@ pub struct Proven {
     pub renewed: Option<String>,
 }
 
-/// Holds a password against an account's, once the turn to try has come; `None` where it is wrong.
+/// Compares a password with that of an account; `None` if it is wrong. The attempt begins when the password is hashed, so that right
+/// logins that wait do not count.
 ///
 /// # Errors
-/// There were too many tries, or a hash cannot be read.
+/// There were too many attempts, or a password cannot be hashed.
 pub fn prove(
-    attempt: Result<Attempt, Error>,
+    attempt: impl FnOnce() -> Result<Attempt, Error>,
     credential: Option<Credential>,
     password: &Password,
     failure: &Failure,
 ) -> Result<Option<Proven>, Error> {
-    let attempt = attempt.inspect_err(|_| failure.log("login refused:"))?;
+    let mut hasher = Hasher::take();
+    let attempt = attempt().inspect_err(|_| failure.log("login refused:"))?;
     let hash = credential
         .as_ref()
         .map(|credential| credential.password_hash.as_str());
-    let matched = password::verify(password, hash).map_err(Error::Internal)?;
+    let matched = hasher.verify(password, hash);
     if let (Match::Unreadable, Some(credential)) = (matched, &credential) {
         let user = credential.account.id.as_str();
         log::error!(user; "the stored password hash cannot be read: the user needs a new password");
@@ -261,7 +263,7 @@ pub fn prove(
         return Ok(None);
     };
     let renewed = match matched {
-        Match::YesOutdated => Some(password::hash(password).map_err(Error::Internal)?),
+        Match::YesOutdated => Some(hasher.hash(password).map_err(Error::Internal)?),
         _ => None,
     };
     Ok(Some(Proven {

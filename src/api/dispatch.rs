@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{App, Call, Handler, HandlerOutcome, Job, Resource};
 use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
+use crate::auth::guard::Sender;
 use crate::auth::hashing::Turn;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
@@ -25,32 +26,23 @@ pub fn dispatch(
 ) -> Option<Responder> {
     match answer(app, router, request, &mut responder, admission) {
         Ok(Some(HandlerOutcome::Answered(response))) => responder.answer(Ok(response)),
-        Ok(Some(HandlerOutcome::Job(job))) => hash_and_finish(app, job, responder),
+        Ok(Some(HandlerOutcome::Job(job))) => hash_and_answer(app, job, responder),
         Ok(None) => return Some(responder),
         Err(error) => responder.answer(Err(error)),
     }
     None
 }
 
-fn hash_and_finish(app: &Arc<App>, job: Job, responder: Responder) {
-    let in_time = |turn| match turn {
-        Turn::InTime => Ok(()),
-        Turn::TooLate => Err(Error::Unavailable(
-            "too many passwords are to be hashed at once".to_owned(),
-        )),
-    };
+/// Does the rest of a request that hashes a password, on a thread for that.
+fn hash_and_answer(app: &Arc<App>, job: Job, responder: Responder) {
     let shared = Arc::clone(app);
     app.hashing.submit(responder.holder(), move |turn| {
-        match in_time(turn).and_then(|()| job()) {
-            Ok(finish) => {
-                let app = Arc::clone(&shared);
-                let holder = responder.holder();
-                shared.finishing.submit(holder, move |turn| {
-                    responder.answer(in_time(turn).and_then(|()| finish(&app)));
-                });
-            }
-            Err(error) => responder.answer(Err(error)),
-        }
+        responder.answer(match turn {
+            Turn::InTime => job(&shared),
+            Turn::TooLate => Err(Error::Unavailable(
+                "too many passwords are to be hashed at once".to_owned(),
+            )),
+        });
     });
 }
 
@@ -121,11 +113,13 @@ fn answer(
             ));
         }
         let authorization = request.headers.get("Authorization");
+        let sender = Sender {
+            holder: responder.holder(),
+            admit: &|| app.limits.admits(request.client),
+        };
         let caller = app
             .guard
-            .identify(&app.store, authorization, || {
-                app.limits.check_address(request.client, responder)
-            })
+            .identify(&app.store, authorization, &sender)
             .map_err(|error| app.limits.refused(error, request.client, responder))?;
         responder.set_user(&caller.user);
         if !admission.admit(responder.holder()) {

@@ -34,6 +34,9 @@ struct Checks {
     database: &'static str,
     /// Whether it has our tables.
     schema: &'static str,
+    /// `missing` until the key set at `AUTH_JWKS_URL` is fetched: tokens of other issuers are answered 503 until then, and the server is
+    /// ready for all others. Else `ready`.
+    keys: &'static str,
 }
 
 /// `GET /health`: 200 as long as the process answers at all. Asks the database nothing.
@@ -56,7 +59,15 @@ pub fn ready(app: &App, _: &Call) -> Result<Response, Error> {
     };
     let report = Ready {
         status: if status == 200 { "ready" } else { "not ready" },
-        checks: Checks { database, schema },
+        checks: Checks {
+            database,
+            schema,
+            keys: if app.guard.lacks_keys() {
+                "missing"
+            } else {
+                "ready"
+            },
+        },
         timestamp: Timestamp::now(),
     };
     let response = Response::json(status, &report);

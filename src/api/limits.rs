@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::auth::error::AuthError;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, whole_seconds};
 use crate::http::limiter::{KEYS, Key, Limiter, Wait};
@@ -52,25 +53,22 @@ impl RequestLimits {
         )
     }
 
-    /// Checks that an address is below its limit, and counts nothing.
-    ///
-    /// # Errors
-    /// 429 if it is not.
-    pub fn check_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
-        self.addresses.as_ref().map_or(Ok(()), |limiter| {
-            limiter
-                .check(&client.network(), Instant::now())
-                .map_err(|wait| refuse(wait, "address", responder))
-        })
+    /// Whether an address is below its limit. Nothing is counted.
+    pub fn admits(&self, client: Client) -> bool {
+        self.addresses
+            .as_ref()
+            .is_none_or(|limiter| limiter.check(&client.network(), Instant::now()).is_ok())
     }
 
-    /// Counts a request whose token is refused, and answers what it is told: that, or 429 when there have been too many. What
-    /// says nothing of the token (that it cannot be looked up now, say) is passed on.
-    pub fn refused(&self, error: Error, client: Client, responder: &mut Responder) -> Error {
-        match error {
-            Error::Unauthorized(_) => self.count_address(client, responder).err().unwrap_or(error),
-            error => error,
+    /// Counts a request without a caller, and returns the error to answer: 429 if there have been too many. A failure of the database
+    /// is not counted, because it says nothing about the token.
+    pub fn refused(&self, error: AuthError, client: Client, responder: &mut Responder) -> Error {
+        if let AuthError::Store(error) = error {
+            return error.into();
         }
+        self.count_address(client, responder)
+            .err()
+            .unwrap_or_else(|| error.into())
     }
 }
 

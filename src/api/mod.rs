@@ -3,6 +3,7 @@
 //! - [`routes`]: every route, in one table
 //! - [`dispatch`]: the way of a request: route, token, how often, user in the path, handler
 //! - [`limits`]: how often requests may come
+//! - [`guessing`]: how often passwords may be tried
 //! - `body`: reads a request's body
 //! - `conditions`: what a request says of the state that it expects
 //! - [`health`]: is it alive, is it ready
@@ -22,6 +23,7 @@ pub mod auth;
 mod body;
 mod conditions;
 pub mod dispatch;
+pub mod guessing;
 pub mod health;
 pub mod limits;
 pub mod lists;
@@ -34,13 +36,11 @@ pub mod stats;
 pub mod tags;
 pub mod tasks;
 
-use std::sync::Arc;
-
+use self::guessing::Guessing;
 use self::limits::RequestLimits;
 use self::metrics::MetricsAccess;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
-use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::domain::api_token::Scope;
@@ -61,12 +61,10 @@ pub struct App {
     pub limits: RequestLimits,
     /// Issues tokens.
     pub issuer: Issuer,
-    /// Hashes passwords.
+    /// Threads for requests that hash a password.
     pub hashing: Crew,
-    /// Does what is left to do then.
-    pub finishing: Crew,
     /// Counts tries at passwords.
-    pub guessing: Arc<Guessing>,
+    pub guessing: Guessing,
     /// Who may see the metrics.
     pub metrics: MetricsAccess,
     /// Whether anybody may make an account.
@@ -83,10 +81,8 @@ pub struct Call<'c> {
     pub query: &'c str,
 }
 
-/// Hashes a password, on a thread for that; what is left to do then is done on another.
-pub type Job = Box<dyn FnOnce() -> Result<Finish, Error> + Send>;
-/// What is left to do once a password is hashed.
-pub type Finish = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
+/// The rest of a request that hashes a password. It runs on a thread for that.
+pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
 
 /// Answers a request that anybody may make.
 pub type PublicHandler = fn(&App, &Call) -> Result<Response, Error>;

@@ -1,127 +1,118 @@
-//! Personal API tokens: what each is good for, asked of the database once a second at most.
+//! Personal API tokens, cached for a second.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
+use super::error::AuthError;
+use super::guard::Sender;
 use super::opaque;
 use crate::domain::user::UserId;
-use crate::http::error::{Error, Unauthorized};
 use crate::store::{ApiTokenUse, Store};
 use crate::sync::lock;
 
-/// Until then nobody asks again. A token that was deleted elsewhere is refused after that.
+/// How long a token is not looked up again. A token that another instance deletes is refused after this time.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long an answer is trusted while the database cannot be asked.
+/// How long a token is accepted while the database does not answer.
 const TRUSTED: Duration = Duration::from_secs(30);
-/// Tokens that are remembered.
-const REMEMBERED: usize = 10_000;
+/// Tokens that are cached. A token beyond that is looked up by every request.
+const CACHED_MAX: usize = 10_000;
 
-const UNKNOWN: Error = Error::Unauthorized(Unauthorized::Invalid(
-    "there is no such API token; it may have been deleted",
-));
+const UNKNOWN: AuthError =
+    AuthError::Invalid("there is no such API token; it may have been deleted");
 
-/// What the database said of tokens.
+/// A cache of API tokens.
 #[derive(Default)]
 pub struct ApiTokens {
-    known: Mutex<HashMap<[u8; 32], Answer>>,
-    /// How often tokens were deleted here.
+    known: Mutex<HashMap<[u8; 32], CachedApiToken>>,
+    /// How often [`ApiTokens::forget`] was called.
     deletions: AtomicU64,
 }
 
-struct Answer {
+struct CachedApiToken {
     token: ApiTokenUse,
-    asked: Instant,
+    looked_up: Instant,
 }
 
 impl ApiTokens {
-    /// Returns what a token is good for. `admit` is called before a token that is not remembered is looked up.
+    /// Returns the user and the scopes of a token. The sender is asked before a token that is not cached is looked up.
     ///
     /// # Errors
-    /// The token is not known or has expired, `admit` refuses, or the database cannot be asked.
+    /// The token is unknown or has expired, the sender may not cause a query, or the database does not answer.
     pub fn look_up(
         &self,
         store: &Store,
         token: &str,
-        admit: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<ApiTokenUse, Error> {
+        sender: &Sender,
+    ) -> Result<ApiTokenUse, AuthError> {
         if !opaque::looks_like_api_token(token) {
             return Err(UNKNOWN);
         }
         let hash = opaque::hash(token);
-        let found = match self.remembered(&hash, FRESH) {
+        let found = match self.cached(&hash, FRESH) {
             Some(token) => token,
             None => {
-                if self.remembered(&hash, Duration::MAX).is_none() {
-                    admit()?;
+                if self.cached(&hash, Duration::MAX).is_none() && !(sender.admit)() {
+                    return Err(AuthError::NotAdmitted);
                 }
-                self.ask(store, hash)?
+                self.query(store, hash)?
             }
         };
         match found.expires_at {
-            Some(end) if end <= OffsetDateTime::now_utc() => {
-                Err(Error::Unauthorized(Unauthorized::Expired(Some(found.user))))
-            }
+            Some(end) if end <= OffsetDateTime::now_utc() => Err(AuthError::Expired(found.user)),
             _ => Ok(found),
         }
     }
 
-    fn ask(&self, store: &Store, hash: [u8; 32]) -> Result<ApiTokenUse, Error> {
+    fn query(&self, store: &Store, hash: [u8; 32]) -> Result<ApiTokenUse, AuthError> {
         let deletions = self.deletions.load(Ordering::SeqCst);
         match store.find_api_token(&hash) {
             Ok(Some(token)) => {
-                self.remember(hash, &token, deletions);
+                self.insert(hash, &token, deletions);
                 Ok(token)
             }
             Ok(None) => {
-                self.lock().remove(&hash);
+                lock(&self.known).remove(&hash);
                 Err(UNKNOWN)
             }
-            Err(error) => Ok(self.remembered(&hash, TRUSTED).ok_or(error)?),
+            Err(error) => Ok(self.cached(&hash, TRUSTED).ok_or(error)?),
         }
     }
 
-    /// Forgets what is known of a user's tokens, because one of them was deleted here.
+    /// Forgets a user's tokens, because one of them was deleted.
     pub fn forget(&self, user: &UserId) {
-        let mut known = self.lock();
+        let mut known = lock(&self.known);
         self.deletions.fetch_add(1, Ordering::SeqCst);
-        known.retain(|_, answer| answer.token.user != *user);
+        known.retain(|_, cached| cached.token.user != *user);
     }
 
-    fn remembered(&self, hash: &[u8; 32], age: Duration) -> Option<ApiTokenUse> {
-        self.lock()
+    fn cached(&self, hash: &[u8; 32], age: Duration) -> Option<ApiTokenUse> {
+        lock(&self.known)
             .get(hash)
-            .filter(|answer| answer.asked.elapsed() < age)
-            .map(|answer| answer.token.clone())
+            .filter(|cached| cached.looked_up.elapsed() < age)
+            .map(|cached| cached.token.clone())
     }
 
-    /// `deletions` as they were before the database was asked: what it said then may be over.
-    fn remember(&self, hash: [u8; 32], token: &ApiTokenUse, deletions: u64) {
-        let mut known = self.lock();
+    /// `deletions` is the count before the query. If it has changed, the token may have been deleted after the query.
+    fn insert(&self, hash: [u8; 32], token: &ApiTokenUse, deletions: u64) {
+        let mut known = lock(&self.known);
         if self.deletions.load(Ordering::SeqCst) != deletions {
             return;
         }
-        if known.len() >= REMEMBERED {
-            known.retain(|_, answer| answer.asked.elapsed() < FRESH);
+        if known.len() >= CACHED_MAX {
+            known.retain(|_, cached| cached.looked_up.elapsed() < FRESH);
         }
-        // More than that within a second: then each is asked for every time.
-        if known.len() < REMEMBERED {
-            // One request in a minute notes the use: the one that asked.
-            let answer = Answer {
-                token: ApiTokenUse {
-                    is_to_be_noted: false,
-                    ..token.clone()
-                },
-                asked: Instant::now(),
+        if known.len() < CACHED_MAX {
+            // Only the request that made the query notes the use of the token.
+            let token = ApiTokenUse {
+                is_to_be_noted: false,
+                ..token.clone()
             };
-            known.insert(hash, answer);
+            let looked_up = Instant::now();
+            known.insert(hash, CachedApiToken { token, looked_up });
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Answer>> {
-        lock(&self.known)
     }
 }

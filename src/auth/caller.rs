@@ -1,4 +1,4 @@
-//! Who calls, and with what.
+//! The caller of a request, and the credential of the request.
 
 use uuid::Uuid;
 
@@ -7,32 +7,32 @@ use crate::domain::session::SessionlessToken;
 use crate::domain::user::UserId;
 use crate::store::ApiTokenUse;
 
-/// Somebody whose token was accepted.
+/// The caller of a request whose token was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Who it is.
+    /// The user.
     pub user: UserId,
-    /// The address their token names: to be shown, and believed no further.
+    /// The email address in the token. It is shown, and nothing depends on it.
     pub email: Option<String>,
     /// The claim `iat` of a JWT, in whole seconds since 1970.
     pub issued_at: Option<i64>,
-    /// What they have shown.
+    /// What proves the user.
     pub credential: Credential,
 }
 
-/// What a caller has shown.
+/// What proves the user of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// An access token of this session.
     Session(Uuid),
-    /// A JWT of no session of ours.
+    /// A JWT without a session of this server.
     Token(SessionlessToken),
     /// A personal API token.
     ApiToken(ApiTokenUse),
 }
 
 impl Caller {
-    /// The session, where the call belongs to one.
+    /// The session of the caller's token.
     pub fn session(&self) -> Option<Uuid> {
         match self.credential {
             Credential::Session(id) => Some(id),
@@ -40,7 +40,7 @@ impl Caller {
         }
     }
 
-    /// The token, where it is a JWT of no session of ours.
+    /// The token, if it is a JWT without a session of this server.
     pub fn sessionless(&self) -> Option<&SessionlessToken> {
         match &self.credential {
             Credential::Token(token) => Some(token),
@@ -48,7 +48,7 @@ impl Caller {
         }
     }
 
-    /// Whether this may be done. Whoever has logged in may do everything.
+    /// Whether the caller may do this. Only API tokens have scopes.
     pub fn may(&self, scope: Scope) -> bool {
         match &self.credential {
             Credential::Session(_) | Credential::Token(_) => true,

@@ -1,80 +1,103 @@
-//! What a token says of its bearer (RFC 7519, section 4).
+//! The claims of a token (RFC 7519, section 4).
 //!
-//! Each claim stays as it came until it is judged: absent, null and the wrong type are different faults.
+//! A claim is read as any JSON value and checked afterwards, because absent, null and of a wrong type are different errors.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::error::AuthError;
 use super::opaque;
 use crate::domain::session::{SessionlessToken, TokenId};
 use crate::domain::user::UserId;
-use crate::http::error::Unauthorized;
 
 /// Seconds by which clocks may differ.
 const LEEWAY_SECONDS: f64 = 10.0;
 /// The last second of the year 9999, the latest that RFC 3339 can write.
-const LATEST_EXPIRY: f64 = 253_402_300_799.0;
+const LATEST_TIME: f64 = 253_402_300_799.0;
 /// Longest email address that is shown (RFC 5321, section 4.5.3.1.3).
 const EMAIL_MAX: usize = 254;
 
-/// What our own tokens name as their issuer.
+/// The issuer of this server's own tokens.
 pub const ISSUER: &str = "todo-api";
 
-/// What a token that was accepted says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The claims of a token whose signature is valid.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Verified {
-    /// Whose it is.
+    /// The user of the token.
     pub user: UserId,
-    /// What it says their email address is: to be shown, and believed no further.
+    /// The user's email address. It is shown, and nothing depends on it.
     pub email: Option<String>,
-    /// The claim `iat`, in whole seconds since 1970, where it is a time.
+    /// The claim `iat`, in whole seconds since 1970, if it is a time.
     pub issued_at: Option<i64>,
-    /// The session it belongs to.
+    /// The claim `nbf`, in seconds since 1970.
+    not_before: Option<f64>,
+    /// The claim `exp`, in seconds since 1970.
+    expires_at: f64,
+    /// The session of the token.
     pub session: Session,
-    /// Who has made it.
+    /// Who has made the token.
     pub origin: Origin,
 }
 
-/// The session a token belongs to.
+impl Verified {
+    /// Checks that the token is valid now; `now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// The token has expired, or is not valid yet.
+    pub fn check_times(&self, now: f64) -> Result<(), AuthError> {
+        if self
+            .not_before
+            .is_some_and(|start| start > now + LEEWAY_SECONDS)
+        {
+            return Err(AuthError::Invalid("it is not valid yet"));
+        }
+        if self.expires_at <= now - LEEWAY_SECONDS {
+            return Err(AuthError::Expired(self.user.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// The session of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Session {
-    /// A session of ours, of our own tokens only.
+    /// A session of this server. Only its own tokens have one.
     Ours(Uuid),
-    /// None of ours.
+    /// No session of this server.
     None(SessionlessToken),
 }
 
 /// Who has made a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// We, with a session or, for scripts, without one.
+    /// This server, with a session or, for scripts, without one.
     Ours,
-    /// Somebody else who has the secret.
+    /// Another issuer that has the secret.
     SharedSecret,
     /// The owner of a key in the configured key set.
     KeySet,
 }
 
-/// What tokens that are not ours must say, where it is configured. An empty list asks for nothing.
+/// The configured rules for tokens of other issuers. An empty list allows everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// One of these must be the issuer.
+    /// The accepted values of the claim `iss`.
     pub issuers: Vec<String>,
-    /// One of these must be among the audiences.
+    /// The accepted values of the claim `aud`.
     pub audiences: Vec<String>,
 }
 
-/// Who has signed a token, as far as its key tells.
+/// The kind of key that has signed a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signer {
-    /// Somebody who has the secret: we, or a front end that shares it.
+    /// The secret, which this server and front ends share.
     Secret,
-    /// The owner of a key in the key set.
+    /// A key of the key set.
     KeySet,
 }
 
-/// The claims that are read. One that is there twice is refused by the reader.
+/// The claims that are read. Serde refuses a claim that occurs twice.
 #[derive(Deserialize)]
 pub struct Claims {
     #[serde(default, deserialize_with = "sent")]
@@ -83,13 +106,16 @@ pub struct Claims {
     nbf: Option<Value>,
     #[serde(default, deserialize_with = "sent")]
     sub: Option<Value>,
-    // Where there is no `sub`, these are tried in this order.
+    // Without `sub`, the first of these that is a string names the user, in this order.
     #[serde(default)]
     user_id: Value,
     #[serde(default, rename = "userId")]
     user_id_camel: Value,
     #[serde(default)]
     id: Value,
+    /// Better Auth's cookie cache names its user in `user.id` alone.
+    #[serde(default)]
+    user: Value,
     #[serde(default)]
     iss: Value,
     #[serde(default)]
@@ -104,13 +130,13 @@ pub struct Claims {
     email: Value,
 }
 
-/// Tells what is `null` from what is absent.
+/// Reads a member that is there, as `null` too. An absent one is `None` by `#[serde(default)]`.
 pub fn sent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
 impl Claims {
-    /// Checks the claims of a token whose signature is good; `message` is the signed text, `now` in seconds since 1970.
+    /// Checks the claims of a token whose signature is valid, except the times; `message` is the signed text.
     ///
     /// # Errors
     /// Says which claim is wrong.
@@ -119,61 +145,51 @@ impl Claims {
         message: &str,
         signer: Signer,
         expected: &Expected,
-        now: f64,
-    ) -> Result<Verified, Unauthorized> {
-        self.check_not_before(now)?;
+    ) -> Result<Verified, AuthError> {
+        const NBF: AuthError = AuthError::Invalid("the claim nbf must be a time in seconds");
+        let not_before = self.nbf.as_ref().map(|nbf| nbf.as_f64().ok_or(NBF));
+        let not_before = not_before.transpose()?;
         let exp = self
             .exp
             .as_ref()
-            .ok_or(Unauthorized::Invalid("the claim exp is missing"))?;
-        let exp = exp
-            .as_f64()
-            .filter(|exp| (0.0..=LATEST_EXPIRY).contains(exp))
-            .ok_or(Unauthorized::Invalid(
-                "the claim exp must be a time in seconds",
-            ))?;
+            .ok_or(AuthError::Invalid("the claim exp is missing"))?;
+        let expires_at = time(exp).ok_or(AuthError::Invalid(
+            "the claim exp must be a time in seconds",
+        ))?;
         let origin = match signer {
             Signer::Secret if self.iss == ISSUER => Origin::Ours,
             Signer::Secret => Origin::SharedSecret,
             Signer::KeySet => Origin::KeySet,
         };
-        // Our own tokens are judged by ours: who signs them is known, and nobody else is their audience.
         if origin != Origin::Ours {
             self.check_expected(expected)?;
         }
         let user = self.user()?;
-        let issued_at = self.issued_at();
+        // A time that is out of range or no number counts as absent.
+        let issued_at = time(&self.iat).map(|iat| iat.floor() as i64);
         let session = match &self.sid {
-            // Another issuer's `sid` names no session of ours.
+            // The `sid` of another issuer names no session of this server.
             Some(sid) if origin == Origin::Ours => Session::Ours(session(sid)?),
             _ => Session::None(SessionlessToken {
                 id: self.token_id(&user, signer, message),
                 issued_at,
-                expires_at: (exp + LEEWAY_SECONDS).ceil() as i64,
+                expires_at: (expires_at + LEEWAY_SECONDS).ceil() as i64,
             }),
         };
-        if exp <= now - LEEWAY_SECONDS {
-            return Err(Unauthorized::Expired(Some(user)));
-        }
         Ok(Verified {
             user,
             email: self.email(),
             issued_at,
+            not_before,
+            expires_at,
             session,
             origin,
         })
     }
 
-    /// A time that is out of range or no number counts as absent.
-    fn issued_at(&self) -> Option<i64> {
-        let iat = self.iat.as_f64()?;
-        (0.0..=LATEST_EXPIRY)
-            .contains(&iat)
-            .then_some(iat.floor() as i64)
-    }
-
-    /// What `logout` refuses the token by: its `jti`, otherwise the signed text. The signature is left out because an ECDSA
-    /// signature has a second valid form. User, kind of key and issuer go into it, because a `jti` is unique only for its issuer.
+    /// The id by which `logout` refuses the token: from its `jti` or, without one, from the signed text. The signature is left out,
+    /// because an ECDSA signature has a second valid form. User, kind of key and issuer are included, because a `jti` is unique only
+    /// for its issuer.
     fn token_id(&self, user: &UserId, signer: Signer, message: &str) -> TokenId {
         let named = match self.jti.as_str().filter(|jti| !jti.is_empty()) {
             Some(jti) => json!([user.as_str(), signer == Signer::KeySet, self.iss, jti]),
@@ -182,58 +198,50 @@ impl Claims {
         opaque::hash(&named.to_string())
     }
 
-    fn check_not_before(&self, now: f64) -> Result<(), Unauthorized> {
-        let Some(nbf) = &self.nbf else { return Ok(()) };
-        let nbf = nbf.as_f64().ok_or(Unauthorized::Invalid(
-            "the claim nbf must be a time in seconds",
-        ))?;
-        if nbf > now + LEEWAY_SECONDS {
-            return Err(Unauthorized::Invalid("it is not valid yet"));
-        }
-        Ok(())
-    }
-
-    fn check_expected(&self, expected: &Expected) -> Result<(), Unauthorized> {
-        let is_one_of = |claim: &Value, accepted: &[String]| {
-            claim
-                .as_str()
-                .is_some_and(|claim| accepted.iter().any(|one| one == claim))
+    fn check_expected(&self, expected: &Expected) -> Result<(), AuthError> {
+        let accepts = |accepted: &[String], claim: &Value| {
+            accepted.is_empty() || accepted.iter().any(|one| claim == one)
         };
-        if !expected.issuers.is_empty() && !is_one_of(&self.iss, &expected.issuers) {
-            return Err(Unauthorized::Invalid(
+        if !accepts(&expected.issuers, &self.iss) {
+            return Err(AuthError::Invalid(
                 "the claim iss does not name an issuer that is accepted here",
             ));
         }
         // RFC 7519, section 4.1.3: one audience may stand without a list.
-        let among = match &self.aud {
-            Value::Array(list) => list
+        let audiences = self
+            .aud
+            .as_array()
+            .map_or(std::slice::from_ref(&self.aud), Vec::as_slice);
+        if !expected.audiences.is_empty()
+            && !audiences
                 .iter()
-                .any(|audience| is_one_of(audience, &expected.audiences)),
-            audience => is_one_of(audience, &expected.audiences),
-        };
-        if !expected.audiences.is_empty() && !among {
-            return Err(Unauthorized::Invalid(
+                .any(|audience| accepts(&expected.audiences, audience))
+        {
+            return Err(AuthError::Invalid(
                 "the claim aud does not name an audience that is accepted here",
             ));
         }
         Ok(())
     }
 
-    fn user(&self) -> Result<UserId, Unauthorized> {
+    fn user(&self) -> Result<UserId, AuthError> {
         let subject = match &self.sub {
             Some(sub) => sub.as_str(),
-            None => [&self.user_id, &self.user_id_camel, &self.id]
-                .into_iter()
-                .find_map(Value::as_str),
+            None => {
+                let nested = self.user.get("id").unwrap_or_default();
+                [&self.user_id, &self.user_id_camel, &self.id, nested]
+                    .into_iter()
+                    .find_map(Value::as_str)
+            }
         };
         subject
             .and_then(|id| UserId::parse(id).ok())
-            .ok_or(Unauthorized::Invalid(
+            .ok_or(AuthError::Invalid(
                 "the claim sub must name a user in 1 to 255 characters",
             ))
     }
 
-    /// The email address, where it could be one. It is shown and nothing else, so an odd one is no reason to refuse anybody.
+    /// The email address. It is only shown, so one that cannot be an address counts as absent.
     fn email(&self) -> Option<String> {
         self.email
             .as_str()
@@ -243,10 +251,17 @@ impl Claims {
     }
 }
 
-fn session(sid: &Value) -> Result<Uuid, Unauthorized> {
+/// A time in seconds since 1970, up to the year 9999.
+fn time(claim: &Value) -> Option<f64> {
+    claim
+        .as_f64()
+        .filter(|time| (0.0..=LATEST_TIME).contains(time))
+}
+
+fn session(sid: &Value) -> Result<Uuid, AuthError> {
     sid.as_str()
         .and_then(|sid| sid.parse().ok())
-        .ok_or(Unauthorized::Invalid("the claim sid must be a UUID"))
+        .ok_or(AuthError::Invalid("the claim sid must be a UUID"))
 }
 
 #[cfg(test)]
@@ -255,18 +270,19 @@ mod tests {
 
     const NOW: f64 = 1_800_000_000.0;
 
-    fn judge(claims: Value, signer: Signer, expected: &Expected) -> Result<Verified, Unauthorized> {
+    fn judge(claims: Value, signer: Signer, expected: &Expected) -> Result<Verified, AuthError> {
         let claims: Claims = serde_json::from_value(claims).unwrap();
-        claims.check("message", signer, expected, NOW)
+        let verified = claims.check("message", signer, expected)?;
+        verified.check_times(NOW).map(|()| verified)
     }
 
-    fn check(claims: Value) -> Result<String, Unauthorized> {
+    fn check(claims: Value) -> Result<String, AuthError> {
         judge(claims, Signer::Secret, &Expected::default())
             .map(|verified| verified.user.as_str().to_owned())
     }
 
     #[test]
-    fn the_subject_is_sub_or_the_first_of_its_stand_ins() {
+    fn the_user_is_sub_or_the_first_of_its_substitutes() {
         let later = NOW + 60.0;
         for (claims, user) in [
             (json!({"exp": later, "sub": "a", "id": "b"}), "a"),
@@ -279,12 +295,22 @@ mod tests {
                 json!({"exp": later, "id": "c", "email": "x@example.org", "aud": ["anyone"]}),
                 "c",
             ),
+            (json!({"exp": later, "id": "a", "user": {"id": "b"}}), "a"),
+            (
+                json!({"exp": later, "session": {"id": "s"}, "user": {"id": "b", "name": "B"}}),
+                "b",
+            ),
         ] {
-            assert_eq!(check(claims.clone()).as_deref(), Ok(user), "{claims}");
+            assert_eq!(check(claims.clone()).unwrap(), user, "{claims}");
         }
         for claims in [
             json!({"exp": later}),
             json!({"exp": later, "sub": null, "id": "a"}),
+            json!({"exp": later, "sub": null, "user": {"id": "a"}}),
+            json!({"exp": later, "user": "a"}),
+            json!({"exp": later, "user": {"id": 7}}),
+            json!({"exp": later, "user": ["a"]}),
+            json!({"exp": later, "user": [{"id": "a"}]}),
             json!({"exp": later, "sub": "", "id": "a"}),
             json!({"exp": later, "sub": 7, "id": "a"}),
             json!({"exp": later, "sub": ["a"]}),
@@ -292,7 +318,7 @@ mod tests {
             json!({"exp": later, "sub": "x".repeat(256)}),
         ] {
             assert!(
-                matches!(check(claims.clone()), Err(Unauthorized::Invalid(_))),
+                matches!(check(claims.clone()), Err(AuthError::Invalid(_))),
                 "{claims}"
             );
         }
@@ -302,14 +328,13 @@ mod tests {
     fn times_are_numbers_within_reason() {
         let with_exp = |exp: Value| check(json!({"sub": "a", "exp": exp}));
         assert!(with_exp(json!(NOW - 9.0)).is_ok(), "within the leeway");
-        assert_eq!(
-            with_exp(json!(NOW - 10.0)),
-            Err(Unauthorized::Expired(Some(UserId::parse("a").unwrap())))
-        );
-        assert_eq!(
-            with_exp(json!(NOW - 31.0)),
-            Err(Unauthorized::Expired(Some(UserId::parse("a").unwrap())))
-        );
+        for expired in [NOW - 10.0, NOW - 31.0] {
+            let refused = with_exp(json!(expired));
+            assert!(
+                matches!(&refused, Err(AuthError::Expired(user)) if user.as_str() == "a"),
+                "{refused:?}"
+            );
+        }
         for exp in [
             json!("1900000000"),
             json!(null),
@@ -320,7 +345,7 @@ mod tests {
             json!(253402300800_u64),
         ] {
             assert!(
-                matches!(with_exp(exp.clone()), Err(Unauthorized::Invalid(_))),
+                matches!(with_exp(exp.clone()), Err(AuthError::Invalid(_))),
                 "{exp}"
             );
         }
@@ -331,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_read_from_tokens_of_ours_alone() {
+    fn a_session_is_read_from_own_tokens_only() {
         let sid = "0190b7c6-0000-7000-8000-000000000000";
         let of = |iss: &str, sid: Value, signer| {
             let claims = json!({"sub": "a", "exp": NOW + 60.0, "iss": iss, "sid": sid});
@@ -339,8 +364,8 @@ mod tests {
                 .map(|verified| (verified.origin, verified.session))
         };
         assert_eq!(
-            of(ISSUER, json!(sid), Signer::Secret),
-            Ok((Origin::Ours, Session::Ours(sid.parse().unwrap())))
+            of(ISSUER, json!(sid), Signer::Secret).unwrap(),
+            (Origin::Ours, Session::Ours(sid.parse().unwrap()))
         );
         for (iss, sid, signer, expected) in [
             (
@@ -355,7 +380,7 @@ mod tests {
                 Signer::Secret,
                 Origin::SharedSecret,
             ),
-            // No key of the key set makes a token ours.
+            // A token of the key set is never one of this server.
             (ISSUER, json!(sid), Signer::KeySet, Origin::KeySet),
         ] {
             let (origin, session) = of(iss, sid, signer).unwrap();
@@ -368,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn issuer_and_audience_are_asked_of_tokens_from_elsewhere() {
+    fn issuer_and_audience_are_checked_in_tokens_of_other_issuers() {
         let one_of = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect();
         let expected = Expected {
             issuers: one_of(&["https://app.example", "https://id.example"]),
@@ -413,7 +438,7 @@ mod tests {
         let id = |user: &str, iss: Value, jti: Value, signer, message: &str| {
             let claims = json!({"sub": user, "exp": NOW + 60.0, "iss": iss, "jti": jti});
             let claims: Claims = serde_json::from_value(claims).unwrap();
-            let verified = claims.check(message, signer, &Expected::default(), NOW);
+            let verified = claims.check(message, signer, &Expected::default());
             match verified.unwrap().session {
                 Session::None(token) => token.id,
                 Session::Ours(_) => panic!(),

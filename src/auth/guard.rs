@@ -1,34 +1,43 @@
-//! From an `Authorization` header to who is calling.
+//! From an `Authorization` header field to the caller.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::api_tokens::ApiTokens;
 use super::caller::{Caller, Credential};
+use super::error::AuthError;
 use super::opaque::API_TOKEN_PREFIX;
 use super::revocation::Revocations;
 use super::token::{Origin, Session, TokenVerifier, Verified, bearer};
+use crate::domain::fair_budget::Holder;
 use crate::domain::session::Revocation;
 use crate::domain::user::UserId;
-use crate::http::error::{Error, Unauthorized};
 use crate::store::{self, Store};
 use crate::sync::lock;
 
-/// Users whose kind is remembered.
+/// Users for whom [`Guard::is_local`] is remembered.
 const REMEMBERED: usize = 10_000;
 
-/// Tells who is calling.
+/// The client that sends a token. A token can cause a query or a fetch before its user is known.
+pub struct Sender<'s> {
+    /// The client's network.
+    pub holder: Option<Holder>,
+    /// Whether the client may cause a query or a fetch now.
+    pub admit: &'s dyn Fn() -> bool,
+}
+
+/// Finds the caller of a request.
 pub struct Guard {
     verifier: TokenVerifier,
     revocations: Revocations,
     api_tokens: ApiTokens,
-    // Whether an id that looks like one of ours is one. That never changes while anybody could make use of it: an id is made of
-    // random bits when its account is made.
+    // Whether an id that has the form of a local account's id is one. The answer never changes: such an id has random bits, so
+    // no token can name it before its account is made.
     local: Mutex<HashMap<UserId, bool>>,
 }
 
 impl Guard {
-    /// A guard that knows of no revocation yet.
+    /// A guard that has not read the revocations yet.
     pub fn new(verifier: TokenVerifier) -> Guard {
         Guard {
             verifier,
@@ -38,20 +47,19 @@ impl Guard {
         }
     }
 
-    /// Returns the caller that this value of the `Authorization` header field names. `admit` is called before an API token that is
-    /// not remembered is looked up.
+    /// Returns the caller that an `Authorization` header field names.
     ///
     /// # Errors
-    /// The token is missing, is not accepted, or cannot be judged now; or `admit` refuses.
+    /// The token is missing or not accepted, or cannot be checked now.
     pub fn identify(
         &self,
         store: &Store,
         authorization: Option<&str>,
-        admit: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<Caller, Error> {
-        let token = bearer(authorization).map_err(Error::Unauthorized)?;
+        sender: &Sender,
+    ) -> Result<Caller, AuthError> {
+        let token = bearer(authorization)?;
         let caller = if token.starts_with(API_TOKEN_PREFIX) {
-            let found = self.api_tokens.look_up(store, token, admit)?;
+            let found = self.api_tokens.look_up(store, token, sender)?;
             Caller {
                 user: found.user.clone(),
                 email: None,
@@ -59,36 +67,41 @@ impl Guard {
                 credential: Credential::ApiToken(found),
             }
         } else {
-            self.of_jwt(store, self.verifier.verify(token)?)?
+            self.of_jwt(store, self.verifier.verify(token, sender)?)?
         };
-        if self
-            .revocations
-            .allow(&caller, &|since| store.revocations_since(since))?
-        {
+        let read = |since| store.revocations_since(since);
+        if self.revocations.allow(&caller, &read)? {
             Ok(caller)
         } else {
-            Err(Error::Unauthorized(Unauthorized::Revoked(Some(
-                caller.user,
-            ))))
+            Err(AuthError::Revoked(caller.user))
         }
     }
 
-    /// Refuses from now on, here, what the store has been told to refuse everywhere.
+    /// Whether a key set is configured and has not been fetched yet.
+    pub fn lacks_keys(&self) -> bool {
+        self.verifier
+            .keys()
+            .is_some_and(|keys| keys.current().is_none())
+    }
+
+    /// Applies revocations that were just stored, so that they hold on this instance at once.
     pub fn revoke(&self, revocations: &[Revocation]) {
         self.revocations.note(revocations);
     }
 
-    /// Has the keys of others read again, where there are any.
+    /// Reads the key set again, if one is configured.
     pub fn reload(&self) {
-        self.verifier.reload();
+        if let Some(keys) = self.verifier.keys() {
+            keys.reload();
+        }
     }
 
-    /// Forgets what is known of a user's API tokens, because one of them was deleted here.
+    /// Forgets a user's API tokens, because one of them was deleted.
     pub fn forget_api_tokens(&self, user: &UserId) {
         self.api_tokens.forget(user);
     }
 
-    /// Reads what has been revoked, so that the first request finds it done.
+    /// Reads the revocations, so that the first request need not.
     ///
     /// # Errors
     /// The database cannot be asked.
@@ -97,12 +110,12 @@ impl Guard {
             .warm_up(&|since| store.revocations_since(since))
     }
 
-    fn of_jwt(&self, store: &Store, token: Verified) -> Result<Caller, Error> {
-        // Whoever signs with a key of the set may name any user, but not one who has a password here.
+    fn of_jwt(&self, store: &Store, token: Verified) -> Result<Caller, AuthError> {
+        // The owner of the key set may name any user except those who have a password here.
         if token.origin == Origin::KeySet && self.is_local(store, &token.user)? {
-            return Err(Error::Unauthorized(Unauthorized::Invalid(
+            return Err(AuthError::Invalid(
                 "its user has an account here, and so must log in here",
-            )));
+            ));
         }
         Ok(Caller {
             user: token.user,
@@ -115,16 +128,15 @@ impl Guard {
         })
     }
 
-    fn is_local(&self, store: &Store, user: &UserId) -> Result<bool, Error> {
+    fn is_local(&self, store: &Store, user: &UserId) -> Result<bool, AuthError> {
         if !user.looks_local() {
             return Ok(false);
         }
-        let lock = || lock(&self.local);
-        if let Some(known) = lock().get(user) {
+        if let Some(known) = lock(&self.local).get(user) {
             return Ok(*known);
         }
         let local = store.is_local_account(user)?;
-        let mut known = lock();
+        let mut known = lock(&self.local);
         if known.len() >= REMEMBERED {
             known.clear();
         }

@@ -1,42 +1,43 @@
-//! Threads for what no worker should do: hashing passwords, and what is left to do in the database once one is hashed.
+//! Threads for requests that hash a password, so that workers stay free.
 //!
-//! Hashing takes half the cores, at least one, and nothing else is done on these threads: a login must not wait because the database
-//! is slow with another's. Both queues have a deadline, and each holder has a fair share of their places: jobs of holders that
-//! have few jobs in the queue go first.
+//! A job does all that is left of its request, from the comparison of the password to the answer. [`password`](super::password)
+//! lets half as many threads as there are cores hash at once; further threads are for jobs that wait for the database. The queue
+//! has a deadline, and each holder has a fair share of its places: jobs of holders with few jobs in the queue go first.
 //!
-//! They run at the priority of all others. Stepping back (nice) made reads slower, not faster, where processors were short: a thread
-//! that hashes holds the process's memory map while it gets its 19 MiB, and kept everybody waiting there (scripts/bench-logins: 385 ms
+//! The threads have the priority of all others. With a lower one (nice), reads became slower where processors were short: a thread that
+//! hashes holds the process's memory map while it gets its 19 MiB, and all others wait for it (scripts/bench-logins: 385 ms
 //! against 15 ms).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::password::AT_ONCE;
 use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::metrics;
 use crate::sync::{lock, unpoisoned};
 
-/// How long a job may wait for its turn.
+/// How long a job may wait in the queue.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Jobs that may wait at once: more than can have their turn in that time.
+/// Jobs in the queue, at most: more than can be done within [`PATIENCE`].
 const QUEUE_MAX: usize = 256;
-/// Threads for what follows hashing. They mostly wait for the database.
-const FINISHING: usize = 4;
+/// Threads beside those that hash at a time. They mostly wait for the database.
+const WAITING_FOR_DATABASE: usize = 4;
 
-/// Whether a job's turn came in time.
+/// Whether a job waited too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// It did: do it.
+    /// The job is to be done.
     InTime,
-    /// There were too many before it: say so.
+    /// The queue was full, or the job waited too long: it is to answer that.
     TooLate,
 }
 
 type Job = Box<dyn FnOnce(Turn) + Send>;
 
-/// Threads that take jobs, each holder's in the order they come. They end with it.
+/// The threads and their queue. The threads end when it is dropped and the queue is empty.
 pub struct Crew {
     queue: Arc<Queue>,
 }
@@ -47,11 +48,11 @@ struct Queue {
 }
 
 struct Waiting {
-    /// In the order of their rounds.
+    /// Sorted by round.
     jobs: VecDeque<Place>,
-    /// The places that holders have.
+    /// The places of each holder.
     places: FairBudget,
-    /// The round of the job taken last. Each holder has one job in each round.
+    /// The round of the job that was taken last. Each holder has one job in each round.
     round: usize,
     closed: bool,
 }
@@ -64,24 +65,15 @@ struct Place {
 }
 
 impl Crew {
-    /// The threads that hash.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// No thread can be started.
-    pub fn for_hashing() -> std::io::Result<Crew> {
-        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Crew::start("hashing", 1.max(cores / 2))
+    /// A thread cannot be started.
+    pub fn start() -> std::io::Result<Crew> {
+        Crew::of(*AT_ONCE + WAITING_FOR_DATABASE)
     }
 
-    /// The threads that do what is left to do then.
-    ///
-    /// # Errors
-    /// No thread can be started.
-    pub fn for_finishing() -> std::io::Result<Crew> {
-        Crew::start("finishing", FINISHING)
-    }
-
-    fn start(name: &'static str, threads: usize) -> std::io::Result<Crew> {
+    fn of(threads: usize) -> std::io::Result<Crew> {
         let crew = Crew {
             queue: Arc::new(Queue {
                 waiting: Mutex::new(Waiting {
@@ -96,15 +88,15 @@ impl Crew {
         for number in 0..threads {
             let queue = Arc::clone(&crew.queue);
             thread::Builder::new()
-                .name(format!("{name}-{number}"))
+                .name(format!("hashing-{number}"))
                 .spawn(move || queue.work())?;
         }
         Ok(crew)
     }
 
-    /// Has a job done when its turn comes; it is called in any case, and mostly on another thread.
+    /// Puts a job into the queue. It is always called: on this thread if the queue is full, else on another.
     pub fn submit(&self, holder: Option<Holder>, job: impl FnOnce(Turn) + Send + 'static) {
-        let mut waiting = self.queue.lock();
+        let mut waiting = lock(&self.queue.waiting);
         if !waiting.places.allows(holder, 1) {
             drop(waiting);
             return job(Turn::TooLate);
@@ -119,54 +111,49 @@ impl Waiting {
         let round = self.round + self.places.held(holder);
         let at = self.jobs.partition_point(|place| place.round <= round);
         self.places.take(holder, 1);
-        self.jobs.insert(
-            at,
-            Place {
-                since: Instant::now(),
-                holder,
-                round,
-                job,
-            },
-        );
+        let place = Place {
+            since: Instant::now(),
+            holder,
+            round,
+            job,
+        };
+        self.jobs.insert(at, place);
     }
 
-    fn next(&mut self) -> Option<(Instant, Job)> {
+    fn next(&mut self) -> Option<Place> {
         let place = self.jobs.pop_front()?;
         self.places.give_back(place.holder, 1);
         self.round = place.round;
-        Some((place.since, place.job))
+        Some(place)
     }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        self.queue.lock().closed = true;
+        lock(&self.queue.waiting).closed = true;
         self.queue.changed.notify_all();
     }
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        lock(&self.waiting)
-    }
-
     fn work(&self) {
-        while let Some((since, job)) = self.next() {
-            let turn = if since.elapsed() <= PATIENCE {
+        while let Some(Place { since, job, .. }) = self.next() {
+            let waited = since.elapsed();
+            metrics::hashing_waited(waited);
+            let turn = if waited <= PATIENCE {
                 Turn::InTime
             } else {
                 Turn::TooLate
             };
-            metrics::hashing_waited(since.elapsed());
-            // Unwinding drops what the job holds, and that answers its request.
+            // Unwinding drops the job's responder, which answers the request.
             if catch_unwind(AssertUnwindSafe(|| job(turn))).is_err() {
-                log::error!("a job panicked on its way to an answer");
+                log::error!("a job panicked");
             }
         }
     }
 
-    fn next(&self) -> Option<(Instant, Job)> {
-        let mut waiting = self.lock();
+    fn next(&self) -> Option<Place> {
+        let mut waiting = lock(&self.waiting);
         loop {
             if let Some(next) = waiting.next() {
                 return Some(next);
@@ -186,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_job_alone() {
-        let hashing = Crew::start("test", 1).unwrap();
+        let hashing = Crew::of(1).unwrap();
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
@@ -205,28 +192,28 @@ mod tests {
     }
 
     #[test]
-    fn what_the_queue_does_not_hold_is_told_at_once() {
-        let hashing = Crew::start("test", 1).unwrap();
+    fn a_job_that_does_not_fit_is_refused_at_once() {
+        let hashing = Crew::of(1).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {
             begun.send(()).unwrap();
             let _ = gate.recv();
         });
-        // Once the one thread is at work, what comes stays in the queue.
+        // While the only thread is busy, jobs stay in the queue.
         first.recv().unwrap();
         for _ in 0..QUEUE_MAX {
             hashing.submit(None, drop);
         }
-        let (told, turns) = mpsc::channel();
-        hashing.submit(None, move |turn| told.send(turn).unwrap());
+        let (refused, turns) = mpsc::channel();
+        hashing.submit(None, move |turn| refused.send(turn).unwrap());
         assert_eq!(turns.recv(), Ok(Turn::TooLate));
         drop(release);
     }
 
     #[test]
     fn the_job_of_another_holder_goes_before_those_of_a_busy_one() {
-        let hashing = Crew::start("test", 1).unwrap();
+        let hashing = Crew::of(1).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {

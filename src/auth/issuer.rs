@@ -1,4 +1,4 @@
-//! Issues what a login and a refresh answer: an access token and a refresh token.
+//! Issues the access token and the refresh token of a login and of a refresh.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::minter::{Minter, SessionClaims};
+use super::minter::{Minter, NewToken};
 use super::opaque::{self, Succession, Successor};
 use crate::domain::account::Account;
 use crate::domain::session::Origin;
@@ -20,18 +20,18 @@ pub struct Issuer {
     refresh_lifetime: Duration,
 }
 
-/// What a login and a refresh answer (RFC 6749, section 5.1), with the account beside it.
+/// The answer to a login and to a refresh (RFC 6749, section 5.1), with the account.
 #[derive(Serialize)]
 pub struct TokenPair {
-    /// What other requests carry: `Authorization: Bearer …`.
+    /// For the header field `Authorization: Bearer …`.
     access_token: String,
     /// `bearer`
     token_type: &'static str,
-    /// Seconds the access token is good for.
+    /// Seconds until the access token expires.
     expires_in: i64,
-    /// Good for one refresh.
+    /// For one refresh.
     refresh_token: String,
-    /// Whose tokens they are.
+    /// The user of the tokens.
     user: Account,
 }
 
@@ -46,7 +46,7 @@ impl Issuer {
         }
     }
 
-    /// How long refresh tokens and access tokens are good for.
+    /// The lifetimes of refresh tokens and of access tokens.
     pub fn lifetimes(&self) -> (Duration, Duration) {
         (self.refresh_lifetime, self.access_lifetime)
     }
@@ -54,7 +54,7 @@ impl Issuer {
     /// A session to be stored, and its first refresh token.
     ///
     /// # Errors
-    /// There are no random bytes.
+    /// The system gives no random bytes.
     pub fn begin(&self, origin: Origin) -> Result<(NewSession, String), String> {
         let refresh_token = opaque::new_refresh_token()?;
         let session = NewSession {
@@ -67,12 +67,12 @@ impl Issuer {
         Ok((session, refresh_token))
     }
 
-    /// What follows from a refresh token.
+    /// The tokens that follow a refresh token.
     pub fn successor(&self, refresh_token: &str) -> Successor {
         self.succession.after(refresh_token)
     }
 
-    /// A pair for a session just begun; `at` by the database's clock, which revocations go by.
+    /// The first pair of a session that began at `at`, by the database's clock, with which revocations are compared.
     ///
     /// # Errors
     /// The signing library's sentence.
@@ -90,7 +90,7 @@ impl Issuer {
         self.pair(session.id, tokens, at, user)
     }
 
-    /// A pair for a session. The same arguments give the same tokens.
+    /// A pair of a session. The same arguments give the same tokens.
     ///
     /// # Errors
     /// The signing library's sentence.
@@ -102,10 +102,10 @@ impl Issuer {
         user: Account,
     ) -> Result<TokenPair, String> {
         let issued_at = issued_at.unix_timestamp();
-        let access_token = self.minter.mint_for_session(SessionClaims {
+        let access_token = self.minter.sign(&NewToken {
             user: &user.id,
             email: user.email.as_deref(),
-            session,
+            session: Some(session),
             jti: tokens.token_id,
             issued_at,
             lifetime: self.access_lifetime,

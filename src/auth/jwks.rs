@@ -1,10 +1,13 @@
-//! The keys of others as they are known now, and when they are looked at again.
+//! The key set of another issuer, and when it is read again.
 //!
-//! A key set from a file is read at start and on SIGHUP. One from an address is fetched by a thread of its own, so that no request
-//! ever waits for a stranger's server longer than [`Timing::wait`]: at start, again and again until it is there; for a token
-//! whose key is unknown, at most once in [`Timing::period`] whoever asks; and, so that a key that was withdrawn stops counting, when
-//! a token comes and the set is older than [`Timing::max_age`]. A server that nobody uses asks nobody. What was fetched last is
-//! kept while fetching fails.
+//! A set in a file is read at start and on SIGHUP. A set at an address is fetched by a thread of its own:
+//! - at start; after a failure it is fetched again after [`Timing::retry`];
+//! - on SIGHUP;
+//! - when a token comes and the set is older than [`Timing::max_age`], so that a withdrawn key is no longer accepted. A server
+//!   without requests does not fetch;
+//! - when a token names a key that is not in the set. [`FetchAllowances`] limits how often a client may cause this.
+//!
+//! The last set stays in use while fetches fail.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
@@ -13,47 +16,52 @@ use std::time::{Duration, Instant};
 
 use jsonwebtoken::Algorithm;
 
+use super::error::AuthError;
+use super::fetch_allowances::FetchAllowances;
+use super::guard::Sender;
 use super::key_set::{Candidates, KeySet};
 use super::key_source::{agent, fetch, read_file};
-
 use crate::sync::{lock, unpoisoned};
 
 pub use super::key_source::{KeySetUrl, Location};
 
-/// Until a fetch is tried again while there are no keys yet, as when both servers start together: at first, doubling, and at
-/// most. No stranger has a say in it.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long a request waits for a fetch while another request waits for [`Timing::wait`]. A slow key server must not stop all
+/// workers; most fetches take less than this.
+const SHORT_WAIT: Duration = Duration::from_millis(250);
 
-/// How patient the fetching is.
+/// When a key set is fetched.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// Between fetches for keys that are unknown, at least.
-    pub period: Duration,
+    /// A client that has used up its fetches for unknown keys may cause one more after this time.
+    pub refill: Duration,
+    /// Between the starts of two fetches, at least.
+    pub spacing: Duration,
     /// The age at which a set is fetched again.
     pub max_age: Duration,
-    /// How long the one request waits that a fetch is made for.
+    /// How long one request waits for a fetch.
     pub wait: Duration,
+    /// Between a failed fetch and the next: at first, doubled after each failure, and at most.
+    pub retry: (Duration, Duration),
 }
 
 impl Default for Timing {
     fn default() -> Timing {
         Timing {
-            period: Duration::from_secs(60),
+            refill: Duration::from_secs(60),
+            spacing: Duration::from_secs(1),
             max_age: Duration::from_secs(600),
             wait: Duration::from_secs(2),
+            retry: (Duration::from_secs(1), Duration::from_secs(15)),
         }
     }
 }
 
-/// The keys of others, as they are known now.
+/// A key set that is kept up to date.
 pub struct Keys {
     shared: Arc<Shared>,
-    // Set where the keys are in a file.
+    /// For a set in a file.
     file: Option<PathBuf>,
 }
-
-/// Why there is no telling whose key a token names; for the log.
-pub type NotKnown = &'static str;
 
 impl Keys {
     /// Reads a key set from a file, or starts to fetch one.
@@ -64,34 +72,31 @@ impl Keys {
         let shared = Arc::new(Shared {
             timing,
             set: RwLock::new(None),
-            state: Mutex::new(KeySetState::default()),
+            fetches: Mutex::new(Fetches::new(timing.refill)),
             changed: Condvar::new(),
         });
-        match location {
+        let file = match location {
             Location::File(path) => {
                 shared.replace(read_file(path)?, &path.display().to_string());
-                Ok(Keys {
-                    shared,
-                    file: Some(path.clone()),
-                })
+                Some(path.clone())
             }
             Location::Url(url) => {
                 let (fetcher, url) = (Arc::clone(&shared), url.clone());
                 thread::Builder::new()
                     .name("key-set".to_owned())
-                    .spawn(move || fetcher.keep_fetched(&url))
+                    .spawn(move || fetcher.run(&url))
                     .map_err(|error| format!("cannot start a thread: {error}"))?;
-                Ok(Keys { shared, file: None })
+                None
             }
-        }
+        };
+        Ok(Keys { shared, file })
     }
 
-    /// Reads the file again, or has the address asked again. What was known stays where that fails, and the log says so.
+    /// Reads the file again, or starts a fetch. If that fails, the set in use stays, and the log has the reason.
     pub fn reload(&self) {
         let Some(path) = &self.file else {
             self.shared.lock().wanted = true;
-            self.shared.changed.notify_all();
-            return;
+            return self.shared.changed.notify_all();
         };
         match read_file(path) {
             Ok(set) => self.shared.replace(set, &path.display().to_string()),
@@ -99,30 +104,34 @@ impl Keys {
         }
     }
 
-    /// The set in which the key of a token is to be looked for. Where the key is unknown and it may be asked for, this waits for
-    /// the answer, as one request alone does.
+    /// The set in use; `None` before the first fetch has succeeded. Starts a fetch if the set is too old.
+    pub fn current(&self) -> Option<Arc<KeySet>> {
+        let known = self.shared.known()?;
+        if self.file.is_none() && known.since.elapsed() > self.shared.timing.max_age {
+            let mut fetches = self.shared.lock();
+            if fetches.is_idle() {
+                fetches.wanted = true;
+                self.shared.changed.notify_all();
+            }
+        }
+        Some(known.keys)
+    }
+
+    /// The set in which the key of a token is looked for. If the set in use does not have the key, this waits for a fetch.
     ///
     /// # Errors
-    /// There is no telling yet: no set was fetched so far, or one that may have the key is on its way, or could not be had.
+    /// The set in use does not have the key, and no fetch that began after this call has succeeded.
     pub fn for_token(
         &self,
         algorithm: Algorithm,
         id: Option<&str>,
-    ) -> Result<Arc<KeySet>, NotKnown> {
-        let known = self
-            .shared
-            .set()
-            .ok_or("the key set has not been fetched yet")?;
-        if self.file.is_some() {
-            return Ok(known.keys);
+        sender: &Sender,
+    ) -> Result<Arc<KeySet>, AuthError> {
+        let has = |keys: &KeySet| !matches!(keys.candidates(algorithm, id), Candidates::Unknown);
+        match self.current() {
+            Some(keys) if self.file.is_some() || has(&keys) => Ok(keys),
+            _ => self.shared.fetch_for(sender, &has),
         }
-        if !matches!(known.keys.candidates(algorithm, id), Candidates::Unknown) {
-            if known.since.elapsed() > self.shared.timing.max_age {
-                self.shared.ask();
-            }
-            return Ok(known.keys);
-        }
-        self.shared.look_again(known.keys)
     }
 }
 
@@ -137,7 +146,8 @@ impl Drop for Keys {
 struct Shared {
     timing: Timing,
     set: RwLock<Option<Known>>,
-    state: Mutex<KeySetState>,
+    fetches: Mutex<Fetches>,
+    /// A fetch is wanted, or has ended; or the owner is gone.
     changed: Condvar,
 }
 
@@ -147,35 +157,50 @@ struct Known {
     since: Instant,
 }
 
-#[derive(Default)]
-struct KeySetState {
+struct Fetches {
     /// Whether the thread is to fetch.
     wanted: bool,
-    /// When the last fetch began.
-    began: Option<Instant>,
-    /// Whether one is under way.
-    under_way: bool,
-    /// How many have ended.
+    begun: u64,
     ended: u64,
-    /// Whether the last one failed.
+    /// Whether the last one failed. The thread then tries again by itself.
     failed: bool,
-    /// Whether a request waits for one.
+    /// Whether a request waits for [`Timing::wait`].
     awaited: bool,
+    allowances: FetchAllowances,
     stopping: bool,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, KeySetState> {
-        lock(&self.state)
+impl Fetches {
+    fn new(refill: Duration) -> Fetches {
+        Fetches {
+            // The thread begins with a fetch.
+            wanted: true,
+            begun: 0,
+            ended: 0,
+            failed: false,
+            awaited: false,
+            allowances: FetchAllowances::new(refill),
+            stopping: false,
+        }
     }
 
-    fn set(&self) -> Option<Known> {
+    fn is_idle(&self) -> bool {
+        !self.wanted && !self.failed && self.begun == self.ended
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Fetches> {
+        lock(&self.fetches)
+    }
+
+    fn known(&self) -> Option<Known> {
         unpoisoned(self.set.read()).clone()
     }
 
     fn replace(&self, keys: KeySet, place: &str) {
         log::info!("keys for tokens of others: {} from {place}", keys.len());
-        for reason in keys.left_out() {
+        for reason in &keys.left_out {
             log::warn!("a key from {place} is left out: {reason}");
         }
         if keys.is_empty() {
@@ -185,107 +210,113 @@ impl Shared {
     }
 
     fn keep(&self, keys: Arc<KeySet>) {
-        let known = Known {
-            keys,
-            since: Instant::now(),
+        let since = Instant::now();
+        *unpoisoned(self.set.write()) = Some(Known { keys, since });
+    }
+
+    /// Waits for a set that has the key, or for the first fetch that begins from now on: only that one proves that the issuer does
+    /// not publish the key. Until then "the key is unknown" would be wrong, and the client would discard a valid token.
+    fn fetch_for(
+        &self,
+        sender: &Sender,
+        has: &dyn Fn(&KeySet) -> bool,
+    ) -> Result<Arc<KeySet>, AuthError> {
+        if !(sender.admit)() {
+            return Err(AuthError::NotAdmitted);
+        }
+        let mut fetches = self.lock();
+        let needed = fetches.begun + 1;
+        let waits_longest = !fetches.awaited;
+        fetches.awaited = true;
+        let wait = if waits_longest {
+            self.timing.wait
+        } else {
+            SHORT_WAIT.min(self.timing.wait)
         };
-        *unpoisoned(self.set.write()) = Some(known);
-    }
-
-    /// Has the set fetched, if that is due, and waits for nothing.
-    fn ask(&self) {
-        let mut state = self.lock();
-        if !state.wanted && state.is_due(self.timing.period) {
-            state.wanted = true;
-            self.changed.notify_all();
-        }
-    }
-
-    /// What is known after a look at whether the address has more keys by now, where one may be taken.
-    fn look_again(&self, known: Arc<KeySet>) -> Result<Arc<KeySet>, NotKnown> {
-        let mut state = self.lock();
-        if !state.wanted && !state.under_way && !state.is_due(self.timing.period) {
-            if state.failed {
-                return Err("the key of a token is unknown, and the key set could not be fetched");
-            }
-            drop(state);
-            // Maybe it has come since it was looked at.
-            return Ok(self.set().map_or(known, |fetched| fetched.keys));
-        }
-        // A client whose key is brand new must not be told that its token is bad: it would throw the token away. So the others are
-        // asked to come again in a moment, and cost no worker meanwhile.
-        if state.awaited {
-            return Err("the key of a token is unknown, and the key set is being fetched");
-        }
-        if !state.under_way && !state.wanted {
-            state.wanted = true;
-            self.changed.notify_all();
-        }
-        state.awaited = true;
-        let before = state.ended;
-        let (mut state, _) = unpoisoned(self.changed.wait_timeout_while(
-            state,
-            self.timing.wait,
-            |state| state.ended == before && !state.stopping,
-        ));
-        state.awaited = false;
-        if state.ended == before || state.failed {
-            return Err("the key of a token is unknown, and the key set cannot be fetched");
-        }
-        drop(state);
-        Ok(self.set().map_or(known, |fetched| fetched.keys))
-    }
-
-    /// Fetches the set whenever it is to be, until the owner is gone.
-    fn keep_fetched(&self, url: &KeySetUrl) {
-        let agent = agent(url);
-        let mut retry = RETRY.0.min(self.timing.period);
-        let mut last: Option<Vec<u8>> = None;
-        let mut told = None;
-        loop {
+        let until = Instant::now() + wait;
+        let outcome = loop {
+            let is_answered = fetches.ended >= needed && !fetches.failed;
+            if let Some(known) = self.known()
+                && (is_answered || has(&known.keys))
             {
-                let mut state = self.lock();
-                state.wanted = false;
-                state.began = Some(Instant::now());
-                state.under_way = true;
+                break Ok(known.keys);
             }
-            let fetched = fetch(&agent, url).and_then(|document| {
-                // What has not changed is not told again.
-                match self.set() {
-                    Some(known) if last.as_ref() == Some(&document) => self.keep(known.keys),
-                    _ => self.replace(KeySet::parse(&document)?, url.host()),
+            if fetches.failed {
+                break Err("the key of a token is unknown, and the key set cannot be fetched");
+            }
+            if fetches.is_idle() {
+                if !fetches.allowances.take(sender.holder, Instant::now()) {
+                    break Err(
+                        "the key of a token is unknown, and its client has caused too many fetches of the key set",
+                    );
                 }
-                last = Some(document);
-                Ok(())
-            });
-            let failed = fetched.is_err();
-            // One line for a trouble that lasts, not one a try.
-            let trouble = fetched.err();
-            if let Some(problem) = trouble.as_ref().filter(|_| trouble != told) {
+                fetches.wanted = true;
+                self.changed.notify_all();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || fetches.stopping {
+                break Err("the key of a token is unknown, and the key set is being fetched");
+            }
+            fetches = unpoisoned(self.changed.wait_timeout(fetches, left)).0;
+        };
+        fetches.awaited &= !waits_longest;
+        outcome.map_err(AuthError::UnknownKey)
+    }
+
+    /// Fetches the set when it is wanted, until the owner is gone.
+    fn run(&self, url: &KeySetUrl) {
+        let agent = agent(url);
+        let mut document = None;
+        let mut retry = self.timing.retry.0;
+        let mut logged = None;
+        loop {
+            let began = Instant::now();
+            {
+                let mut fetches = self.lock();
+                fetches.wanted = false;
+                fetches.begun += 1;
+            }
+            let problem = fetch(&agent, url)
+                .and_then(|fetched| self.take(fetched, &mut document, url.host()))
+                .err();
+            // One line for a problem that lasts, not one for each try.
+            if let Some(problem) = problem.as_ref().filter(|_| problem != logged) {
                 log::warn!("the key set at {} cannot be fetched: {problem}", url.host());
             }
-            told = trouble;
-            let mut state = self.lock();
-            state.under_way = false;
-            state.ended += 1;
-            state.failed = failed;
+            let mut fetches = self.lock();
+            fetches.ended = fetches.begun;
+            fetches.failed = problem.is_some();
             self.changed.notify_all();
-            let idle = |state: &mut KeySetState| !state.wanted && !state.stopping;
-            if last.is_some() {
-                state = unpoisoned(self.changed.wait_while(state, idle));
+            let idle = |fetches: &mut Fetches| !fetches.wanted && !fetches.stopping;
+            if problem.is_some() {
+                fetches = unpoisoned(self.changed.wait_timeout_while(fetches, retry, idle)).0;
+                retry = (retry * 2).min(self.timing.retry.1);
             } else {
-                (state, _) = unpoisoned(self.changed.wait_timeout_while(state, retry, idle));
-                retry = (retry * 2).min(RETRY.1);
+                retry = self.timing.retry.0;
+                fetches = unpoisoned(self.changed.wait_while(fetches, idle));
+                let left = self.timing.spacing.saturating_sub(began.elapsed());
+                let stays = |fetches: &mut Fetches| !fetches.stopping;
+                fetches = unpoisoned(self.changed.wait_timeout_while(fetches, left, stays)).0;
             }
-            if state.stopping {
+            logged = problem;
+            if fetches.stopping {
                 return;
             }
         }
     }
-}
 
-impl KeySetState {
-    fn is_due(&self, period: Duration) -> bool {
-        self.began.is_none_or(|began| began.elapsed() >= period)
+    /// Takes a fetched document into use. One that has not changed leaves the set as it is.
+    fn take(
+        &self,
+        fetched: Vec<u8>,
+        document: &mut Option<Vec<u8>>,
+        host: &str,
+    ) -> Result<(), String> {
+        match self.known() {
+            Some(known) if document.as_ref() == Some(&fetched) => self.keep(known.keys),
+            _ => self.replace(KeySet::parse(&fetched)?, host),
+        }
+        *document = Some(fetched);
+        Ok(())
     }
 }

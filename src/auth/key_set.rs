@@ -1,7 +1,7 @@
-//! A set of public keys (RFC 7517), and which of them counts for a token.
+//! A set of public keys (RFC 7517), and the keys in it that may have signed a token.
 //!
-//! A key says itself which algorithm it is for, by its type and curve, and no other is ever used with it. What cannot be used, or
-//! should not, is left out with a reason; the rest still counts, so that one odd key does not lock everybody out.
+//! Type and curve of a key determine its algorithm; it is used with no other. A key that cannot or must not be used is left out with a
+//! reason, and the others are used.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -9,15 +9,17 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// How many keys are tried for one token, at most: each costs a signature's check.
+/// Keys that are tried for one token, at most: each costs a check of the signature.
 const TRIED_MAX: usize = 4;
-/// Sizes of RSA moduli that are taken, in bits: smaller ones are broken, larger ones cost more than a token is worth.
+/// Accepted sizes of RSA moduli, in bits: smaller ones are unsafe, larger ones slow. `ring` checks no others.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The keys of a set that can be used.
+#[derive(Default)]
 pub struct KeySet {
     keys: Vec<Key>,
-    left_out: Vec<String>,
+    /// Why keys were left out, one sentence each, without any content of the keys.
+    pub left_out: Vec<String>,
 }
 
 struct Key {
@@ -26,20 +28,20 @@ struct Key {
     key: DecodingKey,
 }
 
-/// Which keys of a set may have signed a token.
+/// The keys of a set that may have signed a token.
 pub enum Candidates<'s> {
     /// One of these.
     Keys(Vec<&'s DecodingKey>),
-    /// None: the set has no such key.
+    /// The set has no such key.
     Unknown,
-    /// Too many to try them all, and the token does not say which.
+    /// More than [`TRIED_MAX`], and the token does not name its key.
     TooMany,
 }
 
-/// The algorithm of that name in a token's header, where it is one of those that a key set may be used with.
+/// The algorithm of this name, if a key set may have keys for it.
 pub fn algorithm(name: &str) -> Option<Algorithm> {
     match name {
-        // RFC 9864 has a name of its own for EdDSA on this curve.
+        // RFC 9864: the name of EdDSA on this curve.
         "EdDSA" | "Ed25519" => Some(Algorithm::EdDSA),
         "ES256" => Some(Algorithm::ES256),
         "RS256" => Some(Algorithm::RS256),
@@ -48,10 +50,10 @@ pub fn algorithm(name: &str) -> Option<Algorithm> {
 }
 
 impl KeySet {
-    /// Reads a set as JSON. Keys that cannot be used are left out.
+    /// Reads a set from JSON.
     ///
     /// # Errors
-    /// One sentence when this is no key set at all.
+    /// One sentence if this is not a key set.
     pub fn parse(json: &[u8]) -> Result<KeySet, String> {
         #[derive(Deserialize)]
         struct Document {
@@ -59,10 +61,7 @@ impl KeySet {
         }
         let document: Document = serde_json::from_slice(json)
             .map_err(|_| "it is no JSON Web Key Set, an object with a list \"keys\"".to_owned())?;
-        let mut set = KeySet {
-            keys: Vec::new(),
-            left_out: Vec::new(),
-        };
+        let mut set = KeySet::default();
         for (number, key) in (1..).zip(document.keys) {
             match Key::read(key) {
                 Ok(key) => set.keys.push(key),
@@ -82,14 +81,7 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// Why keys were left out, one sentence each; nothing of the keys is repeated.
-    pub fn left_out(&self) -> &[String] {
-        &self.left_out
-    }
-
-    /// The keys that may have signed a token with this algorithm and this `kid`.
-    ///
-    /// A `kid` picks among the keys that have it; without one, all of the algorithm's may be meant, where they are few.
+    /// The keys that may have signed a token with this algorithm and this `kid`; without `kid`, all keys of the algorithm.
     pub fn candidates(&self, algorithm: Algorithm, id: Option<&str>) -> Candidates<'_> {
         let keys: Vec<&DecodingKey> = self
             .keys
@@ -127,10 +119,10 @@ impl Key {
     fn read(jwk: Value) -> Result<Key, &'static str> {
         let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| "it is no JSON Web Key")?;
         if jwk.kty == "oct" {
-            return Err("it is symmetric, and whoever can read it could sign tokens");
+            return Err("it is symmetric: everybody who can read it could sign tokens");
         }
         if jwk.d.is_some() {
-            return Err("it holds its private part, which must be known to its owner alone");
+            return Err("it contains its private part, which only its owner may know");
         }
         if jwk.r#use.as_deref().is_some_and(|r#use| r#use != "sig") {
             return Err("it is not for signatures");
@@ -184,7 +176,7 @@ fn p256(jwk: &Jwk) -> Result<DecodingKey, &'static str> {
     Ok(DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()))
 }
 
-/// RFC 7518, section 6.3.1. Some software writes numbers with zeros before them.
+/// RFC 7518, section 6.3.1. Some software writes numbers with leading zeros.
 fn rsa(jwk: &Jwk) -> Result<DecodingKey, &'static str> {
     let (n, e) = (decoded(jwk.n.as_ref())?, decoded(jwk.e.as_ref())?);
     let (n, e) = (without_zeros(&n), without_zeros(&e));
@@ -194,24 +186,14 @@ fn rsa(jwk: &Jwk) -> Result<DecodingKey, &'static str> {
     if !RSA_BITS.contains(&bits) {
         return Err("an RSA key must have 2048 to 8192 bits");
     }
-    let exponent = e
-        .iter()
-        .try_fold(0_u64, |value, byte| {
-            value.checked_mul(256).map(|value| value + u64::from(*byte))
-        })
-        .unwrap_or(u64::MAX);
-    // What the check of signatures takes: odd, and of at most 33 bits.
-    if exponent < 3 || exponent % 2 == 0 || exponent >= 1 << 33 {
-        return Err("its exponent is not one that RSA keys have");
+    if ![&[3][..], &[1, 0, 1]].contains(&e) {
+        return Err("the exponent of an RSA key must be 65537 or 3");
     }
     Ok(DecodingKey::from_rsa_raw_components(n, e))
 }
 
 fn without_zeros(number: &[u8]) -> &[u8] {
-    let start = number
-        .iter()
-        .position(|byte| *byte != 0)
-        .unwrap_or(number.len());
+    let start = number.iter().take_while(|byte| **byte == 0).count();
     number.get(start..).unwrap_or_default()
 }
 
@@ -300,20 +282,20 @@ mod tests {
             with(&rsa, "e", json!(bytes(9))),
         ] {
             let set = set(std::slice::from_ref(&key));
-            assert!(set.is_empty() && set.left_out().len() == 1, "{key}");
+            assert!(set.is_empty() && set.left_out.len() == 1, "{key}");
         }
     }
 
     #[test]
-    fn an_odd_key_does_not_take_the_others_with_it() {
+    fn a_key_that_is_left_out_leaves_the_others() {
         let set = set(&[json!({"kty": "oct", "k": "secret"}), ed("a"), json!(7)]);
-        assert_eq!((set.len(), set.left_out().len()), (1, 2));
-        assert!(!set.left_out().concat().contains("secret"));
-        assert!(set.left_out()[0].starts_with("key 1: it is symmetric"));
+        assert_eq!((set.len(), set.left_out.len()), (1, 2));
+        assert!(!set.left_out.concat().contains("secret"));
+        assert!(set.left_out[0].starts_with("key 1: it is symmetric"));
     }
 
     #[test]
-    fn what_is_no_key_set_is_told() {
+    fn other_json_is_not_a_key_set() {
         for text in [
             "",
             "null",

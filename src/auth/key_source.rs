@@ -1,7 +1,7 @@
-//! A key set's way to us: read from a file, or fetched from an address.
+//! Reads a key set from a file, or fetches it from an address.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::key_set::KeySet;
 
-/// Most bytes of a key set; real ones have a few thousand.
+/// Largest key set, in bytes; real ones have a few thousand.
 const SET_MAX: u64 = 256 * 1024;
-/// Until a fetch is given up.
+/// Longest time for a fetch, the look-up of the host included.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a key set is.
@@ -29,7 +29,7 @@ pub enum Location {
 }
 
 impl fmt::Display for Location {
-    /// The setting that says where it is.
+    /// The setting that names the place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Location::File(_) => "AUTH_JWKS_FILE",
@@ -59,7 +59,7 @@ impl KeySetUrl {
         }
         match uri.scheme_str() {
             Some("https") => Ok(KeySetUrl(uri)),
-            // Whoever can change the keys on their way can sign tokens.
+            // Over plain HTTP anybody on the way could replace the keys, and then sign tokens.
             Some("http") if is_loopback(authority.host()) => Ok(KeySetUrl(uri)),
             Some("http") => Err("must start with https:// unless it is on this machine"),
             _ => Err(MUST),
@@ -91,14 +91,18 @@ fn is_loopback(host: &str) -> bool {
 /// # Errors
 /// One sentence that names the file: it cannot be read, is too large, or holds no key that can be used.
 pub fn read_file(path: &Path) -> Result<KeySet, String> {
+    let name = path.display();
     let read = || -> io::Result<Vec<u8>> {
+        // Opening a pipe could wait forever.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
         let mut document = Vec::new();
         File::open(path)?
             .take(SET_MAX + 1)
             .read_to_end(&mut document)?;
         Ok(document)
     };
-    let name = path.display();
     let document = read().map_err(|error| format!("the key set {name} cannot be read: {error}"))?;
     if document.len() as u64 > SET_MAX {
         return Err(format!("the key set {name} has more than {SET_MAX} bytes"));
@@ -106,16 +110,16 @@ pub fn read_file(path: &Path) -> Result<KeySet, String> {
     let set = KeySet::parse(&document)
         .map_err(|problem| format!("the key set {name} cannot be used: {problem}"))?;
     if set.is_empty() {
-        let reasons = set.left_out().join("; ");
+        let reasons = set.left_out.join("; ");
+        let colon = if reasons.is_empty() { "" } else { ": " };
         return Err(format!(
-            "the key set {name} has no key that can be used{}{reasons}",
-            if reasons.is_empty() { "" } else { ": " }
+            "the key set {name} has no key that can be used{colon}{reasons}"
         ));
     }
     Ok(set)
 }
 
-/// A client that asks this address.
+/// The HTTP client for this address.
 pub fn agent(url: &KeySetUrl) -> Agent {
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)
@@ -125,14 +129,14 @@ pub fn agent(url: &KeySetUrl) -> Agent {
     let settings = Agent::config_builder()
         .tls_config(tls)
         .timeout_global(Some(FETCH_TIMEOUT))
-        // Whoever is asked is who was configured, and nobody they may name.
+        // Only the configured server is trusted, not a server that it names.
         .max_redirects(0)
         .http_status_as_error(false)
-        // A connection is minutes old when it is needed again.
+        // Minutes pass between two fetches.
         .max_idle_connections(0)
         .user_agent(concat!("todo-api/", env!("CARGO_PKG_VERSION")))
         .accept("application/jwk-set+json, application/json");
-    // Elsewhere the way out may lead through HTTPS_PROXY; on this machine it never does.
+    // A fetch from another machine may use HTTPS_PROXY.
     let settings = if url.is_loopback() {
         settings.proxy(None)
     } else {
@@ -141,10 +145,10 @@ pub fn agent(url: &KeySetUrl) -> Agent {
     settings.build().new_agent()
 }
 
-/// Asks for a key set, as it is published.
+/// Fetches a key set, as JSON text.
 ///
 /// # Errors
-/// One sentence when there is none to be had.
+/// One sentence that says why it cannot be fetched.
 pub fn fetch(agent: &Agent, url: &KeySetUrl) -> Result<Vec<u8>, String> {
     let mut answer = agent
         .get(&url.0)

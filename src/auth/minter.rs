@@ -1,8 +1,7 @@
-//! Makes our own bearer tokens.
+//! Signs this server's bearer tokens: JWTs with HS256, `typ: JWT`, and this server as their issuer.
 //!
-//! They are JWTs signed with HS256, with `typ: JWT` in their header, for clients that look at it, and our name as their issuer. A
-//! token of ours that is no bearer token is opaque, no JWT at all; should there ever be a JWT of another kind, its header
-//! must say so in `typ`, and [`super::token::TokenVerifier`] takes none that does (RFC 8725, section 3.11).
+//! Its other tokens are not JWTs. A JWT of another kind would need another `typ`, which
+//! [`TokenVerifier`](super::token::TokenVerifier) refuses (RFC 8725, section 3.11).
 
 use std::time::Duration;
 
@@ -15,25 +14,25 @@ use super::claims::ISSUER;
 use super::cryptography;
 use crate::domain::user::UserId;
 
-/// Makes bearer tokens.
+/// Signs bearer tokens.
 pub struct Minter {
     key: EncodingKey,
 }
 
-/// What a session's token says.
+/// A bearer token to be signed.
 #[derive(Clone, Debug)]
-pub struct SessionClaims<'a> {
-    /// Whose it is.
+pub struct NewToken<'a> {
+    /// The user.
     pub user: &'a UserId,
-    /// Their email address, for clients to show.
+    /// The user's email address, for clients to show.
     pub email: Option<&'a str>,
-    /// The session, which ends its tokens with it.
-    pub session: Uuid,
-    /// The token's own id.
+    /// The session, whose end ends the token.
+    pub session: Option<Uuid>,
+    /// The id of the token.
     pub jti: Uuid,
-    /// When it is made, in seconds since 1970.
+    /// In seconds since 1970.
     pub issued_at: i64,
-    /// How long it is good for, in whole seconds.
+    /// In whole seconds.
     pub lifetime: Duration,
 }
 
@@ -46,52 +45,44 @@ impl Minter {
         }
     }
 
-    /// A token for a user that is good for `lifetime` from now and belongs to no session.
+    /// Signs a token without a session, valid from now.
     ///
     /// # Errors
-    /// The library's own sentence, when it cannot sign; not known to happen with HS256.
+    /// As [`Minter::sign`].
     pub fn mint(
         &self,
         user: &UserId,
         email: Option<&str>,
         lifetime: Duration,
     ) -> Result<String, String> {
-        let issued_at = OffsetDateTime::now_utc().unix_timestamp();
-        self.sign(&MintedClaims {
-            iss: ISSUER,
-            sub: user.as_str(),
+        self.sign(&NewToken {
+            user,
             email,
-            iat: issued_at,
-            exp: expiry(issued_at, lifetime),
-            jti: Uuid::new_v4().simple().to_string(),
-            sid: None,
+            session: None,
+            jti: Uuid::new_v4(),
+            issued_at: OffsetDateTime::now_utc().unix_timestamp(),
+            lifetime,
         })
     }
 
-    /// A session's token: byte for byte the same for the same claims, as HS256 draws no random numbers.
+    /// Signs a token. The same token gives the same text, because HS256 uses no random numbers.
     ///
     /// # Errors
-    /// As [`Minter::mint`].
-    pub fn mint_for_session(&self, claims: SessionClaims<'_>) -> Result<String, String> {
-        self.sign(&MintedClaims {
+    /// The library's sentence; not known to happen with HS256.
+    pub fn sign(&self, token: &NewToken<'_>) -> Result<String, String> {
+        let lifetime = i64::try_from(token.lifetime.as_secs()).unwrap_or(i64::MAX);
+        let claims = MintedClaims {
             iss: ISSUER,
-            sub: claims.user.as_str(),
-            email: claims.email,
-            iat: claims.issued_at,
-            exp: expiry(claims.issued_at, claims.lifetime),
-            jti: claims.jti.simple().to_string(),
-            sid: Some(claims.session.to_string()),
-        })
-    }
-
-    fn sign(&self, claims: &MintedClaims<'_>) -> Result<String, String> {
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.key)
+            sub: token.user.as_str(),
+            email: token.email,
+            iat: token.issued_at,
+            exp: token.issued_at.saturating_add(lifetime),
+            jti: token.jti.simple().to_string(),
+            sid: token.session,
+        };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key)
             .map_err(|error| error.to_string())
     }
-}
-
-fn expiry(issued_at: i64, lifetime: Duration) -> i64 {
-    issued_at.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX))
 }
 
 #[derive(Serialize)]
@@ -104,5 +95,5 @@ struct MintedClaims<'a> {
     exp: i64,
     jti: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sid: Option<String>,
+    sid: Option<Uuid>,
 }

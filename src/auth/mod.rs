@@ -1,25 +1,25 @@
-//! Who is calling.
+//! Who is calling: from an `Authorization` header field to a user.
 //!
-//! - [`guard`]: from an `Authorization` header to a [`caller::Caller`]
-//! - [`token`]: bearer tokens: which are accepted
-//! - [`claims`]: what a token must say, and what is read of it
-//! - [`jwks`]: the keys of others, and when they are looked at again
-//! - `key_source`: their way to us: read from a file, or fetched from an address
-//! - [`key_set`]: a set of public keys, and which of them counts for a token
-//! - [`revocation`]: which tokens are refused although they have not expired
-//! - [`api_tokens`]: personal API tokens
-//! - [`issuer`], [`minter`], [`opaque`]: makes our own
-//! - [`password`], [`hashing`]: passwords, and the threads for them
-//! - [`guessing`]: how often one may try
+//! - [`guard`]: finds the [`caller::Caller`] of a request
+//! - [`error`]: why a request has no caller
+//! - [`token`], [`claims`]: checks JWTs
+//! - `token_cache`: claims of tokens that were verified a moment ago
+//! - [`jwks`], `key_source`, [`key_set`]: the public keys of another issuer
+//! - `fetch_allowances`: how often a client may cause a fetch of them
 //! - `cryptography`: HMAC and signatures
-//! - [`secret`]: the key our tokens are signed with, when none was given
+//! - [`revocation`]: tokens that are refused before they expire
+//! - [`api_tokens`]: personal API tokens
+//! - [`issuer`], [`minter`], [`opaque`]: makes this server's tokens
+//! - [`password`], [`hashing`]: passwords, and the threads that hash them
+//! - [`secret`]: makes and stores a signing key if none is configured
 
 pub mod api_tokens;
 pub mod caller;
 pub mod claims;
 mod cryptography;
+pub mod error;
+mod fetch_allowances;
 pub mod guard;
-pub mod guessing;
 pub mod hashing;
 pub mod issuer;
 pub mod jwks;
@@ -31,3 +31,4 @@ pub mod password;
 pub mod revocation;
 pub mod secret;
 pub mod token;
+mod token_cache;

@@ -1,24 +1,24 @@
-//! Tokens without content: refresh tokens and personal API tokens. Each is 256 bits that nobody can guess, so a plain SHA-256 is
-//! enough to store them by (unlike a password, there is nothing to try out).
+//! Tokens without content: refresh tokens and personal API tokens. Each has 256 random bits. So the database stores a plain SHA-256 of
+//! it: unlike a password, such a token cannot be guessed from its hash.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{digest, hmac};
 use uuid::Uuid;
 
-/// How a personal API token starts.
+/// The first characters of a personal API token.
 pub const API_TOKEN_PREFIX: &str = "todo_";
-/// How a refresh token starts.
+/// The first characters of a refresh token.
 const REFRESH_TOKEN_PREFIX: &str = "refresh_";
-/// 256 bits in base64, six to a character.
+/// Length of 256 bits in base64.
 const RANDOM_LENGTH: usize = 43;
-/// Characters of an API token that its owner is shown afterwards. They hold 48 of its 256 bits.
+/// Length of the part of an API token that lists show. It has 48 of the 256 bits.
 const SHOWN: usize = API_TOKEN_PREFIX.len() + 8;
 
 /// A new personal API token.
 ///
 /// # Errors
-/// There are no random bytes.
+/// The system gives no random bytes.
 pub fn new_api_token() -> Result<String, String> {
     random().map(|bytes| text(API_TOKEN_PREFIX, &bytes))
 }
@@ -32,7 +32,7 @@ pub fn looks_like_api_token(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// How an API token starts, for its owner to know it by.
+/// The part of an API token that lists show, so that its owner recognises it.
 pub fn shown_part(api_token: &str) -> &str {
     api_token.get(..SHOWN).unwrap_or(api_token)
 }
@@ -40,42 +40,42 @@ pub fn shown_part(api_token: &str) -> &str {
 /// A new refresh token.
 ///
 /// # Errors
-/// There are no random bytes.
+/// The system gives no random bytes.
 pub fn new_refresh_token() -> Result<String, String> {
     random().map(|bytes| text(REFRESH_TOKEN_PREFIX, &bytes))
 }
 
-/// What a token is stored by.
+/// The hash of a token.
 pub fn hash(token: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
     hash
 }
 
-/// Derives what follows from a refresh token, always the same from the same one, so that no live token need be stored for
-/// those who present one twice.
+/// Derives the next refresh token from a refresh token. The same token always gives the same successor. So a client that sends a token
+/// twice gets the same answer, and the database stores no usable token.
 pub struct Succession {
     key: [u8; 32],
 }
 
-/// What follows from a refresh token.
+/// The tokens that follow a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Successor {
     /// The next refresh token.
     pub refresh_token: String,
-    /// The id (`jti`) of the access token that goes with it.
+    /// The id (`jti`) of its access token.
     pub token_id: Uuid,
 }
 
 impl Succession {
-    /// A succession under a key of its own, derived from the secret that signs access tokens.
+    /// Uses a key that is derived from the secret that signs access tokens.
     pub fn new(secret: &str) -> Succession {
         Succession {
             key: mac(secret.as_bytes(), b"todo-api refresh token succession"),
         }
     }
 
-    /// What follows from this token.
+    /// The tokens that follow this refresh token.
     pub fn after(&self, refresh_token: &str) -> Successor {
         let next = mac(&self.key, format!("token {refresh_token}").as_bytes());
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] =

@@ -1,8 +1,9 @@
-//! Which tokens are refused although they have not expired. Asking costs no query: what is revoked is held in memory.
+//! Tokens that are refused before they expire. All revocations are in memory, so that most requests need no query.
 //!
-//! A request that finds it older than [`FRESH`] reads it again, so that an idle server lets the database sleep. Requests that find
-//! it older than [`STALE`] wait for that reading, so that a revocation holds on all instances within two seconds. They wait
-//! until it has lasted for [`PATIENCE`]: while PostgreSQL does not answer, what is known is trusted for [`TRUSTED`], and then no token is.
+//! A request reads new revocations if the last reading is older than [`FRESH`]; a server without requests does not read. If it is older
+//! than [`STALE`], other requests wait for that reading, so that a revocation holds on all instances within two seconds. They
+//! wait until it has lasted for [`PATIENCE`]. While PostgreSQL does not answer, the known revocations are used for [`TRUSTED`];
+//! after that all tokens are refused.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
@@ -12,46 +13,42 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use super::caller::{Caller, Credential};
-use crate::domain::session::{Revocation, Revoked, TokenId};
+use crate::domain::session::{Revocation, Revoked};
 use crate::domain::user::UserId;
 use crate::store::{self, RevocationChanges};
 use crate::sync::{lock, unpoisoned};
 
-/// Until then nobody reads again.
+/// Up to this age of the last reading, requests do not read.
 const FRESH: Duration = Duration::from_secs(1);
-/// From then on nothing is decided without having read.
+/// From this age on, requests wait for a reading.
 const STALE: Duration = Duration::from_millis(1_500);
-/// How long a reading may last before requests go on without it.
+/// How long a reading may last before requests continue without it.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Interval between two looks at a reading by another request.
 const LOOK: Duration = Duration::from_millis(5);
-/// From then on nobody is trusted.
+/// From this age on, no token is accepted.
 const TRUSTED: Duration = Duration::from_secs(30);
 /// Between two readings that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Reads what has changed since a reading.
+/// Reads the revocations since a reading.
 type Read<'r> = &'r dyn Fn(i64) -> Result<RevocationChanges, store::Error>;
 
-/// What is revoked.
+/// All revocations.
 #[derive(Default)]
 pub struct Revocations {
     known: RwLock<Known>,
     reading: Mutex<Reading>,
-    /// When the reading that is under way began.
+    /// When the present reading began.
     began: Mutex<Option<Instant>>,
 }
 
-/// Until when, in seconds since 1970; `None` is for good.
-type Until = Option<i64>;
-
 #[derive(Default)]
 struct Known {
-    sessions: HashMap<uuid::Uuid, Until>,
-    users: HashMap<UserId, Until>,
-    tokens: HashMap<TokenId, Until>,
+    /// Sessions, users and tokens, each until a second since 1970 or, with `None`, for ever.
+    refused: HashMap<Revoked, Option<i64>>,
     issued_before: HashMap<UserId, i64>,
-    // When this was the whole truth; `None` where nothing has been read yet.
+    /// When the last reading began.
     at: Option<Instant>,
 }
 
@@ -62,46 +59,47 @@ struct Reading {
 }
 
 impl Revocations {
-    /// Whether this caller's token is still good.
+    /// Whether this caller's token is accepted.
     ///
     /// # Errors
-    /// The database could not be asked for longer than anybody is trusted.
+    /// The last reading is older than [`TRUSTED`], and the database does not answer.
     pub fn allow(&self, caller: &Caller, read: Read) -> Result<bool, store::Error> {
         self.keep_fresh(read)?;
         let known = unpoisoned(self.known.read());
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        let refused = |until: Option<&Until>| {
+        let is_refused = |revoked: Revoked| {
+            let until = known.refused.get(&revoked);
             until.is_some_and(|until| until.is_none_or(|until| now < until))
         };
-        let this_one = match &caller.credential {
-            Credential::Session(id) => known.sessions.get(id),
-            Credential::Token(token) => known.tokens.get(&token.id),
+        let token = match &caller.credential {
+            Credential::Session(id) => Some(Revoked::Session(*id)),
+            Credential::Token(token) => Some(Revoked::Token(token.id)),
             Credential::ApiToken(_) => None,
         };
-        let too_old = caller.issued_at.is_some_and(|issued_at| {
-            known
-                .issued_before
-                .get(&caller.user)
-                .is_some_and(|second| issued_at < *second)
-        });
-        Ok(!refused(this_one) && !too_old && !refused(known.users.get(&caller.user)))
+        let earliest = known.issued_before.get(&caller.user);
+        let is_too_old = caller
+            .issued_at
+            .zip(earliest)
+            .is_some_and(|(issued_at, earliest)| issued_at < *earliest);
+        let user = Revoked::User(caller.user.clone());
+        Ok(!token.is_some_and(is_refused) && !is_too_old && !is_refused(user))
     }
 
-    /// Takes note of what has just been revoked here, so that it holds at once.
+    /// Adds revocations that were just stored, so that they hold at once.
     pub fn note(&self, revocations: &[Revocation]) {
-        self.write(|known| known.apply(revocations));
+        unpoisoned(self.known.write()).apply(revocations);
     }
 
-    /// Reads what is revoked, also right after a reading that failed: the database has just been opened.
+    /// Reads the revocations, also right after a reading that failed: the database has just been opened.
     ///
     /// # Errors
-    /// The database cannot be asked.
+    /// The database does not answer.
     pub fn warm_up(&self, read: Read) -> Result<(), store::Error> {
         lock(&self.reading).failed = None;
         self.keep_fresh(read)
     }
 
-    /// Reads what is revoked, where that has not just been done.
+    /// Reads new revocations if the last reading is too old.
     ///
     /// # Errors
     /// As [`Revocations::allow`].
@@ -114,76 +112,60 @@ impl Revocations {
             Some(age) if age < STALE => Duration::ZERO,
             _ => PATIENCE,
         };
-        let Some(mut reading) = self.lock_within(patience) else {
-            return self.trust(|| {
-                store::Error::Unavailable("revocations are being read for too long".to_owned())
-            });
+        let outcome = match self.lock_within(patience) {
+            // Another request may have read, or tried to, during the wait.
+            Some(_) if self.age().is_some_and(|age| age < FRESH) => Ok(()),
+            Some(mut reading) => self.read(&mut reading, read),
+            None => Err(store::Error::Unavailable(
+                "revocations are being read for too long".to_owned(),
+            )),
         };
-        // Another may have read while we waited, or may have tried to.
-        if self.age().is_some_and(|age| age < FRESH) {
-            return Ok(());
+        match self.age() {
+            Some(age) if age < TRUSTED => Ok(()),
+            _ => outcome,
         }
-        let failed = if reading.failed.is_some_and(|when| when.elapsed() < RETRY) {
-            store::Error::Unavailable("revocations could not be read a moment ago".to_owned())
-        } else {
-            let began = Instant::now();
-            *lock(&self.began) = Some(began);
-            // Transactions are numbered anew where the database is another one now, restored from a backup, say: then what was read
-            // says nothing of where to go on.
-            let changes = read(reading.next).and_then(|changes| {
-                if changes.next < reading.next {
-                    read(0)
-                } else {
-                    Ok(changes)
-                }
-            });
-            *lock(&self.began) = None;
-            match changes {
-                Ok(changes) => {
-                    if reading.failed.take().is_some() {
-                        log::info!("revocations can be read again");
-                    }
-                    reading.next = changes.next;
-                    self.write(|known| {
-                        known.apply(&changes.revocations);
-                        known.forget_what_is_over();
-                        known.at = Some(began);
-                    });
-                    return Ok(());
-                }
-                Err(error) => {
-                    if reading.failed.replace(Instant::now()).is_none() {
-                        log::warn!(
-                            "revocations cannot be read: {error}; tokens are trusted for {} s after the last reading",
-                            TRUSTED.as_secs()
-                        );
-                    }
-                    error
-                }
-            }
-        };
-        self.trust(|| failed)
     }
 
-    /// Accepts what is known if it is not too old for that.
-    fn trust(&self, failed: impl FnOnce() -> store::Error) -> Result<(), store::Error> {
-        if self.age().is_some_and(|age| age < TRUSTED) {
-            Ok(())
-        } else {
-            Err(failed())
+    fn read(&self, reading: &mut Reading, read: Read) -> Result<(), store::Error> {
+        if reading.failed.is_some_and(|when| when.elapsed() < RETRY) {
+            let cause = "revocations could not be read a moment ago".to_owned();
+            return Err(store::Error::Unavailable(cause));
         }
+        let began = Instant::now();
+        *lock(&self.began) = Some(began);
+        let mut changes = read(reading.next);
+        // A database that was restored from a backup counts transactions from a lower number: all of it is read.
+        if matches!(&changes, Ok(changes) if changes.next < reading.next) {
+            changes = read(0);
+        }
+        *lock(&self.began) = None;
+        let changes = changes.inspect_err(|error| {
+            if reading.failed.replace(Instant::now()).is_none() {
+                log::warn!(
+                    "revocations cannot be read: {error}; tokens are accepted for {} s after the last reading",
+                    TRUSTED.as_secs()
+                );
+            }
+        })?;
+        if reading.failed.take().is_some() {
+            log::info!("revocations can be read again");
+        }
+        reading.next = changes.next;
+        let mut known = unpoisoned(self.known.write());
+        known.apply(&changes.revocations);
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        known
+            .refused
+            .retain(|_, until| until.is_none_or(|until| now < until));
+        known.at = Some(began);
+        Ok(())
     }
 
     fn age(&self) -> Option<Duration> {
         unpoisoned(self.known.read()).at.map(|at| at.elapsed())
     }
 
-    fn write(&self, change: impl FnOnce(&mut Known)) {
-        let mut known = unpoisoned(self.known.write());
-        change(&mut known);
-    }
-
-    /// The right to read, unless another request has been reading for longer than this. So only the first requests wait while
+    /// The right to read, unless another request has been reading for longer than `patience`. So only the first requests wait while
     /// PostgreSQL does not answer.
     fn lock_within(&self, patience: Duration) -> Option<MutexGuard<'_, Reading>> {
         loop {
@@ -204,26 +186,15 @@ impl Revocations {
 impl Known {
     fn apply(&mut self, revocations: &[Revocation]) {
         for Revocation { whose, until } in revocations {
-            let until = until.map(OffsetDateTime::unix_timestamp);
-            match whose {
-                Revoked::Session(id) => drop(self.sessions.insert(*id, until)),
-                Revoked::User(id) => drop(self.users.insert(id.clone(), until)),
-                Revoked::Token(id) => drop(self.tokens.insert(*id, until)),
-                Revoked::IssuedBefore(user, second) => {
-                    // What was noted here may be newer than what was read.
-                    let known = self.issued_before.entry(user.clone()).or_insert(*second);
-                    *known = (*second).max(*known);
-                }
+            if let Revoked::IssuedBefore(user, second) = whose {
+                // A revocation of this instance may be newer than the one that was read.
+                let known = self.issued_before.entry(user.clone()).or_insert(*second);
+                *known = (*second).max(*known);
+            } else {
+                let until = until.map(OffsetDateTime::unix_timestamp);
+                self.refused.insert(whose.clone(), until);
             }
         }
-    }
-
-    fn forget_what_is_over(&mut self) {
-        let now = OffsetDateTime::now_utc().unix_timestamp();
-        let lasts = |until: &Until| until.is_none_or(|until| now < until);
-        self.sessions.retain(|_, until| lasts(until));
-        self.users.retain(|_, until| lasts(until));
-        self.tokens.retain(|_, until| lasts(until));
     }
 }
 
@@ -254,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_counts_anew_is_read_from_the_start() {
+    fn a_database_that_counts_from_a_lower_number_is_read_from_the_start() {
         let (revocations, session) = (Revocations::default(), Uuid::new_v4());
         let asked = RefCell::new(Vec::new());
         let read = |since: i64| {
             asked.borrow_mut().push(since);
             Ok(match (asked.borrow().len(), since) {
                 (1, 0) => changes(5_000, None),
-                // Restored from a backup: what was revoked since has a lower number.
+                // Restored from a backup: revocations since then have lower numbers.
                 (_, 5_000) => changes(700, None),
                 (_, 0) => changes(700, Some(session)),
                 _ => changes(701, None),
@@ -280,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_read_is_not_trusted() {
+    fn no_token_is_accepted_before_the_first_reading() {
         let revocations = Revocations::default();
         let read = |_| Err(store::Error::Unavailable("gone".to_owned()));
         assert!(revocations.allow(&caller(Uuid::new_v4()), &read).is_err());

@@ -1,17 +1,17 @@
-//! The key that tokens are signed with, when none was given: made once and kept, so that tokens outlive a restart.
+//! The signing key if none is configured. It is made once and kept in a file, so that tokens survive a restart.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The file below the data directory that holds the key, readable by its owner alone.
+/// The file with the key in the data directory. Only its owner may read it.
 const FILE: &str = "secret";
 
-/// Reads the key kept under `data_dir`, or makes one of 256 random bits there.
+/// Reads the key in `data_dir`, or makes one of 256 random bits.
 ///
 /// # Errors
-/// One sentence when the directory cannot be used; never the key.
+/// One sentence if the directory cannot be used; never the key.
 pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
     let path = data_dir.join(FILE);
     let fail = |what: &str, error: io::Error| format!("cannot {what} {}: {error}", path.display());
@@ -21,7 +21,7 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
         .map_err(|error| format!("no random bytes for a secret: {error}"))?;
     let made: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
 
-    // Written aside and linked, so that of two processes that start at once both see the same whole key.
+    // Two processes that start at once must use the same, whole key: each writes a file of its own, and one of them gets the name.
     let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
     if !path.exists() {
         let mut file = OpenOptions::new()
@@ -60,13 +60,13 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
     Ok(kept.to_owned())
 }
 
-/// Whether a key is kept under `data_dir`. A file that may not be looked at counts as one.
+/// Whether `data_dir` has a key. The answer is yes if the directory cannot be read.
 pub fn exists(data_dir: &Path) -> bool {
     data_dir.join(FILE).try_exists().unwrap_or(true)
 }
 
-/// Makes the directory, for its owner alone, if it is missing. A private PostgreSQL that another user runs is let in by
-/// [`crate::local_postgres`].
+/// Makes the directory if it is missing. Only its owner may enter it; [`crate::local_postgres`] lets the user in that runs a private
+/// PostgreSQL.
 fn make_private(directory: &Path) -> io::Result<()> {
     if let Some(parent) = directory.parent() {
         fs::create_dir_all(parent)?;
@@ -83,7 +83,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_secret_is_made_once_and_kept_from_others() {
+    fn a_secret_is_made_once_and_only_its_owner_may_read_it() {
         let directory = tempfile::tempdir().unwrap();
         let data_dir = directory.path().join("data");
         let made = load_or_create(&data_dir).unwrap();

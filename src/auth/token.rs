@@ -1,7 +1,9 @@
-//! Bearer tokens: JWTs (RFC 7519, RFC 8725), and who they say is calling.
+//! Bearer tokens: JWTs (RFC 7519, RFC 8725).
 //!
-//! The algorithm is the key's to choose, never the token's. The signature is the library's business; what header and claims must
-//! say is decided here, because the library takes a missing or odd one more lightly than we do.
+//! The key determines the algorithm, never the token. The library checks signatures only. This module checks header and claims,
+//! because the library is less strict: it accepts a token without `exp`, for example.
+
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,57 +15,37 @@ use time::OffsetDateTime;
 
 use super::claims::{Claims, Signer, sent};
 use super::cryptography;
+use super::error::AuthError;
+use super::guard::Sender;
 use super::jwks::Keys;
-use super::key_set::{self, Candidates};
-use crate::http::error::{Error, Unauthorized};
+use super::key_set::{self, Candidates, KeySet};
+use super::opaque;
+use super::token_cache::TokenCache;
 
 pub use super::claims::{Expected, ISSUER, Origin, Session, Verified};
-pub use super::minter::{Minter, SessionClaims};
+pub use super::minter::{Minter, NewToken};
 
-/// Why a token does not let its bearer in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenError {
-    /// It is not accepted.
-    Unauthorized(Unauthorized),
-    /// It cannot be judged right now; the cause, for the log.
-    Unavailable(String),
-}
-
-impl From<Unauthorized> for TokenError {
-    fn from(why: Unauthorized) -> TokenError {
-        TokenError::Unauthorized(why)
-    }
-}
-
-impl From<TokenError> for Error {
-    fn from(error: TokenError) -> Error {
-        match error {
-            TokenError::Unauthorized(why) => Error::Unauthorized(why),
-            TokenError::Unavailable(cause) => Error::Unavailable(cause),
-        }
-    }
-}
-
-/// Takes the token out of the value of an `Authorization` header field (RFC 6750, section 2.1); the scheme has no case.
+/// Reads the token from an `Authorization` header field (RFC 6750, section 2.1). The scheme is case-insensitive.
 ///
 /// # Errors
-/// [`Unauthorized::Missing`] where there is no bearer token.
-pub fn bearer(authorization: Option<&str>) -> Result<&str, Unauthorized> {
-    let value = authorization.ok_or(Unauthorized::Missing)?;
+/// [`AuthError::NoToken`] if the field has no bearer token.
+pub fn bearer(authorization: Option<&str>) -> Result<&str, AuthError> {
+    let value = authorization.ok_or(AuthError::NoToken)?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     let token = token.trim();
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-        return Err(Unauthorized::Missing);
+        return Err(AuthError::NoToken);
     }
     Ok(token)
 }
 
 /// Checks bearer tokens.
 pub struct TokenVerifier {
-    // The first is the current one; a second one is there during a rotation.
+    /// The current secret and, during a rotation, the one before it.
     secrets: Vec<DecodingKey>,
     keys: Option<Keys>,
     expected: Expected,
+    cache: TokenCache,
 }
 
 impl TokenVerifier {
@@ -78,10 +60,11 @@ impl TokenVerifier {
             secrets,
             keys: None,
             expected: Expected::default(),
+            cache: TokenCache::default(),
         }
     }
 
-    /// The same verifier, which also accepts tokens signed with these keys of others.
+    /// Adds a key set of another issuer.
     #[must_use]
     pub fn trusting(self, keys: Keys) -> TokenVerifier {
         TokenVerifier {
@@ -90,63 +73,72 @@ impl TokenVerifier {
         }
     }
 
-    /// The same verifier, which asks this of tokens that are not ours.
+    /// Adds rules for tokens of other issuers.
     #[must_use]
     pub fn expecting(self, expected: Expected) -> TokenVerifier {
         TokenVerifier { expected, ..self }
     }
 
-    /// Has the keys of others read again, where there are any.
-    pub fn reload(&self) {
-        if let Some(keys) = &self.keys {
-            keys.reload();
-        }
+    /// The configured key set.
+    pub fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
     }
 
-    /// Checks a token and answers whose it is.
+    /// Checks a token and returns its claims.
     ///
     /// # Errors
-    /// Says what is wrong with the token; never repeats any of it.
-    pub fn verify(&self, token: &str) -> Result<Verified, TokenError> {
+    /// Says what is wrong with the token.
+    pub fn verify(&self, token: &str, sender: &Sender) -> Result<Verified, AuthError> {
+        let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
+        let hash = opaque::hash(token);
+        let keys = self.keys.as_ref().and_then(Keys::current);
+        if let Some(verified) = self.cache.get(&hash, keys.as_ref()) {
+            return verified.check_times(now).map(|()| verified);
+        }
         let token = Token::split(token)?;
         let header: Header = token.header()?;
-        let signer = self.check_signature(&token, &header)?;
-        let now = OffsetDateTime::now_utc().unix_timestamp() as f64;
-        let claims = token.claims()?;
-        Ok(claims.check(token.message, signer, &self.expected, now)?)
+        let keys = self.check_signature(&token, &header, sender)?;
+        let signer = keys.as_ref().map_or(Signer::Secret, |_| Signer::KeySet);
+        let verified = token
+            .claims()?
+            .check(token.message, signer, &self.expected)?;
+        verified.check_times(now)?;
+        self.cache.insert(hash, &verified, keys);
+        Ok(verified)
     }
 
-    /// Finds the key for a token and answers whose it is, where the signature is that key's.
-    fn check_signature(&self, token: &Token, header: &Header) -> Result<Signer, TokenError> {
+    /// Finds the key of a token and checks the signature. Returns the key set if the key is in it.
+    fn check_signature(
+        &self,
+        token: &Token,
+        header: &Header,
+        sender: &Sender,
+    ) -> Result<Option<Arc<KeySet>>, AuthError> {
         let named = header.algorithm()?;
         if named == "HS256" {
             token.check_signature(&self.secrets, Algorithm::HS256)?;
-            return Ok(Signer::Secret);
+            return Ok(None);
         }
         let Some(keys) = &self.keys else {
-            return Err(Unauthorized::Invalid("only HS256 is accepted").into());
+            return Err(AuthError::Invalid("only HS256 is accepted"));
         };
-        let algorithm = key_set::algorithm(named).ok_or(Unauthorized::Invalid(
+        let algorithm = key_set::algorithm(named).ok_or(AuthError::Invalid(
             "only HS256, EdDSA, ES256 and RS256 are accepted",
         ))?;
         let id = header.key_id()?;
-        let set = keys
-            .for_token(algorithm, id)
-            .map_err(|cause| TokenError::Unavailable(cause.to_owned()))?;
+        let set = keys.for_token(algorithm, id, sender)?;
         match set.candidates(algorithm, id) {
             Candidates::Keys(keys) => token.check_signature(keys, algorithm)?,
-            Candidates::Unknown => {
-                return Err(Unauthorized::Invalid("its key is not known here").into());
-            }
+            Candidates::Unknown => return Err(AuthError::Invalid("its key is not known here")),
             Candidates::TooMany => {
-                return Err(Unauthorized::Invalid("its header must name its key (kid)").into());
+                return Err(AuthError::Invalid("its header must name its key (kid)"));
             }
         }
-        Ok(Signer::KeySet)
+        Ok(Some(set))
     }
 }
 
-const NO_JWT: Unauthorized = Unauthorized::Invalid("it is not a JWT");
+const NO_JWT: AuthError = AuthError::Invalid("it is not a JWT");
 
 /// A token in its three parts, still encoded (RFC 7515, section 7.1).
 struct Token<'t> {
@@ -158,7 +150,7 @@ struct Token<'t> {
 }
 
 impl<'t> Token<'t> {
-    fn split(token: &'t str) -> Result<Token<'t>, Unauthorized> {
+    fn split(token: &'t str) -> Result<Token<'t>, AuthError> {
         let (message, signature) = token.rsplit_once('.').ok_or(NO_JWT)?;
         let (header, claims) = message.split_once('.').ok_or(NO_JWT)?;
         if claims.contains('.') {
@@ -172,47 +164,47 @@ impl<'t> Token<'t> {
         })
     }
 
-    fn header(&self) -> Result<Header, Unauthorized> {
+    fn header(&self) -> Result<Header, AuthError> {
         let header: Header = decode(self.header)?;
         header.check().map(|()| header)
     }
 
-    /// To be read once the signature is known to be good.
-    fn claims(&self) -> Result<Claims, Unauthorized> {
+    /// Reads the claims, after the check of the signature.
+    fn claims(&self) -> Result<Claims, AuthError> {
         decode(self.claims)
     }
 
-    /// Whether the signature is by one of these keys with this algorithm.
+    /// Checks that one of these keys has signed the token with this algorithm.
     fn check_signature<'k>(
         &self,
         keys: impl IntoIterator<Item = &'k DecodingKey>,
         algorithm: Algorithm,
-    ) -> Result<(), Unauthorized> {
+    ) -> Result<(), AuthError> {
         let message = self.message.as_bytes();
         for key in keys {
-            // It fails where the signature is no base64, or where the key is not one for the algorithm.
+            // An error means that the signature is not base64, or that the key is for another algorithm.
             match jsonwebtoken::crypto::verify(self.signature, message, key, algorithm) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(_) => return Err(NO_JWT),
             }
         }
-        Err(Unauthorized::Invalid("the signature does not match"))
+        Err(AuthError::Invalid("the signature does not match"))
     }
 }
 
-/// Decodes a part that holds a JSON object. Base64 with padding, line breaks or loose bits at its end is refused.
-fn decode<T: DeserializeOwned>(part: &str) -> Result<T, Unauthorized> {
+/// Decodes a part that is a JSON object. Base64 with padding, line breaks or unused bits at its end is refused.
+fn decode<T: DeserializeOwned>(part: &str) -> Result<T, AuthError> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| NO_JWT)?;
-    // Serde takes a list for an object with its fields in order.
+    // Serde would accept a list of the values.
     if json.trim_ascii_start().first() != Some(&b'{') {
         return Err(NO_JWT);
     }
     serde_json::from_slice(&json).map_err(|_| NO_JWT)
 }
 
-/// What is read of a token's header (RFC 7515, section 4.1). `jku`, `jwk`, `x5u` and `x5c`, by which a token would bring its own
-/// key, are not. One that is there twice is refused by the reader.
+/// The members of a token's header that are read (RFC 7515, section 4.1). `jku`, `jwk`, `x5u` and `x5c` are not read, because they
+/// would let a token bring its own key. Serde refuses a member that occurs twice.
 #[derive(Deserialize)]
 struct Header {
     #[serde(default)]
@@ -228,44 +220,44 @@ struct Header {
 }
 
 impl Header {
-    fn check(&self) -> Result<(), Unauthorized> {
-        // RFC 7515, section 4.1.11: what `crit` names must be understood, and we understand none of it. RFC 7797 has `b64`
-        // named there, and it changes what is signed.
+    fn check(&self) -> Result<(), AuthError> {
+        // RFC 7515, section 4.1.11: a token with an extension that the server does not implement is refused, and the server
+        // implements none. `b64` (RFC 7797) is one that changes the signed text.
         if self.crit.is_some() || self.b64.as_ref().is_some_and(|b64| *b64 != true) {
-            return Err(Unauthorized::Invalid(
+            return Err(AuthError::Invalid(
                 "its header names an extension that is not understood here",
             ));
         }
-        let is_ours = |typ: &Value| {
+        let is_access_token = |typ: &Value| {
             typ.as_str().is_some_and(|typ| {
                 ["JWT", "at+jwt", "application/jwt", "application/at+jwt"]
                     .iter()
                     .any(|known| typ.eq_ignore_ascii_case(known))
             })
         };
-        // RFC 8725, section 3.11: JWTs of other kinds say so, such as `logout+jwt`, and let nobody in.
-        if !self.typ.as_ref().is_none_or(is_ours) {
-            return Err(Unauthorized::Invalid(
+        // RFC 8725, section 3.11: JWTs of other kinds, such as `logout+jwt`, are not access tokens.
+        if !self.typ.as_ref().is_none_or(is_access_token) {
+            return Err(AuthError::Invalid(
                 "its header says that it is no access token",
             ));
         }
         Ok(())
     }
 
-    fn algorithm(&self) -> Result<&str, Unauthorized> {
+    fn algorithm(&self) -> Result<&str, AuthError> {
         self.alg
             .as_str()
-            .ok_or(Unauthorized::Invalid("its header must name its alg"))
+            .ok_or(AuthError::Invalid("its header must name its alg"))
     }
 
-    fn key_id(&self) -> Result<Option<&str>, Unauthorized> {
+    fn key_id(&self) -> Result<Option<&str>, AuthError> {
         let Some(kid) = &self.kid else {
             return Ok(None);
         };
-        // One that is null names no key either, and is no reason to try them all.
-        kid.as_str().map(Some).ok_or(Unauthorized::Invalid(
-            "the kid in its header must be a text",
-        ))
+        // With `null` the server would have to try all keys, as without `kid`.
+        kid.as_str()
+            .map(Some)
+            .ok_or(AuthError::Invalid("the kid in its header must be a text"))
     }
 }
 
@@ -278,8 +270,20 @@ mod tests {
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn refused(why: Unauthorized) -> Result<Verified, TokenError> {
-        Err(TokenError::Unauthorized(why))
+    fn verify(verifier: &TokenVerifier, token: &str) -> Result<Verified, AuthError> {
+        let sender = Sender {
+            holder: None,
+            admit: &|| true,
+        };
+        verifier.verify(token, &sender)
+    }
+
+    #[track_caller]
+    fn assert_invalid(result: &Result<Verified, AuthError>, text: &str) {
+        assert!(
+            matches!(result, Err(AuthError::Invalid(why)) if *why == text),
+            "{result:?}"
+        );
     }
 
     #[test]
@@ -288,7 +292,7 @@ mod tests {
         let token = Minter::new(SECRET)
             .mint(&user, Some("z@example.org"), Duration::from_secs(60))
             .unwrap();
-        let verified = TokenVerifier::new(SECRET, None).verify(&token).unwrap();
+        let verified = verify(&TokenVerifier::new(SECRET, None), &token).unwrap();
         assert_eq!(
             (&verified.user, verified.email.as_deref(), verified.origin),
             (&user, Some("z@example.org"), Origin::Ours)
@@ -300,32 +304,30 @@ mod tests {
         assert_eq!(token_of_no_session.expires_at, issued_at + 60 + 10);
         let other = "f".repeat(32);
         assert_eq!(
-            TokenVerifier::new(&other, Some(SECRET)).verify(&token),
-            Ok(verified),
+            verify(&TokenVerifier::new(&other, Some(SECRET)), &token).unwrap(),
+            verified,
             "the secret before still verifies"
         );
-        assert_eq!(
-            TokenVerifier::new(&other, None).verify(&token),
-            refused(Unauthorized::Invalid("the signature does not match"))
-        );
+        let refused = verify(&TokenVerifier::new(&other, None), &token);
+        assert_invalid(&refused, "the signature does not match");
     }
 
     #[test]
-    fn a_sessions_token_is_the_same_for_the_same_claims() {
+    fn the_token_of_a_session_is_the_same_for_the_same_claims() {
         let user = UserId::parse("Zm9v").unwrap();
-        let claims = SessionClaims {
+        let new = NewToken {
             user: &user,
             email: None,
-            session: Uuid::now_v7(),
+            session: Some(Uuid::now_v7()),
             jti: Uuid::new_v4(),
             issued_at: OffsetDateTime::now_utc().unix_timestamp(),
             lifetime: Duration::from_secs(60),
         };
         let minter = Minter::new(SECRET);
-        let token = minter.mint_for_session(claims.clone()).unwrap();
-        assert_eq!(minter.mint_for_session(claims.clone()).unwrap(), token);
-        let verified = TokenVerifier::new(SECRET, None).verify(&token).unwrap();
-        assert_eq!(verified.session, Session::Ours(claims.session));
+        let token = minter.sign(&new).unwrap();
+        assert_eq!(minter.sign(&new).unwrap(), token);
+        let verified = verify(&TokenVerifier::new(SECRET, None), &token).unwrap();
+        assert_eq!(verified.session, Session::Ours(new.session.unwrap()));
         assert_eq!(
             (verified.user, verified.origin),
             (user.clone(), Origin::Ours)
@@ -342,17 +344,15 @@ mod tests {
             Some("Basic Zm9v"),
             Some("BearerX"),
         ] {
-            assert_eq!(bearer(value), Err(Unauthorized::Missing), "{value:?}");
+            assert!(
+                matches!(bearer(value), Err(AuthError::NoToken)),
+                "{value:?}"
+            );
         }
         let verifier = TokenVerifier::new(SECRET, None);
         for value in ["bearer x", "BEARER opaque-session-token", "Bearer a.b.c"] {
-            assert_eq!(
-                bearer(Some(value))
-                    .map_err(TokenError::from)
-                    .and_then(|token| verifier.verify(token)),
-                refused(NO_JWT),
-                "{value}"
-            );
+            let token = bearer(Some(value)).unwrap();
+            assert_invalid(&verify(&verifier, token), "it is not a JWT");
         }
     }
 }

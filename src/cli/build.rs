@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::{Failure, no_thread, supervisor};
 use crate::api::App;
+use crate::api::guessing::Guessing;
 use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
 use crate::auth::claims::Expected;
 use crate::auth::guard::Guard;
-use crate::auth::guessing::Guessing;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::jwks::{KeySetUrl, Keys, Location, Timing};
@@ -27,9 +27,8 @@ pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> 
         guard: Guard::new(verifier(config, secret)?),
         limits: RequestLimits::new(requests.per_user, requests.per_address),
         issuer: Issuer::new(secret, config.tokens.lifetime, accounts.refresh_lifetime),
-        hashing: Crew::for_hashing().map_err(no_thread)?,
-        finishing: Crew::for_finishing().map_err(no_thread)?,
-        guessing: Arc::new(Guessing::new(&config.guessing)),
+        hashing: Crew::start().map_err(no_thread)?,
+        guessing: Guessing::new(&config.guessing),
         metrics: MetricsAccess::new(requests.metrics_networks.clone(), token.map(str::trim)),
         registration_is_open: accounts.registration_is_open,
     })

@@ -14,6 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// Added to the time that our settings allow, before systemd ends the process.
 const SPARE: Duration = Duration::from_secs(15);
 
+/// Longest wait for room in the supervisor's socket.
+const SEND_LIMIT: Duration = Duration::from_millis(500);
+
 /// Sends a state. Any user of the machine can read its `STATUS`: no host, no user.
 pub fn notify(state: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
@@ -51,10 +54,12 @@ pub fn watchdog() -> Option<Duration> {
 
 /// A name that starts with `@` is that of an abstract socket, which is in no directory.
 fn send(name: &OsStr, state: &str) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    // A supervisor that does not read must not stop this program.
+    socket.set_write_timeout(Some(SEND_LIMIT))?;
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(name)?,
     };
-    let socket = UnixDatagram::unbound()?;
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }

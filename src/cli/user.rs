@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Read};
 use super::setup::OpenStore;
 use super::{CommandLine, Failure, print, setup};
 use crate::audit::{Event, Trail};
-use crate::auth::password;
+use crate::auth::password::Hasher;
 use crate::domain::account::{Account, AccountChanges, Email, Name, PASSWORD_MAX, Password};
 use crate::domain::fields::Patch;
 use crate::domain::user::UserId;
@@ -63,7 +63,7 @@ fn add(line: &CommandLine) -> Result<(), Failure> {
     let email = address(line.argument(0))?;
     let name = line.parsed("name", Name::parse)?;
     let open = setup::open_store(&line.config()?)?;
-    let hash = password::hash(&ask_for_password()?)?;
+    let hash = hash(&ask_for_password()?)?;
     let account = NewAccount {
         id: &UserId::new_local(),
         email: &email,
@@ -122,7 +122,7 @@ fn set_password(line: &CommandLine) -> Result<(), Failure> {
         return Err(no_password(line));
     }
     let id = &user.account.id;
-    let hash = password::hash(&ask_for_password()?)?;
+    let hash = hash(&ask_for_password()?)?;
     let ended = open.store.set_password(id, None, &hash, None, None)?;
     let ended = ended.ok_or_else(|| no_password(line))?.len();
     Trail::of_command().record(id, Event::PasswordChanged);
@@ -210,6 +210,10 @@ fn find(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failu
         .into());
     }
     Ok(found.pop())
+}
+
+fn hash(password: &Password) -> Result<String, Failure> {
+    Hasher::take().hash(password).map_err(Failure::from)
 }
 
 /// Asks for a password on a terminal, else reads the first line of standard input.

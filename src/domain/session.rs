@@ -70,7 +70,7 @@ pub struct SessionlessToken {
 pub type TokenId = [u8; 32];
 
 /// Which tokens are refused although they have not expired.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Revoked {
     /// Those of a session.
     Session(Uuid),

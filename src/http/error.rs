@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::request::RequestId;
 use super::response::{Response, reason};
+use crate::auth::error::AuthError;
 use crate::domain::api_token::Scope;
 use crate::domain::fields::{BodyError, FieldError};
 use crate::domain::user::UserId;
@@ -332,6 +333,22 @@ impl From<store::Error> for Error {
             store::Error::Internal(cause) => Error::Internal(cause),
             store::Error::UserGone => Error::Unauthorized(Unauthorized::Revoked(None)),
         }
+    }
+}
+
+impl From<AuthError> for Error {
+    fn from(error: AuthError) -> Error {
+        Error::Unauthorized(match error {
+            AuthError::NoToken => Unauthorized::Missing,
+            AuthError::Invalid(how) => Unauthorized::Invalid(how),
+            AuthError::Expired(user) => Unauthorized::Expired(Some(user)),
+            AuthError::Revoked(user) => Unauthorized::Revoked(Some(user)),
+            AuthError::UnknownKey(cause) => return Error::Unavailable(cause.to_owned()),
+            AuthError::NotAdmitted => {
+                return Error::Unavailable("the client may not cause a query now".to_owned());
+            }
+            AuthError::Store(error) => return error.into(),
+        })
     }
 }
 

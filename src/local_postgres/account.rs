@@ -28,8 +28,8 @@ pub(super) struct OsAccount {
 #[derive(Debug)]
 pub(super) struct ProgramResult {
     pub(super) success: bool,
-    /// Its output on standard error.
-    pub(super) stderr: String,
+    /// Its output on standard error, or on standard output if the caller has that piped.
+    pub(super) output: String,
 }
 
 impl OsAccount {
@@ -157,8 +157,16 @@ impl OsAccount {
 pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<ProgramResult> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     let (sender, receiver) = mpsc::channel();
-    if let Some(pipe) = child.stderr.take() {
-        // On a thread, because a child of the child may keep the pipe open.
+    let stdout = child
+        .stdout
+        .take()
+        .map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    let stderr = child
+        .stderr
+        .take()
+        .map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
+    if let Some(pipe) = stdout.or(stderr) {
+        // On a thread, because a child of the child may hold the pipe open for ever.
         thread::spawn(move || {
             let mut output = Vec::new();
             let _ = pipe.take(64 * 1024).read_to_end(&mut output);
@@ -166,10 +174,10 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<ProgramR
         });
     }
     let success = wait(&mut child, limit)?;
-    let stderr = receiver.recv_timeout(Duration::from_millis(500));
+    let output = receiver.recv_timeout(Duration::from_millis(500));
     Ok(ProgramResult {
         success,
-        stderr: String::from_utf8_lossy(&stderr.unwrap_or_default()).into_owned(),
+        output: String::from_utf8_lossy(&output.unwrap_or_default()).into_owned(),
     })
 }
 
@@ -253,6 +261,6 @@ mod tests {
         )
         .unwrap();
         assert!(!outcome.success);
-        assert_eq!(outcome.stderr, "no\n");
+        assert_eq!(outcome.output, "no\n");
     }
 }

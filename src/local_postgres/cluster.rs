@@ -137,12 +137,12 @@ impl Cluster {
             )
         };
         let mut result = initdb("C.UTF-8")?;
-        if !result.success && result.stderr.contains("locale") {
+        if !result.success && result.output.contains("locale") {
             result = initdb("C")?;
         }
         match result.success {
             true => Ok(()),
-            false => Err(self.failed("could not make its cluster", &result.stderr)),
+            false => Err(self.failed("could not make its cluster", &result.output)),
         }
     }
 
@@ -164,7 +164,7 @@ impl Cluster {
                 log::info!("private PostgreSQL {major} is running in {directory}");
                 return Ok(());
             }
-            let output = format!("{}{}", result.stderr, self.log_since(log_start));
+            let output = format!("{}{}", result.output, self.log_since(log_start));
             // The pg_ctl of a killed server may have started PostgreSQL just before us.
             let alive = self.postmaster().is_some();
             let orphans = !alive && output.contains("is still in use");
@@ -224,13 +224,14 @@ impl Cluster {
         Err(self.failed("could not make the database \"todo\"", &problem))
     }
 
-    /// Whether the cluster's PostgreSQL is alive. Starts no program, so it may be called often.
-    pub(super) fn runs(&self) -> bool {
-        directory::recorded_pid(&self.files).is_some_and(|pid| {
-            // A zombie has ended. Some containers have no init process that waits for it.
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.contains("(postgres)") && !stat.contains("(postgres) Z")
-        })
+    /// The state of the cluster's PostgreSQL (proc_pid_stat(5)); `None` if it has ended. Starts no program, so it can be called
+    /// often.
+    pub(super) fn process_state(&self) -> Option<char> {
+        let pid = directory::recorded_pid(&self.files)?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, state) = stat.split_once("(postgres) ")?;
+        // A zombie has ended: some containers have no init process to wait for it.
+        state.chars().next().filter(|state| *state != 'Z')
     }
 
     /// The process id of the cluster's PostgreSQL if it is alive.
@@ -283,7 +284,7 @@ impl Cluster {
                 return Ok(());
             }
             let stop = format!("stop -s -w -t {} -D postgres -m", limit.as_secs());
-            output = self.run("pg_ctl", &stop, mode, limit + PATIENCE)?.stderr;
+            output = self.run("pg_ctl", &stop, mode, limit + PATIENCE)?.output;
         }
         let deadline = Instant::now() + PATIENCE;
         while let Some(pid) = self.postmaster() {
@@ -293,7 +294,7 @@ impl Cluster {
             }
             output = self
                 .run("pg_ctl", "kill KILL", &pid.to_string(), PATIENCE)?
-                .stderr;
+                .output;
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())

@@ -4,9 +4,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
-use super::OsAccount;
+use super::{OsAccount, account};
 
+/// Longest time for `postgres --version`.
+const VERSION_LIMIT: Duration = Duration::from_secs(10);
 /// The oldest major version that is supported.
 const OLDEST: u32 = 13;
 /// The necessary programs. The package `postgresql-client` does not contain them.
@@ -56,12 +59,12 @@ impl Installation {
             return None;
         }
         let mut command = account.command(&directory.join("postgres"));
-        let output = command
-            .arg("--version")
-            .stdout(Stdio::piped())
-            .output()
-            .ok()?;
-        let major = major(&String::from_utf8_lossy(&output.stdout))?;
+        let result = account::run(
+            command.arg("--version").stdout(Stdio::piped()),
+            VERSION_LIMIT,
+        )
+        .ok()?;
+        let major = major(&result.output)?;
         Some(Installation { directory, major })
     }
 }

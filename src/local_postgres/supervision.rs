@@ -14,6 +14,9 @@ const FAILURES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Pause before the second start within [`WINDOW`]; the first has none.
 const BACK_OFF: Duration = Duration::from_secs(2);
+/// PostgreSQL that is stopped (SIGSTOP) for longer than this is killed and started again. It accepts no connections meanwhile, and no
+/// signal but SIGKILL ends it.
+const STOPPED_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait of a drop for PostgreSQL to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
@@ -62,10 +65,17 @@ fn supervise(postgres: LocalPostgres, stops: &Receiver<()>, on_failure: impl FnO
     let asked_to_stop = |wait| !matches!(stops.recv_timeout(wait), Err(RecvTimeoutError::Timeout));
     let mut failures = Vec::new();
     let mut problem = "see its log, postgres.log in DATA_DIR".to_owned();
+    let mut last_running = Instant::now();
     while !asked_to_stop(INTERVAL) {
-        if postgres.cluster.runs() {
-            continue;
-        }
+        let what = match postgres.cluster.process_state() {
+            None => "has ended",
+            Some('T') if last_running.elapsed() > STOPPED_LIMIT => "is stopped by a signal",
+            Some('T') => continue,
+            Some(_) => {
+                last_running = Instant::now();
+                continue;
+            }
+        };
         failures.push(Instant::now());
         failures.retain(|at| at.elapsed() < WINDOW);
         if failures.len() >= FAILURES {
@@ -74,7 +84,7 @@ fn supervise(postgres: LocalPostgres, stops: &Receiver<()>, on_failure: impl FnO
                 WINDOW.as_secs()
             ));
         }
-        log::error!("the private PostgreSQL has ended; it is started again");
+        log::error!("the private PostgreSQL {what}; it is started again");
         if failures.len() > 1 && asked_to_stop(BACK_OFF) {
             return;
         }

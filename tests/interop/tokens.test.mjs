@@ -6,24 +6,31 @@ import { after, before, test } from "node:test";
 import { betterAuth } from "better-auth";
 import { memoryAdapter } from "better-auth/adapters/memory";
 import { jwt } from "better-auth/plugins";
-import { SignJWT, exportJWK, generateKeyPair } from "jose";
+import { SignJWT, decodeProtectedHeader, exportJWK, generateKeyPair } from "jose";
 
 const { BASE, BETTER_AUTH_SECRET, KEY_PORT } = process.env;
+// The time between two rotations of keys, and how long they are tried.
+const ROTATION_SECONDS = 25;
+const ROTATING_SECONDS = Number(process.env.ROTATING_SECONDS ?? 2 * ROTATION_SECONDS + 5);
 const secret = new TextEncoder().encode(BETTER_AUTH_SECRET);
 const frontEnd = `http://localhost:${KEY_PORT}`;
 
 // What a front end has in its auth.ts, but for the database.
-function auth(options) {
+function auth(options, session = {}) {
   return betterAuth({
     baseURL: frontEnd,
     secret: BETTER_AUTH_SECRET,
     database: memoryAdapter({ user: [], session: [], account: [], verification: [], jwks: [] }),
     emailAndPassword: { enabled: true },
     telemetry: { enabled: false },
-    plugins: [jwt(options)],
+    session,
+    plugins: options ? [jwt(options)] : [],
   });
 }
-const withKeySet = auth();
+const withKeySet = auth({});
+const withRotation = auth({ jwks: { rotationInterval: ROTATION_SECONDS } });
+// The session cookie is a JWT that is signed with the secret and names the user in `user.id`.
+const withCookieCache = auth(null, { cookieCache: { enabled: true, strategy: "jwt" } });
 const withSecret = auth({
   jwks: { remoteUrl: `${frontEnd}/api/auth/jwks`, keyPairConfig: { alg: "EdDSA" } },
   jwt: {
@@ -32,20 +39,34 @@ const withSecret = auth({
   },
 });
 
-// Signs somebody up and asks for their token, as `authClient.token()` does.
-async function betterAuthToken(instance, email) {
-  const call = (path, init) => instance.handler(new Request(`${frontEnd}/api/auth${path}`, init));
-  const signedUp = await call("/sign-up/email", {
+const call = (instance, path, init) => instance.handler(new Request(`${frontEnd}/api/auth${path}`, init));
+
+// Signs a user up.
+async function signUp(instance, email) {
+  const answer = await call(instance, "/sign-up/email", {
     method: "POST",
     headers: { "Content-Type": "application/json", Origin: frontEnd },
     body: JSON.stringify({ email, password: "correct horse battery", name: "A" }),
   });
-  assert.equal(signedUp.status, 200);
-  const cookie = signedUp.headers.getSetCookie().map((line) => line.split(";")[0]).join("; ");
-  const answer = await call("/token", { headers: { cookie } });
   assert.equal(answer.status, 200);
-  return { user: (await signedUp.json()).user.id, token: (await answer.json()).token };
+  const cookies = answer.headers.getSetCookie().map((line) => line.split(";")[0]);
+  return { user: (await answer.json()).user.id, cookies };
 }
+
+// Gets a token, as `authClient.token()` does.
+async function tokenOf(instance, cookies) {
+  const answer = await call(instance, "/token", { headers: { cookie: cookies.join("; ") } });
+  assert.equal(answer.status, 200);
+  return (await answer.json()).token;
+}
+
+async function betterAuthToken(instance, email) {
+  const { user, cookies } = await signUp(instance, email);
+  return { user, token: await tokenOf(instance, cookies) };
+}
+
+const keysOf = async (instance) => (await (await call(instance, "/jwks")).json()).keys;
+const later = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 const python = JSON.parse(readFileSync(new URL("pyjwt.json", import.meta.url)));
 const joseKeys = {};
@@ -56,17 +77,16 @@ before(async () => {
   const ofJose = await Promise.all(
     Object.entries(joseKeys).map(async ([alg, { publicKey }]) => ({ ...(await exportJWK(publicKey)), alg, kid: `jose-${alg}` })),
   );
-  const ofBetterAuth = await withKeySet.handler(new Request(`${frontEnd}/api/auth/jwks`));
-  const keys = [...(await ofBetterAuth.json()).keys, ...ofJose, ...python.keys];
-  publisher = createServer((_, response) => {
+  const keys = [...(await keysOf(withKeySet)), ...ofJose, ...python.keys];
+  publisher = createServer(async (_, response) => {
     response.setHeader("Content-Type", "application/json");
-    response.end(JSON.stringify({ keys }));
+    response.end(JSON.stringify({ keys: [...keys, ...(await keysOf(withRotation))] }));
   });
   await new Promise((listening) => publisher.listen(Number(KEY_PORT), "localhost", listening));
-  // The server comes back for the keys by itself, at most a minute later.
+  // The server repeats a failed fetch by itself.
   const { token } = await betterAuthToken(withKeySet, "first@example.org");
   for (let tries = 0; (await ask(token)).status === 503 && tries < 90; tries++) {
-    await new Promise((later) => setTimeout(later, 1000));
+    await later(1000);
   }
 });
 after(() => publisher.close());
@@ -96,8 +116,8 @@ for (const alg of ["HS256", "EdDSA", "ES256", "RS256"]) {
     assert.equal((await ask(await make().sign(key))).status, 401, "without an end");
     const expired = await ask(await make().setExpirationTime("-1m").sign(key));
     assert.deepEqual([expired.status, expired.body.detail], [401, "Token has expired"]);
-    const stranger = alg === "HS256" ? new Uint8Array(32) : (await generateKeyPair(alg)).privateKey;
-    assert.equal((await ask(await make().setExpirationTime("5m").sign(stranger))).status, 401, "a stranger's");
+    const unknown = alg === "HS256" ? new Uint8Array(32) : (await generateKeyPair(alg)).privateKey;
+    assert.equal((await ask(await make().setExpirationTime("5m").sign(unknown))).status, 401, "another key");
   });
 
   test(`PyJWT, ${alg}`, () => accepted(python.tokens[alg], "pyjwt-user"));
@@ -111,6 +131,30 @@ test("Better Auth with its key set", async () => {
 test("Better Auth with the shared secret", async () => {
   const { token, user } = await betterAuthToken(withSecret, "b@example.org");
   await accepted(token, user);
+});
+
+test("Better Auth's session cookie that is a JWT", async () => {
+  const { user, cookies } = await signUp(withCookieCache, "c@example.org");
+  const cookie = cookies.find((cookie) => cookie.startsWith("better-auth.session_data="));
+  await accepted(decodeURIComponent(cookie.slice(cookie.indexOf("=") + 1)), user);
+});
+
+test(`Better Auth with a new key every ${ROTATION_SECONDS} s, for ${ROTATING_SECONDS} s`, async () => {
+  const { cookies } = await signUp(withRotation, "d@example.org");
+  const keys = new Set();
+  let unavailable = 0;
+  for (const end = Date.now() + ROTATING_SECONDS * 1000; Date.now() < end; await later(250)) {
+    const token = await tokenOf(withRotation, cookies);
+    keys.add(decodeProtectedHeader(token).kid);
+    // Several at once, as a page sends them.
+    const answers = await Promise.all([ask(token), ask(token), ask(token)]);
+    for (const { status, body } of answers) {
+      assert.ok([200, 503].includes(status), body.detail);
+      if (status === 503) unavailable += 1;
+    }
+  }
+  assert.ok(keys.size > Math.floor(ROTATING_SECONDS / (ROTATION_SECONDS + 1)), `${keys.size} keys`);
+  assert.ok(unavailable <= keys.size, `${unavailable} answers were 503`);
 });
 
 test("Better Auth's session cookie is no token", async () => {

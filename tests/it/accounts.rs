@@ -13,7 +13,7 @@ use crate::support::process::{Process, run};
 use crate::user_command;
 
 #[test]
-fn whoever_registers_is_logged_in_and_alone_with_their_tasks() {
+fn a_new_account_is_logged_in_and_has_no_tasks_of_others() {
     let app = TestApp::start();
     let body = json!({"email": " Me@Example.ORG ", "password": PASSWORD, "name": " Me "});
     let answer = app.anonymous().post("/api/auth/register", body).expect(201);
@@ -95,8 +95,8 @@ fn an_address_belongs_to_one_account() {
         ]
         .map(|email| {
             let body = json!({"email": email, "password": PASSWORD});
-            let anybody = app.anonymous();
-            scope.spawn(move || anybody.post("/api/auth/register", body).status)
+            let client = app.anonymous();
+            scope.spawn(move || client.post("/api/auth/register", body).status)
         })
         .into_iter()
         .collect();
@@ -140,7 +140,7 @@ fn an_address_belongs_to_one_account() {
 }
 
 #[test]
-fn nobody_can_tell_an_unknown_address_from_a_wrong_password() {
+fn an_unknown_address_looks_like_a_wrong_password() {
     let app = TestApp::start();
     Login::register(app.address, "me@example.org");
     let time = |email: &str| {
@@ -152,14 +152,14 @@ fn nobody_can_tell_an_unknown_address_from_a_wrong_password() {
     for number in 0..4 {
         let (took, wrong) = time("me@example.org");
         known.push(took);
-        let (took, nobody) = time(&format!("nobody{number}@example.org"));
+        let (took, answer) = time(&format!("unknown{number}@example.org"));
         unknown.push(took);
         let body = |answer: &crate::support::http::Answer| {
             let mut body = answer.json();
             body["request_id"].take();
             body
         };
-        assert_eq!(body(&wrong), body(&nobody));
+        assert_eq!(body(&wrong), body(&answer));
         assert!(
             wrong
                 .header("WWW-Authenticate")
@@ -231,7 +231,7 @@ fn a_deleted_account_is_gone_with_everything() {
     delete(json!({"password": PASSWORD})).expect(204);
     assert!(!me.is_in() && !elsewhere.is_in());
     script.get("/api/tasks").expect(401);
-    // A token without a session, which nobody could otherwise take back, would make the user anew.
+    // A token without a session would make the user again, and nothing else would end it.
     minted.get("/api/tasks").expect_error(401, "UNAUTHORIZED");
     elsewhere.try_refresh().expect(401);
     try_log_in(app.address, "me@example.org", PASSWORD).expect(401);
@@ -276,7 +276,7 @@ fn a_user_from_elsewhere_has_no_password_here() {
 #[test]
 fn every_account_route_but_the_first_three_needs_a_token() {
     let app = TestApp::start();
-    let nobody = app.anonymous();
+    let anonymous = app.anonymous();
     for (method, path) in [
         ("POST", "/api/auth/logout"),
         ("POST", "/api/auth/logout-all"),
@@ -296,7 +296,7 @@ fn every_account_route_but_the_first_three_needs_a_token() {
             "/api/auth/tokens/01890000-0000-7000-8000-000000000000",
         ),
     ] {
-        let answer = nobody.send_json(method, path, json!({}));
+        let answer = anonymous.send_json(method, path, json!({}));
         assert_eq!(
             answer.expect_error(401, "UNAUTHORIZED"),
             "Missing authentication token",
@@ -309,11 +309,11 @@ fn every_account_route_but_the_first_three_needs_a_token() {
                 .starts_with("Bearer"),
             "{path}"
         );
-        nobody
+        anonymous
             .send_json(method, &path.replace("/api/", "/api/v1/"), json!({}))
             .expect(401);
     }
-    nobody
+    anonymous
         .get("/api/auth/login")
         .expect_error(405, "METHOD_NOT_ALLOWED");
 }
@@ -409,7 +409,7 @@ fn old_hash() -> String {
 }
 
 #[test]
-fn whoever_writes_while_the_account_is_deleted_leaves_nothing_behind() {
+fn a_write_during_the_deletion_of_the_account_leaves_nothing_behind() {
     let app = TestApp::start();
     let mut overtaken = 0;
     for round in 0..5 {

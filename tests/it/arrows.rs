@@ -96,6 +96,7 @@ fn an_arrow_that_points_up_is_found() {
         ("store", "api"),
         ("http", "edge"),
         ("domain", "store"),
+        ("auth", "http"),
         ("http", "unheard_of"),
     ] {
         assert!(complaint(&map, from, to).is_some(), "{from} {to}");

@@ -7,7 +7,8 @@ use crate::support::app::SECRET;
 use crate::support::jwt::{Key, now};
 use crate::support::login::PASSWORD;
 use crate::support::postgres::{fresh_database, sql};
-use crate::support::process::{Process, run};
+use crate::support::process::Process;
+use crate::user_command::run_with;
 
 const NEW_PASSWORD: &str = "a better password";
 const EMAIL: &str = "me@example.org";
@@ -76,15 +77,19 @@ impl Scene {
         (answer, line)
     }
 
-    /// Runs a command and checks its audit line, which it answers.
+    /// Runs a command and checks its audit line, which it answers. Without `user`, the line names the user whose id the command
+    /// prints last.
     #[track_caller]
-    fn command(&mut self, arguments: &[&str], event: &str, user: &str) -> Value {
-        let environment = [
+    fn command(&mut self, arguments: &[&str], event: &str, user: Option<&str>) -> Value {
+        let settings = [
             ("DATABASE_URL", self.database.as_str()),
             ("LOG_FORMAT", "json"),
         ];
-        let output = run(arguments, &environment);
+        // Some commands read a password.
+        let output = run_with(&settings, arguments, PASSWORD);
         assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        let user = user.or(said.split_whitespace().last()).unwrap();
         let log = String::from_utf8(output.stderr).unwrap();
         self.log.push_str(&log);
         check(&log, event, user, "command", "")
@@ -250,21 +255,69 @@ fn end_everything(scene: &mut Scene, id: &str) {
     let change = ("PUT", "/api/auth/password", passwords, 204);
     let events = ["password_changed", "api_tokens_deleted"];
     scene.act(&me, change, &events, Some(id));
-    scene.command(&["user", "email", id, EMAIL, "--id"], "email_changed", id);
+    replace_a_session(scene, id);
+    scene.command(
+        &["user", "email", id, EMAIL, "--id"],
+        "email_changed",
+        Some(id),
+    );
     let me = scene.log_in(EMAIL, PASSWORD, id);
     let confirm = json!({"password": PASSWORD});
     let delete = ("DELETE", "/api/auth/me", confirm, 204);
     scene.act(&me, delete, &["account_deleted"], Some(id));
 }
 
+/// Logs in to an account that has 100 sessions.
+fn replace_a_session(scene: &mut Scene, id: &str) {
+    const OLDEST: &str = "00000000-0000-4000-8000-000000000100";
+    sql(
+        &scene.database,
+        &format!(
+            "DELETE FROM todo.sessions WHERE user_id = '{id}';
+             INSERT INTO todo.sessions (user_id, id, expires_at, access_expires_at, address, last_used_at)
+             SELECT '{id}', ('00000000-0000-4000-8000-' || lpad(number::text, 12, '0'))::uuid, now() + interval '1 day',
+                    now() + interval '1 hour', 'local', now() - number * interval '1 minute'
+             FROM generate_series(1, 100) AS number"
+        ),
+    );
+    let body = json!({"email": NEW_EMAIL, "password": PASSWORD});
+    let login = ("POST", "/api/auth/login", body, 200);
+    let anonymous = scene.server.anonymous();
+    let request_id = "session_replaced-login";
+    scene.act(&anonymous, login, &["session_replaced", "login"], Some(id));
+    let line = scene
+        .log
+        .lines()
+        .find(|line| line.contains(request_id) && line.contains("\"session_replaced\""))
+        .unwrap();
+    assert!(line.contains(OLDEST), "{line}");
+}
+
 fn run_commands(scene: &mut Scene) {
-    scene.command(&["user", "disable", "--id", "u1"], "account_disabled", "u1");
-    scene.command(&["user", "enable", "--id", "u1"], "account_enabled", "u1");
+    let add = ["user", "add", "added@example.org"];
+    let line = scene.command(&add, "account_created", None);
+    let id = line["user"].as_str().unwrap();
+    let password = ["user", "password", "--id", id];
+    scene.command(&password, "password_changed", Some(id));
+    scene.command(
+        &["user", "disable", "--id", "u1"],
+        "account_disabled",
+        Some("u1"),
+    );
+    scene.command(
+        &["user", "enable", "--id", "u1"],
+        "account_enabled",
+        Some("u1"),
+    );
     let create = ["api-token", "create", "--user", "u1", "--name", "script"];
-    let line = scene.command(&create, "api_token_created", "u1");
+    let line = scene.command(&create, "api_token_created", Some("u1"));
     let token = line["api_token"].as_str().unwrap();
     let revoke = ["api-token", "revoke", token, "--user", "u1"];
-    let line = scene.command(&revoke, "api_token_deleted", "u1");
+    let line = scene.command(&revoke, "api_token_deleted", Some("u1"));
     assert_eq!(line["api_token"], token);
-    scene.command(&["user", "delete", "u1", "--yes"], "account_deleted", "u1");
+    scene.command(
+        &["user", "delete", "u1", "--yes"],
+        "account_deleted",
+        Some("u1"),
+    );
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use todo_api::auth::token::{Minter, SessionClaims};
+use todo_api::auth::token::{Minter, NewToken};
 use todo_api::domain::user::UserId;
 use uuid::Uuid;
 
 use crate::support::app::SECRET;
+use crate::support::hold::wait_until;
 use crate::support::jwt::{Key, claims, now};
 use crate::support::{Actor, Answer, TestApp};
 
@@ -57,11 +58,13 @@ fn a_good_token_is_accepted_whatever_else_it_says() {
         json!({ "user_id": "u1", "exp": exp }),
         json!({ "userId": "u1", "exp": exp }),
         json!({ "id": "u1", "email": "u1@example.org", "name": "U", "exp": exp }),
+        json!({ "user": { "id": "u1", "email": "u1@example.org" }, "session": { "id": "s" }, "exp": exp }),
         json!({ "sub": "u1", "exp": exp, "aud": "https://other.example", "iss": "https://other.example", "iat": 0 }),
         json!({ "sub": "u1", "exp": exp, "aud": ["a", "b"], "nbf": now() + 5 }),
         json!({ "sub": "u1", "exp": now() - 5 }),
     ] {
-        assert_eq!(ask(&app, &token(&claims)).status, 200, "{claims}");
+        let actor = Actor::with_authorization(app.address, &format!("Bearer {}", token(&claims)));
+        assert_eq!(actor.get("/api/u1/tasks").status, 200, "{claims}");
     }
     for scheme in ["Bearer", "bearer", "BEARER"] {
         let value = format!("{scheme} {}", token(&json!({ "sub": "u1", "exp": exp })));
@@ -96,6 +99,17 @@ fn an_expired_token_is_told_apart() {
 }
 
 #[test]
+fn an_accepted_token_is_refused_once_it_has_expired() {
+    let app = TestApp::start();
+    // Clocks may differ by ten seconds.
+    let token = token(&json!({ "sub": "u1", "exp": now() - 8 }));
+    ask(&app, &token).expect(200);
+    wait_until(|| ask(&app, &token).status == 401);
+    let sentence = ask(&app, &token).expect_error(401, "UNAUTHORIZED");
+    assert_eq!(sentence, "Token has expired");
+}
+
+#[test]
 fn two_tokens_at_once_are_no_token() {
     let app = TestApp::start();
     let minted = Minter::new(SECRET)
@@ -109,15 +123,15 @@ fn two_tokens_at_once_are_no_token() {
 fn a_session_in_a_token_is_a_uuid_where_the_token_is_ours() {
     let app = TestApp::start();
     let user = UserId::parse("u1").unwrap();
-    let session = SessionClaims {
+    let session = NewToken {
         user: &user,
         email: Some("u1@example.org"),
-        session: Uuid::now_v7(),
+        session: Some(Uuid::now_v7()),
         jti: Uuid::new_v4(),
         issued_at: i64::try_from(now()).unwrap(),
         lifetime: Duration::from_secs(60),
     };
-    let minted = Minter::new(SECRET).mint_for_session(session).unwrap();
+    let minted = Minter::new(SECRET).sign(&session).unwrap();
     ask(&app, &minted).expect(200);
     for sid in [json!("no UUID"), json!(""), json!(7), json!(null)] {
         let mut claims = claims("u1");

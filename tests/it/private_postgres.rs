@@ -72,6 +72,21 @@ fn a_killed_postgres_is_back_within_15_seconds_with_its_data() {
 }
 
 #[test]
+fn a_stopped_postgres_is_replaced_with_its_data() {
+    let private = Private::start(&[]);
+    let user = private.server.user("u1");
+    let task = user.task("kept");
+    let stopped = private.postmaster();
+    signal(stopped, "STOP");
+    private.server.wait_for("PostgreSQL is stopped by a signal");
+    private.server.wait_for("private PostgreSQL");
+    wait_until(|| private.is_ready());
+    assert_ne!(private.postmaster(), stopped);
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    assert_eq!(user.get(&path).expect(200).json()["title"], json!("kept"));
+}
+
+#[test]
 fn a_postgres_that_cannot_start_again_ends_the_server_with_the_reason() {
     let private = Private::start(&[]);
     let control = private.data.join("postgres/global/pg_control");

@@ -38,7 +38,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
         }
         assert!(!login.is_in_at(other.address));
     }
-    // A user is disabled by the command, whoever signed their token.
+    // The command disables a user of any issuer.
     let login = Login::register(one.address, "me@example.org");
     let outsider = |server: &Process| server.user("outsider").get("/api/tasks").status;
     assert_eq!((outsider(&one), outsider(&other)), (200, 200));
@@ -93,7 +93,7 @@ fn a_commit_that_comes_late_is_seen_all_the_same() {
 }
 
 #[test]
-fn nobody_is_trusted_for_long_without_the_database() {
+fn no_token_is_accepted_for_long_without_the_database() {
     let mut cluster = Cluster::start(false);
     let server = Process::serve(&cluster.url("todo"), &[]);
     let login = Login::register(server.address, "me@example.org");
@@ -113,7 +113,7 @@ fn nobody_is_trusted_for_long_without_the_database() {
     cluster.stop();
     let began = Instant::now();
     // What needs no database tells whether the token is trusted: the path of another user is refused before one is asked.
-    let trusted = |actor: &Actor| match actor.get("/api/somebody-else/tasks").status {
+    let trusted = |actor: &Actor| match actor.get("/api/another-user/tasks").status {
         403 => true,
         503 => false,
         other => panic!("{other}"),

@@ -166,11 +166,8 @@ fn a_session_can_be_ended_from_another() {
     let other = of(&list(&here), false);
     assert_eq!(other, of(&list(&there), true));
     let path = format!("/api/auth/sessions/{other}");
-    let stranger = Login::register(app.address, "stranger@example.org");
-    stranger
-        .actor()
-        .delete(&path)
-        .expect_error(404, "NOT_FOUND");
+    let other = Login::register(app.address, "other@example.org");
+    other.actor().delete(&path).expect_error(404, "NOT_FOUND");
     here.actor()
         .delete("/api/auth/sessions/nonsense")
         .expect_error(404, "NOT_FOUND");

@@ -106,6 +106,19 @@ fn the_watchdog_is_notified_while_the_database_is_away() {
 }
 
 #[test]
+fn a_supervisor_that_does_not_read_stops_nothing() {
+    let systemd = Systemd::new(&fresh_database(), "LOG_LEVEL=info\n");
+    systemd.fill();
+    let server = systemd.start(WATCHDOG);
+    server.wait_for("ready: ");
+    server.user("u1").task("made");
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("NOTIFY_SOCKET"), "{log}");
+}
+
+#[test]
 fn a_reload_is_announced_and_reads_the_log_level_again() {
     let systemd = Systemd::new(&fresh_database(), "LOG_LEVEL=warn\n");
     let server = systemd.start(WATCHDOG);

@@ -12,7 +12,12 @@ use crate::support::process::{Process, command};
 /// Runs a command on this database with this standard input.
 pub fn run(database: &str, arguments: &[&str], input: &str) -> Output {
     let settings = [("DATABASE_URL", database), ("BETTER_AUTH_SECRET", SECRET)];
-    let mut child = command(&settings)
+    run_with(&settings, arguments, input)
+}
+
+/// Runs a command with these settings and this on standard input.
+pub fn run_with(settings: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+    let mut child = command(settings)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

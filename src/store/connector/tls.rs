@@ -104,9 +104,11 @@ fn read_roots(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>
     let shown = path.display();
     let unreadable =
         |e: io::Error| format!("names an sslrootcert file that cannot be read: {shown}: {e}");
-    if std::fs::metadata(path).map_err(unreadable)?.len() > ROOTS_FILE_LIMIT {
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    // Reading a pipe could wait forever.
+    if !metadata.is_file() || metadata.len() > ROOTS_FILE_LIMIT {
         return Err(format!(
-            "names an sslrootcert file that is too large for one: {shown}"
+            "names an sslrootcert that is no file or too large for one: {shown}"
         ));
     }
     let text = std::fs::read(path).map_err(unreadable)?;

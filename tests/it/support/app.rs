@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use todo_api::api::guessing::Guessing;
 use todo_api::api::limits::RequestLimits;
 use todo_api::api::metrics::MetricsAccess;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
-use todo_api::auth::guessing::Guessing;
 use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::TokenVerifier;
@@ -164,14 +164,13 @@ pub fn app(store: Store, verifier: TokenVerifier) -> App {
         guard: Guard::new(verifier),
         limits: RequestLimits::new(0, 0),
         issuer: Issuer::new(SECRET, day, 30 * day),
-        hashing: Crew::for_hashing().unwrap(),
-        finishing: Crew::for_finishing().unwrap(),
-        guessing: Arc::new(Guessing::new(&GuessingLimits {
+        hashing: Crew::start().unwrap(),
+        guessing: Guessing::new(&GuessingLimits {
             failures_per_account: 10,
             failures_per_address: 30,
             registrations_per_address: 0,
             refreshes_per_address: 0,
-        })),
+        }),
         metrics: MetricsAccess::default(),
         registration_is_open: true,
     }

@@ -20,6 +20,8 @@ pub enum Publishes {
     Endless(usize),
     /// Takes the request and says nothing for this long.
     Silence(Duration),
+    /// Answers 200 with this body after this time.
+    Late(Duration, String),
     /// Hangs up.
     Nothing,
 }
@@ -108,9 +110,16 @@ fn answer(mut client: TcpStream, publishes: Publishes) {
     if head == 0 {
         return;
     }
+    let publishes = match publishes {
+        Publishes::Late(time, body) => {
+            thread::sleep(time);
+            Publishes::Body(body)
+        }
+        other => other,
+    };
     // A client that gives up hangs up.
     let _ = match publishes {
-        Publishes::Body(body) => write!(
+        Publishes::Body(body) | Publishes::Late(_, body) => write!(
             client,
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()

@@ -96,6 +96,16 @@ impl Systemd {
             .filter_map(move |line| line.strip_prefix(start.as_str()))
     }
 
+    /// Fills the notifications' socket, so that it takes no more.
+    pub fn fill(&self) {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        while sender
+            .send_to(b"x", self.directory.path().join("notify"))
+            .is_ok()
+        {}
+    }
+
     /// The next notification, or `None` after this time.
     pub fn next(&self, time: Duration) -> Option<String> {
         next_of(&self.notifications, time)

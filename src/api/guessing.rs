@@ -1,6 +1,6 @@
 //! Limits on failed logins, registrations and refreshes.
 //!
-//! Each instance counts for itself, and a restart forgets the counts.
+//! Each instance has counts of its own, and a restart clears them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
 use crate::http::request::Client;
 use crate::metrics;
 
-/// How many networks may use up their failures of one account before the account is refused for all that are new to it.
+/// Failures of an account from all networks that are new to it, as a multiple of those from one network.
 const NETWORKS: u32 = 10;
 
 /// Counts failed logins, registrations and refreshes.
@@ -28,7 +28,7 @@ pub struct Guessing {
 }
 
 impl Guessing {
-    /// Nothing is counted yet.
+    /// Limits without counts.
     pub fn new(limits: &GuessingLimits) -> Guessing {
         const QUARTER: Duration = Duration::from_secs(15 * 60);
         let limiter = |most, window| (most > 0).then(|| Arc::new(Limiter::new(most, window, KEYS)));
@@ -44,11 +44,11 @@ impl Guessing {
         }
     }
 
-    /// Begins a login. `network_is_known` says that the account had a session from this client's network: the failures from
-    /// other networks then do not count against it.
+    /// Begins a login. If the account had a session from this client's network (`network_is_known`), failures from other networks do
+    /// not count.
     ///
     /// # Errors
-    /// There were too many failures of that account or from that address.
+    /// There were too many failures of the account or from the address.
     pub fn attempt(
         &self,
         account: Option<Email>,
@@ -56,7 +56,7 @@ impl Guessing {
         network_is_known: bool,
     ) -> Result<Attempt, Error> {
         const OF_ACCOUNT: &str = "too many failed logins of this account";
-        // If a later limit refuses, dropping the attempt gives back what the earlier ones counted.
+        // If a later limit refuses, the drop of the attempt uncounts it in the earlier ones.
         let mut attempt = Attempt::default();
         let network = client.network();
         if let Some(email) = account {
@@ -71,11 +71,11 @@ impl Guessing {
         Ok(attempt)
     }
 
-    /// Begins a comparison with the caller's own password. It has limits of its own, so that failed logins do not keep the owner
-    /// from changing the password. They count per network too, so that guesses with a stolen token do not either.
+    /// Begins a comparison with the caller's own password. It has limits of its own, so that failed logins do not keep the owner from
+    /// changing the password; one of them is per network, so that guesses with a stolen token do not either.
     ///
     /// # Errors
-    /// There were too many failures of that user.
+    /// There were too many failures of the user.
     pub fn own_attempt(&self, user: &UserId, client: Client) -> Result<Attempt, Error> {
         let mut attempt = Attempt::default();
         let what = "too many wrong passwords";
@@ -85,10 +85,10 @@ impl Guessing {
         Ok(attempt)
     }
 
-    /// Counts a registration, or another way to find out who has an account.
+    /// Counts a registration, or another request whose answer tells whether an address has an account.
     ///
     /// # Errors
-    /// There were too many from that address.
+    /// There were too many from the address.
     pub fn registration(&self, client: Client) -> Result<(), Error> {
         let what = "too many registrations from this address";
         take(&self.registrations, &client.network(), what).map(drop)
@@ -97,7 +97,7 @@ impl Guessing {
     /// Counts a refresh.
     ///
     /// # Errors
-    /// There were too many from that address.
+    /// There were too many from the address.
     pub fn refresh(&self, client: Client) -> Result<(), Error> {
         let what = "too many refreshes from this address";
         take(&self.refreshes, &client.network(), what).map(drop)
@@ -121,8 +121,8 @@ fn take(
     })
 }
 
-/// One comparison with a password. It counts from its start, so that many at once are no more than many one after another; unless
-/// it fails, it is given back. So it begins only when a thread is ready to hash the password.
+/// One comparison with a password. It is counted when it begins, so that parallel guesses count too, and uncounted unless it fails. It
+/// begins when a thread is ready to hash the password.
 #[derive(Default)]
 pub struct Attempt {
     give_back: Vec<Box<dyn FnOnce() + Send>>,
@@ -142,7 +142,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// Counts the attempt as a failure.
+    /// Keeps the attempt counted.
     pub fn failed(mut self) {
         self.give_back.clear();
     }
