@@ -1,8 +1,7 @@
-//! How often requests may come: a user's by user, and those of nobody known by address.
+//! Rate limits of requests.
 //!
-//! Whoever has a good token is counted as its user, wherever they come from; all others, those with a token that is refused
-//! among them, by address. Each of the two limits is for any hour (see [`limiter`](crate::http::limiter)) and of this process
-//! alone.
+//! A request with an accepted token counts for its user, whatever its address. All others, also those with a refused token, count
+//! for their address. Both limits are for any hour (see [`limiter`](crate::http::limiter)) and for this process alone.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,14 @@ use crate::metrics;
 
 const WINDOW: Duration = Duration::from_secs(3600);
 
-/// The limits in the way of a request.
+/// The two limits.
 pub struct RequestLimits {
     users: Option<Limiter>,
     addresses: Option<Limiter>,
 }
 
 impl RequestLimits {
-    /// So many requests an hour of one user, and of one address without a token. 0: as many as they like.
+    /// Limits in requests an hour, for a user and for an address; 0 is no limit.
     pub fn new(per_user: u32, per_address: u32) -> RequestLimits {
         let limiter = |most| (most > 0).then(|| Limiter::new(most, WINDOW, KEYS));
         RequestLimits {
@@ -34,15 +33,15 @@ impl RequestLimits {
     /// Counts a user's request.
     ///
     /// # Errors
-    /// 429 when there have been too many.
+    /// 429 if the limit is reached.
     pub fn count_user(&self, user: &UserId, responder: &mut Responder) -> Result<(), Error> {
         count(self.users.as_ref(), user, "user", responder)
     }
 
-    /// Counts a request that names no user.
+    /// Counts a request without an accepted token.
     ///
     /// # Errors
-    /// 429 when there have been too many.
+    /// 429 if the limit is reached.
     pub fn count_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
         count(
             self.addresses.as_ref(),
@@ -52,10 +51,10 @@ impl RequestLimits {
         )
     }
 
-    /// Checks that an address is below its limit, and counts nothing.
+    /// Checks whether an address is below its limit, and counts nothing.
     ///
     /// # Errors
-    /// 429 if it is not.
+    /// 429 if the limit is reached.
     pub fn check_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
         self.addresses.as_ref().map_or(Ok(()), |limiter| {
             limiter
@@ -64,8 +63,8 @@ impl RequestLimits {
         })
     }
 
-    /// Counts a request whose token is refused, and answers what it is told: that, or 429 when there have been too many. What
-    /// says nothing of the token (that it cannot be looked up now, say) is passed on.
+    /// Counts a request whose token is refused, and returns its error, or 429 if the limit is reached. Other errors, such as that a
+    /// token cannot be looked up now, are passed on.
     pub fn refused(&self, error: Error, client: Client, responder: &mut Responder) -> Error {
         match error {
             Error::Unauthorized(_) => self.count_address(client, responder).err().unwrap_or(error),
@@ -74,7 +73,7 @@ impl RequestLimits {
     }
 }
 
-/// Takes one, and adds what is left to the answer.
+/// Counts a request, and adds the rest of its limit to the answer.
 fn count(
     limiter: Option<&Limiter>,
     key: &impl Key,
@@ -87,7 +86,7 @@ fn count(
     let allowance = limiter
         .take(key, Instant::now())
         .map_err(|wait| refuse(wait, by, responder))?;
-    tell(
+    add_fields(
         responder,
         allowance.limit,
         allowance.remaining,
@@ -99,22 +98,16 @@ fn count(
 fn refuse(wait: Wait, by: &'static str, responder: &mut Responder) -> Error {
     let Wait { limit, retry_after } = wait;
     metrics::rate_limited(by);
-    tell(responder, limit, 0, retry_after);
+    add_fields(responder, limit, 0, retry_after);
     Error::RateLimited {
-        text: format!("there may be no more than {limit} requests an hour").into(),
+        text: format!("at most {limit} requests an hour are allowed").into(),
         retry_after,
     }
 }
 
-/// The fields that clients look for (draft-ietf-httpapi-ratelimit-headers-06), and their older names. Times are
-/// seconds from now: after `reset` there will be more room than there is now.
-fn tell(responder: &mut Responder, limit: u32, remaining: u32, reset: Duration) {
-    let (limit, remaining) = (limit.to_string(), remaining.to_string());
-    let reset = whole_seconds(reset).to_string();
-    responder.add_header("X-RateLimit-Limit", limit.clone());
-    responder.add_header("X-RateLimit-Remaining", remaining.clone());
-    responder.add_header("X-RateLimit-Reset", reset.clone());
-    responder.add_header("RateLimit-Limit", limit);
-    responder.add_header("RateLimit-Remaining", remaining);
-    responder.add_header("RateLimit-Reset", reset);
+/// The fields that front ends read. `X-RateLimit-Reset` is seconds from now: after that there is more room than now.
+fn add_fields(responder: &mut Responder, limit: u32, remaining: u32, reset: Duration) {
+    responder.add_header("X-RateLimit-Limit", limit.to_string());
+    responder.add_header("X-RateLimit-Remaining", remaining.to_string());
+    responder.add_header("X-RateLimit-Reset", whole_seconds(reset).to_string());
 }

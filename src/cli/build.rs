@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, supervisor};
+use super::{Failure, first_steps, supervisor};
 use crate::api::App;
 use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
+use crate::api::root::Installation;
 use crate::auth::claims::Expected;
 use crate::auth::guard::Guard;
 use crate::auth::guessing::Guessing;
@@ -40,6 +41,10 @@ pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> 
         guessing: Arc::new(Guessing::new(&config.guessing)),
         metrics: MetricsAccess::new(requests.metrics_networks.clone(), token.map(str::trim)),
         registration_is_open: accounts.registration_is_open,
+        installation: Installation {
+            command: first_steps::command(config),
+            tls: config.listening.tls_cert_file.is_some(),
+        },
     })
 }
 
@@ -50,6 +55,8 @@ pub fn options(config: &Config) -> Result<Options, Failure> {
         (Some(certificate), Some(key)) => Some(Arc::new(Tls::load(certificate, key)?)),
         _ => None,
     };
+    let policy = Policy::new(&config.requests.origins, Some(config.requests.hsts));
+    let is_development = config.process.environment == Environment::Development;
     Ok(Options {
         listen: listening.addresses.clone(),
         inherit: config.origin.activated,
@@ -59,11 +66,11 @@ pub fn options(config: &Config) -> Result<Options, Failure> {
         tls,
         self_check: self_check(config)?,
         on_alive: Arc::new(supervisor::alive),
-        reveal_causes: config.process.environment == Environment::Development,
-        policy: Arc::new(Policy::new(
-            &config.requests.origins,
-            Some(config.requests.hsts),
-        )),
+        reveal_causes: is_development,
+        policy: Arc::new(match is_development {
+            true => policy.logging_refused_origins(),
+            false => policy,
+        }),
     })
 }
 

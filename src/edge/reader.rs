@@ -19,7 +19,7 @@ use super::reply::{HandedReply, PlainReply};
 use super::socket::is_timeout;
 use super::tickets::Ticket;
 use super::transport::Transport;
-use crate::http::error::Error;
+use crate::http::error::{Error, PROBLEM};
 use crate::http::policy;
 use crate::http::request::{Client, Headers, Method, Request, RequestId};
 use crate::http::responder::{Reply, Responder};
@@ -139,6 +139,7 @@ impl Reader<'_> {
             fields: self.fields(policy::origin(&head.headers), |name| {
                 head.headers.raw(name).last()
             }),
+            problem: head.headers.names("Accept", PROBLEM),
         };
         let client = limits
             .trusted_proxies

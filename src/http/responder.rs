@@ -1,7 +1,7 @@
-//! Takes the answer to the client, once, and writes the access log.
+//! Sends the answer, once, and writes the access log.
 //!
-//! A [`Responder`] is made when a request is handed over and goes wherever the answer will be known: mostly back from the
-//! handler, but it may be moved to another thread. Dropped unused (a handler panicked) it answers 500.
+//! A [`Responder`] is made when a request is handed over, and may be moved to another thread. If it is dropped unused, because a handler
+//! panicked, it answers 500.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,19 +17,19 @@ use crate::domain::user::UserId;
 use crate::logging::ACCESS_LOG;
 use crate::metrics;
 
-/// The way back to a client, implemented by whoever owns the connection.
+/// The way back to a client; the owner of the connection implements it.
 pub trait Reply: Send {
     /// Sends a whole answer, whose memory counts for `holder`. A closed connection is not an error.
     fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>);
 }
 
-/// Says whether a worker may go on for a user.
+/// Decides whether a worker may continue with a request of a user.
 pub trait Admission {
-    /// Whether the user may have this worker; the request waits otherwise.
+    /// Whether the user may have this worker; if not, the request waits.
     fn admit(&mut self, user: Option<Holder>) -> bool;
 }
 
-/// What is known of a request when its answer is logged.
+/// What is logged about a request.
 struct Exchange {
     method: Method,
     client: Client,
@@ -46,15 +46,15 @@ pub struct Responder {
     reply: Option<Box<dyn Reply>>,
     framing: Framing,
     reveal_causes: bool,
-    // What every answer to it carries, whether it goes well or not.
+    // Added to every answer, errors included.
     headers: Vec<(&'static str, String)>,
-    // At which the access line is written.
+    // The level of the access line.
     level: Level,
     exchange: Exchange,
 }
 
 impl Responder {
-    /// A responder for a request. `reveal_causes` lets answers of 500 and over say why; for development only.
+    /// A responder for a request. `reveal_causes` adds the cause to answers of 500 and over; for development only.
     pub fn new(
         request: &Request,
         reply: Box<dyn Reply>,
@@ -81,7 +81,7 @@ impl Responder {
         }
     }
 
-    /// Keeps the request out of the access log, but for those who debug.
+    /// Logs the request at the level debug only.
     pub fn quiet(mut self) -> Responder {
         self.level = Level::Debug;
         self
@@ -92,7 +92,7 @@ impl Responder {
         self.exchange.route = Some(Arc::clone(pattern));
     }
 
-    /// Notes whose token it carried. The user holds the budgets from here on.
+    /// Notes the user of the token, who holds the budgets from here on.
     pub fn set_user(&mut self, user: &UserId) {
         self.exchange.holder = Some(Holder::of(user));
         self.exchange.user = Some(user.clone());
@@ -103,12 +103,12 @@ impl Responder {
         self.exchange.holder
     }
 
-    /// Adds a header field to the answer, whether it goes well or not.
+    /// Adds a header field to the answer, also if it is an error.
     pub fn add_header(&mut self, name: &'static str, value: impl Into<String>) {
         self.headers.push((name, value.into()));
     }
 
-    /// Answers. What went wrong is logged here and nowhere else.
+    /// Answers. Errors are logged here and nowhere else.
     pub fn answer(mut self, result: Result<Response, Error>) {
         self.finish(result);
     }
@@ -119,13 +119,14 @@ impl Responder {
         };
         let mut response = result.unwrap_or_else(|error| {
             self.exchange.log_error(&error);
-            error.into_response(&self.exchange.request_id, self.reveal_causes)
+            let (id, problem) = (&self.exchange.request_id, self.framing.problem);
+            error.into_response(id, self.reveal_causes, problem)
         });
         for (name, value) in self.headers.drain(..) {
             response = response.header(name, value);
         }
         let answer = response.encode(&self.framing, self.exchange.request_id.as_str());
-        // Before the client can know of it: who then asks for the metrics finds it in them.
+        // Before it is sent: a client that has the answer may ask for the metrics next.
         self.exchange.count(&response);
         reply.send(answer, self.exchange.holder);
         self.exchange.log_access(&response, self.level);
@@ -152,7 +153,7 @@ impl Exchange {
             Error::Unauthorized(Unauthorized::Revoked(user)) => {
                 self.audit(user.as_ref(), Event::RevokedTokenRefused);
             }
-            // Whoever refuses a password or a refresh token has said more than this could.
+            // The handlers log refused passwords and refresh tokens, with more detail.
             Error::Unauthorized(Unauthorized::Refused(_)) => {}
             Error::Unauthorized(_) => {
                 log::warn!(client:% = client, request_id = id; "authentication failed: {}", error.message());
@@ -251,12 +252,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_on_the_way_is_in_errors_too() {
+    fn added_fields_are_in_errors_too() {
         let (mut responder, answers) = responder();
-        responder.add_header("RateLimit-Limit", "1000");
+        responder.add_header("X-RateLimit-Limit", "1000");
         drop(responder);
         let answer = String::from_utf8(answers.recv().unwrap()).unwrap();
-        assert!(answer.contains("\r\nRateLimit-Limit: 1000\r\n"), "{answer}");
+        assert!(
+            answer.contains("\r\nX-RateLimit-Limit: 1000\r\n"),
+            "{answer}"
+        );
     }
 
     #[test]

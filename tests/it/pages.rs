@@ -3,6 +3,9 @@
 use todo_api::api::pages;
 
 use crate::support::TestApp;
+use crate::support::postgres::fresh_database;
+use crate::support::process::Process;
+use crate::support::wire::Door;
 
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -46,6 +49,101 @@ fn pages_and_what_they_load_come_from_here_alone() {
     nobody
         .get("/docs/..%2fopenapi.json")
         .expect_error(404, "NOT_FOUND");
+}
+
+/// What browsers send when they load a page.
+const BROWSER: (&str, &str) = (
+    "Accept",
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+);
+
+#[test]
+fn the_root_is_a_page_for_browsers_and_json_for_others() {
+    let app = TestApp::start();
+    let anonymous = app.anonymous();
+    let page = anonymous.send("GET", "/", &[BROWSER], None).expect(200);
+    assert_eq!(page.header("Content-Type"), Some(HTML));
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    let reference = anonymous.get("/redoc").expect(200);
+    let policy = "Content-Security-Policy";
+    assert_eq!(page.header(policy), reference.header(policy));
+    let base = "http://localhost";
+    for wanted in [
+        concat!("Version ", env!("CARGO_PKG_VERSION")),
+        "<strong>Ready.</strong>",
+        "href=\"/docs\"",
+        "href=\"/redoc\"",
+        "\n      <pre><code>todo-api user add me@example.org\nexport TOKEN=$(todo-api token --user me@example.org)<",
+        "Registration is open",
+        &format!("curl {base}/api/tasks -H \"Authorization: Bearer $TOKEN\""),
+        &format!("curl --json '{{\"title\": \"Buy milk\"}}' {base}/api/tasks"),
+        &format!("{base}/api/auth/login"),
+    ] {
+        assert!(page.body.contains(wanted), "{wanted}: {}", page.body);
+    }
+    for accept in [
+        "*/*",
+        "application/json",
+        "application/json, text/plain, */*",
+    ] {
+        let answer = anonymous.send("GET", "/", &[("Accept", accept)], None);
+        assert_eq!(answer.expect(200).json()["name"], "todo-api", "{accept}");
+    }
+    let https = [BROWSER, ("X-Forwarded-Proto", "https")];
+    let page = anonymous.send("GET", "/", &https, None).expect(200).body;
+    assert!(page.contains("curl https://localhost/api/tasks"), "{page}");
+}
+
+#[test]
+fn the_root_says_why_the_server_is_not_ready_and_who_makes_accounts() {
+    let (app, _) = TestApp::not_open(&fresh_database(), |_| {}, Vec::new());
+    let page = app
+        .anonymous()
+        .send("GET", "/", &[BROWSER], None)
+        .expect(200);
+    assert!(
+        page.body.contains("Not ready: the database"),
+        "{}",
+        page.body
+    );
+    let settings = [("ENVIRONMENT", "production"), ("REGISTRATION", "closed")];
+    let server = Process::serve(&fresh_database(), &settings);
+    let page = server.anonymous().send("GET", "/", &[BROWSER], None);
+    let page = page.expect(200).body;
+    assert!(page.contains("Registration is closed"), "{page}");
+    assert!(
+        page.contains("<code>todo-api user add"),
+        "no path of this machine: {page}"
+    );
+}
+
+#[test]
+fn a_host_cannot_write_into_the_page() {
+    let app = TestApp::start();
+    for host in ["a<b>c", "a\"b'c", "a$(b)c"] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n\r\n");
+        let answer = Door::from(app.address).ask(head.as_bytes());
+        if answer.status == 200 {
+            assert!(answer.body.contains("http://abc/api/tasks"), "{host}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_path_is_a_short_page_for_browsers() {
+    let app = TestApp::start();
+    let anonymous = app.anonymous();
+    for path in ["/nowhere", "/index.html", "/api"] {
+        let page = anonymous.send("GET", path, &[BROWSER], None).expect(404);
+        assert_eq!(page.header("Content-Type"), Some(HTML));
+        assert!(page.body.contains("<h1>Not found</h1>"), "{}", page.body);
+        assert!(page.body.len() < 1500 && page.body.contains("href=\"/redoc\""));
+        anonymous.get(path).expect_error(404, "NOT_FOUND");
+    }
+    // The errors of a route are JSON.
+    let task = "/api/tasks/00000000-0000-0000-0000-000000000000";
+    let answer = app.user("u1").send("GET", task, &[BROWSER], None);
+    answer.expect_error(404, "NOT_FOUND");
 }
 
 #[test]

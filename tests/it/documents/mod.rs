@@ -16,7 +16,7 @@ use todo_api::domain::task::TASK_FIELDS;
 fn field_table() -> String {
     let rows = TASK_FIELDS
         .iter()
-        .map(|field| (field.name, &[][..], said(field.meaning, &field.shape)));
+        .map(|field| (field.name, field.aliases, said(field.meaning, &field.shape)));
     table("field", rows)
 }
 

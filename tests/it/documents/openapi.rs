@@ -11,17 +11,21 @@ use todo_api::http::error::{ERRORS, ErrorRow};
 use todo_api::http::response::reason;
 use todo_api::http::router::spellings;
 
-use super::schemas::{Types, reference, shape};
+use super::schemas::{Types, also, reference, shape};
 
-const LIMITED: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
+const LIMITED: [&str; 3] = [
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+];
 
 /// Every header field of answers: its type and meaning.
 fn fields() -> Value {
     json!({
         "X-Request-ID": ["string", "Names the request in the server's log: the name that was sent, if it is valid, else a new one"],
-        "RateLimit-Limit": ["integer", "Requests allowed in an hour. Absent where there is no limit, like its two companions; also sent as `X-RateLimit-…`"],
-        "RateLimit-Remaining": ["integer", "Requests left now"],
-        "RateLimit-Reset": ["integer", "Seconds until more are left than now"],
+        "X-RateLimit-Limit": ["integer", "Requests allowed in an hour. Absent if there is no limit, like its two companions"],
+        "X-RateLimit-Remaining": ["integer", "Requests left now"],
+        "X-RateLimit-Reset": ["integer", "Seconds until more are left than now"],
         "Retry-After": ["integer", "Seconds to wait"],
         "WWW-Authenticate": ["string", "What is wrong with the token, or the scope that it lacks (RFC 6750, section 3)"],
         "ETag": ["string", "Names the present state (RFC 9110, section 8.8.3)"],
@@ -51,7 +55,7 @@ fn parameters() -> Value {
 fn list_parameters() -> impl Iterator<Item = Value> {
     PARAMETERS.iter().map(|row| {
         let mut schema = shape(&row.shape);
-        let mut meaning = row.meaning.to_owned();
+        let meaning = also(row.meaning, row.aliases);
         if row.name == "sort" {
             let keys = SORT_KEYS.iter().map(|key| key.name);
             let keys: Vec<String> = keys.flat_map(|key| [key.to_owned(), format!("-{key}")]).collect();
@@ -59,9 +63,6 @@ fn list_parameters() -> impl Iterator<Item = Value> {
         }
         if row.repeatable {
             schema = json!({"type": "array", "items": schema});
-        }
-        if !row.aliases.is_empty() {
-            meaning += &format!(" Also `{}`.", row.aliases.join("`, `"));
         }
         json!({"name": row.name, "in": "query", "description": meaning, "required": false, "schema": schema})
     })
@@ -148,9 +149,9 @@ fn add_components(document: &mut Value) {
 fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let (known, limited, scoped) = match row.handler {
         Handler::AtOnce(_) | Handler::Unlimited(_) => (false, false, false),
-        Handler::Public(_) | Handler::PublicHashing(_) => (false, true, false),
+        Handler::Public(_) => (false, true, false),
         Handler::User(..) => (true, true, true),
-        Handler::Account(_) | Handler::AccountHashing(_) => (true, true, false),
+        Handler::Account(_) => (true, true, false),
     };
     let answers = |status: u16| row.answers.iter().any(|answer| answer.status == status);
     let in_path: Vec<&str> = path
@@ -206,7 +207,7 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let mut operation = json!({
         "tags": [if with_user { WITH_USER } else { row.group }],
         "summary": row.summary,
-        "description": row.description,
+        "description": also(row.description, row.aliases),
         "operationId": if with_user { format!("{}OfUser", row.id) } else { row.id.to_owned() },
         "parameters": parameters,
     });
@@ -333,7 +334,7 @@ fn error_answer(name: &str) -> Value {
         429 | 503 => fields.push("Retry-After"),
         _ => {}
     }
-    json!({"description": meanings.join(". "), "headers": headers(&fields), "content": {"application/problem+json": body}})
+    json!({"description": meanings.join(". "), "headers": headers(&fields), "content": {"application/json": body}})
 }
 
 /// The body of an error as it is sent.
@@ -366,7 +367,7 @@ fn security_schemes() -> Value {
     json!({
         "account": {
             "type": "oauth2", "flows": {"password": {"tokenUrl": "/api/auth/login", "scopes": {}}},
-            "description": "Log in with address and password; the page keeps the access token until it is closed. No client id or secret is needed."
+            "description": "Log in with address (as username) and password; the page keeps the access token until it is closed."
         },
         "token": {
             "type": "http", "scheme": "bearer", "bearerFormat": "JWT",

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use syn::{Attribute, Fields, GenericArgument, Item, PathArguments, Type, ext::IdentExt};
 use todo_api::domain::list::rows::PARAMETERS;
 use todo_api::domain::shape::Shape;
-use todo_api::domain::task::{Sent, TASK_FIELDS};
+use todo_api::domain::task::{COMPLETED_ALIASES, Sent, TASK_FIELDS};
 
 /// Where the types lie.
 const SOURCES: [&str; 4] = [
@@ -22,8 +22,10 @@ const SOURCES: [&str; 4] = [
 fn special() -> Value {
     json!({
         "Completion": {
-            "type": "object", "description": "The state to set.", "required": ["completed"],
-            "properties": {"completed": {"type": "boolean", "description": "Whether the task is done."}},
+            "type": "object", "description": "The state to set; an empty object toggles it.",
+            "properties": {"completed": {
+                "type": "boolean", "description": also("Whether the task is done.", COMPLETED_ALIASES)
+            }},
             "examples": [{"completed": true}]
         },
         "LoginForm": {
@@ -43,6 +45,14 @@ const REQUIRED: &[(&str, bool)] = &[
     ("NewApiToken.scopes", false),
     ("PasswordChange.api_tokens", false),
 ];
+
+/// A meaning with the other names that mean the same.
+pub fn also(meaning: &str, aliases: &[&str]) -> String {
+    match aliases {
+        [] => meaning.to_owned(),
+        aliases => format!("{meaning} Also `{}`.", aliases.join("`, `")),
+    }
+}
 
 /// Every type of the program, by its name.
 pub struct Types {
@@ -247,7 +257,8 @@ fn task(name: &str) -> Option<Value> {
         } {
             schema = nullable(schema);
         }
-        schema["description"] = field.meaning.into();
+        let aliases: &[&str] = if is_answer { &[] } else { field.aliases };
+        schema["description"] = also(field.meaning, aliases).into();
         if !field.example.is_empty() {
             schema["example"] = serde_json::from_str(field.example).unwrap();
         }

@@ -43,7 +43,7 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(
             self.header("Content-Type"),
-            Some("application/problem+json"),
+            Some("application/json"),
             "{self:?}"
         );
         let body = self.json();
