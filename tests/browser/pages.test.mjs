@@ -30,6 +30,8 @@ test("one logs in on /docs and tries calls", async () => {
 
     await page.locator(".btn.authorize").click();
     const dialog = page.locator(".modal-ux");
+    const fields = await dialog.locator("input, select").evaluateAll((all) => all.filter((field) => field.checkVisibility()).map((field) => field.id));
+    assert.deepEqual(fields, ["oauth_username", "oauth_password", "auth-bearer-value"], "fields that do something");
     const login = dialog.locator(".auth-container").first();
     await login.locator("#oauth_username").fill(email);
     await login.locator("#oauth_password").fill(password);
@@ -69,6 +71,55 @@ test("/docs can be looked at on every screen", async () => {
   }
 });
 
+// The heights of all cells of tables, with the start of their text, the tallest first.
+const cells = (page) =>
+  page.$$eval("td, th", (all) =>
+    all.map((cell) => [cell.getBoundingClientRect().height, cell.innerText.slice(0, 40)]).sort(([a], [b]) => b - a),
+  );
+
+async function expectToFit(page) {
+  const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+  assert.ok(inner <= outer, `${inner} > ${outer}`);
+}
+
+test("every operation on /docs fits the screen, and no cell is taller than 400 px on a narrow one", async () => {
+  for (const [name, options] of [["narrow", NARROW], ["desktop", DESKTOP]]) {
+    await withPage(options, async (page) => {
+      await page.goto(`${BASE}/docs`);
+      const operations = page.locator(".opblock-summary-control");
+      await operations.first().waitFor();
+      for (const operation of await operations.all()) await operation.click();
+      await page.locator(".opblock.is-open").nth((await operations.count()) - 1).locator(".responses-table").waitFor();
+      await picture(page, `docs-${name}-open`);
+      await expectToFit(page);
+      const [[tallest, text]] = await cells(page);
+      if (options === NARROW) assert.ok(tallest <= 400, `${tallest} px: ${text}`);
+    });
+  }
+});
+
+test("/ and an unknown path are pages that fit every screen", async () => {
+  for (const [name, options] of LOOKS) {
+    await withPage(
+      options,
+      async (page) => {
+        await page.goto(BASE);
+        assert.match(await page.locator("main").innerText(), /Ready\..*user add.*curl --json/s);
+        await expectToFit(page);
+        await picture(page, `root-${name}`);
+        const unknown = await page.goto(`${BASE}/nowhere`);
+        assert.equal(unknown.status(), 404);
+        assert.equal(await page.locator("h1").innerText(), "Not found");
+        await expectToFit(page);
+        await picture(page, `unknown-${name}`);
+        await page.locator("nav a", { hasText: "reference" }).click();
+        await page.waitForURL(`${BASE}/redoc`);
+      },
+      { complaints: [/status of 404/] },
+    );
+  }
+});
+
 test("/redoc is read without JavaScript, on every screen", async () => {
   for (const [name, options] of LOOKS) {
     await withPage({ ...options, javaScriptEnabled: false }, async (page) => {
@@ -84,7 +135,7 @@ test("/redoc is read without JavaScript, on every screen", async () => {
   }
 });
 
-test("every link within /redoc leads somewhere, and nothing is wider than the screen", async () => {
+test("every link within /redoc leads somewhere, and the page fits the screen", async () => {
   await withPage(NARROW, async (page) => {
     await page.goto(`${BASE}/redoc`);
     const dangling = await page.$$eval("a[href^='#']", (links) =>
@@ -93,8 +144,7 @@ test("every link within /redoc leads somewhere, and nothing is wider than the sc
     assert.deepEqual(dangling, []);
     const twice = await page.$$eval("[id]", (elements) => elements.map((element) => element.id).filter((id, at, all) => all.indexOf(id) !== at));
     assert.deepEqual(twice, []);
-    const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-    assert.ok(inner <= outer, `${inner} > ${outer}`);
+    await expectToFit(page);
     if (process.env.SCREENSHOTS) await page.pdf({ path: `${process.env.SCREENSHOTS}/redoc.pdf` });
   });
 });
