@@ -14,7 +14,7 @@ use crate::auth::issuer::TokenPair;
 use crate::auth::opaque;
 use crate::auth::password::{self, Match};
 use crate::domain::account::{Account, Login, LogoutAll, Password, Registration};
-use crate::domain::fields::{BodyError, Field, Fields, string};
+use crate::domain::fields::{BodyError, Fields};
 use crate::domain::session::Origin;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
@@ -326,17 +326,8 @@ pub struct RefreshToken {
 impl RefreshToken {
     fn from_json(body: &[u8]) -> Result<RefreshToken, BodyError> {
         let mut fields = Fields::of(body)?;
-        let token: Option<Text> = fields.required("refresh_token");
-        let Text(refresh_token) = fields.finish_with(token)?;
+        let token = fields.required("refresh_token");
+        let refresh_token = fields.finish_with(token)?;
         Ok(RefreshToken { refresh_token })
-    }
-}
-
-/// Any string.
-struct Text(String);
-
-impl Field for Text {
-    fn from_json(json: &str) -> Result<Text, &'static str> {
-        string(json).map(Text)
     }
 }

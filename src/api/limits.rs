@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::user::UserId;
 use crate::http::error::{Error, whole_seconds};
-use crate::http::limiter::{KEYS, Key, Limiter, Wait};
+use crate::http::limiter::{Allowance, KEYS, Key, Limiter, Wait};
 use crate::http::request::Client;
 use crate::http::responder::Responder;
 use crate::metrics;
@@ -35,7 +35,7 @@ impl RequestLimits {
     /// # Errors
     /// 429 if the limit is reached.
     pub fn count_user(&self, user: &UserId, responder: &mut Responder) -> Result<(), Error> {
-        count(self.users.as_ref(), user, "user", responder)
+        count(&self.users, user, "user", responder)
     }
 
     /// Counts a request without an accepted token.
@@ -43,12 +43,8 @@ impl RequestLimits {
     /// # Errors
     /// 429 if the limit is reached.
     pub fn count_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
-        count(
-            self.addresses.as_ref(),
-            &client.network(),
-            "address",
-            responder,
-        )
+        let network = client.network();
+        count(&self.addresses, &network, "address", responder)
     }
 
     /// Checks whether an address is below its limit, and counts nothing.
@@ -56,11 +52,12 @@ impl RequestLimits {
     /// # Errors
     /// 429 if the limit is reached.
     pub fn check_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
-        self.addresses.as_ref().map_or(Ok(()), |limiter| {
-            limiter
-                .check(&client.network(), Instant::now())
-                .map_err(|wait| refuse(wait, "address", responder))
-        })
+        let Some(limiter) = &self.addresses else {
+            return Ok(());
+        };
+        limiter
+            .check(&client.network(), Instant::now())
+            .map_err(|wait| refuse(wait, "address", responder))
     }
 
     /// Counts a request whose token is refused, and returns its error, or 429 if the limit is reached. Other errors, such as that a
@@ -75,7 +72,7 @@ impl RequestLimits {
 
 /// Counts a request, and adds the rest of its limit to the answer.
 fn count(
-    limiter: Option<&Limiter>,
+    limiter: &Option<Limiter>,
     key: &impl Key,
     by: &'static str,
     responder: &mut Responder,
@@ -83,15 +80,15 @@ fn count(
     let Some(limiter) = limiter else {
         return Ok(());
     };
-    let allowance = limiter
+    let Allowance {
+        limit,
+        remaining,
+        reset,
+        ..
+    } = limiter
         .take(key, Instant::now())
         .map_err(|wait| refuse(wait, by, responder))?;
-    add_fields(
-        responder,
-        allowance.limit,
-        allowance.remaining,
-        allowance.reset,
-    );
+    add_fields(responder, limit, remaining, reset);
     Ok(())
 }
 

@@ -64,18 +64,17 @@ pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
         let query = target::query(kept.chain([("cursor", next)]));
         format!("<{}?{query}>; rel=\"next\"", path(call))
     });
+    let (offset, page_number) = match query.start {
+        Start::Offset(offset) => (Some(offset), None),
+        Start::Page(page) => (None, Some(page)),
+        Start::Beginning | Start::Behind(_) => (None, None),
+    };
     let list = TaskList {
         count: page.tasks.len(),
         total: page.total,
         limit: query.limit.get(),
-        offset: match query.start {
-            Start::Offset(offset) => Some(offset),
-            _ => None,
-        },
-        page: match query.start {
-            Start::Page(page) => Some(page),
-            _ => None,
-        },
+        offset,
+        page: page_number,
         has_more: page.has_more,
         next_cursor,
         tasks: page.tasks,

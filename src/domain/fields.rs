@@ -214,6 +214,12 @@ impl Field for bool {
     }
 }
 
+impl Field for String {
+    fn from_json(json: &str) -> Result<String, &'static str> {
+        string(json)
+    }
+}
+
 impl Field for Uuid {
     fn from_json(json: &str) -> Result<Uuid, &'static str> {
         Uuid::try_parse(&string(json)?).map_err(|_| "must be a UUID")
@@ -244,12 +250,6 @@ pub fn string(json: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    impl Field for String {
-        fn from_json(json: &str) -> Result<String, &'static str> {
-            string(json)
-        }
-    }
 
     fn invalid(body: &str, read: impl FnOnce(&mut Fields)) -> Vec<(String, String)> {
         let mut fields = Fields::of(body.as_bytes()).unwrap();

@@ -71,29 +71,27 @@ test("/docs can be looked at on every screen", async () => {
   }
 });
 
-// The heights of all cells of tables, with the start of their text, the tallest first.
-const cells = (page) =>
-  page.$$eval("td, th", (all) =>
-    all.map((cell) => [cell.getBoundingClientRect().height, cell.innerText.slice(0, 40)]).sort(([a], [b]) => b - a),
-  );
-
 async function expectToFit(page) {
   const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
   assert.ok(inner <= outer, `${inner} > ${outer}`);
 }
 
 test("every operation on /docs fits the screen, and no cell is taller than 400 px on a narrow one", async () => {
-  for (const [name, options] of [["narrow", NARROW], ["desktop", DESKTOP]]) {
+  for (const options of [NARROW, DESKTOP]) {
     await withPage(options, async (page) => {
       await page.goto(`${BASE}/docs`);
-      const operations = page.locator(".opblock-summary-control");
-      await operations.first().waitFor();
-      for (const operation of await operations.all()) await operation.click();
-      await page.locator(".opblock.is-open").nth((await operations.count()) - 1).locator(".responses-table").waitFor();
-      await picture(page, `docs-${name}-open`);
-      await expectToFit(page);
-      const [[tallest, text]] = await cells(page);
-      if (options === NARROW) assert.ok(tallest <= 400, `${tallest} px: ${text}`);
+      await page.locator(".opblock").first().waitFor();
+      for (const operation of await page.locator(".opblock").all()) {
+        const summary = operation.locator(".opblock-summary-control");
+        await summary.click();
+        await operation.locator(".responses-table").waitFor();
+        await expectToFit(page);
+        const heights = await page.$$eval("td, th", (cells) => cells.map((cell) => cell.getBoundingClientRect().height));
+        const tallest = Math.max(...heights);
+        if (options === NARROW) assert.ok(tallest <= 400, `${tallest} px: ${await operation.getAttribute("id")}`);
+        // All at once are more than a small machine can show.
+        await summary.click();
+      }
     });
   }
 });

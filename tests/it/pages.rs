@@ -73,7 +73,7 @@ fn the_root_is_a_page_for_browsers_and_json_for_others() {
         "<strong>Ready.</strong>",
         "href=\"/docs\"",
         "href=\"/redoc\"",
-        "\n      <pre><code>todo-api user add me@example.org\nexport TOKEN=$(todo-api token --user me@example.org)<",
+        "<code>todo-api user add me@example.org\nexport TOKEN=$(todo-api token --user me@example.org)<",
         "Registration is open",
         &format!("curl {base}/api/tasks -H \"Authorization: Bearer $TOKEN\""),
         &format!("curl --json '{{\"title\": \"Buy milk\"}}' {base}/api/tasks"),
