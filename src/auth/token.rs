@@ -44,10 +44,6 @@ impl From<TokenError> for Error {
     }
 }
 
-/// The answer to `Authorization` with a scheme other than `Bearer`.
-const OTHER_SCHEME: Unauthorized =
-    Unauthorized::Refused("Unsupported authorization scheme: send Authorization: Bearer <token>");
-
 /// Takes the token out of the value of an `Authorization` header field (RFC 6750, section 2.1); the scheme has no case.
 ///
 /// # Errors
@@ -57,7 +53,7 @@ pub fn bearer(authorization: Option<&str>) -> Result<&str, Unauthorized> {
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     let token = token.trim();
     if !scheme.is_empty() && !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(OTHER_SCHEME);
+        return Err(Unauthorized::OtherScheme);
     }
     if token.is_empty() {
         return Err(Unauthorized::Missing);
@@ -345,7 +341,11 @@ mod tests {
             assert_eq!(bearer(value), Err(Unauthorized::Missing), "{value:?}");
         }
         for value in ["Basic Zm9v", "BearerX"] {
-            assert_eq!(bearer(Some(value)), Err(OTHER_SCHEME), "{value:?}");
+            assert_eq!(
+                bearer(Some(value)),
+                Err(Unauthorized::OtherScheme),
+                "{value:?}"
+            );
         }
         let verifier = TokenVerifier::new(SECRET, None);
         for value in ["bearer x", "BEARER opaque-session-token", "Bearer a.b.c"] {

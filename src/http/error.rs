@@ -177,13 +177,15 @@ errors! {
 pub enum Unauthorized {
     /// There is no token.
     Missing,
+    /// `Authorization` has a scheme other than `Bearer`.
+    OtherScheme,
     /// The token is not accepted; the text gives the reason.
     Invalid(&'static str),
     /// The token has expired. Its user, if its signature is valid.
     Expired(Option<UserId>),
     /// The token was revoked. Its user, if known.
     Revoked(Option<UserId>),
-    /// There is no token, but a password, a refresh token or another scheme that is not accepted; the text says which.
+    /// There is no token, but a password or a refresh token that is not accepted; the text says which.
     Refused(&'static str),
 }
 
@@ -191,6 +193,9 @@ impl Unauthorized {
     fn message(&self) -> Cow<'static, str> {
         match self {
             Unauthorized::Missing => Cow::Borrowed("Missing authentication token"),
+            Unauthorized::OtherScheme => Cow::Borrowed(
+                "Unsupported authorization scheme: send Authorization: Bearer <token>",
+            ),
             Unauthorized::Invalid(how) => Cow::Owned(format!("Invalid token: {how}")),
             Unauthorized::Expired(_) => Cow::Borrowed("Token has expired"),
             Unauthorized::Revoked(_) => Cow::Borrowed("Token has been revoked"),
@@ -198,10 +203,10 @@ impl Unauthorized {
         }
     }
 
-    /// The `WWW-Authenticate` challenge. A request without a token gets no error code (RFC 6750, section 3.1).
+    /// The `WWW-Authenticate` challenge. A request without a bearer token gets no error code (RFC 6750, section 3.1).
     fn challenge(&self) -> String {
         match self {
-            Unauthorized::Missing | Unauthorized::Refused(_) => {
+            Unauthorized::Missing | Unauthorized::OtherScheme | Unauthorized::Refused(_) => {
                 "Bearer realm=\"todo-api\"".to_owned()
             }
             _ => format!(

@@ -25,33 +25,27 @@ pub enum Method {
     Other,
 }
 
+const METHODS: [(Method, &str); 7] = [
+    (Method::Get, "GET"),
+    (Method::Head, "HEAD"),
+    (Method::Post, "POST"),
+    (Method::Put, "PUT"),
+    (Method::Patch, "PATCH"),
+    (Method::Delete, "DELETE"),
+    (Method::Options, "OPTIONS"),
+];
+
 impl Method {
     /// Reads a method, which is case-sensitive.
     pub fn parse(name: &str) -> Method {
-        match name {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "PATCH" => Method::Patch,
-            "DELETE" => Method::Delete,
-            "OPTIONS" => Method::Options,
-            _ => Method::Other,
-        }
+        let known = METHODS.iter().find(|(_, known)| *known == name);
+        known.map_or(Method::Other, |(method, _)| *method)
     }
 
     /// The method's name; `OTHER` for any other, so that metrics have a bounded number of names.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Patch => "PATCH",
-            Method::Delete => "DELETE",
-            Method::Options => "OPTIONS",
-            Method::Other => "OTHER",
-        }
+        let known = METHODS.iter().find(|(method, _)| *method == self);
+        known.map_or("OTHER", |(_, name)| name)
     }
 }
 

@@ -29,17 +29,6 @@ pub trait Admission {
     fn admit(&mut self, user: Option<Holder>) -> bool;
 }
 
-/// What is logged about a request.
-struct Exchange {
-    method: Method,
-    client: Client,
-    received: Instant,
-    request_id: RequestId,
-    route: Option<Arc<str>>,
-    user: Option<UserId>,
-    holder: Option<Holder>,
-}
-
 /// The right to answer one request, once.
 pub struct Responder {
     // Taken by the answer.
@@ -50,7 +39,13 @@ pub struct Responder {
     headers: Vec<(&'static str, String)>,
     // The level of the access line.
     level: Level,
-    exchange: Exchange,
+    method: Method,
+    client: Client,
+    received: Instant,
+    request_id: RequestId,
+    route: Option<Arc<str>>,
+    user: Option<UserId>,
+    holder: Option<Holder>,
 }
 
 impl Responder {
@@ -62,7 +57,12 @@ impl Responder {
         reveal_causes: bool,
     ) -> Responder {
         metrics::request_arrived();
-        let exchange = Exchange {
+        Responder {
+            reply: Some(reply),
+            framing,
+            reveal_causes,
+            headers: Vec::new(),
+            level: Level::Info,
             method: request.method,
             client: request.client,
             received: request.received,
@@ -70,14 +70,6 @@ impl Responder {
             route: None,
             user: None,
             holder: request.holder,
-        };
-        Responder {
-            reply: Some(reply),
-            framing,
-            reveal_causes,
-            headers: Vec::new(),
-            level: Level::Info,
-            exchange,
         }
     }
 
@@ -89,18 +81,18 @@ impl Responder {
 
     /// Notes which route the request took.
     pub fn set_route(&mut self, pattern: &Arc<str>) {
-        self.exchange.route = Some(Arc::clone(pattern));
+        self.route = Some(Arc::clone(pattern));
     }
 
     /// Notes the user of the token, who holds the budgets from here on.
     pub fn set_user(&mut self, user: &UserId) {
-        self.exchange.holder = Some(Holder::of(user));
-        self.exchange.user = Some(user.clone());
+        self.holder = Some(Holder::of(user));
+        self.user = Some(user.clone());
     }
 
     /// Who holds what the request takes: the user or, before authentication, the client's network.
     pub fn holder(&self) -> Option<Holder> {
-        self.exchange.holder
+        self.holder
     }
 
     /// Adds a header field to the answer, also if it is an error.
@@ -118,30 +110,20 @@ impl Responder {
             return;
         };
         let mut response = result.unwrap_or_else(|error| {
-            self.exchange.log_error(&error);
-            let (id, problem) = (&self.exchange.request_id, self.framing.problem);
+            self.log_error(&error);
+            let (id, problem) = (&self.request_id, self.framing.problem);
             error.into_response(id, self.reveal_causes, problem)
         });
         for (name, value) in self.headers.drain(..) {
             response = response.header(name, value);
         }
-        let answer = response.encode(&self.framing, self.exchange.request_id.as_str());
+        let answer = response.encode(&self.framing, self.request_id.as_str());
         // Before it is sent: a client that has the answer may ask for the metrics next.
-        self.exchange.count(&response);
-        reply.send(answer, self.exchange.holder);
-        self.exchange.log_access(&response, self.level);
+        self.count(&response);
+        reply.send(answer, self.holder);
+        self.log_access(&response, self.level);
     }
-}
 
-impl Drop for Responder {
-    fn drop(&mut self) {
-        self.finish(Err(Error::Internal(
-            "the request was dropped without an answer".to_owned(),
-        )));
-    }
-}
-
-impl Exchange {
     fn log_error(&self, error: &Error) {
         let (id, client) = (self.request_id.as_str(), self.client);
         match error {
@@ -200,6 +182,14 @@ impl Exchange {
             request_id = self.request_id.as_str();
             ""
         );
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.finish(Err(Error::Internal(
+            "the request was dropped without an answer".to_owned(),
+        )));
     }
 }
 

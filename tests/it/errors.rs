@@ -1,4 +1,4 @@
-//! One error body everywhere, request ids, and what only the log may know.
+//! The error body, request ids, and causes that only the log may have.
 
 use todo_api::api::Handler;
 use todo_api::http::request::Method;
@@ -118,7 +118,7 @@ fn an_internal_error_says_nothing_of_the_inside_outside_development() {
     let answer = development.user("u1").get("/api/tasks");
     assert!(
         answer.body.contains("column"),
-        "in development the cause is told: {}",
+        "in development the answer has the cause: {}",
         answer.body
     );
 }

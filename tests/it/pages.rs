@@ -1,4 +1,4 @@
-//! The pages of the API, as far as they can be judged without a browser; tests/browser has one.
+//! The pages of the API without a browser; tests/browser has tests with one.
 
 use todo_api::api::pages;
 
@@ -18,11 +18,11 @@ fn the_description_is_served_as_the_program_prints_it() {
 }
 
 #[test]
-fn pages_and_what_they_load_come_from_here_alone() {
+fn pages_load_files_of_this_server_only() {
     let app = TestApp::start();
-    let nobody = app.anonymous();
+    let anonymous = app.anonymous();
     for path in ["/docs", "/docs/", "/redoc", "/redoc/"] {
-        let page = nobody.get(path).expect(200);
+        let page = anonymous.get(path).expect(200);
         assert_eq!(page.header("Content-Type"), Some(HTML), "{path}");
         let policy = page.header("Content-Security-Policy").unwrap();
         assert!(policy.starts_with("default-src 'none'; "), "{policy}");
@@ -35,18 +35,18 @@ fn pages_and_what_they_load_come_from_here_alone() {
                 let here = target.starts_with('/') || target.starts_with('#');
                 assert!(here || target == "data:,", "{path}: {target}");
                 if target.starts_with("/docs/") {
-                    nobody.send("HEAD", target, &[], None).expect(200);
+                    anonymous.send("HEAD", target, &[], None).expect(200);
                 }
             }
         }
-        let head = nobody.send("HEAD", path, &[], None).expect(200);
+        let head = anonymous.send("HEAD", path, &[], None).expect(200);
         let length = page.body.len().to_string();
         assert_eq!(head.header("Content-Length"), Some(length.as_str()));
     }
-    nobody
+    anonymous
         .get("/docs/swagger-ui.css.map")
         .expect_error(404, "NOT_FOUND");
-    nobody
+    anonymous
         .get("/docs/..%2fopenapi.json")
         .expect_error(404, "NOT_FOUND");
 }
@@ -147,11 +147,11 @@ fn an_unknown_path_is_a_short_page_for_browsers() {
 }
 
 #[test]
-fn files_are_compressed_for_those_who_take_it_and_sent_once() {
+fn files_are_compressed_for_clients_that_accept_gzip_and_are_sent_once() {
     let app = TestApp::start();
-    let nobody = app.anonymous();
+    let anonymous = app.anonymous();
     for path in ["/openapi.json", "/redoc", "/docs/swagger-ui-bundle.js"] {
-        let plain = nobody.send("HEAD", path, &[], None).expect(200);
+        let plain = anonymous.send("HEAD", path, &[], None).expect(200);
         assert_eq!(plain.header("Content-Encoding"), None);
         for (accepted, encoding) in [
             ("gzip, deflate, br", Some("gzip")),
@@ -159,7 +159,7 @@ fn files_are_compressed_for_those_who_take_it_and_sent_once() {
             ("gzip;q=0", None),
             ("identity", None),
         ] {
-            let answer = nobody.send("HEAD", path, &[("Accept-Encoding", accepted)], None);
+            let answer = anonymous.send("HEAD", path, &[("Accept-Encoding", accepted)], None);
             assert_eq!(answer.header("Content-Encoding"), encoding, "{accepted}");
             assert_eq!(answer.header("ETag"), plain.header("ETag"));
             let length = |answer: &crate::support::Answer| -> u64 {
@@ -175,7 +175,7 @@ fn files_are_compressed_for_those_who_take_it_and_sent_once() {
         let tags = format!("\"other\", {}", plain.header("ETag").unwrap());
         // Compared weakly, it is the same without its mark.
         for tags in [tags.clone(), tags.replace("W/", "")] {
-            let again = nobody.send("GET", path, &[("If-None-Match", &tags)], None);
+            let again = anonymous.send("GET", path, &[("If-None-Match", &tags)], None);
             assert_eq!(again.expect(304).body, "");
         }
     }

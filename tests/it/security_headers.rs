@@ -114,7 +114,7 @@ fn header_fields_of_a_list_take_at_most_400_bytes() {
 }
 
 #[test]
-fn tls_is_asked_for_where_it_was_spoken() {
+fn strict_transport_security_is_sent_over_tls() {
     let certificate = Certificate::make();
     let socket = tempfile::tempdir().unwrap();
     let path = socket.path().join("todo.sock");
@@ -157,7 +157,7 @@ fn tls_is_asked_for_where_it_was_spoken() {
 }
 
 #[test]
-fn tls_is_believed_from_trusted_proxies_and_in_the_configured_header_alone() {
+fn tls_is_believed_only_from_trusted_proxies_and_in_the_configured_header() {
     let strict = |settings: &[(&str, &str)]| {
         let server = Process::serve(&fresh_database(), settings);
         let says = [
@@ -172,7 +172,7 @@ fn tls_is_believed_from_trusted_proxies_and_in_the_configured_header_alone() {
     assert_eq!(strict(&[("TRUSTED_PROXIES", "none")]), None);
     assert_eq!(strict(&[("PROXY_HEADER", "forwarded")]), None);
     assert_eq!(strict(&[]), Some(YEAR.to_owned()));
-    // A way back for who had said so and cannot keep it.
+    // Zero makes browsers forget it.
     assert_eq!(
         strict(&[("HSTS_SECONDS", "0")]),
         Some("max-age=0".to_owned())

@@ -26,6 +26,10 @@ fn special() -> Value {
             "properties": {"completed": {
                 "type": "boolean", "description": also("Whether the task is done.", COMPLETED_ALIASES)
             }},
+            "anyOf": [
+                {"required": ["completed"], "properties": {"completed": {"type": "boolean"}}},
+                {"maxProperties": 0}
+            ],
             "examples": [{"completed": true}]
         },
         "LoginForm": {
