@@ -18,9 +18,6 @@ const DURATIONS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
-/// The content type of [`render`].
-pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
-
 /// A round of the event loop that takes longer is counted.
 const SLOW_ROUND: Duration = Duration::from_millis(10);
 

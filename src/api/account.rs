@@ -14,24 +14,23 @@ use crate::http::response::Response;
 use crate::store::{Credential, Everywhere, Updated};
 
 /// `GET /api/auth/me`
-pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let mut account = app.store.account(&caller.user)?.unwrap_or_else(|| Account {
         id: caller.user.clone(),
         email: None,
         name: None,
         created_at: None,
     });
-    // Of a user who logs in elsewhere no address is stored; their token may tell.
+    // The address of a user who logs in elsewhere is not stored, but may be in the token.
     account.email = account.email.or_else(|| caller.email.clone());
-    Ok(Response::json(200, &account))
+    Ok(Response::json(200, &account).into())
 }
 
 /// `PATCH /api/auth/me`
 pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let changes = json(call.request, AccountChanges::from_json)?;
     if changes.email.is_none() {
-        return save(app, &call.request.trail(), &caller.user, &changes, None)
-            .map(HandlerOutcome::Answered);
+        return save(app, &call.request.trail(), &caller.user, &changes, None).map(Into::into);
     }
     if !app.registration_is_open {
         return Err(Error::Forbidden(
@@ -130,9 +129,9 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
     })))
 }
 
-/// The answer where the password changes between its check and the write.
+/// The answer if the password changes between its check and the write.
 pub const PASSWORD_CHANGED: Error =
-    Error::Conflict("the password has been changed meanwhile; try again with the new one");
+    Error::Conflict("another request has changed the password; try again with the new one");
 
 fn credential(app: &App, caller: &Caller) -> Result<Credential, Error> {
     app.store.credential_of(&caller.user)?.ok_or(NO_ACCOUNT)

@@ -16,12 +16,12 @@ use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::store::ApiTokenAdded;
 
-/// Seconds after its issue in which a token may make an API token for a user without a password here.
+/// For how many seconds after its issue a token can make an API token, if its user has no password here.
 const RECENT: i64 = 5 * 60;
-/// Seconds by which clocks may differ.
+/// By how many seconds clocks may differ.
 const CLOCK_LEEWAY: i64 = 10;
 
-/// A token just made.
+/// A new API token.
 #[derive(Serialize)]
 pub struct NewApiTokenMade {
     #[serde(flatten)]
@@ -44,7 +44,7 @@ pub fn create(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
     let user = caller.user.clone();
     let Some(credential) = app.store.credential_of(&user)? else {
         check_recent(caller)?;
-        return add(app, &call.request.trail(), &user, &wanted, None).map(HandlerOutcome::Answered);
+        return add(app, &call.request.trail(), &user, &wanted, None).map(Into::into);
     };
     let confirm = confirm_current(call, credential, wanted.current_password.clone())?;
     let trail = call.request.trail();
@@ -54,7 +54,7 @@ pub fn create(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
     })))
 }
 
-/// Refuses a token that was stolen long ago, of a user without a password here.
+/// Refuses a token that was not issued recently: it may have been stolen long ago.
 fn check_recent(caller: &Caller) -> Result<(), Error> {
     let now = OffsetDateTime::now_utc().unix_timestamp();
     let is_recent = |issued_at| (-CLOCK_LEEWAY..RECENT).contains(&(now - issued_at));
@@ -82,25 +82,24 @@ fn add(
     {
         ApiTokenAdded::Token(about) => {
             trail.record(user, Event::ApiTokenCreated(about.id));
-            Ok(Response::json(201, &NewApiTokenMade { about, token })
-                .header("Cache-Control", "no-store"))
+            Ok(Response::json(201, &NewApiTokenMade { about, token }))
         }
         ApiTokenAdded::TooMany => Err(Error::Conflict(
-            "you have 100 API tokens, and there may not be more; delete one",
+            "you have 100 API tokens, which is the limit; delete one",
         )),
         ApiTokenAdded::PasswordChanged => Err(PASSWORD_CHANGED),
     }
 }
 
 /// `GET /api/auth/tokens`
-pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let tokens = app.store.list_api_tokens(&caller.user)?;
     let count = tokens.len();
-    Ok(Response::json(200, &ApiTokenList { tokens, count }))
+    Ok(Response::json(200, &ApiTokenList { tokens, count }).into())
 }
 
 /// `DELETE /api/auth/tokens/{id}`
-pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     const NO_SUCH_TOKEN: Error = Error::NotFound("API token not found");
     let id = call.path.parameter("id").unwrap_or_default();
     let id = Uuid::try_parse(id).map_err(|_| NO_SUCH_TOKEN)?;
@@ -110,5 +109,5 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
     app.guard.forget_api_tokens(&caller.user);
     let event = Event::ApiTokenDeleted(id);
     call.request.trail().record(&caller.user, event);
-    Ok(Response::empty(204))
+    Ok(Response::empty(204).into())
 }

@@ -1,17 +1,17 @@
-//! Register, log in, go on, log out.
+//! Registration, login, refresh, logout.
 //!
 //! A worker reads and checks a request that hashes a password, and looks up the account. A thread for hashing does the rest.
 
 use super::body::{form, is_form, json};
 use super::guessing::Attempt;
-use super::{App, Call, Job};
+use super::{App, Call, HandlerOutcome};
 use crate::audit::{Event, Trail};
 use crate::auth::caller::{self, Caller};
 use crate::auth::issuer::TokenPair;
 use crate::auth::opaque;
 use crate::auth::password::{Hasher, Match};
 use crate::domain::account::{Account, Login, LogoutAll, Password, Registration};
-use crate::domain::fields::{BodyError, Field, Fields, string};
+use crate::domain::fields::{BodyError, Fields};
 use crate::domain::session::{Origin, Revoked};
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
@@ -20,25 +20,26 @@ use crate::http::response::Response;
 use crate::metrics;
 use crate::store::{Credential, Everywhere, NewAccount, Refreshed, Registered};
 
-/// For so long a refresh token may be presented again: its answer may have been lost, or another tab holds it too.
+/// For so long a used refresh token is accepted again: its answer may have been lost, or another tab may have it too.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(30);
 
 const WRONG: Error = Error::Unauthorized(Unauthorized::Refused("Wrong email address or password"));
-const DISABLED: Error = Error::Forbidden("this account is disabled; ask whoever runs this server");
-/// What is said to whoever takes an address that somebody has.
+const DISABLED: Error =
+    Error::Forbidden("this account is disabled; ask the operator of this server");
+/// The answer if another account has the email address.
 pub const EMAIL_TAKEN: Error = Error::Conflict("an account with this email address exists already");
 
 /// `POST /api/auth/register`
-pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
+pub fn register(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     if !app.registration_is_open {
         return Err(Error::Forbidden(
-            "registration is closed here; ask whoever runs this server for an account",
+            "registration is closed here; ask the operator of this server for an account",
         ));
     }
     app.guessing.registration(call.request.client)?;
     let registration = json(call.request, Registration::from_json)?;
     let (origin, trail) = (origin(call.request), call.request.trail());
-    Ok(Box::new(move |app| {
+    Ok(HandlerOutcome::Job(Box::new(move |app| {
         let password_hash = Hasher::take()
             .hash(&registration.password)
             .map_err(Error::Internal)?;
@@ -56,11 +57,11 @@ pub fn register(app: &App, call: &Call) -> Result<Job, Error> {
                 tokens(201, app.issuer.first(&session, refresh_token, at, account))
             }
         }
-    }))
+    })))
 }
 
 /// `POST /api/auth/login`, in JSON or as the password form of OAuth 2.
-pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
+pub fn login(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     let login = if is_form(call.request) {
         Login::from_form(&form(call.request)?)?
     } else {
@@ -75,14 +76,14 @@ pub fn login(app: &App, call: &Call) -> Result<Job, Error> {
     let account = login.email.as_ref().map_or("", |email| email.as_str());
     let (origin, failure) = (origin(call.request), Failure::of(call.request, account));
     let trail = call.request.trail();
-    Ok(Box::new(move |app| {
+    Ok(HandlerOutcome::Job(Box::new(move |app| {
         let attempt = || app.guessing.attempt(login.email, client, network_is_known);
         let proven = prove(attempt, credential, &login.password, &failure)?.ok_or(WRONG)?;
         let user = proven.credential.account.id.clone();
         let opened = open_session(app, proven, &login.password, origin, &trail)?;
         trail.record(&user, Event::Login);
         Ok(opened)
-    }))
+    })))
 }
 
 fn open_session(
@@ -104,7 +105,7 @@ fn open_session(
     let outdated = credential.password_hash.clone();
     let mut opened = app.store.open_session(&id, &outdated, &session)?;
     if opened.is_none() {
-        // The hash has changed since we looked. Where another login has renewed it, the password is still the same.
+        // The hash has changed since the look-up. If another login has renewed it, the password is still the same.
         credential = app.store.credential_of(&id)?.ok_or(WRONG)?;
         let hash = credential.password_hash.as_str();
         let matched = Hasher::take().verify(password, Some(hash));
@@ -130,7 +131,7 @@ fn open_session(
 }
 
 /// `POST /api/auth/refresh`
-pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
+pub fn refresh(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     app.guessing.refresh(call.request.client)?;
     let RefreshToken {
         refresh_token: presented,
@@ -156,6 +157,7 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
                 app.issuer
                     .pair(session.id, successor, session.used_at, account),
             )
+            .map(Into::into)
         }
         Refreshed::Unknown => {
             log::warn!(
@@ -179,7 +181,7 @@ pub fn refresh(app: &App, call: &Call) -> Result<Response, Error> {
 }
 
 /// `POST /api/auth/logout`
-pub fn logout(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn logout(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let ended = match &caller.credential {
         caller::Credential::Session(id) => app.store.end_session(&caller.user, *id)?,
         caller::Credential::Token(token) => {
@@ -194,11 +196,11 @@ pub fn logout(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error
     };
     app.guard.revoke(&ended);
     call.request.trail().record(&caller.user, Event::Logout);
-    Ok(Response::empty(204))
+    Ok(Response::empty(204).into())
 }
 
 /// `POST /api/auth/logout-all`
-pub fn logout_all(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn logout_all(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let wanted = json(call.request, LogoutAll::from_json)?;
     log_out_everywhere(app, &call.request.trail(), caller, wanted.api_tokens)
 }
@@ -208,7 +210,7 @@ fn log_out_everywhere(
     trail: &Trail,
     caller: &Caller,
     api_tokens: bool,
-) -> Result<Response, Error> {
+) -> Result<HandlerOutcome, Error> {
     let everywhere = Everywhere {
         presented: caller.sessionless(),
         api_tokens,
@@ -225,14 +227,14 @@ fn log_out_everywhere(
             "this token cannot be refused: it does not say before now when it was issued (iat), and 1,000 such tokens are refused already",
         ));
     }
-    Ok(Response::empty(204))
+    Ok(Response::empty(204).into())
 }
 
-/// An account whose password was right.
+/// An account with the right password.
 pub struct Proven {
     /// The account.
     pub credential: Credential,
-    /// The password hashed anew, where its hash is out of date.
+    /// A new hash of the password, if the stored one is out of date.
     pub renewed: Option<String>,
 }
 
@@ -272,11 +274,11 @@ pub fn prove(
     }))
 }
 
-/// What is said to a user whose password is somewhere else.
+/// The answer to a user without a password here.
 pub const NO_ACCOUNT: Error =
     Error::Conflict("this user has no password here; their account is where their token was made");
 
-/// What is logged when a password was wrong. The line is stable: tools that ban addresses read it.
+/// The log line about a wrong password. Tools that ban addresses read it, so it never changes.
 pub struct Failure {
     account: String,
     client: String,
@@ -295,7 +297,7 @@ impl Failure {
 
     fn log(&self, what: &str) {
         metrics::login_failed();
-        // The client comes first: what follows is a stranger's text, quoted.
+        // The client's address comes first: the account is text that the client sent, quoted.
         log::warn!(
             client = self.client, account = self.account, request_id = self.request_id;
             "{what}"
@@ -303,7 +305,7 @@ impl Failure {
     }
 }
 
-/// Where a request came from, to be remembered with a session.
+/// Where a request came from, to be stored with a session.
 fn origin(request: &Request) -> Origin {
     Origin::new(
         request.client.to_string(),
@@ -314,29 +316,20 @@ fn origin(request: &Request) -> Origin {
 
 fn tokens(status: u16, pair: Result<TokenPair, String>) -> Result<Response, Error> {
     let pair = pair.map_err(Error::Internal)?;
-    Ok(Response::json(status, &pair).header("Cache-Control", "no-store"))
+    Ok(Response::json(status, &pair))
 }
 
 /// The body of a refresh.
 pub struct RefreshToken {
-    /// The newest that this session was given.
+    /// The newest refresh token of the session.
     refresh_token: String,
 }
 
 impl RefreshToken {
     fn from_json(body: &[u8]) -> Result<RefreshToken, BodyError> {
         let mut fields = Fields::of(body)?;
-        let token: Option<Text> = fields.required("refresh_token");
-        let Text(refresh_token) = fields.finish_with(token)?;
+        let token = fields.required("refresh_token");
+        let refresh_token = fields.finish_with(token)?;
         Ok(RefreshToken { refresh_token })
-    }
-}
-
-/// Any string.
-struct Text(String);
-
-impl Field for Text {
-    fn from_json(json: &str) -> Result<Text, &'static str> {
-        string(json).map(Text)
     }
 }

@@ -1,14 +1,14 @@
-//! Reads a request's body: JSON, and where clients send them forms.
+//! Reads a request's body: JSON or a form.
 
 use crate::domain::fields::BodyError;
 use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::target;
 
-/// Reads the body with `parse`. A missing Content-Type is taken for JSON, and where there is no body its type says nothing.
+/// Reads the body with `parse`. A missing Content-Type is read as JSON; without a body the type does not matter.
 ///
 /// # Errors
-/// 415 for another media type, 400 for what is no JSON, 422 for wrong fields.
+/// 415 for another media type, 400 for invalid JSON, 422 for wrong fields.
 pub fn json<T>(
     request: &Request,
     parse: impl FnOnce(&[u8]) -> Result<T, BodyError>,
@@ -23,12 +23,12 @@ pub fn json<T>(
             "the body must be JSON; send the header Content-Type: application/json",
         ));
     }
-    as_it_is(request)?;
+    check_encoding(request)?;
     Ok(parse(&request.body)?)
 }
 
-/// Nothing is unpacked here (RFC 9110, section 8.4).
-fn as_it_is(request: &Request) -> Result<(), Error> {
+/// Refuses a body that is compressed (RFC 9110, section 8.4).
+fn check_encoding(request: &Request) -> Result<(), Error> {
     let coded = request
         .headers
         .raw("Content-Encoding")
@@ -57,9 +57,9 @@ pub fn is_form(request: &Request) -> bool {
 /// Reads the body as a form: names and values.
 ///
 /// # Errors
-/// 415 for a body that is packed, 400 for what is no percent-encoded UTF-8.
+/// 415 for a compressed body, 400 if it is not percent-encoded UTF-8.
 pub fn form(request: &Request) -> Result<Vec<(String, String)>, Error> {
-    as_it_is(request)?;
+    check_encoding(request)?;
     std::str::from_utf8(&request.body)
         .ok()
         .and_then(|body| target::parameters(body).ok())
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_goes_by_several_names() {
+    fn json_has_several_media_types() {
         for name in [
             "application/json",
             "Application/JSON; charset=UTF-8",

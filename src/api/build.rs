@@ -1,5 +1,5 @@
-//! Compresses the API's description, its pages, and the three files of Swagger UI that the page /docs loads. Swagger UI comes as an
-//! archive in a crate; the rest of it would weigh twice as much in the program.
+//! Compresses the API's description, its pages, and the three files of Swagger UI that the page /docs loads. They are taken from the
+//! archive in the crate: the rest of it would need twice as much space in the program.
 
 use std::error::Error;
 use std::io::{Cursor, Read, Write};
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for name in OWN {
         let path = Path::new(PAGES).join(name);
         println!("cargo:rerun-if-changed={}", path.display());
-        // The generator needs the program: before its first run there is nothing to compress.
+        // The generator needs the program: before its first run the file does not exist.
         compress(name, &std::fs::read(path).unwrap_or_default())?;
     }
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Puts a file, compressed, where src/api/pages includes it from.
+/// Writes a compressed file to where src/api/pages includes it from.
 fn compress(name: &str, content: &[u8]) -> Result<(), Box<dyn Error>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(content)?;

@@ -1,4 +1,4 @@
-//! What a request says of the state that it expects: `If-Match`, `If-None-Match` and `Idempotency-Key`.
+//! Reads `If-Match`, `If-None-Match` and `Idempotency-Key`.
 
 use crate::domain::etag::EntityTags;
 use crate::domain::idempotency::Repeatable;
@@ -8,21 +8,21 @@ use crate::http::request::Request;
 /// The precondition of a write (RFC 9110, section 13.1.1).
 ///
 /// # Errors
-/// 400 when the field cannot be read.
+/// 400 if the field cannot be read.
 pub fn if_match(request: &Request) -> Result<Option<EntityTags>, Error> {
     entity_tags(request, "If-Match")
 }
 
-/// What a client has already (RFC 9110, section 13.1.2).
+/// The states that a client has already (RFC 9110, section 13.1.2).
 ///
 /// # Errors
-/// 400 when the field cannot be read.
+/// 400 if the field cannot be read.
 pub fn if_none_match(request: &Request) -> Result<Option<EntityTags>, Error> {
     entity_tags(request, "If-None-Match")
 }
 
 fn entity_tags(request: &Request, name: &str) -> Result<Option<EntityTags>, Error> {
-    // Bytes that are no text stand in no tag of ours.
+    // No tag of ours contains bytes that are not UTF-8.
     let fields = request
         .headers
         .raw(name)
@@ -31,10 +31,10 @@ fn entity_tags(request: &Request, name: &str) -> Result<Option<EntityTags>, Erro
         .map_err(|error| Error::BadRequest(format!("header {name} {error}").into()))
 }
 
-/// The key by which the same request may come again.
+/// The key that names a request, so that it can be sent again.
 ///
 /// # Errors
-/// 400 when the field cannot be read or is there twice: to pass over it would be to do the work twice.
+/// 400 if the field cannot be read or is there twice: a request without its key might be carried out twice.
 pub fn idempotency_key(request: &Request) -> Result<Option<Repeatable>, Error> {
     let bad = |error| Error::BadRequest(format!("header Idempotency-Key {error}").into());
     let mut fields = request.headers.raw("Idempotency-Key");

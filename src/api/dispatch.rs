@@ -1,8 +1,8 @@
-//! The way of a request: route, token, how often, user in the path, handler. The order is the contract's.
+//! The way of a request: route, token, rate limit, user in the path, handler. The order is part of the contract.
 
 use std::sync::Arc;
 
-use super::{App, Call, Handler, HandlerOutcome, Job, Resource};
+use super::{App, Call, Handler, HandlerOutcome, Job, Resource, pages};
 use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::guard::Sender;
@@ -12,11 +12,11 @@ use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
 use crate::http::responder::{Admission, Responder};
 use crate::http::response::Response;
-use crate::http::router::{Found, Router};
+use crate::http::router::Router;
 use crate::http::target;
 
-/// Answers a request, or has it answered. The responder comes back when `admission` says that the user may have no more
-/// workers: nothing has been counted or done for the request then.
+/// Answers a request, now or from another thread. The responder comes back if `admission` gives the user no more workers: nothing
+/// has been counted or done for the request then.
 pub fn dispatch(
     app: &Arc<App>,
     router: &Router<Handler>,
@@ -52,20 +52,19 @@ pub fn dispatch_at_once(
     request: &Request,
     responder: &mut Responder,
 ) -> Option<Response> {
-    // Few requests are such, and the others should not be routed twice.
+    // All others would be routed twice.
     if !request.target.starts_with("/health") {
         return None;
     }
-    let (segments, _) = target::split(&request.target).ok()?;
-    match router.find(request.method, segments) {
-        Found::Handler(Handler::AtOnce(handler), path) => {
-            responder.set_route(path.pattern);
-            Some(handler())
-        }
-        _ => None,
-    }
+    let path = router.find(target::split(&request.target).ok()?.0)?;
+    let Some(Handler::AtOnce(handler)) = path.handler(request.method) else {
+        return None;
+    };
+    responder.set_route(path.pattern());
+    Some(handler())
 }
 
+/// `None` if the request has to wait.
 fn answer(
     app: &App,
     router: &Router<Handler>,
@@ -73,100 +72,92 @@ fn answer(
     responder: &mut Responder,
     admission: &mut dyn Admission,
 ) -> Result<Option<HandlerOutcome>, Error> {
+    let answered = |response| Ok(Some(HandlerOutcome::Answered(response)));
+    // RFC 9110, section 9.3.7: OPTIONS of the server as a whole, or of a path.
+    let options = |allow: &str| answered(Response::empty(204).header("Allow", allow));
     if request.method == Method::Options && request.target == "*" {
-        // RFC 9110, section 9.3.7: the server as a whole.
-        return Ok(Some(HandlerOutcome::Answered(
-            Response::empty(204).header("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        )));
+        return options("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     }
     let (segments, query) =
         target::split(&request.target).map_err(|text| Error::BadRequest(text.into()))?;
-    let (handler, path) = match router.find(request.method, segments) {
-        Found::Handler(handler, path) => (handler, path),
-        Found::OtherMethods { allow, pattern } => {
-            responder.set_route(pattern);
-            // RFC 9110, section 9.3.7: what may be done with this path. It tells nothing that the API description does not.
-            return if request.method == Method::Options {
-                Ok(Some(HandlerOutcome::Answered(
-                    Response::empty(204).header("Allow", allow),
-                )))
-            } else {
-                Err(Error::MethodNotAllowed(allow.to_owned()))
-            };
-        }
-        Found::Nothing => {
-            return Err(Error::NotFound(
-                "nothing is here; GET / says where to start",
-            ));
-        }
+    let Some(path) = router.find(segments) else {
+        return match request.headers.prefer_html() {
+            true => answered(pages::not_found()),
+            false => Err(Error::NotFound(
+                "there is no such path; GET / says where to start",
+            )),
+        };
     };
-    responder.set_route(path.pattern);
+    responder.set_route(path.pattern());
+    let Some(handler) = path.handler(request.method) else {
+        return match request.method {
+            Method::Options => options(&path.allow()),
+            _ => Err(Error::MethodNotAllowed(path.allow())),
+        };
+    };
     let call = Call {
         request,
         path,
         query,
     };
-    let mut identify = |responder: &mut Responder| {
-        if request.headers.raw("Authorization").nth(1).is_some() {
-            return Err(Error::BadRequest(
-                "the header field Authorization is there twice".into(),
-            ));
-        }
-        let authorization = request.headers.get("Authorization");
-        let sender = Sender {
-            holder: responder.holder(),
-            admit: &|| app.limits.admits(request.client),
-        };
-        let caller = app
-            .guard
-            .identify(&app.store, authorization, &sender)
-            .map_err(|error| app.limits.refused(error, request.client, responder))?;
-        responder.set_user(&caller.user);
-        if !admission.admit(responder.holder()) {
-            return Ok(None);
-        }
-        app.limits.count_user(&caller.user, responder)?;
-        if let Credential::ApiToken(token) = &caller.credential
-            && token.is_to_be_noted
-        {
-            app.store.note_api_token_use(&token.user, token.id)?;
-        }
-        Ok::<Option<Caller>, Error>(Some(caller))
-    };
-    Ok(Some(match handler {
-        Handler::AtOnce(handler) => HandlerOutcome::Answered(handler()),
-        Handler::Unlimited(handler) => HandlerOutcome::Answered(handler(app, &call)?),
+    let response = match handler {
+        Handler::AtOnce(handler) => handler(),
+        Handler::Unlimited(handler) => handler(app, &call)?,
         Handler::Public(handler) => {
             app.limits.count_address(request.client, responder)?;
-            HandlerOutcome::Answered(handler(app, &call)?)
-        }
-        Handler::PublicHashing(handler) => {
-            app.limits.count_address(request.client, responder)?;
-            HandlerOutcome::Job(handler(app, &call)?)
+            return handler(app, &call).map(Some);
         }
         Handler::User(resource, handler) => {
-            let Some(caller) = identify(responder)? else {
+            let Some(caller) = identify(app, request, responder, admission)? else {
                 return Ok(None);
             };
             check_path(&call, &caller.user, resource)?;
             check_scope(request.method, &caller, resource)?;
-            HandlerOutcome::Answered(handler(app, &call, &caller.user)?)
+            handler(app, &call, &caller.user)?
         }
         Handler::Account(handler) => {
-            let Some(caller) = identify(responder)? else {
+            let Some(caller) = identify(app, request, responder, admission)? else {
                 return Ok(None);
             };
             check_logged_in(&caller)?;
-            HandlerOutcome::Answered(handler(app, &call, &caller)?)
+            return handler(app, &call, &caller).map(Some);
         }
-        Handler::AccountHashing(handler) => {
-            let Some(caller) = identify(responder)? else {
-                return Ok(None);
-            };
-            check_logged_in(&caller)?;
-            handler(app, &call, &caller)?
-        }
-    }))
+    };
+    answered(response)
+}
+
+/// Finds out who is calling, and counts the request. `None` if it has to wait.
+fn identify(
+    app: &App,
+    request: &Request,
+    responder: &mut Responder,
+    admission: &mut dyn Admission,
+) -> Result<Option<Caller>, Error> {
+    if request.headers.raw("Authorization").nth(1).is_some() {
+        return Err(Error::BadRequest(
+            "the header field Authorization is there twice".into(),
+        ));
+    }
+    let authorization = request.headers.get("Authorization");
+    let sender = Sender {
+        holder: responder.holder(),
+        admit: &|| app.limits.admits(request.client),
+    };
+    let caller = app
+        .guard
+        .identify(&app.store, authorization, &sender)
+        .map_err(|error| app.limits.refused(error, request.client, responder))?;
+    responder.set_user(&caller.user);
+    if !admission.admit(responder.holder()) {
+        return Ok(None);
+    }
+    app.limits.count_user(&caller.user, responder)?;
+    if let Credential::ApiToken(token) = &caller.credential
+        && token.is_to_be_noted
+    {
+        app.store.note_api_token_use(&token.user, token.id)?;
+    }
+    Ok(Some(caller))
 }
 
 fn check_scope(method: Method, caller: &Caller, resource: &Resource) -> Result<(), Error> {
@@ -174,14 +165,13 @@ fn check_scope(method: Method, caller: &Caller, resource: &Resource) -> Result<(
         Method::Get | Method::Head => resource.read,
         _ => resource.write,
     };
-    if caller.may(scope) {
-        Ok(())
-    } else {
-        Err(Error::MissingScope(scope))
+    match caller.may(scope) {
+        true => Ok(()),
+        false => Err(Error::MissingScope(scope)),
     }
 }
 
-/// An API token is for tasks: with one that was found somewhere nobody takes the account.
+/// An API token is for tasks, so that a stolen one cannot take over the account.
 fn check_logged_in(caller: &Caller) -> Result<(), Error> {
     match caller.credential {
         Credential::ApiToken(_) => Err(Error::Unauthorized(Unauthorized::Invalid(

@@ -1,4 +1,4 @@
-//! Is it alive, is it ready.
+//! Whether the server is alive and ready.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::store::Readiness;
 
-/// That the server is alive.
+/// The server is alive.
 #[derive(Serialize)]
 pub struct Alive {
     /// `healthy`
@@ -22,7 +22,7 @@ pub struct Alive {
 pub struct Ready {
     /// `ready` or `not ready`
     status: &'static str,
-    /// What that stands on.
+    /// What tasks need.
     checks: Checks,
     /// The server's clock.
     timestamp: Timestamp,
@@ -39,7 +39,7 @@ struct Checks {
     keys: &'static str,
 }
 
-/// `GET /health`: 200 as long as the process answers at all. Asks the database nothing.
+/// `GET /health`: 200 as long as the process answers at all. It does not ask the database.
 pub fn alive() -> Response {
     let alive = Alive {
         status: "healthy",
@@ -48,9 +48,8 @@ pub fn alive() -> Response {
     Response::json(200, &alive)
 }
 
-/// `GET /health/ready`: 200 when tasks can be served, else 503 naming what is not ready.
-///
-/// It is no error of the service and no error body: a load balancer reads the status, a person the rest.
+/// `GET /health/ready`: 200 if tasks can be served, else 503 with what is not ready. The body of the 503 is not an error body: it has
+/// the same fields as that of the 200.
 pub fn ready(app: &App, _: &Call) -> Result<Response, Error> {
     let (status, database, schema) = match app.store.readiness() {
         Readiness::Ready => (200, "ready", "ready"),

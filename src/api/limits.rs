@@ -1,29 +1,28 @@
-//! How often requests may come: a user's by user, and those of nobody known by address.
+//! Rate limits of requests.
 //!
-//! Whoever has a good token is counted as its user, wherever they come from; all others, those with a token that is refused
-//! among them, by address. Each of the two limits is for any hour (see [`limiter`](crate::http::limiter)) and of this process
-//! alone.
+//! A request with an accepted token counts for its user, whatever its address. All others, also those with a refused token, count
+//! for their address. Both limits are for any hour (see [`limiter`](crate::http::limiter)) and for this process alone.
 
 use std::time::{Duration, Instant};
 
 use crate::auth::error::AuthError;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, whole_seconds};
-use crate::http::limiter::{KEYS, Key, Limiter, Wait};
+use crate::http::limiter::{Allowance, KEYS, Key, Limiter, Wait};
 use crate::http::request::Client;
 use crate::http::responder::Responder;
 use crate::metrics;
 
 const WINDOW: Duration = Duration::from_secs(3600);
 
-/// The limits in the way of a request.
+/// The two limits.
 pub struct RequestLimits {
     users: Option<Limiter>,
     addresses: Option<Limiter>,
 }
 
 impl RequestLimits {
-    /// So many requests an hour of one user, and of one address without a token. 0: as many as they like.
+    /// Limits in requests an hour, for a user and for an address; 0 is no limit.
     pub fn new(per_user: u32, per_address: u32) -> RequestLimits {
         let limiter = |most| (most > 0).then(|| Limiter::new(most, WINDOW, KEYS));
         RequestLimits {
@@ -35,22 +34,18 @@ impl RequestLimits {
     /// Counts a user's request.
     ///
     /// # Errors
-    /// 429 when there have been too many.
+    /// 429 if the limit is reached.
     pub fn count_user(&self, user: &UserId, responder: &mut Responder) -> Result<(), Error> {
-        count(self.users.as_ref(), user, "user", responder)
+        count(&self.users, user, "user", responder)
     }
 
-    /// Counts a request that names no user.
+    /// Counts a request without an accepted token.
     ///
     /// # Errors
-    /// 429 when there have been too many.
+    /// 429 if the limit is reached.
     pub fn count_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
-        count(
-            self.addresses.as_ref(),
-            &client.network(),
-            "address",
-            responder,
-        )
+        let network = client.network();
+        count(&self.addresses, &network, "address", responder)
     }
 
     /// Whether an address is below its limit. Nothing is counted.
@@ -72,9 +67,9 @@ impl RequestLimits {
     }
 }
 
-/// Takes one, and adds what is left to the answer.
+/// Counts a request, and adds the rest of its limit to the answer.
 fn count(
-    limiter: Option<&Limiter>,
+    limiter: &Option<Limiter>,
     key: &impl Key,
     by: &'static str,
     responder: &mut Responder,
@@ -82,37 +77,31 @@ fn count(
     let Some(limiter) = limiter else {
         return Ok(());
     };
-    let allowance = limiter
+    let Allowance {
+        limit,
+        remaining,
+        reset,
+        ..
+    } = limiter
         .take(key, Instant::now())
         .map_err(|wait| refuse(wait, by, responder))?;
-    tell(
-        responder,
-        allowance.limit,
-        allowance.remaining,
-        allowance.reset,
-    );
+    add_fields(responder, limit, remaining, reset);
     Ok(())
 }
 
 fn refuse(wait: Wait, by: &'static str, responder: &mut Responder) -> Error {
     let Wait { limit, retry_after } = wait;
     metrics::rate_limited(by);
-    tell(responder, limit, 0, retry_after);
+    add_fields(responder, limit, 0, retry_after);
     Error::RateLimited {
-        text: format!("there may be no more than {limit} requests an hour").into(),
+        text: format!("at most {limit} requests an hour are allowed").into(),
         retry_after,
     }
 }
 
-/// The fields that clients look for (draft-ietf-httpapi-ratelimit-headers-06), and their older names. Times are
-/// seconds from now: after `reset` there will be more room than there is now.
-fn tell(responder: &mut Responder, limit: u32, remaining: u32, reset: Duration) {
-    let (limit, remaining) = (limit.to_string(), remaining.to_string());
-    let reset = whole_seconds(reset).to_string();
-    responder.add_header("X-RateLimit-Limit", limit.clone());
-    responder.add_header("X-RateLimit-Remaining", remaining.clone());
-    responder.add_header("X-RateLimit-Reset", reset.clone());
-    responder.add_header("RateLimit-Limit", limit);
-    responder.add_header("RateLimit-Remaining", remaining);
-    responder.add_header("RateLimit-Reset", reset);
+/// The fields that front ends read. `X-RateLimit-Reset` is seconds from now: after that there is more room than now.
+fn add_fields(responder: &mut Responder, limit: u32, remaining: u32, reset: Duration) {
+    responder.add_header("X-RateLimit-Limit", limit.to_string());
+    responder.add_header("X-RateLimit-Remaining", remaining.to_string());
+    responder.add_header("X-RateLimit-Reset", whole_seconds(reset).to_string());
 }

@@ -1,4 +1,4 @@
-//! The tasks, page by page.
+//! Lists of tasks.
 
 use serde::Serialize;
 
@@ -12,32 +12,32 @@ use crate::http::response::Response;
 use crate::http::target;
 use crate::store::ListedTasks;
 
-/// The time zone is one that PostgreSQL does not know.
+/// The error if PostgreSQL does not know the time zone.
 pub const UNKNOWN_ZONE: &str = "query parameter tz names a time zone that is not known; it takes an IANA name (Europe/Berlin) or an offset (+02:00)";
 
-/// What says where a page starts; a link to the next one has a cursor instead.
+/// Parameters for the start of a page. The link to the next page has a cursor in their place.
 const STARTS: &[&str] = &["cursor", "offset", "skip", "page"];
 
 /// Some of a user's tasks.
 #[derive(Serialize)]
 pub struct TaskList {
     tasks: Vec<Task>,
-    /// How many there are in this answer.
+    /// How many tasks are in this answer.
     count: usize,
-    /// How many fit the filters, where they were counted (`include_total`).
+    /// How many tasks match the filters, if they were counted: with `page`, `offset` or `include_total`, or if all fit the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<i64>,
-    /// How many there may be in this answer.
+    /// How many tasks an answer may have.
     limit: u16,
-    /// As it was asked for.
+    /// As requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u32>,
-    /// As it was asked for.
+    /// As requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     page: Option<u32>,
-    /// Whether there are more behind these.
+    /// Whether more tasks follow.
     has_more: bool,
-    /// The `cursor` of the page behind this one.
+    /// The `cursor` of the next page.
     next_cursor: Option<String>,
 }
 
@@ -64,18 +64,17 @@ pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
         let query = target::query(kept.chain([("cursor", next)]));
         format!("<{}?{query}>; rel=\"next\"", path(call))
     });
+    let (offset, page_number) = match query.start {
+        Start::Offset(offset) => (Some(offset), None),
+        Start::Page(page) => (None, Some(page)),
+        Start::Beginning | Start::Behind(_) => (None, None),
+    };
     let list = TaskList {
         count: page.tasks.len(),
         total: page.total,
         limit: query.limit.get(),
-        offset: match query.start {
-            Start::Offset(offset) => Some(offset),
-            _ => None,
-        },
-        page: match query.start {
-            Start::Page(page) => Some(page),
-            _ => None,
-        },
+        offset,
+        page: page_number,
         has_more: page.has_more,
         next_cursor,
         tasks: page.tasks,
@@ -87,7 +86,7 @@ pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     })
 }
 
-/// The path as the client wrote it. A target in absolute form (RFC 9112, section 3.2.2) has become a path before it came here.
+/// The path as the client wrote it. The edge has reduced a target in absolute form (RFC 9112, section 3.2.2) to its path.
 fn path<'c>(call: &Call<'c>) -> &'c str {
     let target = &call.request.target;
     target.split_once('?').map_or(target, |(path, _)| path)

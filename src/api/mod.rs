@@ -1,20 +1,20 @@
 //! What the API does, one file per resource.
 //!
 //! - [`routes`]: every route, in one table
-//! - [`dispatch`]: the way of a request: route, token, how often, user in the path, handler
-//! - [`limits`]: how often requests may come
-//! - [`guessing`]: how often passwords may be tried
+//! - [`dispatch`]: the way of a request: route, token, rate limit, user in the path, handler
+//! - [`limits`]: rate limits of requests
+//! - [`guessing`]: limits on guesses of passwords
 //! - `body`: reads a request's body
-//! - `conditions`: what a request says of the state that it expects
-//! - [`health`]: is it alive, is it ready
-//! - [`metrics`]: what is counted
-//! - [`root`]: what this is
-//! - [`lists`]: the tasks, page by page
-//! - [`stats`]: the tasks in numbers
+//! - `conditions`: reads `If-Match`, `If-None-Match` and `Idempotency-Key`
+//! - [`health`]: whether the server is alive and ready
+//! - [`metrics`]: metrics for Prometheus
+//! - [`root`]: the answer to `GET /`
+//! - [`lists`]: lists of tasks
+//! - [`stats`]: tasks in numbers
 //! - [`tags`]: the tags of all tasks
-//! - [`tasks`]: the tasks, one at a time
-//! - [`auth`]: register, log in, go on, log out
-//! - [`account`], [`sessions`], [`api_tokens`]: the caller's own
+//! - [`tasks`]: single tasks
+//! - [`auth`]: registration, login, refresh, logout
+//! - [`account`], [`sessions`], [`api_tokens`]: the caller's account, sessions and API tokens
 //! - [`pages`]: the API's description, and pages for browsers
 
 pub mod account;
@@ -39,6 +39,7 @@ pub mod tasks;
 use self::guessing::Guessing;
 use self::limits::RequestLimits;
 use self::metrics::MetricsAccess;
+use self::root::Installation;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
 use crate::auth::hashing::Crew;
@@ -55,28 +56,30 @@ use crate::store::Store;
 pub struct App {
     /// The tables.
     pub store: Store,
-    /// Tells who is calling.
+    /// Finds out who is calling.
     pub guard: Guard,
-    /// How often requests may come.
+    /// Rate limits of requests.
     pub limits: RequestLimits,
     /// Issues tokens.
     pub issuer: Issuer,
     /// Threads for requests that hash a password.
     pub hashing: Crew,
-    /// Counts tries at passwords.
+    /// Limits failed logins, registrations and refreshes.
     pub guessing: Guessing,
     /// Who may see the metrics.
     pub metrics: MetricsAccess,
-    /// Whether anybody may make an account.
+    /// Whether a client may make an account.
     pub registration_is_open: bool,
+    /// How this installation is used.
+    pub installation: Installation,
 }
 
-/// A request on its way, with what the routing has found out about it.
+/// A request with the result of its routing.
 pub struct Call<'c> {
-    /// The request.
+    /// The request itself.
     pub request: &'c Request,
     /// Its path, with the values of the pattern's parameters.
-    pub path: Path<'c, 'c>,
+    pub path: Path<'c, 'c, Handler>,
     /// Its query string, still encoded.
     pub query: &'c str,
 }
@@ -84,46 +87,44 @@ pub struct Call<'c> {
 /// The rest of a request that hashes a password. It runs on a thread for that.
 pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
 
-/// Answers a request that anybody may make.
-pub type PublicHandler = fn(&App, &Call) -> Result<Response, Error>;
-/// Answers a request of the user whose token it carries.
-pub type UserHandler = fn(&App, &Call, &UserId) -> Result<Response, Error>;
-/// Answers a request about the caller's own account.
-pub type AccountHandler = fn(&App, &Call, &Caller) -> Result<Response, Error>;
-
-/// What routes on data of one kind share.
-pub struct Resource {
-    /// An API token needs this scope for GET and HEAD,
-    pub read: Scope,
-    /// and this one for all other methods.
-    pub write: Scope,
-    /// Answered with 403 where the path names another user.
-    pub other_user: &'static str,
-}
-
-/// A handler, and with it who may call it: a handler that needs a user cannot be entered in the table as public.
-#[derive(Clone, Copy)]
-pub enum Handler {
-    /// Anybody, as often as they like, and at once: it is answered even when no worker is free.
-    AtOnce(fn() -> Response),
-    /// Anybody, as often as they like: what costs little, or must not be refused to those who watch over the service.
-    Unlimited(PublicHandler),
-    /// Anybody; each address so many times an hour.
-    Public(PublicHandler),
-    /// Anybody, as [`Handler::Public`]; a password is hashed for the answer.
-    PublicHashing(fn(&App, &Call) -> Result<Job, Error>),
-    /// Whoever has a token that is good for this method, each so many times an hour; where the path names a user, that user.
-    User(&'static Resource, UserHandler),
-    /// Whoever has a token that is no API token, each so many times an hour.
-    Account(AccountHandler),
-    /// As [`Handler::Account`]; a password may be hashed for the answer.
-    AccountHashing(fn(&App, &Call, &Caller) -> Result<HandlerOutcome, Error>),
-}
-
-/// What a handler gives.
+/// The result of a handler.
 pub enum HandlerOutcome {
     /// The answer.
     Answered(Response),
     /// The rest of the work, which hashes a password.
     Job(Job),
+}
+
+impl From<Response> for HandlerOutcome {
+    fn from(response: Response) -> HandlerOutcome {
+        HandlerOutcome::Answered(response)
+    }
+}
+
+/// What routes on data of one kind share.
+pub struct Resource {
+    /// The scope that an API token needs for GET and HEAD.
+    pub read: Scope,
+    /// The scope that it needs for all other methods.
+    pub write: Scope,
+    /// The sentence of the 403 if the path names another user.
+    pub other_user: &'static str,
+}
+
+/// A handler and who may call it: a handler that needs a user cannot be entered in the table as public.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Every client, without a limit, and even when no worker is free.
+    AtOnce(fn() -> Response),
+    /// Every client, without a limit: for cheap answers, and for those that monitoring needs.
+    Unlimited(fn(&App, &Call) -> Result<Response, Error>),
+    /// Every client; requests are limited per address.
+    Public(fn(&App, &Call) -> Result<HandlerOutcome, Error>),
+    /// Clients with a token that has the scope; requests are limited per user. A user in the path must be the token's.
+    User(
+        &'static Resource,
+        fn(&App, &Call, &UserId) -> Result<Response, Error>,
+    ),
+    /// Clients with a token that is not an API token; requests are limited per user.
+    Account(fn(&App, &Call, &Caller) -> Result<HandlerOutcome, Error>),
 }

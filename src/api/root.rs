@@ -1,10 +1,20 @@
-//! What this is.
+//! `GET /`: what this is and how to start: JSON for programs, a page for browsers.
 
 use serde::Serialize;
 
-use super::{App, Call};
+use super::{App, Call, pages};
 use crate::http::error::Error;
+use crate::http::request::Headers;
 use crate::http::response::Response;
+use crate::store::Readiness;
+
+/// What the page says of this installation.
+pub struct Installation {
+    /// How a shell on this machine calls the program.
+    pub command: String,
+    /// Whether the server itself speaks TLS.
+    pub tls: bool,
+}
 
 /// What this is, and where to go from here.
 #[derive(Serialize)]
@@ -39,8 +49,11 @@ struct Links {
     ready: &'static str,
 }
 
-/// `GET /`: name, version, and where to go from here.
-pub fn show(_: &App, _: &Call) -> Result<Response, Error> {
+/// `GET /`
+pub fn show(app: &App, call: &Call) -> Result<Response, Error> {
+    if call.request.headers.prefer_html() {
+        return Ok(page(app, &call.request.headers));
+    }
     let about = About {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
@@ -57,4 +70,38 @@ pub fn show(_: &App, _: &Call) -> Result<Response, Error> {
         },
     };
     Ok(Response::json(200, &about))
+}
+
+fn page(app: &App, headers: &Headers) -> Response {
+    let state = match app.store.readiness() {
+        Readiness::Ready => "Ready.",
+        Readiness::DatabaseNotReady => "Not ready: the database does not answer.",
+        Readiness::SchemaNotReady => "Not ready: the database does not have the tables yet.",
+    };
+    let registration = if app.registration_is_open {
+        "Registration is open: a client can also make an account, with POST /api/auth/register."
+    } else {
+        "Registration is closed: only this command makes an account."
+    };
+    pages::root(&[
+        ("{version}", env!("CARGO_PKG_VERSION")),
+        ("{state}", state),
+        ("{registration}", registration),
+        ("{command}", &for_html(&app.installation.command)),
+        ("{base}", &base(headers, app.installation.tls)),
+    ])
+}
+
+/// The server's URL as the client sees it.
+fn base(headers: &Headers, tls: bool) -> String {
+    let mut host = headers.get("Host").unwrap_or("localhost").to_owned();
+    // What a host and a port consist of, and nothing that means more to HTML or to a shell.
+    host.retain(|c| c.is_ascii_alphanumeric() || ".-_:[]".contains(c));
+    let forwarded = headers.get("X-Forwarded-Proto");
+    let https = forwarded.map_or(tls, |proto| proto == "https");
+    format!("{}://{host}", if https { "https" } else { "http" })
+}
+
+fn for_html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
 }

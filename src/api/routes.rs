@@ -2,15 +2,14 @@
 //! (`tests/it/documents`) reads the whole row.
 //!
 //! A row has four parts:
-//! 1. the method, the pattern (a part in square brackets may be left out), who may call it with the handler, and the operation's id;
+//! 1. the method, the pattern (a part in square brackets may be left out), another path after `|`, who may call it with the handler,
+//!    and the operation's id;
 //! 2. a summary and a description;
 //! 3. `takes`: parameters beside those of the path; `body` or `optional_body`: the types of the body;
-//! 4. the answers that are particular to it: status, type of the body, meaning, and header fields. Errors that follow from the rest of
-//!    the row (401 where a token is needed, 422 where a body is read) are added by the generator.
+//! 4. its own answers: status, type of the body, meaning, and header fields. The generator adds errors that follow from the rest of the
+//!    row (401 if a token is needed, 422 if a body is read).
 
-use super::Handler::{
-    self, Account, AccountHashing, AtOnce, Public, PublicHashing, Unlimited, User,
-};
+use super::Handler::{self, Account, AtOnce, Public, Unlimited, User};
 use super::{
     Resource, account, api_tokens, auth, health, lists, metrics, pages, root, sessions, stats,
     tags, tasks,
@@ -25,7 +24,9 @@ pub struct RouteRow {
     pub method: Method,
     /// The paths.
     pub pattern: &'static str,
-    /// Who may call it, and what answers.
+    /// Other paths, which front ends of this family use.
+    pub aliases: &'static [&'static str],
+    /// Who may call it, and the function that answers.
     pub handler: Handler,
     /// The group in which the description shows it.
     pub group: &'static str,
@@ -51,9 +52,9 @@ pub struct RouteAnswer {
     pub status: u16,
     /// The type of the body, where there is one.
     pub body: &'static [&'static str],
-    /// When this is answered.
+    /// When the route answers this.
     pub meaning: &'static str,
-    /// Header fields that are particular to it.
+    /// Its own header fields.
     pub fields: &'static [&'static str],
 }
 
@@ -83,7 +84,7 @@ pub const GROUPS: &[(&str, &str)] = &[
 /// The group of the second form of paths.
 pub const WITH_USER: &str = "With the user in the path";
 
-/// Tasks, and the tags they carry.
+/// Tasks and their tags.
 static TASKS: Resource = Resource {
     read: Scope::TasksRead,
     write: Scope::TasksWrite,
@@ -92,7 +93,7 @@ static TASKS: Resource = Resource {
 
 macro_rules! table {
     ($($group:literal {$(
-        $method:ident $pattern:literal $access:ident ($($handler:tt)*) $id:ident
+        $method:ident $pattern:literal $(| $alias:literal)? $access:ident ($($handler:tt)*) $id:ident
         $summary:literal $description:literal
         $(takes [$($parameter:literal),*])? $(body [$($body:ident),*])? $(optional_body [$($optional:ident),*])?
         $($status:literal $($answer:ident)? $meaning:literal $(fields [$($field:literal),*])?),+ ;
@@ -101,6 +102,7 @@ macro_rules! table {
         pub static ROUTES: &[RouteRow] = &[$($(RouteRow {
             method: $method,
             pattern: $pattern,
+            aliases: &[$($alias)?],
             handler: $access($($handler)*),
             group: $group,
             id: stringify!($id),
@@ -122,7 +124,7 @@ macro_rules! table {
 table! {
     "Service" {
         Get "/" Unlimited(root::show) about
-            "Show what this is" "Name, version, and the paths to start from."
+            "Show what this is" "Name, version, and the paths to start from. A browser gets a page."
             200 About "Name, version, links";
         Get "/health" AtOnce(health::alive) health
             "Say whether the server is alive" "Does not ask the database."
@@ -186,7 +188,7 @@ table! {
             204 "The task is deleted",
             412 "The task has changed since; nothing is done";
         Patch "/api/[{user_id}/]tasks/{id}/complete" User(&TASKS, tasks::complete) completeTask
-            "Complete a task, or open it again" "A body sets `completed`; without a body it is toggled."
+            "Complete a task, or open it again" "A body sets `completed`; without a body, or with `{}`, it is toggled."
             optional_body [Completion]
             200 Task "The task as it is now" fields ["ETag"],
             412 "The task has changed since; nothing is done";
@@ -204,13 +206,13 @@ table! {
             204 "No task has the tag any more";
     }
     "Account" {
-        Post "/api/auth/register" PublicHashing(auth::register) register
+        Post "/api/auth/register" | "/api/auth/signup" Public(auth::register) register
             "Register, and log in" "Creates an account and its first session."
             body [Registration]
             201 TokenPair "Tokens for the new account",
             403 "Registration is closed",
             409 "Another account has this address";
-        Post "/api/auth/login" PublicHashing(auth::login) login
+        Post "/api/auth/login" | "/api/auth/signin" Public(auth::login) login
             "Log in" "In JSON, or as the password form of OAuth 2 (RFC 6749, section 4.3)."
             body [Login, LoginForm]
             200 TokenPair "Tokens",
@@ -231,18 +233,18 @@ table! {
         Get "/api/auth/me" Account(account::show) showAccount
             "Show the caller's account" "For a user of another system, what the token says of them."
             200 Account "The account";
-        Patch "/api/auth/me" AccountHashing(account::update) updateAccount
+        Patch "/api/auth/me" Account(account::update) updateAccount
             "Change name or address" "Absent fields stay. A change of the address needs `current_password`, and registration must be open."
             body [AccountChanges]
             200 Account "The account as it is now",
             403 "The password is missing or wrong, or registration is closed",
             409 "Another account has this address, or there is no account here: the token comes from elsewhere";
-        Delete "/api/auth/me" AccountHashing(account::delete) deleteAccount
+        Delete "/api/auth/me" Account(account::delete) deleteAccount
             "Delete the account with all its tasks" "Needs the password. Wrong passwords count as failed logins do."
             body [Confirmation]
             204 "The account and its tasks are deleted",
             409 "There is no account here: the token comes from elsewhere";
-        Put "/api/auth/password" AccountHashing(account::change_password) changePassword
+        Put "/api/auth/password" Account(account::change_password) changePassword
             "Change the password" "Ends all other sessions; with `api_tokens`, also this session, all API tokens and all other tokens issued before. Wrong current passwords count as failed logins do."
             body [PasswordChange]
             204 "The new password holds",
@@ -257,7 +259,7 @@ table! {
             204 "The session is ended, and its tokens are refused";
     }
     "API tokens" {
-        Post "/api/auth/tokens" AccountHashing(api_tokens::create) createApiToken
+        Post "/api/auth/tokens" Account(api_tokens::create) createApiToken
             "Create an API token" "For scripts: it works on all routes of tasks and tags within its scopes, and on no other. Without `scopes` it has all. It needs `current_password`; for a user without a password here, a token issued (`iat`) less than 5 minutes ago."
             body [NewApiToken]
             201 NewApiTokenMade "The token, which is shown only here",
@@ -274,7 +276,9 @@ table! {
 
 /// The table as the router reads it.
 pub fn routes() -> Vec<Route<Handler>> {
-    let rows = ROUTES.iter();
-    rows.map(|row| Route::new(row.method, row.pattern, row.handler))
-        .collect()
+    let patterns = |row: &'static RouteRow| {
+        let patterns = std::iter::once(&row.pattern).chain(row.aliases);
+        patterns.map(|pattern| Route::new(row.method, pattern, row.handler))
+    };
+    ROUTES.iter().flat_map(patterns).collect()
 }

@@ -1,16 +1,16 @@
-//! Where the caller is logged in.
+//! The caller's sessions.
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{App, Call};
+use super::{App, Call, HandlerOutcome};
 use crate::audit::Event;
 use crate::auth::caller::Caller;
 use crate::domain::session::Session;
 use crate::http::error::Error;
 use crate::http::response::Response;
 
-/// Where somebody is logged in.
+/// The sessions of a user.
 #[derive(Serialize)]
 pub struct SessionList {
     sessions: Vec<OwnSession>,
@@ -22,12 +22,12 @@ pub struct SessionList {
 struct OwnSession {
     #[serde(flatten)]
     session: Session,
-    /// Whether it is the one that asks.
+    /// Whether the request belongs to it.
     current: bool,
 }
 
 /// `GET /api/auth/sessions`
-pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     let sessions: Vec<OwnSession> = app
         .store
         .list_sessions(&caller.user)?
@@ -38,11 +38,11 @@ pub fn list(app: &App, _: &Call, caller: &Caller) -> Result<Response, Error> {
         })
         .collect();
     let count = sessions.len();
-    Ok(Response::json(200, &SessionList { sessions, count }))
+    Ok(Response::json(200, &SessionList { sessions, count }).into())
 }
 
 /// `DELETE /api/auth/sessions/{id}`
-pub fn end(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
+pub fn end(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
     const NO_SUCH_SESSION: Error = Error::NotFound("Session not found");
     let id = call.path.parameter("id").unwrap_or_default();
     let id = Uuid::try_parse(id).map_err(|_| NO_SUCH_SESSION)?;
@@ -52,5 +52,5 @@ pub fn end(app: &App, call: &Call, caller: &Caller) -> Result<Response, Error> {
         return Err(NO_SUCH_SESSION);
     }
     call.request.trail().record(&caller.user, Event::Logout);
-    Ok(Response::empty(204))
+    Ok(Response::empty(204).into())
 }

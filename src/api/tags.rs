@@ -20,7 +20,7 @@ pub struct TagList {
     tags: Vec<TagCount>,
 }
 
-/// The body of a renaming.
+/// The body of a request to rename a tag.
 struct TagName {
     /// The new name.
     name: Tag,
@@ -50,7 +50,7 @@ pub fn rename(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
     let from = tag(call)?;
     let to = match json(call.request, TagName::from_json) {
         Ok(to) => to.name,
-        // That there is no such tag comes before what is wrong with the body.
+        // 404 comes before 422.
         Err(_) if app.store.count_tag(user, &from)? == 0 => return Err(NO_SUCH_TAG),
         Err(error) => return Err(error),
     };
@@ -69,7 +69,7 @@ pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
     }
 }
 
-/// What can be no tag is on no task.
+/// A name that cannot be a tag is on no task.
 fn tag(call: &Call) -> Result<Tag, Error> {
     let name = call.path.parameter("name").unwrap_or_default();
     Tag::parse(name).map_err(|_| NO_SUCH_TAG)

@@ -1,4 +1,4 @@
-//! The tasks, one at a time: parse, check, one call to the store, respond.
+//! Single tasks: parse, check, one call to the store, respond.
 
 use std::borrow::Cow;
 
@@ -109,8 +109,8 @@ fn done<T>(outcome: TaskOutcome<T>) -> Result<T, Error> {
     }
 }
 
-/// Keeps a write from a task that is as `If-None-Match` says, or there at all where it says `*` (RFC 9110, section 13.1.2). It is
-/// looked up beforehand: a task that is not in one of these states cannot come back to it.
+/// Refuses a write to a task in a state that `If-None-Match` names, or to any if it is `*` (RFC 9110, section 13.1.2). The task is
+/// looked up before the write: a task that has left a state cannot return to it.
 fn refuse_known(app: &App, call: &Call, user: &UserId, id: Uuid) -> Result<(), Error> {
     let Some(known) = if_none_match(call.request)? else {
         return Ok(());
@@ -127,8 +127,7 @@ fn task_id(call: &Call) -> Result<Uuid, Error> {
     Uuid::try_parse(id).map_err(|_| NO_SUCH_TASK)
 }
 
-/// That there is no task, or that it has changed, comes before what is wrong with the body. It is looked up only when the body
-/// is wrong.
+/// 404 and 412 come before an error in the body. The task is looked up only if the body is wrong.
 fn task_first(
     app: &App,
     user: &UserId,

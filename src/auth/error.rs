@@ -8,6 +8,8 @@ use crate::store;
 pub enum AuthError {
     /// The request has no bearer token.
     NoToken,
+    /// The request authenticates by another scheme than `Bearer`.
+    OtherScheme,
     /// The token is malformed or not accepted here; the text says why and repeats nothing of the token.
     Invalid(&'static str),
     /// The token of this user has expired; its signature is valid.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Failure, no_thread, supervisor};
+use super::{Failure, first_steps, no_thread, supervisor};
 use crate::api::App;
 use crate::api::guessing::Guessing;
 use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
+use crate::api::root::Installation;
 use crate::auth::claims::Expected;
 use crate::auth::guard::Guard;
 use crate::auth::hashing::Crew;
@@ -31,6 +32,10 @@ pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> 
         guessing: Guessing::new(&config.guessing),
         metrics: MetricsAccess::new(requests.metrics_networks.clone(), token.map(str::trim)),
         registration_is_open: accounts.registration_is_open,
+        installation: Installation {
+            command: first_steps::command(config),
+            tls: config.listening.tls_cert_file.is_some(),
+        },
     })
 }
 

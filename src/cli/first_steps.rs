@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::config::Config;
 use crate::config::env_file::DOT_ENV;
+use crate::config::{Config, Environment};
 
 /// Lines to paste into a shell.
 pub fn first_steps(config: &Config, address: &str) -> String {
@@ -19,6 +19,17 @@ pub fn first_steps(config: &Config, address: &str) -> String {
          curl -X POST {address}/api/tasks -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{{\"title\": \"Buy milk\"}}'\n  \
          curl {address}/api/tasks -H \"Authorization: Bearer $TOKEN\"\n\n"
     )
+}
+
+/// How this program is called on this machine. In production a page for visitors shows it, so it names no path.
+pub fn command(config: &Config) -> String {
+    match config.process.environment {
+        Environment::Development => this_program(config),
+        Environment::Production if std::env::var_os("NOTIFY_SOCKET").is_some() => {
+            "sudo todo-apictl".to_owned()
+        }
+        Environment::Production => "todo-api".to_owned(),
+    }
 }
 
 /// The call of this program from a shell in the same directory, with the settings of tokens. A `.env` is found without a flag.

@@ -13,7 +13,7 @@ use super::upkeep::keep_up;
 use super::{CommandLine, Failure, build, no_thread, setup, spawn, supervisor};
 use crate::api::App;
 use crate::api::routes::routes;
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::http::policy::Policy;
 use crate::http::router::Router;
 use crate::local_postgres::Supervised;
@@ -67,15 +67,16 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     let settings = setup::store_settings(config)?;
     let target = settings.target.clone();
     let app = Arc::new(build::app(config, &secret, Store::new(settings))?);
+    let policy = Policy::new(&config.requests.origins, Some(config.requests.hsts));
     let fail = events.clone();
     let parts = Parts {
         app: Arc::clone(&app),
         router: Router::new(routes()),
         tls,
-        policy: Arc::new(Policy::new(
-            &config.requests.origins,
-            Some(config.requests.hsts),
-        )),
+        policy: Arc::new(match config.process.environment {
+            Environment::Development => policy.logging_refused_origins(),
+            Environment::Production => policy,
+        }),
         on_alive: Arc::new(|| supervisor::notify("WATCHDOG=1")),
         on_failure: Box::new(move |reason| drop(fail.send(ServiceEvent::Failed(reason)))),
     };

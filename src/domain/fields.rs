@@ -143,20 +143,30 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Reads a field with a function, and says whether it was there and right. `null` is given to the function only where that
-    /// clears the field.
+    /// Whether the object has no field at all.
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// Reads a field, which may be sent under its name or an alias, with a function, and says whether it was there and right.
+    /// `null` is given to the function only if that clears the field.
     pub fn read(
         &mut self,
-        name: &'static str,
+        (name, aliases): (&'static str, &'static [&'static str]),
         required: bool,
         clearable: bool,
         read: impl FnOnce(&str) -> Result<(), &'static str>,
     ) -> bool {
-        let result = match self.sent.get(name) {
-            None if required => Err("is required"),
-            None => return false,
-            Some(json) if json.get() == "null" && !clearable => Err("must not be null"),
-            Some(json) => read(json.get()),
+        let names = std::iter::once(name).chain(aliases.iter().copied());
+        let mut found = names.filter_map(|name| Some((name, self.sent.get(name)?.get())));
+        let first = found.next();
+        let contradicts = |(_, json): &(_, &str)| first.is_some_and(|(_, first)| first != *json);
+        let (name, result) = match (first, found.find(contradicts)) {
+            (None, _) if required => (name, Err("is required")),
+            (None, _) => return false,
+            (_, Some((name, _))) => (name, Err("contradicts another name of the same field")),
+            (Some((name, "null")), _) if !clearable => (name, Err("must not be null")),
+            (Some((name, json)), _) => (name, read(json)),
         };
         result
             .map_err(|message| self.complain(name, message))
@@ -204,6 +214,12 @@ impl Field for bool {
     }
 }
 
+impl Field for String {
+    fn from_json(json: &str) -> Result<String, &'static str> {
+        string(json)
+    }
+}
+
 impl Field for Uuid {
     fn from_json(json: &str) -> Result<Uuid, &'static str> {
         Uuid::try_parse(&string(json)?).map_err(|_| "must be a UUID")
@@ -234,12 +250,6 @@ pub fn string(json: &str) -> Result<String, &'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    impl Field for String {
-        fn from_json(json: &str) -> Result<String, &'static str> {
-            string(json)
-        }
-    }
 
     fn invalid(body: &str, read: impl FnOnce(&mut Fields)) -> Vec<(String, String)> {
         let mut fields = Fields::of(body.as_bytes()).unwrap();

@@ -70,7 +70,8 @@ impl Answers {
         }
         let cause = "answers that are not read yet fill the memory for this client's answers";
         log::warn!(request_id = request_id.as_str(); "an answer is replaced by a 503: {cause}");
-        let refusal = Error::Unavailable(cause.to_owned()).into_response(request_id, false);
+        let refusal = Error::Unavailable(cause.to_owned());
+        let refusal = refusal.into_response(request_id, false, framing.problem);
         // It is small, and small answers are not counted.
         (refusal.encode(framing, request_id.as_str()), None)
     }

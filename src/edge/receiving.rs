@@ -11,7 +11,7 @@ use super::head::{self, BodyFraming, Head, HeadScanner};
 use super::limits::Share;
 use super::outlet::Outgoing;
 use crate::config::EdgeLimits;
-use crate::http::error::Error;
+use crate::http::error::{Error, PROBLEM};
 use crate::http::policy;
 use crate::http::request::{Client, Headers, Method, Request, RequestId};
 use crate::http::response::Framing;
@@ -120,6 +120,7 @@ impl Connection {
                 fields: self.fields(core, policy::origin(&head.headers), |name| {
                     head.headers.raw(name).last()
                 }),
+                problem: head.headers.names("Accept", PROBLEM),
             },
         });
         self.begin_body(core, head, client)

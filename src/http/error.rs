@@ -1,4 +1,4 @@
-//! Every way to say no, and the one place that turns them into status, code and body.
+//! Every error, and the one place that turns errors into status, code and body.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,70 +13,71 @@ use crate::domain::fields::{BodyError, FieldError};
 use crate::domain::user::UserId;
 use crate::store;
 
-/// Why a request is not answered with what it asked for.
+/// The media type of RFC 9457.
+pub const PROBLEM: &str = "application/problem+json";
+
+/// Why a request is refused or failed.
 ///
-/// Texts are sentences for people, without a full stop and, but for those that the contract fixes ("Task not found"), without a
-/// capital at the start. What is marked as a cause goes to the log and to nobody else
-/// (outside development).
+/// Texts are sentences without a full stop. They begin in lower case, except those that the contract fixes ("Task not found"). Causes
+/// go to the log only; in development also into the answer.
 #[derive(Clone, Debug)]
 pub enum Error {
-    /// 400: it cannot be understood.
+    /// 400: the request cannot be read.
     BadRequest(Cow<'static, str>),
-    /// 401: no token, or one that is not accepted.
+    /// 401: the token is missing or not accepted.
     Unauthorized(Unauthorized),
-    /// 403: the token is good, but not for this.
+    /// 403: the token is accepted, but not for this.
     Forbidden(&'static str),
-    /// 403: the token is good, but not for this: it lacks this scope.
+    /// 403: the API token lacks this scope.
     MissingScope(Scope),
-    /// 404: nothing is there, or nothing that the caller may know of.
+    /// 404: there is nothing, or nothing that the caller may know of.
     NotFound(&'static str),
-    /// 405: the path is known, the method is not; the methods that are.
+    /// 405: the path does not take this method; it takes these.
     MethodNotAllowed(String),
-    /// 408: it did not arrive whole in time.
+    /// 408: the request did not arrive whole in time.
     RequestTimeout(&'static str),
-    /// 409: it contradicts what is there.
+    /// 409: the request contradicts what is stored.
     Conflict(&'static str),
-    /// 412: what is there is in another state than the request names.
+    /// 412: the stored state is not the one that the request names.
     PreconditionFailed(&'static str),
-    /// 413: the body has more bytes than the limit named.
+    /// 413: the body has more bytes than this limit.
     PayloadTooLarge(usize),
-    /// 414: the target has more bytes than the limit named.
+    /// 414: the target has more bytes than this limit.
     UriTooLong(usize),
-    /// 415: the body is in a format that is not read here.
+    /// 415: the server does not read this format.
     UnsupportedMediaType(&'static str),
-    /// 417: it expects what is not done here.
+    /// 417: an expectation other than `100-continue`.
     ExpectationFailed,
     /// 422: these fields are wrong.
     Validation(Vec<FieldError>),
-    /// 429: there have been too many like it; what there may be, and after how long there will be room again.
+    /// 429: a rate limit is reached.
     RateLimited {
         /// The start of a sentence.
         text: Cow<'static, str>,
         /// Shown in whole seconds.
         retry_after: Duration,
     },
-    /// 431: its head is too large; what is.
+    /// 431: the head is too large.
     HeadersTooLarge(&'static str),
-    /// 500: our fault; the cause.
+    /// 500: a fault of the server, with its cause.
     Internal(String),
-    /// 501: it needs what is not done here.
+    /// 501: the request needs something that the server does not support.
     NotImplemented(&'static str),
-    /// 503: not now; the cause.
+    /// 503: not possible now, with the cause.
     Unavailable(String),
-    /// 505: it is in a version of HTTP that is not spoken here.
+    /// 505: a version of HTTP that the server does not support.
     VersionNotSupported,
 }
 
-/// An error as programs and readers know it.
+/// What is known of an error without a request.
 pub struct ErrorRow {
     /// The status code.
     pub status: u16,
-    /// The word for programs; it never changes.
+    /// The code for programs; it never changes.
     pub code: &'static str,
-    /// The sentence for people. A value takes the place of the braces and what is between them. For a variant with a text of its own this
-    /// is an example.
+    /// The sentence for people. A value replaces the part in braces. For a variant with a text of its own this is an example.
     pub sentence: &'static str,
-    /// When it is answered.
+    /// When a request is answered with it.
     pub when: &'static str,
 }
 
@@ -147,43 +148,45 @@ errors! {
         "the body must be JSON; send the header Content-Type: application/json"
         "The server does not read this format";
     Error::ExpectationFailed => 417 "EXPECTATION_FAILED"
-        "only the expectation 100-continue is met here"
+        "only the expectation 100-continue is supported"
         "An expectation other than `100-continue`";
     Error::Validation(_) => 422 "VALIDATION_ERROR"
         "title must have 1 to 200 characters"
         "Fields are wrong; `error.details` names all of them";
     Error::RateLimited { .. } => 429 "RATE_LIMITED"
-        "there may be no more than 1000 requests an hour; try again in 60 s"
+        "at most 1000 requests an hour are allowed; try again in 60 s"
         "Too many requests; `Retry-After` says how long to wait";
     Error::HeadersTooLarge(_) => 431 "HEADERS_TOO_LARGE"
         "the head of the request is too large"
         "The header fields are more or larger than the server takes (`MAX_HEAD_BYTES`, `MAX_HEADERS`)";
     Error::Internal(_) => 500 "INTERNAL_SERVER_ERROR"
-        "something went wrong here; the request id finds it in the server's log"
+        "the server failed; its log has the cause under this request id"
         "A fault of the server";
     Error::NotImplemented(_) => 501 "NOT_IMPLEMENTED"
-        "only the transfer coding chunked is read here"
+        "only the transfer coding chunked is supported"
         "A transfer coding other than `chunked`";
     Error::Unavailable(_) => 503 "SERVICE_UNAVAILABLE"
         "the service cannot answer right now; try again in a moment"
         "The database or a worker is not available right now, or there are too many connections";
     Error::VersionNotSupported => 505 "HTTP_VERSION_NOT_SUPPORTED"
-        "only HTTP/1.1 and HTTP/1.0 are spoken here"
+        "only HTTP/1.1 and HTTP/1.0 are supported"
         "A version of HTTP other than 1.1 and 1.0";
 }
 
-/// Why a caller is not known (RFC 6750, section 3.1).
+/// Why a request is answered 401 (RFC 6750, section 3.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unauthorized {
-    /// There is none.
+    /// There is no token.
     Missing,
-    /// It is not ours, or not well-formed; the text says how.
+    /// `Authorization` has a scheme other than `Bearer`.
+    OtherScheme,
+    /// The token is not accepted; the text gives the reason.
     Invalid(&'static str),
-    /// It has expired; its user, if its signature is valid.
+    /// The token has expired. Its user, if its signature is valid.
     Expired(Option<UserId>),
-    /// It was revoked; its user, if known here.
+    /// The token was revoked. Its user, if known.
     Revoked(Option<UserId>),
-    /// There is none, because what was to be exchanged for one is wrong; the text says what.
+    /// There is no token, but a password or a refresh token that is not accepted; the text says which.
     Refused(&'static str),
 }
 
@@ -191,6 +194,9 @@ impl Unauthorized {
     fn message(&self) -> Cow<'static, str> {
         match self {
             Unauthorized::Missing => Cow::Borrowed("Missing authentication token"),
+            Unauthorized::OtherScheme => Cow::Borrowed(
+                "Unsupported authorization scheme: send Authorization: Bearer <token>",
+            ),
             Unauthorized::Invalid(how) => Cow::Owned(format!("Invalid token: {how}")),
             Unauthorized::Expired(_) => Cow::Borrowed("Token has expired"),
             Unauthorized::Revoked(_) => Cow::Borrowed("Token has been revoked"),
@@ -198,10 +204,10 @@ impl Unauthorized {
         }
     }
 
-    /// The `WWW-Authenticate` challenge. A request without a token gets no error code (RFC 6750, section 3.1).
+    /// The `WWW-Authenticate` challenge. A request without a bearer token gets no error code (RFC 6750, section 3.1).
     fn challenge(&self) -> String {
         match self {
-            Unauthorized::Missing | Unauthorized::Refused(_) => {
+            Unauthorized::Missing | Unauthorized::OtherScheme | Unauthorized::Refused(_) => {
                 "Bearer realm=\"todo-api\"".to_owned()
             }
             _ => format!(
@@ -212,7 +218,7 @@ impl Unauthorized {
     }
 }
 
-/// Seconds after which a client may try again when the database could not be had.
+/// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 impl Error {
@@ -221,12 +227,12 @@ impl Error {
         self.row().status
     }
 
-    /// The word for programs, as `error.code` has it.
+    /// The code for programs, as in `error.code`.
     pub fn code(&self) -> &'static str {
         self.row().code
     }
 
-    /// The sentence for people: what is wrong and, where it helps, what to do.
+    /// The sentence for people: what is wrong and, if that helps, what to do.
     pub fn message(&self) -> Cow<'_, str> {
         match self {
             Error::BadRequest(text) => Cow::Borrowed(text),
@@ -262,7 +268,7 @@ impl Error {
         }
     }
 
-    /// What only the log may know.
+    /// The cause, for the log only.
     pub fn cause(&self) -> Option<&str> {
         match self {
             Error::Internal(cause) | Error::Unavailable(cause) => Some(cause),
@@ -270,10 +276,16 @@ impl Error {
         }
     }
 
-    /// The answer: `application/problem+json` (RFC 9457) with the family's `error` object in it.
+    /// The answer, with the body of RFC 9457 and the `error` object of this family of servers. `problem` sends it as
+    /// `application/problem+json`; front ends of this family read errors only from `application/json`.
     ///
     /// `reveal_cause` adds the cause to `error.details`; for development only.
-    pub fn into_response(self, request_id: &RequestId, reveal_cause: bool) -> Response {
+    pub fn into_response(
+        self,
+        request_id: &RequestId,
+        reveal_cause: bool,
+        problem: bool,
+    ) -> Response {
         let ErrorRow { status, code, .. } = *self.row();
         let message = self.message();
         let details = match &self {
@@ -288,7 +300,7 @@ impl Error {
                 .into_iter()
                 .collect(),
         };
-        let problem = Problem {
+        let body = Problem {
             r#type: "about:blank",
             title: reason(status),
             status,
@@ -300,7 +312,10 @@ impl Error {
             },
             request_id: request_id.as_str(),
         };
-        let response = Response::with_content_type(status, "application/problem+json", &problem);
+        let response = match problem {
+            true => Response::problem(status, &body),
+            false => Response::json(status, &body),
+        };
         match &self {
             Error::Unauthorized(why) => response.header("WWW-Authenticate", why.challenge()),
             // RFC 6750, section 3.1.
@@ -321,7 +336,7 @@ impl Error {
     }
 }
 
-/// A time as header fields show it, in seconds: rounded up, so that whoever waits for it does not come too early, and never 0.
+/// A time in whole seconds, at least 1. Rounded up, so that a client that waits so long does not come too early.
 pub fn whole_seconds(time: Duration) -> u64 {
     (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
@@ -340,6 +355,7 @@ impl From<AuthError> for Error {
     fn from(error: AuthError) -> Error {
         Error::Unauthorized(match error {
             AuthError::NoToken => Unauthorized::Missing,
+            AuthError::OtherScheme => Unauthorized::OtherScheme,
             AuthError::Invalid(how) => Unauthorized::Invalid(how),
             AuthError::Expired(user) => Unauthorized::Expired(Some(user)),
             AuthError::Revoked(user) => Unauthorized::Revoked(Some(user)),
@@ -361,10 +377,10 @@ impl From<BodyError> for Error {
     }
 }
 
-/// The body of every error (RFC 9457), with the family's `error` object in it.
+/// The body of every error (RFC 9457), with the `error` object of this family of servers.
 #[derive(Serialize)]
 pub struct Problem<'a> {
-    /// Always `about:blank`: the status says what kind it is.
+    /// Always `about:blank`: the status says what kind of error it is.
     r#type: &'static str,
     /// The status's standard phrase.
     title: &'static str,
@@ -381,11 +397,11 @@ pub struct Problem<'a> {
 /// An error for programs.
 #[derive(Serialize)]
 pub struct ProblemError<'a> {
-    /// A word that stays as it is.
+    /// A code that never changes.
     code: &'static str,
     /// `detail` again.
     message: &'a str,
-    /// Every field that is wrong; empty where it is no matter of fields.
+    /// Every field that is wrong; empty if the error is about something else.
     details: Vec<FieldError>,
 }
 
@@ -397,7 +413,7 @@ mod tests {
     fn answer(error: Error, reveal: bool) -> (String, serde_json::Value) {
         let id = RequestId::from_header(Some("r1"));
         let bytes = error
-            .into_response(&id, reveal)
+            .into_response(&id, reveal, false)
             .encode(&Framing::default(), id.as_str());
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -422,7 +438,7 @@ mod tests {
             "{head}"
         );
         assert!(
-            head.contains("Content-Type: application/problem+json\r\n"),
+            head.contains("Content-Type: application/json\r\n"),
             "{head}"
         );
         let message = "title is required; completed must be true or false";
@@ -439,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_in_development_only() {
+    fn a_cause_is_sent_in_development_only() {
         let error = || Error::Unavailable("connection to db.internal refused".to_owned());
         let (head, body) = answer(error(), false);
         assert!(head.contains("Retry-After: 1\r\n"), "{head}");
@@ -448,11 +464,11 @@ mod tests {
     }
 
     #[test]
-    fn too_many_are_told_when_to_come_again() {
+    fn a_429_says_when_to_try_again() {
         for (milliseconds, shown) in [(1, "1"), (1000, "1"), (1001, "2"), (3_599_500, "3600")] {
             let (head, body) = answer(
                 Error::RateLimited {
-                    text: "there may be no more than 5 requests an hour".into(),
+                    text: "at most 5 requests an hour are allowed".into(),
                     retry_after: Duration::from_millis(milliseconds),
                 },
                 false,
@@ -464,7 +480,7 @@ mod tests {
             assert_eq!(body["error"]["code"], "RATE_LIMITED");
             assert_eq!(
                 body["detail"],
-                format!("there may be no more than 5 requests an hour; try again in {shown} s")
+                format!("at most 5 requests an hour are allowed; try again in {shown} s")
             );
         }
     }

@@ -1,13 +1,13 @@
-//! The words in which the rooms speak of HTTP: what was asked, what is answered, and which handler it goes to.
+//! HTTP: requests, answers, errors, the router, rate limits.
 //!
-//! - [`request`]: a whole request, already read
+//! - [`request`]: a whole request
 //! - [`target`]: its path and query, decoded
 //! - [`router`]: finds the handler for a method and a path
 //! - [`response`]: an answer, and its bytes on the wire
-//! - [`error`]: every way to say no, and the one place that turns them into status, code and body
-//! - [`limiter`]: how often somebody may do something
-//! - [`policy`]: what browsers are told with every answer
-//! - [`responder`]: takes the answer to the client, once, and writes the access log
+//! - [`error`]: every error, with its status, code and body
+//! - [`limiter`]: counts events by key and refuses those over a limit
+//! - [`policy`]: header fields for browsers
+//! - [`responder`]: sends the answer, once, and writes the access log
 
 pub mod error;
 pub mod limiter;

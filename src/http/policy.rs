@@ -1,39 +1,42 @@
-//! What browsers are told with every answer: whose pages may read it (CORS), and to come over TLS alone.
+//! Header fields for browsers: which pages may read an answer (CORS), and whether to use TLS only.
 //!
-//! CORS is what the Fetch standard says of it (<https://fetch.spec.whatwg.org/#http-cors-protocol>). Which fields an answer
-//! carries depends on the request's `Origin` and on whether it came over TLS, and on nothing else: so errors carry them as
-//! well, those among them that are made before a request is understood, and all are written out once, at the start.
-//!
-//! `Strict-Transport-Security` is RFC 6797.
+//! CORS follows the Fetch standard (<https://fetch.spec.whatwg.org/#http-cors-protocol>), `Strict-Transport-Security` follows RFC 6797.
+//! The fields depend on the request's `Origin` and on whether it came over TLS, and on nothing else. So they are written once, at the
+//! start, and errors carry them too, even those about requests that cannot be parsed.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::domain::origins::Origins;
+use crate::sync::lock;
 
 use super::request::{Headers, Method, Request};
 use super::response::Response;
 
-/// What pages may do.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-/// What pages may send, beside what they may always.
+/// Header fields that pages may send besides those that the standard always allows.
 const SENT: &str =
     "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key, X-Request-ID";
-/// What pages may read, beside what they may always.
+/// Header fields that pages may read besides those that the standard always allows.
 const READ: &str = "ETag, Link, Location, X-Request-ID, Retry-After, Idempotency-Replayed, \
-    RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, \
     X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
-/// How many seconds a browser need not ask again. None keeps to more than a day, and the strictest to no more than this.
+/// For how many seconds a browser may keep the answer to a preflight: the longest time that Chromium uses.
 const PREFLIGHT_AGE: &str = "7200";
+/// How many refused origins are logged, and how much of each.
+const LOGGED_ORIGINS: usize = 20;
+const LOGGED_CHARACTERS: usize = 200;
 
-/// The header fields that every answer carries, ready to be written.
+/// The header fields for browsers, ready to be sent.
 #[derive(Debug)]
 pub struct Policy {
     any: bool,
-    /// For requests from a page of a listed origin.
+    /// For requests from pages of a listed origin.
     listed: Vec<(String, Fields)>,
     /// For all others.
     others: Fields,
+    /// The refused origins that were logged; `None` if none are to be logged.
+    refused: Option<Mutex<HashSet<String>>>,
 }
 
 #[derive(Debug)]
@@ -43,17 +46,16 @@ struct Fields {
 }
 
 impl Default for Policy {
-    /// Nobody's pages may read answers, and nothing is said of TLS.
+    /// No page may read answers, and `Strict-Transport-Security` is not sent.
     fn default() -> Policy {
         Policy::new(&Origins::default(), None)
     }
 }
 
 impl Policy {
-    /// Lets pages of these origins read answers, and has browsers that came over TLS come over TLS alone for so long; 0 takes
-    /// that back.
-    pub fn new(origins: &Origins, tls_alone: Option<Duration>) -> Policy {
-        let strict = tls_alone.map_or_else(String::new, |time| {
+    /// Pages of these origins may read answers. Browsers that came over TLS use TLS only for the time given; zero ends that.
+    pub fn new(origins: &Origins, tls_only: Option<Duration>) -> Policy {
+        let strict = tls_only.map_or_else(String::new, |time| {
             format!("Strict-Transport-Security: max-age={}\r\n", time.as_secs())
         });
         let fields = |cors: String| Fields {
@@ -74,7 +76,7 @@ impl Policy {
                     );
                     (origin.clone(), fields(cors))
                 };
-                // A cache must not give to one origin what was made for another, or for none.
+                // A cache must not use an answer for another origin, or for a request without one.
                 let vary = "Vary: Origin\r\n".to_owned();
                 (origins.iter().map(of_origin).collect(), vary)
             }
@@ -83,24 +85,33 @@ impl Policy {
             any: matches!(origins, Origins::Any),
             listed,
             others: fields(others),
+            refused: None,
         }
     }
 
-    /// The fields for an answer to a request with this `Origin`, or none, that came over TLS or not: whole lines.
+    /// The same policy, which logs each refused origin once; for development.
+    #[must_use]
+    pub fn logging_refused_origins(self) -> Policy {
+        Policy {
+            refused: Some(Mutex::default()),
+            ..self
+        }
+    }
+
+    /// The fields, as whole lines, for an answer to a request with this `Origin`, or without one, that came over TLS or not.
     pub fn fields(&self, origin: Option<&[u8]>, https: bool) -> Arc<str> {
         let fields = self.of(origin).unwrap_or(&self.others);
         Arc::clone(if https { &fields.https } else { &fields.plain })
     }
 
-    /// The answer to a preflight from a page that may read answers, whatever the path: it has no token yet, and what there is
-    /// it will learn from the request itself. `None` for all else, an OPTIONS of another kind among it.
+    /// Answers a preflight from a page that may read answers; `None` for all other requests. The path does not matter: the request
+    /// that follows is answered for itself. A refused origin may be logged.
     pub fn preflight(&self, request: &Request) -> Option<Response> {
-        if request.method != Method::Options
-            || request
-                .headers
-                .get("Access-Control-Request-Method")
-                .is_none()
-        {
+        if let Some(refused) = &self.refused {
+            self.log_refused(request, refused);
+        }
+        let asked = |name| request.headers.get(name).is_some();
+        if request.method != Method::Options || !asked("Access-Control-Request-Method") {
             return None;
         }
         let origin = origin(&request.headers)?;
@@ -120,9 +131,26 @@ impl Policy {
             .find(|(listed, _)| listed.as_bytes() == origin)
             .map(|(_, fields)| fields)
     }
+
+    fn log_refused(&self, request: &Request, refused: &Mutex<HashSet<String>>) {
+        let Some(origin) = origin(&request.headers) else {
+            return;
+        };
+        let origin = String::from_utf8_lossy(origin);
+        let host = origin.split_once("://").map(|(_, host)| host);
+        let is_own = host.is_some() && host == request.headers.get("Host");
+        if self.any || is_own || self.of(Some(origin.as_bytes())).is_some() {
+            return;
+        }
+        let origin: String = origin.chars().take(LOGGED_CHARACTERS).collect();
+        let mut refused = lock(refused);
+        if refused.len() < LOGGED_ORIGINS && refused.insert(origin.clone()) {
+            log::warn!(origin; "pages of this origin may not read answers: it is not in ALLOWED_ORIGINS");
+        }
+    }
 }
 
-/// The `Origin` of a request. Whoever sends two is no browser, and has none.
+/// The `Origin` of a request. Browsers send one field; a request with two counts as one without.
 pub fn origin(headers: &Headers) -> Option<&[u8]> {
     let mut origins = headers.raw("Origin");
     origins
@@ -188,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn all_are_allowed_without_credentials_only() {
+    fn all_origins_are_allowed_only_without_credentials() {
         assert_eq!(allowed("*", Some(APP)), "* - -");
         assert_eq!(allowed("*", None), "* - -");
         assert_eq!(allowed("none", Some(APP)), "- - -");
     }
 
     #[test]
-    fn two_origins_are_none() {
+    fn a_request_with_two_origins_has_none() {
         let mut headers = Headers::default();
         headers.push("Origin", APP);
         assert_eq!(origin(&headers), Some(APP.as_bytes()));
@@ -204,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_asked_for_over_tls_alone() {
+    fn strict_transport_security_is_sent_over_tls_only() {
         let policy = Policy::new(&Origins::Any, Some(Duration::from_secs(60)));
         let strict = "Strict-Transport-Security: max-age=60\r\n";
         assert!(policy.fields(None, true).ends_with(strict));

@@ -1,4 +1,4 @@
-//! A whole request, already read.
+//! A whole request.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,38 +25,32 @@ pub enum Method {
     Other,
 }
 
+const METHODS: [(Method, &str); 7] = [
+    (Method::Get, "GET"),
+    (Method::Head, "HEAD"),
+    (Method::Post, "POST"),
+    (Method::Put, "PUT"),
+    (Method::Patch, "PATCH"),
+    (Method::Delete, "DELETE"),
+    (Method::Options, "OPTIONS"),
+];
+
 impl Method {
     /// Reads a method, which is case-sensitive.
     pub fn parse(name: &str) -> Method {
-        match name {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "PATCH" => Method::Patch,
-            "DELETE" => Method::Delete,
-            "OPTIONS" => Method::Options,
-            _ => Method::Other,
-        }
+        let known = METHODS.iter().find(|(_, known)| *known == name);
+        known.map_or(Method::Other, |(method, _)| *method)
     }
 
-    /// The method's name; a client's invention is shown as `OTHER`, so that logs stay bounded.
+    /// The method's name; `OTHER` for any other, so that metrics have a bounded number of names.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Patch => "PATCH",
-            Method::Delete => "DELETE",
-            Method::Options => "OPTIONS",
-            Method::Other => "OTHER",
-        }
+        let known = METHODS.iter().find(|(method, _)| *method == self);
+        known.map_or("OTHER", |(_, name)| name)
     }
 }
 
-/// Header fields in the order they came. One piece of memory holds them all, so that a request costs two allocations and not
-/// two a field. Values may hold bytes that are no UTF-8 (RFC 9110, section 5.5: obs-text).
+/// Header fields in the order they came, in one piece of memory: two allocations for a request, not two for a field. Values may
+/// contain bytes that are not UTF-8 (RFC 9110, section 5.5: obs-text).
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
     text: Vec<u8>,
@@ -64,7 +58,7 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Fields that lie in `text`: for each the place of its name and of its value.
+    /// Fields in `text`: for each the range of its name and of its value.
     pub fn in_place(text: Vec<u8>, fields: Vec<(Range<usize>, Range<usize>)>) -> Headers {
         Headers { text, fields }
     }
@@ -78,16 +72,40 @@ impl Headers {
         self.fields.push((start..middle, middle..self.text.len()));
     }
 
-    /// The value of the first field of that name, in any case, without white space around it. A value that is no UTF-8
-    /// counts as absent.
+    /// The value of the first field of that name, in any case, without white space around it. A value that is not UTF-8 counts as
+    /// absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
 
-    /// The values of all fields of that name, as [`Headers::get`] has them.
+    /// The values of all fields of that name, as [`Headers::get`] returns them.
     pub fn all<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h str> {
         self.raw(name)
             .filter_map(|value| std::str::from_utf8(value).ok().map(str::trim))
+    }
+
+    /// The weight that the list in `field` (`Accept`, `Accept-Encoding`) gives to `name`; `None` if it does not name it (RFC 9110,
+    /// section 12.4.2).
+    pub fn weight(&self, field: &str, name: &str) -> Option<f32> {
+        let mut entries = self.all(field).flat_map(|value| value.split(','));
+        entries.find_map(|entry| {
+            let mut parts = entry.split(';').map(str::trim);
+            let named = parts.next()?.eq_ignore_ascii_case(name);
+            let weight = parts.find_map(|part| part.strip_prefix("q="));
+            named.then(|| weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0)))
+        })
+    }
+
+    /// Whether the list in `field` names `name` as acceptable.
+    pub fn names(&self, field: &str, name: &str) -> bool {
+        self.weight(field, name).is_some_and(|weight| weight > 0.0)
+    }
+
+    /// Whether the client prefers HTML to JSON, as browsers do when they load a page.
+    pub fn prefer_html(&self) -> bool {
+        let mut ranges = ["application/json", "application/*", "*/*"].iter();
+        let json = ranges.find_map(|name| self.weight("Accept", name));
+        self.weight("Accept", "text/html") > json.or(Some(0.0))
     }
 
     /// The values of all fields of that name, byte for byte.
@@ -102,20 +120,20 @@ impl Headers {
     }
 }
 
-/// What a request and all that is said about it are known by: 1 to 64 letters, digits, `-`, `_` and `.`.
+/// Names a request in answers and logs: 1 to 64 letters, digits, `-`, `_` and `.`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(String);
 
 impl RequestId {
-    /// Keeps the client's own id where it is a fit one, else makes one.
+    /// Takes the client's own id if it is valid, else makes one.
     pub fn from_header(value: Option<&str>) -> RequestId {
-        let fit = |id: &&str| {
+        let valid = |id: &&str| {
             (1..=64).contains(&id.len())
                 && id
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
         };
-        match value.filter(fit) {
+        match value.filter(valid) {
             Some(id) => RequestId(id.to_owned()),
             None => RequestId(Uuid::new_v4().simple().to_string()),
         }
@@ -130,7 +148,7 @@ impl RequestId {
 /// Where a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// An internet address.
+    /// An IP address.
     Address(IpAddr),
     /// A Unix socket.
     Local,
@@ -146,7 +164,7 @@ impl fmt::Display for Client {
 }
 
 impl Client {
-    /// The network it is counted with.
+    /// The network that its requests count for.
     pub fn network(self) -> Network {
         match self {
             Client::Address(IpAddr::V4(address)) => Network::V4(address),
@@ -157,15 +175,14 @@ impl Client {
     }
 }
 
-/// What counts as one client where there is no user to count by: all of an IPv4 address, but of an IPv6 address the network
-/// that one customer gets, a /64.
+/// One client, if its user is not known: an IPv4 address, or an IPv6 network of the size that one customer gets (/64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Network {
     /// One address.
     V4(Ipv4Addr),
-    /// The upper 64 bits of many.
+    /// The upper 64 bits of IPv6 addresses.
     V6(u64),
-    /// Whoever comes over a Unix socket.
+    /// Clients of Unix sockets.
     Local,
 }
 
@@ -182,7 +199,7 @@ impl fmt::Display for Network {
 }
 
 impl Network {
-    /// The site it belongs to: of an IPv6 network the /48, which is the most that somebody gets without asking.
+    /// The site that it belongs to: for an IPv6 network the /48, the largest network that providers commonly give to one customer.
     pub fn site(self) -> Network {
         match self {
             Network::V6(network) => Network::V6(network >> 16 << 16),
@@ -191,29 +208,29 @@ impl Network {
     }
 }
 
-/// A whole request: nothing of it is still to be read.
+/// A whole request: nothing of it is left to read.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What is to be done.
+    /// The method.
     pub method: Method,
-    /// To what: the path and query as they came, still encoded.
+    /// The path and query as they came, still encoded.
     pub target: String,
     /// The header fields.
     pub headers: Headers,
-    /// The body; empty where there is none.
+    /// The body; empty if there is none.
     pub body: Vec<u8>,
-    /// What the request is known by.
+    /// Names the request in its answer and in logs.
     pub id: RequestId,
-    /// Who sent it.
+    /// The client that sent it.
     pub client: Client,
-    /// The client's network as holder of budgets until the user is known; `None` for a trusted proxy's own address.
+    /// The client's network, which holds budgets until the user is known; `None` for a trusted proxy's own address.
     pub holder: Option<Holder>,
-    /// When it was whole.
+    /// When its last byte arrived.
     pub received: Instant,
 }
 
 impl Request {
-    /// The audit trail for what this request does.
+    /// The audit trail of this request.
     pub fn trail(&self) -> Trail {
         Trail::new(self.client, self.id.as_str())
     }
@@ -224,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn header_names_have_no_case() {
+    fn header_names_are_case_insensitive() {
         let mut headers = Headers::default();
         headers.push("Content-Type", " application/json ");
         headers.push("X-Twice", "1");
@@ -235,7 +252,33 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_counts_by_network() {
+    fn html_is_preferred_by_browsers_alone() {
+        let accepting = |value: &str| {
+            let mut headers = Headers::default();
+            headers.push("Accept", value);
+            headers
+        };
+        for (value, html) in [
+            (
+                "text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8",
+                true,
+            ),
+            ("text/html", true),
+            ("application/json;q=0.5, Text/HTML ; q=0.6", true),
+            ("*/*", false),
+            ("application/json, text/plain, */*", false),
+            ("application/json, text/html", false),
+            ("text/html;q=0", false),
+            ("text/html;q=x", false),
+            ("", false),
+        ] {
+            assert_eq!(accepting(value).prefer_html(), html, "{value}");
+        }
+        assert!(!Headers::default().prefer_html());
+    }
+
+    #[test]
+    fn ipv6_addresses_count_by_network() {
         let network = |address: &str| Client::Address(address.parse().unwrap()).network();
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
@@ -256,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fit_request_id_is_kept_and_another_replaced() {
+    fn a_valid_request_id_is_kept_and_another_replaced() {
         let longest = "x".repeat(64);
         for id in ["a", "A-1_b.c", &longest] {
             assert_eq!(RequestId::from_header(Some(id)).as_str(), id);

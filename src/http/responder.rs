@@ -1,7 +1,7 @@
-//! Takes the answer to the client, once, and writes the access log.
+//! Sends the answer, once, and writes the access log.
 //!
-//! A [`Responder`] is made when a request is handed over and goes wherever the answer will be known: mostly back from the
-//! handler, but it may be moved to another thread. Dropped unused (a handler panicked) it answers 500.
+//! A [`Responder`] is made when a request is handed over, and may be moved to another thread. If it is dropped unused, because a handler
+//! panicked, it answers 500.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,20 +17,28 @@ use crate::domain::user::UserId;
 use crate::logging::ACCESS_LOG;
 use crate::metrics;
 
-/// The way back to a client, implemented by whoever owns the connection.
+/// The way back to a client; the owner of the connection implements it.
 pub trait Reply: Send {
     /// Sends a whole answer, whose memory counts for `holder`. A closed connection is not an error.
     fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>);
 }
 
-/// Says whether a worker may go on for a user.
+/// Decides whether a worker may continue with a request of a user.
 pub trait Admission {
-    /// Whether the user may have this worker; the request waits otherwise.
+    /// Whether the user may have this worker; if not, the request waits.
     fn admit(&mut self, user: Option<Holder>) -> bool;
 }
 
-/// What is known of a request when its answer is logged.
-struct Exchange {
+/// The right to answer one request, once.
+pub struct Responder {
+    // Taken by the answer.
+    reply: Option<Box<dyn Reply>>,
+    framing: Framing,
+    reveal_causes: bool,
+    // Added to every answer, errors included.
+    headers: Vec<(&'static str, String)>,
+    // The level of the access line.
+    level: Level,
     method: Method,
     client: Client,
     received: Instant,
@@ -40,21 +48,8 @@ struct Exchange {
     holder: Option<Holder>,
 }
 
-/// The right to answer one request, once.
-pub struct Responder {
-    // Taken by the answer.
-    reply: Option<Box<dyn Reply>>,
-    framing: Framing,
-    reveal_causes: bool,
-    // What every answer to it carries, whether it goes well or not.
-    headers: Vec<(&'static str, String)>,
-    // At which the access line is written.
-    level: Level,
-    exchange: Exchange,
-}
-
 impl Responder {
-    /// A responder for a request. `reveal_causes` lets answers of 500 and over say why; for development only.
+    /// A responder for a request. `reveal_causes` adds the cause to answers of 500 and over; for development only.
     pub fn new(
         request: &Request,
         reply: Box<dyn Reply>,
@@ -62,7 +57,12 @@ impl Responder {
         reveal_causes: bool,
     ) -> Responder {
         metrics::request_arrived();
-        let exchange = Exchange {
+        Responder {
+            reply: Some(reply),
+            framing,
+            reveal_causes,
+            headers: Vec::new(),
+            level: Level::Info,
             method: request.method,
             client: request.client,
             received: request.received,
@@ -70,18 +70,10 @@ impl Responder {
             route: None,
             user: None,
             holder: request.holder,
-        };
-        Responder {
-            reply: Some(reply),
-            framing,
-            reveal_causes,
-            headers: Vec::new(),
-            level: Level::Info,
-            exchange,
         }
     }
 
-    /// Keeps the request out of the access log, but for those who debug.
+    /// Logs the request at the level debug only.
     pub fn quiet(mut self) -> Responder {
         self.level = Level::Debug;
         self
@@ -89,26 +81,26 @@ impl Responder {
 
     /// Notes which route the request took.
     pub fn set_route(&mut self, pattern: &Arc<str>) {
-        self.exchange.route = Some(Arc::clone(pattern));
+        self.route = Some(Arc::clone(pattern));
     }
 
-    /// Notes whose token it carried. The user holds the budgets from here on.
+    /// Notes the user of the token, who holds the budgets from here on.
     pub fn set_user(&mut self, user: &UserId) {
-        self.exchange.holder = Some(Holder::of(user));
-        self.exchange.user = Some(user.clone());
+        self.holder = Some(Holder::of(user));
+        self.user = Some(user.clone());
     }
 
     /// Who holds what the request takes: the user or, before authentication, the client's network.
     pub fn holder(&self) -> Option<Holder> {
-        self.exchange.holder
+        self.holder
     }
 
-    /// Adds a header field to the answer, whether it goes well or not.
+    /// Adds a header field to the answer, also if it is an error.
     pub fn add_header(&mut self, name: &'static str, value: impl Into<String>) {
         self.headers.push((name, value.into()));
     }
 
-    /// Answers. What went wrong is logged here and nowhere else.
+    /// Answers. Errors are logged here and nowhere else.
     pub fn answer(mut self, result: Result<Response, Error>) {
         self.finish(result);
     }
@@ -118,29 +110,20 @@ impl Responder {
             return;
         };
         let mut response = result.unwrap_or_else(|error| {
-            self.exchange.log_error(&error);
-            error.into_response(&self.exchange.request_id, self.reveal_causes)
+            self.log_error(&error);
+            let (id, problem) = (&self.request_id, self.framing.problem);
+            error.into_response(id, self.reveal_causes, problem)
         });
         for (name, value) in self.headers.drain(..) {
             response = response.header(name, value);
         }
-        let answer = response.encode(&self.framing, self.exchange.request_id.as_str());
-        // Before the client can know of it: who then asks for the metrics finds it in them.
-        self.exchange.count(&response);
-        reply.send(answer, self.exchange.holder);
-        self.exchange.log_access(&response, self.level);
+        let answer = response.encode(&self.framing, self.request_id.as_str());
+        // Before it is sent: a client that has the answer may ask for the metrics next.
+        self.count(&response);
+        reply.send(answer, self.holder);
+        self.log_access(&response, self.level);
     }
-}
 
-impl Drop for Responder {
-    fn drop(&mut self) {
-        self.finish(Err(Error::Internal(
-            "the request was dropped without an answer".to_owned(),
-        )));
-    }
-}
-
-impl Exchange {
     fn log_error(&self, error: &Error) {
         let (id, client) = (self.request_id.as_str(), self.client);
         match error {
@@ -152,7 +135,7 @@ impl Exchange {
             Error::Unauthorized(Unauthorized::Revoked(user)) => {
                 self.audit(user.as_ref(), Event::RevokedTokenRefused);
             }
-            // Whoever refuses a password or a refresh token has said more than this could.
+            // The handlers log refused passwords and refresh tokens, with more detail.
             Error::Unauthorized(Unauthorized::Refused(_)) => {}
             Error::Unauthorized(_) => {
                 log::warn!(client:% = client, request_id = id; "authentication failed: {}", error.message());
@@ -199,6 +182,14 @@ impl Exchange {
             request_id = self.request_id.as_str();
             ""
         );
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.finish(Err(Error::Internal(
+            "the request was dropped without an answer".to_owned(),
+        )));
     }
 }
 
@@ -251,12 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_on_the_way_is_in_errors_too() {
+    fn added_fields_are_in_errors_too() {
         let (mut responder, answers) = responder();
-        responder.add_header("RateLimit-Limit", "1000");
+        responder.add_header("X-RateLimit-Limit", "1000");
         drop(responder);
         let answer = String::from_utf8(answers.recv().unwrap()).unwrap();
-        assert!(answer.contains("\r\nRateLimit-Limit: 1000\r\n"), "{answer}");
+        assert!(
+            answer.contains("\r\nX-RateLimit-Limit: 1000\r\n"),
+            "{answer}"
+        );
     }
 
     #[test]

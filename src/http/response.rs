@@ -9,77 +9,81 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
+/// The header fields that are the same in all answers of a kind, as whole lines. SECURITY.md gives the reason for each.
+macro_rules! constant_fields {
+    ($content_type:literal, $cache:literal, $($policy:literal),+ $(; $more:literal)?) => {
+        concat!(
+            "Server: todo-api\r\nContent-Type: ", $content_type,
+            "\r\nX-Content-Type-Options: nosniff\r\nCache-Control: ", $cache,
+            "\r\nContent-Security-Policy: ", $($policy,)+ "frame-ancestors 'none'\r\n" $(, $more)?
+        )
+    };
+    (page $cache:literal, $loads:literal) => {
+        constant_fields!(
+            "text/html; charset=utf-8", $cache,
+            "default-src 'none'; base-uri 'none'; form-action 'none'; ", $loads, "; ";
+            "X-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n"
+        )
+    };
+}
+pub(crate) use constant_fields;
+
+const JSON: &str = constant_fields!("application/json", "no-store", "");
+const PROBLEM: &str = constant_fields!("application/problem+json", "no-store", "");
+const NO_CONTENT: &str = "Server: todo-api\r\n";
+
 /// An answer: a status, header fields, a body.
 ///
-/// What belongs to the connection (`Date`, `Content-Length`, `Connection`) is added when it is sent.
+/// Fields of the connection (`Date`, `Content-Length`, `Connection`) are added when it is sent.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The status code, 200 to 599.
     pub status: u16,
+    constant_fields: &'static str,
     headers: Vec<(&'static str, String)>,
-    content_type: Option<&'static str>,
-    /// The body; empty where there is none.
+    /// The body; empty if there is none.
     pub body: Vec<u8>,
 }
 
 impl Response {
     /// An answer without a body.
     pub fn empty(status: u16) -> Response {
+        Response::new(status, NO_CONTENT, Vec::new())
+    }
+
+    /// An answer with a body of any kind. `constant_fields` comes from the macro of that name.
+    pub fn new(status: u16, constant_fields: &'static str, body: Vec<u8>) -> Response {
         Response {
             status,
+            constant_fields,
             headers: Vec::new(),
-            content_type: None,
-            body: Vec::new(),
-        }
-    }
-
-    /// An answer in JSON. What cannot be shown as JSON (no type of ours) becomes a 500 without a body.
-    pub fn json(status: u16, value: &impl Serialize) -> Response {
-        Response::with_content_type(status, "application/json", value)
-    }
-
-    /// An answer in text of some kind.
-    pub fn text(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
-        Response {
-            content_type: Some(content_type),
             body,
-            ..Response::empty(status)
         }
     }
 
-    /// An answer in JSON under another media type.
-    pub fn with_content_type(
-        status: u16,
-        content_type: &'static str,
-        value: &impl Serialize,
-    ) -> Response {
+    /// An answer in JSON.
+    pub fn json(status: u16, value: &impl Serialize) -> Response {
+        Response::serialized(status, JSON, value)
+    }
+
+    /// An error as `application/problem+json` (RFC 9457).
+    pub fn problem(status: u16, value: &impl Serialize) -> Response {
+        Response::serialized(status, PROBLEM, value)
+    }
+
+    /// A value that cannot be written as JSON, which no type of ours is, becomes a 500 without a body.
+    fn serialized(status: u16, fields: &'static str, value: &impl Serialize) -> Response {
         let mut body = Vec::with_capacity(512);
         match serde_json::to_writer(&mut body, value) {
-            Ok(()) => Response {
-                status,
-                headers: Vec::new(),
-                content_type: Some(content_type),
-                body,
-            },
+            Ok(()) => Response::new(status, fields, body),
             Err(error) => {
-                log::error!("an answer cannot be shown as JSON: {error}");
+                log::error!("an answer cannot be written as JSON: {error}");
                 Response::empty(500)
             }
         }
     }
 
-    /// An answer that is no JSON.
-    pub fn bytes(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
-        Response {
-            status,
-            headers: Vec::new(),
-            content_type: Some(content_type),
-            body,
-        }
-    }
-
-    /// Adds a header field. What cannot stand in one (a control character) is dropped from the value, so that no value can
-    /// start a field of its own.
+    /// Adds a header field. Control characters are removed from the value, so that it cannot start another field.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Response {
         let mut value = value.into();
         value.retain(|c| !c.is_control());
@@ -88,45 +92,34 @@ impl Response {
     }
 }
 
-/// How an answer has to be framed for the connection it goes to, and what it carries whatever it says.
+/// How an answer is framed for its connection.
 #[derive(Clone, Debug, Default)]
 pub struct Framing {
-    /// The request was HEAD: the head of the answer alone is sent.
+    /// The request was HEAD: only the head of the answer is sent.
     pub head_only: bool,
-    /// The request was HTTP/1.0, whose clients must be told when a connection stays open.
+    /// The request was HTTP/1.0: an answer on a connection that stays open says so.
     pub http_1_0: bool,
     /// The connection ends with this answer.
     pub close: bool,
-    /// Whole lines of header fields: what [`Policy`](super::policy::Policy) says to this client.
+    /// Whole lines of header fields: those of [`Policy`](super::policy::Policy) for this client.
     pub fields: Arc<str>,
+    /// The request's `Accept` names `application/problem+json`: errors are sent as that.
+    pub problem: bool,
 }
 
-/// What no answer goes without: it is what it says it is, stands in nobody's frame, and tells no other site where one came from.
-const ALWAYS: &str =
-    "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n";
-/// Nothing may be loaded or run by an answer that is looked at as a page. Pages say themselves what they need.
-const NO_CONTENT: (&str, &str) = (
-    "Content-Security-Policy",
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n",
-);
-/// Nearly everything is somebody's own, and errors pass.
-const NOT_KEPT: (&str, &str) = ("Cache-Control", "Cache-Control: no-store\r\n");
-/// Room for an answer's own fields.
-const OWN_FIELDS: usize = 768;
+/// Room for the fields of an answer.
+const FIELDS: usize = 640;
 
 impl Response {
-    /// The whole answer as bytes, for one write. Of what is said of caches and of what a page may load, the answer's own word
-    /// stands in place of the usual one.
+    /// The whole answer as bytes, for one write.
     pub fn encode(&self, framing: &Framing, request_id: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(OWN_FIELDS + framing.fields.len() + self.body.len());
+        let mut out = Vec::with_capacity(FIELDS + framing.fields.len() + self.body.len());
         // RFC 9110, section 8.6: neither 204 nor 304 has content, and neither says how long it is.
         let content = !matches!(self.status, 204 | 304);
         // Writing to a Vec cannot fail.
         let _ = write!(out, "HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
-        let _ = write!(out, "Server: todo-api\r\nDate: {}\r\n", date());
-        if let Some(content_type) = self.content_type {
-            let _ = write!(out, "Content-Type: {content_type}\r\n");
-        }
+        out.extend_from_slice(self.constant_fields.as_bytes());
+        write_date(&mut out);
         if content {
             let _ = write!(out, "Content-Length: {}\r\n", self.body.len());
         }
@@ -136,18 +129,10 @@ impl Response {
                 out.extend_from_slice(part.as_bytes());
             }
         }
-        for (name, line) in [NO_CONTENT, NOT_KEPT] {
-            if !self
-                .headers
-                .iter()
-                .any(|(own, _)| own.eq_ignore_ascii_case(name))
-            {
-                out.extend_from_slice(line.as_bytes());
-            }
-        }
-        out.extend_from_slice(ALWAYS.as_bytes());
         out.extend_from_slice(framing.fields.as_bytes());
-        let _ = write!(out, "X-Request-ID: {request_id}\r\n");
+        for part in ["X-Request-ID: ", request_id, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
         if framing.close {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if framing.http_1_0 {
@@ -191,23 +176,23 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
-const IMF_FIXDATE: &[BorrowedFormatItem<'_>] = format_description!(
-    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+const DATE: &[BorrowedFormatItem<'_>] = format_description!(
+    "Date: [weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT\r\n"
 );
 
-/// The time of day as RFC 9110, section 5.6.7 shows it, made once a second on each thread.
-fn date() -> String {
+/// Writes the field `Date` (RFC 9110, section 5.6.7), which each thread formats once a second.
+fn write_date(out: &mut Vec<u8>) {
     thread_local! {
         static LAST: RefCell<(i64, String)> = const { RefCell::new((0, String::new())) };
     }
     let now = OffsetDateTime::now_utc();
-    LAST.with_borrow_mut(|(second, text)| {
+    LAST.with_borrow_mut(|(second, line)| {
         if *second != now.unix_timestamp() {
             *second = now.unix_timestamp();
-            *text = now.format(IMF_FIXDATE).unwrap_or_default();
+            *line = now.format(DATE).unwrap_or_default();
         }
-        text.clone()
-    })
+        out.extend_from_slice(line.as_bytes());
+    });
 }
 
 #[cfg(test)]
@@ -219,59 +204,30 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_one_piece() {
+    fn the_whole_answer_is_one_block_of_bytes() {
         let response = Response::json(200, &serde_json::json!({"a": 1})).header("Allow", "GET");
         let text = text(&response, &Framing::default());
-        assert!(
-            text.starts_with("HTTP/1.1 200 OK\r\nServer: todo-api\r\nDate: "),
-            "{text}"
+        let (before_date, rest) = text.split_once("Date: ").unwrap();
+        assert_eq!(
+            before_date,
+            "HTTP/1.1 200 OK\r\nServer: todo-api\r\nContent-Type: application/json\r\n\
+             X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\
+             Content-Security-Policy: frame-ancestors 'none'\r\n"
         );
-        assert!(
-            text.contains(
-                " GMT\r\nContent-Type: application/json\r\nContent-Length: 7\r\nAllow: GET\r\n"
-            ),
-            "{text}"
-        );
-        assert!(
-            text.ends_with("X-Request-ID: r1\r\n\r\n{\"a\":1}"),
-            "{text}"
+        let (_, after_date) = rest.split_once(" GMT\r\n").unwrap();
+        assert_eq!(
+            after_date,
+            "Content-Length: 7\r\nAllow: GET\r\nX-Request-ID: r1\r\n\r\n{\"a\":1}"
         );
     }
 
     #[test]
-    fn an_answers_own_word_stands_in_place_of_the_usual_one() {
-        let usual = text(&Response::empty(204), &Framing::default());
-        assert!(usual.contains("\r\nCache-Control: no-store\r\n"), "{usual}");
-        assert!(
-            usual.contains(
-                "\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
-            ),
-            "{usual}"
-        );
-        let response = Response::json(200, &"x")
-            .header("cache-control", "private, no-cache")
-            .header("Content-Security-Policy", "default-src 'self'");
-        let own = text(&response, &Framing::default());
-        assert!(
-            !own.contains("no-store") && !own.contains("'none'"),
-            "{own}"
-        );
-        assert!(
-            own.contains("cache-control: private, no-cache\r\n"),
-            "{own}"
-        );
-    }
-
-    #[test]
-    fn head_keeps_the_length_and_drops_the_body() {
-        let response = Response::json(200, &"x");
-        let text = text(
-            &response,
-            &Framing {
-                head_only: true,
-                ..Framing::default()
-            },
-        );
+    fn an_answer_to_head_keeps_the_length_and_drops_the_body() {
+        let framing = Framing {
+            head_only: true,
+            ..Framing::default()
+        };
+        let text = text(&Response::json(200, &"x"), &framing);
         assert!(
             text.contains("Content-Length: 3\r\n") && text.ends_with("\r\n\r\n"),
             "{text}"
@@ -279,14 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn no_content_has_no_length() {
-        let text = text(
-            &Response::empty(204),
-            &Framing {
-                close: true,
-                ..Framing::default()
-            },
-        );
+    fn a_204_has_no_length() {
+        let framing = Framing {
+            close: true,
+            ..Framing::default()
+        };
+        let text = text(&Response::empty(204), &framing);
         assert!(
             !text.contains("Content-Length") && text.contains("Connection: close\r\n"),
             "{text}"
@@ -294,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_start_a_field_of_its_own() {
+    fn a_value_cannot_start_another_field() {
         let response = Response::empty(200).header("Location", "/a\r\nSet-Cookie: b");
         assert!(text(&response, &Framing::default()).contains("Location: /aSet-Cookie: b\r\n"));
     }

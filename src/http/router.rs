@@ -1,9 +1,10 @@
 //! Finds the handler for a method and a path.
 //!
-//! Patterns are written `/api/[{user_id}/]tasks/{id}`: a segment in braces takes any value, and a part in square brackets may
-//! be left out, so that the pattern stands for two paths. A literal segment wins over one in braces, from the left; which
-//! method is asked for plays no part in that. `/api/v1/…` and `/api/…` are the same.
+//! Patterns are written `/api/[{user_id}/]tasks/{id}`: a segment in braces matches any value, and a part in square brackets may
+//! be left out, so that the pattern stands for two paths. A literal segment is preferred to one in braces, from the left, whatever
+//! the method. `/api/v1/…` and `/api/…` are the same.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::request::Method;
@@ -27,152 +28,44 @@ impl<H> Route<H> {
     }
 }
 
-/// All routes, ready to be searched.
+/// All routes.
 pub struct Router<H> {
-    // The most literal first.
+    // In the order of their patterns: `{` sorts after letters, so literals are tried first.
     resources: Vec<Resource<H>>,
 }
 
 struct Resource<H> {
     pattern: Arc<str>,
-    segments: Vec<Segment>,
+    segments: Vec<String>,
     methods: Vec<(Method, H)>,
-    allow: String,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Segment {
-    // In this order literals sort, and so are tried, first.
-    Literal(String),
-    Parameter(String),
-}
-
-/// Where a request goes.
-pub enum Found<'r, 't, H> {
-    /// To this handler.
-    Handler(&'r H, Path<'r, 't>),
-    /// Nowhere: the path is known, the method is not. `allow` lists those that are.
-    OtherMethods {
-        /// The methods, as the `Allow` field lists them.
-        allow: &'r str,
-        /// The path's pattern.
-        pattern: &'r Arc<str>,
-    },
-    /// Nowhere: the path is not known.
-    Nothing,
-}
-
-/// A path that matched: its pattern and the values of its parameters.
-pub struct Path<'r, 't> {
-    /// The pattern, for logs and metrics.
-    pub pattern: &'r Arc<str>,
-    names: &'r [Segment],
+/// A path that has a route: its pattern, its methods, and the values of its parameters.
+pub struct Path<'r, 't, H> {
+    resource: &'r Resource<H>,
     values: Segments<'t>,
 }
 
-impl Path<'_, '_> {
-    /// The value of a parameter; `None` where the pattern has none of that name.
-    pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.names
-            .iter()
-            .zip(&self.values)
-            .find_map(|(segment, value)| {
-                matches!(segment, Segment::Parameter(n) if n == name).then_some(value.as_ref())
-            })
+impl<'r, H> Path<'r, '_, H> {
+    /// The pattern, for logs and metrics.
+    pub fn pattern(&self) -> &'r Arc<str> {
+        &self.resource.pattern
     }
-}
 
-impl<H: Clone> Router<H> {
-    /// Makes a router of a table.
-    pub fn new(routes: Vec<Route<H>>) -> Router<H> {
-        let mut resources: Vec<Resource<H>> = Vec::new();
-        for route in routes {
-            for pattern in spellings(route.pattern) {
-                let segments: Vec<Segment> = pattern
-                    .split('/')
-                    .filter(|segment| !segment.is_empty())
-                    .map(Segment::parse)
-                    .collect();
-                match resources
-                    .iter_mut()
-                    .find(|resource| resource.segments == segments)
-                {
-                    Some(resource) => resource.methods.push((route.method, route.handler.clone())),
-                    None => resources.push(Resource {
-                        pattern: Arc::from(pattern),
-                        segments,
-                        methods: vec![(route.method, route.handler.clone())],
-                        allow: String::new(),
-                    }),
-                }
-            }
-        }
-        resources.sort_by(|a, b| a.segments.cmp(&b.segments));
-        for resource in &mut resources {
-            resource.allow = resource.allow();
-        }
-        Router { resources }
-    }
-}
-
-impl<H> Router<H> {
-    /// Finds where a request goes.
-    pub fn find<'r, 't>(&'r self, method: Method, mut segments: Segments<'t>) -> Found<'r, 't, H> {
-        if let [api, version, ..] = segments.as_slice()
-            && api == "api"
-            && version == "v1"
-        {
-            segments.remove(1);
-        }
-        let Some(resource) = self
-            .resources
-            .iter()
-            .find(|resource| resource.matches(&segments))
-        else {
-            return Found::Nothing;
+    /// The handler for this method; `None` if the path does not take it.
+    pub fn handler(&self, method: Method) -> Option<&'r H> {
+        let wanted = match method {
+            Method::Head => Method::Get,
+            method => method,
         };
-        let wanted = if method == Method::Head {
-            Method::Get
-        } else {
-            method
-        };
-        match resource
-            .methods
-            .iter()
-            .find(|(offered, _)| *offered == wanted)
-        {
-            Some((_, handler)) => Found::Handler(
-                handler,
-                Path {
-                    pattern: &resource.pattern,
-                    names: &resource.segments,
-                    values: segments,
-                },
-            ),
-            None => Found::OtherMethods {
-                allow: &resource.allow,
-                pattern: &resource.pattern,
-            },
-        }
-    }
-}
-
-impl<H> Resource<H> {
-    fn matches(&self, segments: &Segments<'_>) -> bool {
-        self.segments.len() == segments.len()
-            && self
-                .segments
-                .iter()
-                .zip(segments)
-                .all(|(wanted, segment)| match wanted {
-                    Segment::Literal(literal) => literal == segment,
-                    Segment::Parameter(_) => !segment.is_empty(),
-                })
+        let mut methods = self.resource.methods.iter();
+        methods.find_map(|(method, handler)| (*method == wanted).then_some(handler))
     }
 
-    fn allow(&self) -> String {
+    /// The methods of the path, as the field `Allow` lists them.
+    pub fn allow(&self) -> String {
         let mut names = Vec::new();
-        for (method, _) in &self.methods {
+        for (method, _) in &self.resource.methods {
             names.push(method.as_str());
             if *method == Method::Get {
                 names.push(Method::Head.as_str());
@@ -181,26 +74,77 @@ impl<H> Resource<H> {
         names.push(Method::Options.as_str());
         names.join(", ")
     }
+
+    /// The value of a parameter; `None` if the pattern has none of that name.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let mut segments = self.resource.segments.iter().zip(&self.values);
+        segments.find_map(|(segment, value)| {
+            (parameter_name(segment) == Some(name)).then_some(value.as_ref())
+        })
+    }
 }
 
-impl Segment {
-    fn parse(text: &str) -> Segment {
-        match text
-            .strip_prefix('{')
-            .and_then(|name| name.strip_suffix('}'))
-        {
-            Some(name) => Segment::Parameter(name.to_owned()),
-            None => Segment::Literal(text.to_owned()),
+impl<H: Clone> Router<H> {
+    /// A router for a table.
+    pub fn new(routes: Vec<Route<H>>) -> Router<H> {
+        let mut resources: Vec<Resource<H>> = Vec::new();
+        for route in routes {
+            for pattern in spellings(route.pattern) {
+                let method = (route.method, route.handler.clone());
+                let same = |resource: &&mut Resource<H>| *resource.pattern == *pattern;
+                match resources.iter_mut().find(same) {
+                    Some(resource) => resource.methods.push(method),
+                    None => resources.push(Resource {
+                        segments: segments(&pattern).map(str::to_owned).collect(),
+                        pattern: Arc::from(pattern),
+                        methods: vec![method],
+                    }),
+                }
+            }
         }
+        resources.sort_by(|a, b| a.segments.cmp(&b.segments));
+        Router { resources }
     }
+
+    /// Finds the routes of a path.
+    pub fn find<'r, 't>(&'r self, mut values: Segments<'t>) -> Option<Path<'r, 't, H>> {
+        if let [api, version, ..] = values.as_slice()
+            && api == "api"
+            && version == "v1"
+        {
+            values.remove(1);
+        }
+        let mut resources = self.resources.iter();
+        let resource = resources.find(|resource| resource.matches(&values))?;
+        Some(Path { resource, values })
+    }
+}
+
+impl<H> Resource<H> {
+    fn matches(&self, values: &Segments<'_>) -> bool {
+        let matches = |(segment, value): (&String, &Cow<'_, str>)| match parameter_name(segment) {
+            Some(_) => !value.is_empty(),
+            None => value == segment,
+        };
+        self.segments.len() == values.len() && self.segments.iter().zip(values).all(matches)
+    }
+}
+
+/// The name in a segment in braces.
+fn parameter_name(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
+}
+
+fn segments(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('/').filter(|segment| !segment.is_empty())
 }
 
 /// The paths a pattern stands for: itself, or with and without the part in square brackets.
 pub fn spellings(pattern: &str) -> Vec<String> {
-    match pattern
+    let parts = pattern
         .split_once('[')
-        .and_then(|(head, rest)| Some((head, rest.split_once(']')?)))
-    {
+        .and_then(|(head, rest)| Some((head, rest.split_once(']')?)));
+    match parts {
         Some((head, (part, tail))) => vec![format!("{head}{tail}"), format!("{head}{part}{tail}")],
         None => vec![pattern.to_owned()],
     }
@@ -227,13 +171,15 @@ mod tests {
     fn find(method: Method, path: &str) -> String {
         let router = router();
         let (segments, _) = target::split(path).unwrap();
-        match router.find(method, segments) {
-            Found::Handler(handler, path) => {
+        let Some(path) = router.find(segments) else {
+            return "404".to_owned();
+        };
+        match path.handler(method) {
+            Some(handler) => {
                 let user = path.parameter("user_id").unwrap_or("-");
                 format!("{handler} {user} {}", path.parameter("id").unwrap_or("-"))
             }
-            Found::OtherMethods { allow, .. } => format!("405 {allow}"),
-            Found::Nothing => "404".to_owned(),
+            None => format!("405 {}", path.allow()),
         }
     }
 
@@ -255,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_win_from_the_left() {
+    fn literals_are_preferred_from_the_left() {
         assert_eq!(find(Get, "/api/tasks/stats"), "stats - -");
         assert_eq!(find(Get, "/api/tasks/tasks"), "show - tasks");
         assert_eq!(find(Patch, "/api/tasks/tasks/complete"), "complete - tasks");
@@ -264,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_and_unknown_paths_are_told_apart() {
+    fn other_methods_and_unknown_paths_are_distinguished() {
         assert_eq!(find(Delete, "/api/tasks"), "405 GET, HEAD, POST, OPTIONS");
         assert_eq!(find(Get, "/api/tasks/1/complete"), "405 PATCH, OPTIONS");
         for path in [

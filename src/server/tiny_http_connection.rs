@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Shared;
 use crate::domain::fair_budget::Holder;
-use crate::http::error::Error;
+use crate::http::error::{Error, PROBLEM};
 use crate::http::policy;
 use crate::http::request::{Client, Headers, Method, Request, RequestId};
 use crate::http::responder::{Admission, Reply, Responder};
@@ -36,6 +36,7 @@ pub fn receive(
         http_1_0,
         close: last || ends(&headers, http_1_0),
         fields: shared.policy.fields(policy::origin(&headers), https),
+        problem: headers.names("Accept", PROBLEM),
     };
     let body = read_body(&mut received, &headers, shared.max_body);
     let client = shared.trusted_proxies.client(peer, &headers);

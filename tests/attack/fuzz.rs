@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use todo_api::api::routes::routes;
-use todo_api::api::{App, Call, Handler};
+use todo_api::api::{App, Call, Handler, HandlerOutcome};
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::EdgeLimits;
 use todo_api::domain::address::Address;
@@ -424,7 +424,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Tells what it was given.
-fn echo(_: &App, call: &Call) -> Result<Response, Error> {
+fn echo(_: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     let request = call.request;
     let echoed: Vec<String> = request.headers.raw("X-Echo").map(hex).collect();
     let told = json!({
@@ -433,7 +433,7 @@ fn echo(_: &App, call: &Call) -> Result<Response, Error> {
         "echo": echoed,
         "body": hex(&request.body),
     });
-    Ok(Response::json(200, &told))
+    Ok(Response::json(200, &told).into())
 }
 
 /// Whether this goes to the route that tells.

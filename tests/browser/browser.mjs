@@ -27,7 +27,7 @@ export async function quit() {
   await browser?.close();
 }
 
-/** Lets `use` have a page, and fails on whatever the browser complains of and on any request to a host that is not in `hosts`. */
+/** Gives `use` a page. Fails on warnings and errors of the browser, and on requests to hosts that are not in `hosts`. */
 export async function withPage(options, use, { hosts = [new URL(BASE).host], complaints: expected = [] } = {}) {
   const context = await browser.newContext(options);
   const complaints = [];
@@ -51,7 +51,7 @@ export async function withPage(options, use, { hosts = [new URL(BASE).host], com
   }
 }
 
-/** Keeps a picture of a page, where somebody wants one. */
+/** Keeps a picture of a page if SCREENSHOTS names a directory. */
 export async function picture(page, name, options = {}) {
   if (!SCREENSHOTS) return;
   mkdirSync(SCREENSHOTS, { recursive: true });

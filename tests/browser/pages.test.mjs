@@ -30,6 +30,8 @@ test("one logs in on /docs and tries calls", async () => {
 
     await page.locator(".btn.authorize").click();
     const dialog = page.locator(".modal-ux");
+    const fields = await dialog.locator("input, select").evaluateAll((all) => all.filter((field) => field.checkVisibility()).map((field) => field.id));
+    assert.deepEqual(fields, ["oauth_username", "oauth_password", "auth-bearer-value"], "fields that do something");
     const login = dialog.locator(".auth-container").first();
     await login.locator("#oauth_username").fill(email);
     await login.locator("#oauth_password").fill(password);
@@ -69,6 +71,53 @@ test("/docs can be looked at on every screen", async () => {
   }
 });
 
+async function expectToFit(page) {
+  const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+  assert.ok(inner <= outer, `${inner} > ${outer}`);
+}
+
+test("every operation on /docs fits the screen, and no cell is taller than 400 px on a narrow one", async () => {
+  for (const options of [NARROW, DESKTOP]) {
+    await withPage(options, async (page) => {
+      await page.goto(`${BASE}/docs`);
+      await page.locator(".opblock").first().waitFor();
+      for (const operation of await page.locator(".opblock").all()) {
+        const summary = operation.locator(".opblock-summary-control");
+        await summary.click();
+        await operation.locator(".responses-table").waitFor();
+        await expectToFit(page);
+        const heights = await page.$$eval("td, th", (cells) => cells.map((cell) => cell.getBoundingClientRect().height));
+        const tallest = Math.max(...heights);
+        if (options === NARROW) assert.ok(tallest <= 400, `${tallest} px: ${await operation.getAttribute("id")}`);
+        // All at once are more than a small machine can show.
+        await summary.click();
+      }
+    });
+  }
+});
+
+test("/ and an unknown path are pages that fit every screen", async () => {
+  for (const [name, options] of LOOKS) {
+    await withPage(
+      options,
+      async (page) => {
+        await page.goto(BASE);
+        assert.match(await page.locator("main").innerText(), /Ready\..*user add.*curl --json/s);
+        await expectToFit(page);
+        await picture(page, `root-${name}`);
+        const unknown = await page.goto(`${BASE}/nowhere`);
+        assert.equal(unknown.status(), 404);
+        assert.equal(await page.locator("h1").innerText(), "Not found");
+        await expectToFit(page);
+        await picture(page, `unknown-${name}`);
+        await page.locator("nav a", { hasText: "reference" }).click();
+        await page.waitForURL(`${BASE}/redoc`);
+      },
+      { complaints: [/status of 404/] },
+    );
+  }
+});
+
 test("/redoc is read without JavaScript, on every screen", async () => {
   for (const [name, options] of LOOKS) {
     await withPage({ ...options, javaScriptEnabled: false }, async (page) => {
@@ -84,7 +133,7 @@ test("/redoc is read without JavaScript, on every screen", async () => {
   }
 });
 
-test("every link within /redoc leads somewhere, and nothing is wider than the screen", async () => {
+test("every link within /redoc leads somewhere, and the page fits the screen", async () => {
   await withPage(NARROW, async (page) => {
     await page.goto(`${BASE}/redoc`);
     const dangling = await page.$$eval("a[href^='#']", (links) =>
@@ -93,8 +142,7 @@ test("every link within /redoc leads somewhere, and nothing is wider than the sc
     assert.deepEqual(dangling, []);
     const twice = await page.$$eval("[id]", (elements) => elements.map((element) => element.id).filter((id, at, all) => all.indexOf(id) !== at));
     assert.deepEqual(twice, []);
-    const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-    assert.ok(inner <= outer, `${inner} > ${outer}`);
+    await expectToFit(page);
     if (process.env.SCREENSHOTS) await page.pdf({ path: `${process.env.SCREENSHOTS}/redoc.pdf` });
   });
 });

@@ -5,19 +5,28 @@ import { test } from "node:test";
 const { BASE, TOKEN, OTHER_TOKEN } = process.env;
 const USER = "user-1";
 
-// The helper such front ends have: JSON in, JSON out, and the sentence in `detail` as the error that people see.
-async function api(path, { method = "GET", body, token = TOKEN } = {}) {
+// Where the pages of such a front end come from in development.
+const ORIGIN = "http://localhost:3000";
+
+// The helper such front ends have: JSON in, JSON out, and the sentence in `detail` as the error that people see. It reads a body only
+// from `application/json`, and sends what a browser sends.
+async function api(path, { method = "GET", body, token = TOKEN, authorization } = {}) {
+  authorization ??= token ? `Bearer ${token}` : undefined;
   const response = await fetch(`${BASE}${path}`, {
     method,
     headers: {
-      ...(token ? { Authorization: `Bearer ${token}` } : {}),
+      Accept: "application/json, text/plain, */*",
+      Origin: ORIGIN,
+      ...(authorization ? { Authorization: authorization } : {}),
       ...(body === undefined ? {} : { "Content-Type": "application/json" }),
     },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
+  assert.equal(response.headers.get("access-control-allow-origin"), ORIGIN);
   if (response.status === 204) return null;
-  const data = await response.json();
-  if (!response.ok) throw Object.assign(new Error(data.detail), { status: response.status });
+  const isJson = response.headers.get("content-type")?.includes("application/json");
+  const data = isJson ? await response.json() : null;
+  if (!response.ok) throw Object.assign(new Error(data?.detail ?? "Request failed"), { status: response.status });
   return data;
 }
 
@@ -41,6 +50,20 @@ for (const tasks of [`/api/${USER}/tasks`, `/api/${USER}/tasks/`, "/api/tasks", 
     assert.equal(done.completed, true);
     const open = await api(`${one(created.id)}/complete`, { method: "PATCH" });
     assert.equal(open.completed, false);
+    const toggled = await api(`${one(created.id)}/complete`, { method: "PATCH", body: {} });
+    assert.equal(toggled.completed, true);
+    await assert.rejects(api(`${one(created.id)}/complete`, { method: "PATCH", body: { done: true } }), {
+      message: "completed is required",
+      status: 422,
+    });
+    for (const name of ["is_completed", "is_complete"]) {
+      assert.equal((await api(one(created.id), { method: "PUT", body: { [name]: false } })).completed, false);
+      assert.equal((await api(one(created.id), { method: "PATCH", body: { [name]: true } })).completed, true);
+    }
+    await assert.rejects(api(tasks, { method: "POST", body: { title: "x", completed: true, is_completed: false } }), { status: 422 });
+
+    const page = await api(`${tasks}?skip=0&limit=1&_t=${Date.now()}`);
+    assert.deepEqual([page.tasks.length, page.total >= 1, page.offset], [1, true, 0]);
 
     assert.equal(await api(one(created.id), { method: "DELETE" }), null);
     await assert.rejects(api(one(created.id)), { message: "Task not found", status: 404 });
@@ -51,6 +74,11 @@ test("errors show a sentence", async () => {
   const tasks = `/api/${USER}/tasks`;
   await assert.rejects(api(tasks, { token: null }), { message: "Missing authentication token", status: 401 });
   await assert.rejects(api(tasks, { token: "x.y.z" }), { message: /^Invalid token: /, status: 401 });
+  await assert.rejects(api(tasks, { authorization: TOKEN }), {
+    message: "Unsupported authorization scheme: send Authorization: Bearer <token>",
+    status: 401,
+  });
+  await assert.rejects(api("/api/nowhere", { token: null }), { message: /^there is no such path/, status: 404 });
   await assert.rejects(api(tasks, { token: OTHER_TOKEN }), {
     message: "Forbidden: not authorized to access another user's tasks",
     status: 403,
@@ -60,4 +88,12 @@ test("errors show a sentence", async () => {
     status: 422,
   });
   await assert.rejects(api(tasks, { method: "POST", body: {} }), { message: "title is required", status: 422 });
+});
+
+test("an account is made by signup and logged in by signin", async () => {
+  const body = { email: `fetch-${crypto.randomUUID()}@example.org`, password: "correct horse battery" };
+  const signedUp = await api("/api/auth/signup", { method: "POST", body, token: null });
+  const signedIn = await api("/api/auth/signin", { method: "POST", body, token: null });
+  assert.equal(signedIn.user.id, signedUp.user.id);
+  assert.deepEqual((await api("/api/tasks", { token: signedIn.access_token })).tasks, []);
 });

@@ -39,6 +39,23 @@ fn a_new_account_is_logged_in_and_has_no_tasks_of_others() {
 }
 
 #[test]
+fn signup_and_signin_are_other_names_of_register_and_login() {
+    let app = TestApp::start();
+    let body = json!({"email": "me@example.org", "password": PASSWORD});
+    for (path, status) in [
+        ("/api/auth/signup", 201),
+        ("/api/auth/signin", 200),
+        ("/api/v1/auth/signin/", 200),
+    ] {
+        let answer = app.anonymous().post(path, body.clone()).expect(status);
+        assert!(Login::of(app.address, &answer).is_in(), "{path}");
+    }
+    app.anonymous()
+        .get("/api/auth/signin")
+        .expect_error(405, "METHOD_NOT_ALLOWED");
+}
+
+#[test]
 fn a_form_logs_in_as_json_does() {
     let app = TestApp::start();
     Login::register(app.address, "me+form@example.org");

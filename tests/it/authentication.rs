@@ -25,7 +25,6 @@ fn a_request_without_a_token_is_told_so() {
     let app = TestApp::start();
     for actor in [
         app.anonymous(),
-        Actor::with_authorization(app.address, "Basic dTpw"),
         Actor::with_authorization(app.address, "Bearer"),
     ] {
         for (method, target) in [
@@ -45,6 +44,20 @@ fn a_request_without_a_token_is_told_so() {
                 Some("Bearer realm=\"todo-api\"")
             );
         }
+    }
+}
+
+#[test]
+fn another_scheme_is_refused_with_the_name_of_the_right_one() {
+    let app = TestApp::start();
+    for value in ["Basic dTpw", "Token abc", "eyJhbGciOiJIUzI1NiJ9.e30.AAAA"] {
+        let answer = Actor::with_authorization(app.address, value).get("/api/tasks");
+        assert_eq!(
+            answer.expect_error(401, "UNAUTHORIZED"),
+            "Unsupported authorization scheme: send Authorization: Bearer <token>"
+        );
+        let challenge = answer.header("WWW-Authenticate").unwrap();
+        assert_eq!(challenge, "Bearer realm=\"todo-api\"");
     }
 }
 

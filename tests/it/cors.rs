@@ -1,4 +1,4 @@
-//! Whose pages may call the API from a browser, and what those are told.
+//! CORS: which pages may call the API from a browser.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,9 +58,6 @@ fn expect_readable(answer: &Answer, origin: &str) {
         "x-request-id",
         "retry-after",
         "idempotency-replayed",
-        "ratelimit-limit",
-        "ratelimit-remaining",
-        "ratelimit-reset",
         "x-ratelimit-limit",
         "x-ratelimit-remaining",
         "x-ratelimit-reset",
@@ -151,7 +148,7 @@ fn no_other_page_may_read_anything() {
     }
     let twice = [("Origin", APP), ("Origin", APP)];
     expect_unreadable(&user.send("GET", "/api/tasks", &twice, None).expect(200));
-    // Without an Origin a cache must learn, too, that there is one to look at.
+    // Also without an Origin, because a cache must tell the two apart.
     let answer = user.get("/api/tasks");
     expect_unreadable(&answer);
     assert_eq!(answer.header("Vary"), Some("Origin"));
@@ -211,7 +208,7 @@ fn a_preflight_needs_no_token_and_no_limit_whatever_the_path() {
                 .any(|(name, _)| name.contains("RateLimit"))
         );
     }
-    // An OPTIONS that is no preflight is answered as ever.
+    // Another OPTIONS request is not a preflight.
     let plain = anonymous
         .send("OPTIONS", "/api/tasks", &[("Origin", APP)], None)
         .expect(204);
@@ -224,7 +221,7 @@ fn a_preflight_needs_no_token_and_no_limit_whatever_the_path() {
 }
 
 #[test]
-fn what_the_edge_refuses_by_itself_is_readable_too() {
+fn errors_of_the_edge_are_readable_too() {
     let server = Process::serve(
         &fresh_database(),
         &[LISTED, ("BODY_TIMEOUT", "0.3"), ("HEAD_TIMEOUT", "0.3")],
@@ -276,7 +273,7 @@ fn what_the_edge_refuses_by_itself_is_readable_too() {
         let answer = door.ask(request.as_bytes()).expect(status);
         expect_unreadable(&answer);
     }
-    // An Origin in a body is nobody's.
+    // An Origin in a body does not count.
     let smuggled =
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\nOrigin: {APP}\r\n");
     expect_unreadable(&door.ask(smuggled.as_bytes()).expect(400));
@@ -298,11 +295,48 @@ fn a_500_is_readable_too() {
 }
 
 #[test]
-fn all_origins_may_be_let_in_without_credentials() {
+fn development_logs_each_refused_origin_once() {
+    let refused = "not in ALLOWED_ORIGINS";
+    for (environment, logged) in [("development", true), ("production", false)] {
+        let server = Process::serve(&fresh_database(), &[("ENVIRONMENT", environment)]);
+        let user = server.user("u");
+        let ask = |origin: &str| {
+            let from = [("Origin", origin)];
+            user.send("GET", "/api/tasks", &from, None).expect(200);
+            let mut preflight = from.to_vec();
+            preflight.extend(PREFLIGHT);
+            user.send("OPTIONS", "/api/tasks", &preflight, None);
+        };
+        // Its own pages, which ask without CORS.
+        ask("http://localhost");
+        for _ in 0..3 {
+            ask("http://localhost:5173");
+            ask("https://a.example.com x=1");
+        }
+        for number in 0..30 {
+            ask(&format!("http://localhost:{}", 6000 + number));
+        }
+        let last = [("X-Request-ID", "the-last-request")];
+        user.send("GET", "/api/tasks", &last, None).expect(200);
+        let log = server.wait_for("the-last-request");
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(refused)).collect();
+        assert_eq!(lines.len(), if logged { 20 } else { 0 }, "{log}");
+        if logged {
+            assert!(lines[0].contains("origin=http://localhost:5173"), "{log}");
+            assert!(
+                lines[1].contains("origin=\"https://a.example.com x=1\""),
+                "{log}"
+            );
+        }
+    }
+}
+
+#[test]
+fn all_origins_may_be_allowed_without_credentials() {
     let server = Process::serve(&fresh_database(), &[("CORS_ORIGINS", "*")]);
     let user = server.user("u");
     let door = Door::from(server.address);
-    let mut preflight = vec![("Origin", "https://anybody.example")];
+    let mut preflight = vec![("Origin", "https://any.example")];
     preflight.extend(PREFLIGHT);
     for answer in [
         user.send("GET", "/api/tasks", &[("Origin", "null")], None)
@@ -324,7 +358,7 @@ fn all_origins_may_be_let_in_without_credentials() {
 }
 
 #[test]
-fn development_lets_its_front_end_in_and_production_nobody() {
+fn development_allows_its_front_end_and_production_allows_none() {
     let readable = |settings: &[(&str, &str)]| {
         let server = Process::serve(&fresh_database(), settings);
         let answer = server
@@ -342,7 +376,7 @@ fn development_lets_its_front_end_in_and_production_nobody() {
 }
 
 #[test]
-fn every_door_says_the_same() {
+fn every_kind_of_listener_sends_the_same_fields() {
     let certificate = Certificate::make();
     let direct = process::free_address();
     let socket = tempfile::tempdir().unwrap();
@@ -378,7 +412,7 @@ fn every_door_says_the_same() {
 }
 
 #[test]
-fn a_full_server_says_so_to_pages_it_cannot_know() {
+fn the_503_of_a_full_server_is_readable_for_no_page() {
     let server = Process::serve(&fresh_database(), &[LISTED, ("MAX_CONNECTIONS", "1")]);
     let door = Door::from(server.address);
     let mut first = door.open().unwrap();
@@ -392,7 +426,7 @@ fn a_full_server_says_so_to_pages_it_cannot_know() {
 }
 
 #[test]
-fn an_origin_that_no_browser_writes_so_stops_the_start() {
+fn an_origin_that_browsers_write_otherwise_stops_the_start() {
     let (status, log) = Process::start(
         &fresh_database(),
         &[("CORS_ORIGINS", "https://app.example.com/")],

@@ -1,4 +1,4 @@
-//! One error body everywhere, request ids, and what only the log may know.
+//! The error body, request ids, and causes that only the log may have.
 
 use todo_api::api::Handler;
 use todo_api::http::request::Method;
@@ -6,6 +6,7 @@ use todo_api::http::router::Route;
 
 use crate::support::postgres::{fresh_database, sql};
 use crate::support::process::Process;
+use crate::support::wire::Door;
 use crate::support::{TestApp, http};
 
 #[test]
@@ -28,6 +29,44 @@ fn a_request_id_is_kept_or_made_and_always_answered() {
             if answer.status >= 400 {
                 assert_eq!(answer.json()["request_id"], id);
             }
+        }
+    }
+}
+
+#[test]
+fn errors_are_json_unless_the_client_accepts_problems_by_name() {
+    let server = Process::serve(&fresh_database(), &[]);
+    let user = server.user("u1");
+    let door = Door::from(server.address);
+    for (accept, content_type) in [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("application/json, text/plain, */*", "application/json"),
+        ("application/problem+json;q=0, */*", "application/json"),
+        ("application/problem+json", "application/problem+json"),
+        (
+            "application/json, Application/Problem+JSON;q=0.5",
+            "application/problem+json",
+        ),
+    ] {
+        let accepting = [("Accept", accept)];
+        // By the edge: a length over the limit.
+        let too_large = format!(
+            "POST /api/tasks HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nContent-Length: 99999999\r\n\r\n"
+        );
+        for answer in [
+            user.send("GET", "/api/u2/tasks", &accepting, None)
+                .expect(403),
+            user.send("POST", "/api/tasks", &accepting, Some(b"{}"))
+                .expect(422),
+            door.ask(too_large.as_bytes()).expect(413),
+        ] {
+            assert_eq!(
+                answer.header("Content-Type"),
+                Some(content_type),
+                "{accept}"
+            );
+            assert_eq!(answer.json()["type"], "about:blank");
         }
     }
 }
@@ -79,7 +118,7 @@ fn an_internal_error_says_nothing_of_the_inside_outside_development() {
     let answer = development.user("u1").get("/api/tasks");
     assert!(
         answer.body.contains("column"),
-        "in development the cause is told: {}",
+        "in development the answer has the cause: {}",
         answer.body
     );
 }

@@ -448,7 +448,7 @@ fn every_answer_says_where_it_is_and_what_comes_next() {
         (
             "limit=2&offset=1",
             "32",
-            json!({ "count": 2, "limit": 2, "offset": 1, "has_more": true }),
+            json!({ "count": 2, "total": 5, "limit": 2, "offset": 1, "has_more": true }),
         ),
         (
             "page_size=2&skip=3",
@@ -458,7 +458,7 @@ fn every_answer_says_where_it_is_and_what_comes_next() {
         (
             "limit=2&offset=9",
             "",
-            json!({ "count": 0, "limit": 2, "offset": 9, "has_more": false }),
+            json!({ "count": 0, "total": 5, "limit": 2, "offset": 9, "has_more": false }),
         ),
         (
             "limit=2&page=1",
@@ -476,7 +476,7 @@ fn every_answer_says_where_it_is_and_what_comes_next() {
             json!({ "count": 0, "total": 5, "limit": 2, "page": 9, "has_more": false }),
         ),
         (
-            "limit=1&page=1&q=3&completed=false",
+            "limit=1&page=1&q=3&completed=false&_=1769846400&_rsc=x",
             "3",
             json!({ "count": 1, "total": 1, "limit": 1, "page": 1, "has_more": false }),
         ),

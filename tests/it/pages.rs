@@ -1,8 +1,11 @@
-//! The pages of the API, as far as they can be judged without a browser; tests/browser has one.
+//! The pages of the API without a browser; tests/browser has tests with one.
 
 use todo_api::api::pages;
 
 use crate::support::TestApp;
+use crate::support::postgres::fresh_database;
+use crate::support::process::Process;
+use crate::support::wire::Door;
 
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -15,11 +18,11 @@ fn the_description_is_served_as_the_program_prints_it() {
 }
 
 #[test]
-fn pages_and_what_they_load_come_from_here_alone() {
+fn pages_load_files_of_this_server_only() {
     let app = TestApp::start();
-    let nobody = app.anonymous();
+    let anonymous = app.anonymous();
     for path in ["/docs", "/docs/", "/redoc", "/redoc/"] {
-        let page = nobody.get(path).expect(200);
+        let page = anonymous.get(path).expect(200);
         assert_eq!(page.header("Content-Type"), Some(HTML), "{path}");
         let policy = page.header("Content-Security-Policy").unwrap();
         assert!(policy.starts_with("default-src 'none'; "), "{policy}");
@@ -32,28 +35,123 @@ fn pages_and_what_they_load_come_from_here_alone() {
                 let here = target.starts_with('/') || target.starts_with('#');
                 assert!(here || target == "data:,", "{path}: {target}");
                 if target.starts_with("/docs/") {
-                    nobody.send("HEAD", target, &[], None).expect(200);
+                    anonymous.send("HEAD", target, &[], None).expect(200);
                 }
             }
         }
-        let head = nobody.send("HEAD", path, &[], None).expect(200);
+        let head = anonymous.send("HEAD", path, &[], None).expect(200);
         let length = page.body.len().to_string();
         assert_eq!(head.header("Content-Length"), Some(length.as_str()));
     }
-    nobody
+    anonymous
         .get("/docs/swagger-ui.css.map")
         .expect_error(404, "NOT_FOUND");
-    nobody
+    anonymous
         .get("/docs/..%2fopenapi.json")
         .expect_error(404, "NOT_FOUND");
 }
 
+/// What browsers send when they load a page.
+const BROWSER: (&str, &str) = (
+    "Accept",
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+);
+
 #[test]
-fn files_are_compressed_for_those_who_take_it_and_sent_once() {
+fn the_root_is_a_page_for_browsers_and_json_for_others() {
     let app = TestApp::start();
-    let nobody = app.anonymous();
+    let anonymous = app.anonymous();
+    let page = anonymous.send("GET", "/", &[BROWSER], None).expect(200);
+    assert_eq!(page.header("Content-Type"), Some(HTML));
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    let reference = anonymous.get("/redoc").expect(200);
+    let policy = "Content-Security-Policy";
+    assert_eq!(page.header(policy), reference.header(policy));
+    let base = "http://localhost";
+    for wanted in [
+        concat!("Version ", env!("CARGO_PKG_VERSION")),
+        "<strong>Ready.</strong>",
+        "href=\"/docs\"",
+        "href=\"/redoc\"",
+        "<code>todo-api user add me@example.org\nexport TOKEN=$(todo-api token --user me@example.org)<",
+        "Registration is open",
+        &format!("curl {base}/api/tasks -H \"Authorization: Bearer $TOKEN\""),
+        &format!("curl --json '{{\"title\": \"Buy milk\"}}' {base}/api/tasks"),
+        &format!("{base}/api/auth/login"),
+    ] {
+        assert!(page.body.contains(wanted), "{wanted}: {}", page.body);
+    }
+    for accept in [
+        "*/*",
+        "application/json",
+        "application/json, text/plain, */*",
+    ] {
+        let answer = anonymous.send("GET", "/", &[("Accept", accept)], None);
+        assert_eq!(answer.expect(200).json()["name"], "todo-api", "{accept}");
+    }
+    let https = [BROWSER, ("X-Forwarded-Proto", "https")];
+    let page = anonymous.send("GET", "/", &https, None).expect(200).body;
+    assert!(page.contains("curl https://localhost/api/tasks"), "{page}");
+}
+
+#[test]
+fn the_root_says_why_the_server_is_not_ready_and_who_makes_accounts() {
+    let (app, _) = TestApp::not_open(&fresh_database(), |_| {}, Vec::new());
+    let page = app
+        .anonymous()
+        .send("GET", "/", &[BROWSER], None)
+        .expect(200);
+    assert!(
+        page.body.contains("Not ready: the database"),
+        "{}",
+        page.body
+    );
+    let settings = [("ENVIRONMENT", "production"), ("REGISTRATION", "closed")];
+    let server = Process::serve(&fresh_database(), &settings);
+    let page = server.anonymous().send("GET", "/", &[BROWSER], None);
+    let page = page.expect(200).body;
+    assert!(page.contains("Registration is closed"), "{page}");
+    assert!(
+        page.contains("<code>todo-api user add"),
+        "no path of this machine: {page}"
+    );
+}
+
+#[test]
+fn a_host_cannot_write_into_the_page() {
+    let app = TestApp::start();
+    for host in ["a<b>c", "a\"b'c", "a$(b)c"] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n\r\n");
+        let answer = Door::from(app.address).ask(head.as_bytes());
+        if answer.status == 200 {
+            assert!(answer.body.contains("http://abc/api/tasks"), "{host}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_path_is_a_short_page_for_browsers() {
+    let app = TestApp::start();
+    let anonymous = app.anonymous();
+    for path in ["/nowhere", "/index.html", "/api"] {
+        let page = anonymous.send("GET", path, &[BROWSER], None).expect(404);
+        assert_eq!(page.header("Content-Type"), Some(HTML));
+        assert!(page.body.contains("<h1>Not found</h1>"), "{}", page.body);
+        assert!(page.body.len() < 1500 && page.body.contains("href=\"/redoc\""));
+        anonymous.get(path).expect_error(404, "NOT_FOUND");
+    }
+    // The errors of a route are JSON.
+    let task = "/api/tasks/00000000-0000-0000-0000-000000000000";
+    let answer = app.user("u1").send("GET", task, &[BROWSER], None);
+    answer.expect_error(404, "NOT_FOUND");
+}
+
+#[test]
+fn files_are_compressed_for_clients_that_accept_gzip_and_are_sent_once() {
+    let app = TestApp::start();
+    let anonymous = app.anonymous();
     for path in ["/openapi.json", "/redoc", "/docs/swagger-ui-bundle.js"] {
-        let plain = nobody.send("HEAD", path, &[], None).expect(200);
+        let plain = anonymous.send("HEAD", path, &[], None).expect(200);
         assert_eq!(plain.header("Content-Encoding"), None);
         for (accepted, encoding) in [
             ("gzip, deflate, br", Some("gzip")),
@@ -61,7 +159,7 @@ fn files_are_compressed_for_those_who_take_it_and_sent_once() {
             ("gzip;q=0", None),
             ("identity", None),
         ] {
-            let answer = nobody.send("HEAD", path, &[("Accept-Encoding", accepted)], None);
+            let answer = anonymous.send("HEAD", path, &[("Accept-Encoding", accepted)], None);
             assert_eq!(answer.header("Content-Encoding"), encoding, "{accepted}");
             assert_eq!(answer.header("ETag"), plain.header("ETag"));
             let length = |answer: &crate::support::Answer| -> u64 {
@@ -77,7 +175,7 @@ fn files_are_compressed_for_those_who_take_it_and_sent_once() {
         let tags = format!("\"other\", {}", plain.header("ETag").unwrap());
         // Compared weakly, it is the same without its mark.
         for tags in [tags.clone(), tags.replace("W/", "")] {
-            let again = nobody.send("GET", path, &[("If-None-Match", &tags)], None);
+            let again = anonymous.send("GET", path, &[("If-None-Match", &tags)], None);
             assert_eq!(again.expect(304).body, "");
         }
     }

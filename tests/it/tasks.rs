@@ -393,7 +393,7 @@ fn an_update_that_changes_nothing_moves_nothing() {
 }
 
 #[test]
-fn completion_is_set_with_a_body_and_turned_over_without() {
+fn completion_is_set_by_a_body_and_toggled_without() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user.task("t");
@@ -443,16 +443,60 @@ fn completion_is_set_with_a_body_and_turned_over_without() {
         true,
         "a type without a body"
     );
+    let toggled = user.patch(&complete, json!({})).expect(200).json();
+    assert_eq!(toggled["completed"], false, "an empty object");
     for body in [
-        "{}",
+        r#"{"done":true}"#,
         r#"{"completed":null}"#,
         r#"{"completed":"true"}"#,
         r#"{"completed":0}"#,
-        "[]",
     ] {
-        complaints(&user, "PATCH", &complete, body);
+        assert_eq!(
+            complaints(&user, "PATCH", &complete, body),
+            ["completed"],
+            "{body}"
+        );
     }
-    assert_eq!(user.get(&path(&task)).json()["completed"], true);
+    complaints(&user, "PATCH", &complete, "[]");
+    assert_eq!(user.get(&path(&task)).json()["completed"], false);
+}
+
+#[test]
+fn completed_goes_by_three_names_that_must_agree() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    for name in ["completed", "is_completed", "is_complete"] {
+        let sent = |value| json!({ "title": "t", name: value });
+        let task = user.post("/api/tasks", sent(true)).expect(201).json();
+        assert_eq!(task["completed"], true, "{name}");
+        assert_eq!(task.get("is_completed"), None);
+        let complete = format!("{}/complete", path(&task));
+        for (answer, completed) in [
+            (user.put(&path(&task), sent(false)), false),
+            (user.patch(&path(&task), sent(true)), true),
+            (user.patch(&complete, sent(false)), false),
+        ] {
+            assert_eq!(answer.expect(200).json()["completed"], completed, "{name}");
+        }
+        let wrong = format!(r#"{{"title":"t","{name}":"yes"}}"#);
+        assert_eq!(complaints(&user, "POST", "/api/tasks", &wrong), [name]);
+        assert_eq!(complaints(&user, "PATCH", &complete, &wrong), [name]);
+    }
+    let task = user.task("t");
+    let complete = format!("{}/complete", path(&task));
+    let agree = r#"{"title":"t","is_complete":true,"completed":true}"#;
+    let disagree = r#"{"title":"t","is_complete":false,"completed":true}"#;
+    for (method, target) in [
+        ("POST", "/api/tasks"),
+        ("PUT", &*path(&task)),
+        ("PATCH", &path(&task)),
+        ("PATCH", &complete),
+    ] {
+        let typed = [("Content-Type", "application/json")];
+        let answer = user.send(method, target, &typed, Some(agree.as_bytes()));
+        assert_eq!(answer.json()["completed"], true, "{method} {target}");
+        assert_eq!(complaints(&user, method, target, disagree), ["is_complete"]);
+    }
 }
 
 #[test]

@@ -12,6 +12,6 @@ SwaggerUIBundle({
   tryItOutEnabled: true,
   displayRequestDuration: true,
   defaultModelsExpandDepth: 0,
-  // The description is checked where it is made, and not by somebody else's server.
+  // The description is tested before a release. No other server is asked.
   validatorUrl: null,
 });

@@ -1,5 +1,5 @@
-//! The API's description and its pages. They are made from the tables by `tests/it/documents`, lie beside this file, and are compressed
-//! when the program is built.
+//! The API's description, and pages for browsers. `tests/it/documents` generates the description and the reference from the tables.
+//! All files are beside this one and are compressed when the program is built.
 
 use std::io::{self, Read};
 
@@ -9,52 +9,58 @@ use super::conditions::if_none_match;
 use super::{App, Call};
 use crate::http::error::Error;
 use crate::http::request::Request;
-use crate::http::response::Response;
+use crate::http::response::{Response, constant_fields};
 
-const HTML: &str = "text/html; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
-
-/// A file as src/api/build.rs has compressed it.
+/// A file as src/api/build.rs has compressed it. Clients ask again each time, because a new version of the program has new files.
 macro_rules! file {
-    ($name:literal, $content_type:expr) => {
-        file!($name, $content_type, "")
+    (asset $name:literal, $content_type:literal) => {
+        file!($name, $content_type, "no-cache", "")
     };
-    ($name:literal, $content_type:expr, $policy:literal) => {
+    ($name:literal, $($kind:tt)+) => {
         File {
             name: $name,
-            content_type: $content_type,
-            policy: $policy,
+            constant_fields: constant_fields!($($kind)+),
             gzip: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".gz")),
         }
     };
 }
 
-static DESCRIPTION: File = file!("openapi.json", "application/json");
+static DESCRIPTION: File = file!("openapi.json", "application/json", "no-cache", "");
 
 // Swagger UI asks this server only. Its style sheet contains pictures.
 static DOCS: File = file!(
     "docs.html",
-    HTML,
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    page "no-cache",
+    "script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'"
 );
 
-static REFERENCE: File = file!(
-    "reference.html",
-    HTML,
-    "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-);
+static REFERENCE: File =
+    file!("reference.html", page "no-cache", "style-src 'self'; img-src data:");
 
-/// What the two pages load, by the last segment of the path.
+/// The files that pages load, by the last segment of the path.
 static ASSETS: [File; 6] = [
-    file!("docs.js", SCRIPT),
-    file!("docs.css", STYLE),
-    file!("reference.css", STYLE),
-    file!("swagger-ui-bundle.js", SCRIPT),
-    file!("swagger-ui.css", STYLE),
-    file!("favicon-32x32.png", "image/png"),
+    file!(asset "docs.js", "text/javascript; charset=utf-8"),
+    file!(asset "docs.css", "text/css; charset=utf-8"),
+    file!(asset "reference.css", "text/css; charset=utf-8"),
+    file!(asset "swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+    file!(asset "swagger-ui.css", "text/css; charset=utf-8"),
+    file!(asset "favicon-32x32.png", "image/png"),
 ];
+
+/// The fields of a page that loads a style sheet only.
+const PAGE: &str = constant_fields!(page "no-store", "style-src 'self'; img-src data:");
+
+/// The page at `/`. `values` take the place of names in braces; they must be safe in HTML.
+pub fn root(values: &[(&str, &str)]) -> Response {
+    let page = include_str!("root.html").to_owned();
+    let fill = |page: String, (name, value): &(&str, &str)| page.replace(name, value);
+    Response::new(200, PAGE, values.iter().fold(page, fill).into_bytes())
+}
+
+/// The page for a path that does not exist.
+pub fn not_found() -> Response {
+    Response::new(404, PAGE, include_bytes!("not_found.html").to_vec())
+}
 
 /// `GET /openapi.json`
 pub fn openapi(_: &App, call: &Call) -> Result<Response, Error> {
@@ -77,7 +83,9 @@ pub fn asset(_: &App, call: &Call) -> Result<Response, Error> {
     ASSETS
         .iter()
         .find(|file| file.name == wanted)
-        .ok_or(Error::NotFound("nothing is here; GET /docs is the page"))?
+        .ok_or(Error::NotFound(
+            "there is no such file; GET /docs is the page",
+        ))?
         .answer(call.request)
 }
 
@@ -94,9 +102,7 @@ pub fn description() -> io::Result<String> {
 /// A file that stays the same as long as the program runs.
 struct File {
     name: &'static str,
-    content_type: &'static str,
-    // What a page may load; empty for a file that is no page.
-    policy: &'static str,
+    constant_fields: &'static str,
     gzip: &'static [u8],
 }
 
@@ -124,42 +130,19 @@ impl File {
             .map(str::trim)
             .any(|known| known == "*" || known.trim_start_matches("W/") == tag);
         let response = if known {
-            Response::empty(304)
-        } else if takes_gzip(request) {
-            Response::bytes(200, self.content_type, self.gzip.to_vec())
+            Response::empty(304).header("Cache-Control", "no-cache")
+        } else if request.headers.names("Accept-Encoding", "gzip") {
+            Response::new(200, self.constant_fields, self.gzip.to_vec())
                 .header("Content-Encoding", "gzip")
         } else {
             let plain = self
                 .plain()
                 .map_err(|error| Error::Internal(format!("a page cannot be unpacked: {error}")))?;
-            Response::bytes(200, self.content_type, plain)
+            Response::new(200, self.constant_fields, plain)
         };
-        // Weak, because the same tag names the compressed and the plain form (RFC 9110, section 8.8.3.3). Clients ask again each time,
-        // because a new version of the program has new pages.
-        let response = response
+        // Weak, because the same tag names the compressed and the plain form (RFC 9110, section 8.8.3.3).
+        Ok(response
             .header("ETag", format!("W/{tag}"))
-            .header("Cache-Control", "no-cache")
-            .header("Vary", "Accept-Encoding");
-        Ok(if self.policy.is_empty() {
-            response
-        } else {
-            response.header("Content-Security-Policy", self.policy)
-        })
+            .header("Vary", "Accept-Encoding"))
     }
-}
-
-/// Whether the client takes gzip (RFC 9110, section 12.5.3).
-fn takes_gzip(request: &Request) -> bool {
-    request
-        .headers
-        .all("Accept-Encoding")
-        .flat_map(|value| value.split(','))
-        .any(|coding| {
-            let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
-            let refused = weight
-                .trim()
-                .strip_prefix("q=")
-                .is_some_and(|weight| weight.parse() == Ok(0.0));
-            name.trim().eq_ignore_ascii_case("gzip") && !refused
-        })
 }

@@ -175,8 +175,8 @@ impl ListQuery {
         }
     }
 
-    /// Whether all that match are to be counted: asked for, or implied by asking for a page by its number.
+    /// Whether all that match are to be counted: asked for, or implied by a page number or an offset.
     pub fn wants_total(&self) -> bool {
-        self.include_total || matches!(self.start, Start::Page(_))
+        self.include_total || matches!(self.start, Start::Page(_) | Start::Offset(_))
     }
 }

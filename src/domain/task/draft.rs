@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use super::{Sent, TASK_FIELDS, Task};
-use crate::domain::fields::{BodyError, Fields};
+use super::{COMPLETED_ALIASES, Sent, TASK_FIELDS, Task};
+use crate::domain::fields::{BodyError, Field, Fields};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 
@@ -46,7 +46,7 @@ impl Draft {
                 Sent::Clearable(read) => (read, false, true),
             };
             let read = |json: &str| read(&mut task, json);
-            if fields.read(field.name, required, clearable, read) {
+            if fields.read((field.name, field.aliases), required, clearable, read) {
                 sent.push(field.name);
             }
         }
@@ -91,7 +91,7 @@ pub enum Completion {
 }
 
 impl Completion {
-    /// Reads the body of a PATCH to `/complete`: none at all toggles, an object must have `completed`.
+    /// Reads the body of a PATCH to `/complete`: none and an empty object toggle, another object must have `completed`.
     ///
     /// # Errors
     /// See [`BodyError`].
@@ -100,7 +100,14 @@ impl Completion {
             return Ok(Completion::Toggle);
         }
         let mut fields = Fields::of(body)?;
-        let completed = fields.required("completed");
+        if fields.is_empty() {
+            return Ok(Completion::Toggle);
+        }
+        let mut completed = None;
+        fields.read(("completed", COMPLETED_ALIASES), true, false, |json| {
+            completed = Some(bool::from_json(json)?);
+            Ok(())
+        });
         fields.finish_with(completed).map(Completion::Set)
     }
 }
@@ -161,14 +168,23 @@ mod tests {
     }
 
     #[test]
-    fn no_body_toggles_and_an_empty_object_does_not() {
-        assert_eq!(Completion::from_json(b""), Ok(Completion::Toggle));
-        assert_eq!(
-            Completion::from_json(br#"{"completed":true}"#),
-            Ok(Completion::Set(true))
-        );
+    fn no_body_and_an_empty_object_toggle_and_another_object_sets() {
+        for (body, completion) in [
+            ("", Completion::Toggle),
+            (" {} ", Completion::Toggle),
+            (r#"{"completed":true}"#, Completion::Set(true)),
+            (r#"{"is_completed":false}"#, Completion::Set(false)),
+            (
+                r#"{"is_complete":true,"completed":true}"#,
+                Completion::Set(true),
+            ),
+        ] {
+            assert_eq!(Completion::from_json(body.as_bytes()), Ok(completion));
+        }
         for body in [
-            "{}",
+            r#"{"done":true}"#,
+            r#"{"is_completed":"yes"}"#,
+            r#"{"is_completed":true,"completed":false}"#,
             r#"{"completed":null}"#,
             r#"{"completed":"true"}"#,
             r#"{"completed":1}"#,

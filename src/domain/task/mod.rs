@@ -78,6 +78,8 @@ fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error>
 pub struct TaskField {
     /// Its name in JSON.
     pub name: &'static str,
+    /// Other names that are understood in requests.
+    pub aliases: &'static [&'static str],
     /// What it is, in one sentence.
     pub meaning: &'static str,
     /// Its JSON type and limits.
@@ -107,10 +109,14 @@ pub enum Sent {
 /// Reads a field's JSON into a task. The error ends a sentence that starts with the field's name.
 pub type ReadField = fn(&mut Task, &str) -> Result<(), &'static str>;
 
+/// Names that front ends of this family send for `completed`.
+pub const COMPLETED_ALIASES: &[&str] = &["is_completed", "is_complete"];
+
 /// Every field of a task, in the order of JSON.
 pub static TASK_FIELDS: &[TaskField] = &[
     TaskField {
         name: "id",
+        aliases: &[],
         meaning: "Unique among its owner's tasks; the client's own, or else a UUID of version 7.",
         shape: Shape::Uuid,
         nullable: false,
@@ -119,6 +125,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "user_id",
+        aliases: &[],
         meaning: "The owner.",
         shape: Shape::Text {
             min: 1,
@@ -131,6 +138,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "title",
+        aliases: &[],
         meaning: "1 to 200 characters after trimming, one line.",
         shape: values::TITLE,
         nullable: false,
@@ -139,6 +147,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "description",
+        aliases: &[],
         meaning: "Up to 2,000 characters, newlines and tabs among them.",
         shape: values::DESCRIPTION,
         nullable: true,
@@ -147,6 +156,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "completed",
+        aliases: COMPLETED_ALIASES,
         meaning: "Whether it is done.",
         shape: Shape::Boolean,
         nullable: false,
@@ -155,6 +165,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "completed_at",
+        aliases: &[],
         meaning: "When it was done; set and cleared with `completed`.",
         shape: Shape::Moment,
         nullable: true,
@@ -163,6 +174,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "priority",
+        aliases: &[],
         meaning: "How much it matters; `medium` unless sent.",
         shape: values::PRIORITY,
         nullable: false,
@@ -171,6 +183,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "due_date",
+        aliases: &[],
         meaning: "When it is due: a plain date (`2030-01-31`) or a timestamp (`2030-01-31T09:00:00Z`).",
         shape: values::DUE,
         nullable: true,
@@ -179,6 +192,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "created_at",
+        aliases: &[],
         meaning: "When it was created.",
         shape: Shape::Moment,
         nullable: false,
@@ -187,6 +201,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "updated_at",
+        aliases: &[],
         meaning: "When it last really changed.",
         shape: Shape::Moment,
         nullable: false,
@@ -195,6 +210,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "version",
+        aliases: &[],
         meaning: "1 when it is created; goes up with every real change.",
         shape: Shape::Integer {
             min: 1,
@@ -206,6 +222,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
     },
     TaskField {
         name: "tags",
+        aliases: &[],
         meaning: "At most 20, each 1 to 50 characters on one line.",
         shape: TAGS,
         nullable: false,

@@ -74,11 +74,8 @@ fn env_example() -> String {
 /// README's table of a task's fields.
 fn field_table() -> String {
     let rows = TASK_FIELDS.iter().map(|field| {
-        (
-            field.name,
-            &[][..],
-            with_choices(field.meaning, &field.shape),
-        )
+        let meaning = with_choices(field.meaning, &field.shape);
+        (field.name, field.aliases, meaning)
     });
     table("field", rows)
 }

@@ -7,19 +7,25 @@ use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
 use todo_api::domain::list::rows::{PARAMETERS, SORT_KEYS};
+use todo_api::domain::task::COMPLETED_ALIASES;
 use todo_api::domain::zone::{ZONE, ZONE_MEANING};
 use todo_api::http::error::{ERRORS, ErrorRow};
 use todo_api::http::response::reason;
 use todo_api::http::router::spellings;
 
-use super::schemas::{Types, reference, shape};
+use super::schemas::{Types, also, reference, shape};
 
-const LIMITED: [&str; 3] = ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"];
+const LIMITED: [&str; 3] = [
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+];
 
 /// The parameters of a list, from their rows.
 fn list_parameters() -> impl Iterator<Item = Value> {
     PARAMETERS.iter().map(|row| {
         let mut schema = shape(&row.shape);
+        let meaning = also(row.meaning, row.aliases);
         if row.name == "sort" {
             let keys = SORT_KEYS.iter().map(|key| key.name);
             let keys = keys.flat_map(|key| [key.to_owned(), format!("-{key}")]);
@@ -28,10 +34,6 @@ fn list_parameters() -> impl Iterator<Item = Value> {
         if row.repeatable {
             schema = json!({"type": "array", "items": schema});
         }
-        let meaning = match row.aliases.join("`, `") {
-            none if none.is_empty() => row.meaning.to_owned(),
-            aliases => format!("{} Also `{aliases}`.", row.meaning),
-        };
         json!({"name": row.name, "in": "query", "description": meaning, "required": false, "schema": schema})
     })
 }
@@ -96,6 +98,10 @@ fn add_components(document: &mut Value) {
             if name == "ProblemError" {
                 let codes: BTreeSet<&str> = ERRORS.iter().map(|error| error.code).collect();
                 component["properties"]["code"]["enum"] = json!(codes);
+            } else if name == "Completion" {
+                let completed = &mut component["properties"]["completed"];
+                completed["description"] =
+                    also("Whether the task is done.", COMPLETED_ALIASES).into();
             } else if name == "tz" {
                 component["description"] = ZONE_MEANING.trim_end_matches('.').into();
                 component["schema"] = shape(&ZONE);
@@ -111,9 +117,9 @@ fn add_components(document: &mut Value) {
 fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let (known, limited, scoped) = match row.handler {
         Handler::AtOnce(_) | Handler::Unlimited(_) => (false, false, false),
-        Handler::Public(_) | Handler::PublicHashing(_) => (false, true, false),
+        Handler::Public(_) => (false, true, false),
         Handler::User(..) => (true, true, true),
-        Handler::Account(_) | Handler::AccountHashing(_) => (true, true, false),
+        Handler::Account(_) => (true, true, false),
     };
     let answers = |status: u16| row.answers.iter().any(|answer| answer.status == status);
     let has_body = !row.body.is_empty();
@@ -167,7 +173,7 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let mut operation = json!({
         "tags": [if with_user { WITH_USER } else { row.group }],
         "summary": row.summary,
-        "description": row.description,
+        "description": also(row.description, row.aliases),
         "operationId": format!("{}{suffix}", row.id),
         "parameters": parameters,
     });
@@ -274,7 +280,7 @@ fn error_answer(name: &str) -> Value {
         429 | 503 => fields.push("Retry-After"),
         _ => {}
     }
-    let content = json!({"application/problem+json": body});
+    let content = json!({"application/json": body});
     json!({"description": meanings.join(". "), "headers": headers(&fields), "content": content})
 }
 

@@ -31,6 +31,14 @@ const REQUIRED: &[(&str, bool)] = &[
     ("PasswordChange.api_tokens", false),
 ];
 
+/// A meaning with the other names that mean the same.
+pub fn also(meaning: &str, aliases: &[&str]) -> String {
+    match aliases {
+        [] => meaning.to_owned(),
+        aliases => format!("{meaning} Also `{}`.", aliases.join("`, `")),
+    }
+}
+
 /// Every type of the program, by its name.
 pub struct Types {
     items: BTreeMap<String, Vec<Item>>,
@@ -181,7 +189,8 @@ fn task(name: &str) -> Option<Value> {
         if (is_answer && field.nullable) || (!is_answer && may_be_null) {
             schema = nullable(schema);
         }
-        let schema = described(schema, field.meaning, field.example);
+        let aliases: &[&str] = if is_answer { &[] } else { field.aliases };
+        let schema = described(schema, &also(field.meaning, aliases), field.example);
         properties.insert(field.name.to_owned(), schema);
     }
     let mut schema =

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use todo_api::api::guessing::Guessing;
 use todo_api::api::limits::RequestLimits;
 use todo_api::api::metrics::MetricsAccess;
+use todo_api::api::root::Installation;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
@@ -173,6 +174,10 @@ pub fn app(store: Store, verifier: TokenVerifier) -> App {
         }),
         metrics: MetricsAccess::default(),
         registration_is_open: true,
+        installation: Installation {
+            command: "todo-api".to_owned(),
+            tls: false,
+        },
     }
 }
 

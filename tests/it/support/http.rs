@@ -1,4 +1,4 @@
-//! A client that sends exactly what it is told.
+//! A client that sends requests unchanged.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -43,7 +43,7 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(
             self.header("Content-Type"),
-            Some("application/problem+json"),
+            Some("application/json"),
             "{self:?}"
         );
         let body = self.json();
