@@ -76,4 +76,5 @@ def run(work, stack):
     )
 
 
-main(run)
+if __name__ == "__main__":
+    main(run)

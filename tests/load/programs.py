@@ -370,11 +370,15 @@ class Writers:
     writers send a request with an Idempotency-Key again until it is acknowledged; the others send a request once.
     """
 
+    made = 0
+
     def __init__(self, server, count=16):
         self.server = server
+        # No title is used twice in a database.
+        Writers.made += 1
+        self.name = f"writers-{Writers.made}"
         self.lock = threading.Lock()
-        self.acknowledged = {}
-        self.sent = {}
+        self.acknowledged = set()
         self.counters = {}
         self.odd = []
         self.last = [0.0] * count
@@ -401,10 +405,8 @@ class Writers:
         number = 0
         while not self.stopping.is_set():
             number += 1
-            title = f"{writer}-{number}"
+            title = f"{self.name}-{writer}-{number}"
             key = {"Idempotency_Key": title} if repeats else {}
-            with self.lock:
-                self.sent[title] = time.monotonic()
             while not self._send(writer, client, "POST", "/api/tasks", {"title": title}, key, title) and repeats:
                 if self.stopping.is_set():
                     return
@@ -420,7 +422,7 @@ class Writers:
         if status in (200, 201):
             with self.lock:
                 if title:
-                    self.acknowledged[title] = time.monotonic()
+                    self.acknowledged.add(title)
                 self.last[writer] = time.monotonic()
             return json.loads(text)
         # 409: the first request with this key is still running.

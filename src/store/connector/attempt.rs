@@ -48,7 +48,7 @@ impl Attempt<'_> {
             ..
         } = *self;
         let mut encryption = target.encryption;
-        let mut bare = target.refuses_settings.load(Ordering::Relaxed);
+        let mut bare = target.refuses_settings();
         loop {
             let mut connection = match self.open(encryption, bare) {
                 Ok(connection) => connection,

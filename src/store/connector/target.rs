@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postgres::config::LoadBalanceHosts;
 use rustls::ClientConfig;
@@ -107,6 +107,11 @@ impl Target {
                 }
             },
         })
+    }
+
+    /// Whether the settings in a startup message have been refused, as poolers do.
+    pub fn refuses_settings(&self) -> bool {
+        self.refuses_settings.load(Ordering::Relaxed)
     }
 
     /// The same database without the pooler before it, where the name gives it away: Neon's poolers have a first
