@@ -83,18 +83,23 @@ pub(super) fn open(settings: &Settings, until: Instant) -> Result<Opened, OpenEr
 
 /// Whether the time limits sent at the start of the session are not in force: a pooler has dropped them.
 fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
-    let question = "SELECT current_setting('statement_timeout') = '0'";
+    let question = "SELECT current_setting('statement_timeout') = '0' AND current_setting('lock_timeout') = '0'
+                           AND current_setting('idle_in_transaction_session_timeout') = '0'";
     let row = connection.ask(|client| client.query_one(question, &[]))?;
     row.try_get(0).map_err(failed)
 }
 
-/// Refuses a pooler that runs the statements of one session on several connections to PostgreSQL without preparing them on each,
-/// such as PgBouncer before 1.21 in transaction mode. Prepared statements would fail there now and then.
+/// Has the time limits set by a statement where a pooler drops them from the startup message. Refuses a pooler that runs the
+/// statements of one session on several connections to PostgreSQL without preparing them on each, such as PgBouncer before 1.21 in
+/// transaction mode: prepared statements would fail there now and then.
 ///
 /// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that was
 /// used last, the first session must be able to run its statement. Where there cannot be two sessions, nothing is checked.
 fn check_pooler(settings: &Settings) -> Result<(), OpenError> {
     let mut session = AdminConnection::to(&settings.target, settings)?;
+    if has_no_limits(&mut session)? {
+        settings.target.set_settings_by_statement();
+    }
     let statement = session.ask(|client| client.prepare("SELECT 1"))?;
     let Ok(mut other) = AdminConnection::to(&settings.target, settings) else {
         return Ok(());

@@ -70,6 +70,14 @@ def serves(server, postgres, name):
     for path in ["/api/tasks?limit=20", "/api/tasks?q=milk", "/api/tasks?tag=food", "/api/tasks/stats", "/api/tags", f"/api/tasks/{task['id']}"]:
         for _ in range(20):
             client.expect(200, "GET", path)
+    # The time limit on locks, 2 s, is in force; the server's own deadline comes later, and would cost the connection.
+    lock = "BEGIN; LOCK TABLE todo.tasks; SELECT pg_sleep(5); COMMIT"
+    with subprocess.Popen(["psql", "-qc", lock, postgres.url()], stdout=subprocess.DEVNULL):
+        time.sleep(0.5)
+        began = time.monotonic()
+        client.expect(503, "GET", f"/api/tasks/{task['id']}")
+        if time.monotonic() - began > 3:
+            raise Failure(f"{name}: a lock was waited for {time.monotonic() - began:.1f} s, and not 2 s as DB_LOCK_TIMEOUT says")
     account = {"email": "me@example.org", "password": "correct horse battery"}
     server.client().expect(201, "POST", "/api/auth/register", account)
     server.client().expect(200, "POST", "/api/auth/login", account)

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use postgres::config::{SslMode, SslNegotiation};
@@ -68,7 +67,7 @@ impl Attempt<'_> {
                 Err(error) => return Err(error),
             };
             if bare {
-                target.refuses_settings.store(true, Ordering::Relaxed);
+                target.set_settings_by_statement();
                 match connection
                     .client
                     .batch_execute(&settings_statement(session))
