@@ -14,7 +14,7 @@ import threading
 import time
 from datetime import datetime, timezone
 
-from programs import Failure, Postgres, Server, Usage, main, say, token
+from programs import Failure, Postgres, Server, Usage, main, say, token, wait_until
 
 USERS = 200
 TASKS = 100_000
@@ -145,7 +145,7 @@ class Build:
     def make_tasks_to_delete(self, connections, seconds):
         """Makes more tasks than can be deleted in so many seconds."""
         first = self.next_to_delete
-        self.next_to_delete += min(15_000, 5_000 * connections) * (seconds + 1)
+        self.next_to_delete += min(15_000, 5_000 * connections) * seconds * 5 // 4
         self.copy_tasks(range(first, self.next_to_delete))
         return range(first, self.next_to_delete)
 
@@ -193,6 +193,8 @@ def measure(build, scenario, connections, seconds):
     """One measurement of one build."""
     requests = build.write_requests(scenario, connections, seconds)
     server, postmaster = build.server, build.postgres.child.pid
+    # The server has a limit on connections, so those of the measurement before must be closed.
+    wait_until(lambda: server.descriptors() <= 100, 30, "the server does not close the connections of clients that are gone")
     state = lambda: (server.usage(), Usage(postmaster, with_children=True).cpu, of_children(), machine_busy(), time.monotonic())
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", f"{os.path.dirname(__file__)}/replay.lua"]
     command += [f"http://127.0.0.1:{server.port}", "--", requests]
@@ -305,13 +307,15 @@ class Scripts:
             arguments += ["-f", f"{path}@{weight}"]
             for name, value in variables.items():
                 arguments += ["-D", f"{name}={value}"]
-        done = subprocess.run(
-            [build.postgres.program("pgbench"), *arguments, build.postgres.url(build.database)], capture_output=True, text=True
-        )
-        rate = re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)
-        if done.returncode or not rate:
-            raise Failure(f"pgbench cannot run the statements of {scenario}: {done.stderr.strip()[-600:]}")
-        return float(rate[1])
+        command = [build.postgres.program("pgbench"), *arguments, build.postgres.url(build.database)]
+        # On a busy machine a second may pass without a transaction, and pgbench then gives no rate.
+        for _ in range(3):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if rate := re.search(r"^tps = ([0-9.]+)", done.stdout, re.M):
+                return float(rate[1])
+            if done.returncode:
+                break
+        raise Failure(f"pgbench cannot run the statements of {scenario}: {done.stderr.strip()[-600:] or done.stdout.strip()}")
 
 
 def measure_memory(build):
@@ -366,8 +370,8 @@ def report(arguments, builds, results, rates, memory, postgres, seconds):
         "- Latencies are in ms. wrk corrects them for coordinated omission: it adds the requests that a stall kept it from sending, so "
         "that one stall shows in p99.",
         "- CPU is in µs per request; switches are voluntary context switches of the server per request; RSS is in MB, under load.",
-        "- refused: answers of status 400 and over, in percent; they do not count in the rate. At 256 connections and more, logins are "
-        "refused with 503: each takes tens of milliseconds of CPU, and waits for at most two seconds.",
+        "- refused: answers of status 400 and over, in percent; they do not count in the rate. A request that would wait for longer than "
+        "two seconds is refused with 503: most logins at 256 connections and more, because each takes tens of milliseconds of CPU.",
         "",
     ]
     head = ["scenario", "connections", "requests/s", "range", "× pgbench", "p50", "p95", "p99", "CPU server", "CPU PostgreSQL", "switches", "RSS", "refused"]
@@ -433,7 +437,8 @@ def run(work, stack):
                     results[build.name, scenario, connections].append(result)
                     where = f"{scenario}, {connections} connections, {build.name}"
                     say(f"round {number + 1}: {where}: {result['rate']:,.0f} requests/s, p99 {result['p99']:.1f} ms")
-                    if result["broken"] or (result["refused"] and scenario != "login"):
+                    # A busy machine or disk makes a few of 900 wait too long. For logins see the report.
+                    if result["broken"] or (result["refused"] > 5 and scenario != "login"):
                         failures.append(f"{where}: {result['refused']:.1f} % refused, {result['broken']} without an answer")
         for build in builds:
             build.tidy()
