@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
-use super::connector::{self, Connection};
+use super::connector::{self, Connection, Target};
 use super::migrations::{current_version, latest, migrate};
 use super::{SILENCE, StoreSettings, describe};
 
@@ -52,6 +52,13 @@ impl fmt::Display for OpenError {
 pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, OpenError> {
     let mut connection = AdminConnection::open(settings)?;
     let server_version = check_server(&mut connection)?;
+    let behind_pooler = settings.direct_target.is_some()
+        || settings.target.refuses_settings()
+        || has_no_limits(&mut connection)?;
+    // A pooler that cannot be reached now is a matter of each request.
+    if behind_pooler && let Err(error @ OpenError::Refused(_)) = check_pooler(settings) {
+        return Err(error);
+    }
     let latest = latest();
     let applied = match current_version(&mut connection, &settings.database.schema)? {
         version if version > latest => {
@@ -76,6 +83,35 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
     })
 }
 
+/// Whether the time limits sent at the start of the session are not in force: a pooler has dropped them.
+fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
+    let question = "SELECT current_setting('statement_timeout') = '0' AND current_setting('lock_timeout') = '0'
+                           AND current_setting('idle_in_transaction_session_timeout') = '0'";
+    let row = connection.ask(|client| client.query_one(question, &[]))?;
+    row.try_get(0).map_err(failed)
+}
+
+/// Has the time limits set by a statement where a pooler drops them from the startup message. Refuses a pooler that runs the
+/// statements of one session on several connections to PostgreSQL without preparing them on each, such as PgBouncer before 1.21 in
+/// transaction mode: prepared statements would fail there now and then.
+///
+/// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that was
+/// used last, the first session must be able to run its statement. Where there cannot be two sessions, nothing is checked.
+fn check_pooler(settings: &Settings) -> Result<(), OpenError> {
+    let mut session = AdminConnection::to(&settings.target, settings)?;
+    if has_no_limits(&mut session)? {
+        settings.target.set_settings_by_statement();
+    }
+    let statement = session.ask(|client| client.prepare("SELECT 1"))?;
+    let Ok(mut other) = AdminConnection::to(&settings.target, settings) else {
+        return Ok(());
+    };
+    if other.ask(|client| client.batch_execute("BEGIN")).is_ok() {
+        session.ask(|client| client.query(&statement, &[]))?;
+    }
+    Ok(())
+}
+
 /// A connection for migrations and diagnosis, on the direct way where there is one.
 pub(super) struct AdminConnection {
     connection: Connection,
@@ -86,6 +122,10 @@ pub(super) struct AdminConnection {
 impl AdminConnection {
     pub(super) fn open(settings: &StoreSettings) -> Result<AdminConnection, OpenError> {
         let target = settings.direct_target.as_ref().unwrap_or(&settings.target);
+        AdminConnection::to(target, settings)
+    }
+
+    fn to(target: &Target, settings: &Settings) -> Result<AdminConnection, OpenError> {
         let connection =
             connector::connect(target, &settings.database).map_err(|error| match error.code() {
                 Some(code) if REFUSALS.contains(code) => OpenError::Refused(format!(
@@ -148,10 +188,14 @@ pub(super) fn failed(error: postgres::Error) -> OpenError {
     if ["57", "53", "08", "55"].contains(&code.code().get(..2).unwrap_or_default()) {
         return OpenError::Unreachable(text);
     }
-    let advice = if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        "GRANT the user of the database address USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all tables in it"
-    } else {
-        "see PostgreSQL's log, and check that this is PostgreSQL 13 or newer"
+    let advice = match *code {
+        SqlState::INSUFFICIENT_PRIVILEGE => {
+            "GRANT the user of the database address USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all tables in it"
+        }
+        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
+            "the pooler before PostgreSQL does not keep prepared statements: set pool_mode = session, or use PgBouncer 1.21 or newer with max_prepared_statements = 200, or set DATABASE_URL to PostgreSQL itself"
+        }
+        _ => "see PostgreSQL's log, and check that this is PostgreSQL 13 or newer",
     };
     OpenError::Refused(format!("the database cannot be used: {text}; {advice}"))
 }

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use postgres::config::{SslMode, SslNegotiation};
@@ -52,7 +51,7 @@ impl Attempt<'_> {
             ..
         } = *self;
         let mut encryption = target.encryption;
-        let mut bare = target.refuses_settings.load(Ordering::Relaxed);
+        let mut bare = target.refuses_settings();
         loop {
             let mut connection = match self.open(encryption, bare) {
                 Ok(connection) => connection,
@@ -72,7 +71,7 @@ impl Attempt<'_> {
                 Err(error) => return Err(error),
             };
             if bare {
-                target.refuses_settings.store(true, Ordering::Relaxed);
+                target.set_settings_by_statement();
                 match connection
                     .client
                     .batch_execute(&settings_statement(settings))

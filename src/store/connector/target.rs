@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use postgres::config::LoadBalanceHosts;
 use rustls::ClientConfig;
@@ -34,7 +34,7 @@ pub struct Target {
     pub(super) checks_nothing: bool,
     pub(super) direct: bool,
     pub(super) tls: Arc<ClientConfig>,
-    /// The server, or the pooler before it, has refused settings in the startup message.
+    /// The server, or the pooler before it, has refused settings in the startup message, or dropped them.
     pub(super) refuses_settings: Arc<AtomicBool>,
 }
 
@@ -107,6 +107,16 @@ impl Target {
                 }
             },
         })
+    }
+
+    /// Whether the settings in a startup message have been refused, as poolers do.
+    pub fn refuses_settings(&self) -> bool {
+        self.refuses_settings.load(Ordering::Relaxed)
+    }
+
+    /// Has later sessions set their settings by a statement, because a pooler drops those in the startup message.
+    pub fn set_settings_by_statement(&self) {
+        self.refuses_settings.store(true, Ordering::Relaxed);
     }
 
     /// The same database without the pooler before it, where the name gives it away: Neon's poolers have a first
