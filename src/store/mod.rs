@@ -43,7 +43,7 @@ pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
-pub use tasks::{ListedTasks, TaskCreation, TaskOutcome, TaskPage};
+pub use tasks::{ListedTasks, ShownTask, TaskCreation, TaskOutcome, TaskPage};
 
 /// What the store needs to know.
 #[derive(Clone)]

@@ -167,6 +167,7 @@ impl Types {
             "Option" if !may_be_null => inner(),
             "Option" | "Patch" => nullable(inner()),
             "Vec" => json!({"type": "array", "items": inner()}),
+            "TaskArray" => json!({"type": "array", "items": reference("Task")}),
             "Scopes" => json!({"type": "array", "items": reference("Scope")}),
             "bool" => json!({"type": "boolean"}),
             "usize" => json!({"type": "integer", "minimum": 0}),
