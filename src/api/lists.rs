@@ -19,7 +19,8 @@ const STARTS: &[&str] = &["cursor", "offset", "skip", "page"];
 /// Stands for the tasks, which the store writes.
 struct TaskArray;
 
-/// Some of a user's tasks. The store writes the first field, and the rest follows it.
+/// Some of a user's tasks.
+// The store writes the first field.
 #[derive(Serialize)]
 pub struct TaskList {
     #[serde(skip)]

@@ -162,6 +162,12 @@ fn database(config: &Config, report: &mut Report) {
             for finding in judge(config, &found) {
                 report.note(finding);
             }
+            for rule in &found.broken_rules {
+                report.note(Err(format!(
+                    "rows: {} of {} break the rule that {}, for example {}: correct or delete them; until then answers show the nearest allowed values",
+                    rule.rows, rule.table, rule.says, rule.example
+                )));
+            }
         }
     }
 }
