@@ -19,16 +19,7 @@ file=${1:-}
 use_database DATABASE_URL
 there=$(psql -X -q -A -t -v ON_ERROR_STOP=1 --dbname="$url" -c "SELECT to_regnamespace('\"$schema\"') IS NOT NULL")
 [ "$there" = f ] || fail "there is a schema $schema in that database already: restore into a new database, and nothing is lost."
-# The index for searches needs extensions that are not ours and so not in the backup.
-contents=$(mktemp)
-trap 'rm -f "$contents"' EXIT
-pg_restore --list "$file" >"$contents"
-for extension in btree_gin pg_trgm; do
-    psql -X -q -v ON_ERROR_STOP=1 --dbname="$url" -c "CREATE EXTENSION IF NOT EXISTS $extension WITH SCHEMA public" && continue
-    echo "restore: without the extension $extension searches read tasks one by one, without an index." >&2
-    sed -i '/ INDEX .* tasks_search /d' "$contents"
-done
 # All of it, or nothing.
-pg_restore --dbname="$url" --exit-on-error --single-transaction --no-owner --no-privileges --use-list="$contents" "$file"
+pg_restore --dbname="$url" --exit-on-error --single-transaction --no-owner --no-privileges "$file"
 tasks=$(psql -X -q -A -t -v ON_ERROR_STOP=1 --dbname="$url" -c "SELECT count(*) FROM \"$schema\".tasks")
 printf 'restore: %s is in place, with %s tasks\n' "$file" "$tasks"

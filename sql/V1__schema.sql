@@ -3,6 +3,9 @@
 -- The key of every table that holds data of users starts with the user, where it can. So no statement can mix two users by mistake,
 -- the rows of one user are stored close together, and the tables can be distributed by user.
 --
+-- PostgreSQL keeps keys, uniqueness, ownership (foreign keys) and NOT NULL. The program alone checks lengths, forms and ranges,
+-- before it writes: a CHECK would be evaluated again by every statement. `todo-api doctor` finds rows that break such a rule.
+--
 -- Ids are compared byte by byte (COLLATE "C"). This is fast, and gives the same order on every machine.
 --
 -- No column holds a secret that a client could present. Passwords are hashed with Argon2id. Refresh tokens and API tokens are random,
@@ -25,10 +28,7 @@ CREATE TABLE users (
     -- When the user deleted the account. Maintenance deletes the rows a minute later.
     deleted_at    timestamptz,
     CONSTRAINT users_pkey PRIMARY KEY (id),
-    CONSTRAINT users_email_key UNIQUE (email),
-    CONSTRAINT users_id_length CHECK (char_length(id) BETWEEN 1 AND 255),
-    CONSTRAINT users_email_length CHECK (char_length(email) BETWEEN 3 AND 254),
-    CONSTRAINT users_name_length CHECK (char_length(name) BETWEEN 1 AND 100)
+    CONSTRAINT users_email_key UNIQUE (email)
 );
 
 -- A session is one login and all tokens refreshed from it.
@@ -92,8 +92,7 @@ CREATE TABLE revocations (
     -- The id of the transaction that wrote the row. An instance remembers the oldest transaction that was still running at its last
     -- read, and then reads only rows of that one and later ones. So it also sees rows whose transaction committed late.
     written_by bigint NOT NULL DEFAULT (pg_current_xact_id()::text::bigint),
-    CONSTRAINT revocations_pkey PRIMARY KEY (kind, id, token),
-    CONSTRAINT revocations_kind CHECK (kind IN ('session', 'user', 'token', 'issued_before'))
+    CONSTRAINT revocations_pkey PRIMARY KEY (kind, id, token)
 );
 
 CREATE INDEX revocations_written_by ON revocations (written_by);
@@ -114,84 +113,45 @@ CREATE TABLE api_tokens (
     expires_at   timestamptz,
     CONSTRAINT api_tokens_pkey PRIMARY KEY (user_id, id),
     CONSTRAINT api_tokens_token_hash_key UNIQUE (token_hash),
-    CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
-    CONSTRAINT api_tokens_name_length CHECK (char_length(name) BETWEEN 1 AND 100)
+    CONSTRAINT api_tokens_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE
 );
 
 -- Tasks ---------------------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE tasks (
-    user_id      text COLLATE "C" NOT NULL,
-    id           uuid NOT NULL,
-    title        text NOT NULL,
-    description  text,
-    -- `completed` is derived from `completed_at`, so the two always agree.
-    completed_at timestamptz,
-    completed    boolean NOT NULL GENERATED ALWAYS AS (completed_at IS NOT NULL) STORED,
+    user_id            text COLLATE "C" NOT NULL,
+    id                 uuid NOT NULL,
+    title              text COLLATE "C" NOT NULL,
+    description        text COLLATE "C",
+    -- Null: the task is open.
+    completed_at       timestamptz,
     -- 0 low, 1 medium, 2 high, so that tasks sort by rank.
-    priority     smallint NOT NULL DEFAULT 1,
+    priority           smallint NOT NULL DEFAULT 1,
     -- When the task is due. A due date without a time is also in `due_on`; `due_at` is then the last microsecond of that day in UTC.
-    due_at       timestamptz,
-    due_on       date,
-    created_at   timestamptz NOT NULL DEFAULT now(),
+    due_at             timestamptz,
+    due_on             date,
+    created_at         timestamptz NOT NULL DEFAULT now(),
     -- `updated_at` and `version` move with every real change.
-    updated_at   timestamptz NOT NULL DEFAULT now(),
-    version      bigint NOT NULL DEFAULT 1,
-    -- The program limits their number: PostgreSQL prepares a CHECK anew for every statement, which made creating tasks slower.
-    tags         text[] COLLATE "C" NOT NULL DEFAULT '{}',
-    -- Title, newline, description, without case and accents. The program writes it.
-    search       text COLLATE "C" NOT NULL,
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    version            bigint NOT NULL DEFAULT 1,
+    tags               text[] COLLATE "C" NOT NULL DEFAULT '{}',
+    -- Title and description without case and accents, for searching and sorting. The program writes them where the text has other
+    -- characters than ASCII. Null: `lower` gives the same. Most texts are stored once this way, and a changed task is written once.
+    title_folded       text COLLATE "C",
+    description_folded text COLLATE "C",
     CONSTRAINT tasks_pkey PRIMARY KEY (user_id, id),
-    CONSTRAINT tasks_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
-    CONSTRAINT tasks_title_length CHECK (char_length(title) BETWEEN 1 AND 200),
-    CONSTRAINT tasks_description_length CHECK (char_length(description) <= 2000),
-    CONSTRAINT tasks_priority_rank CHECK (priority BETWEEN 0 AND 2),
-    CONSTRAINT tasks_due_on_has_due_at CHECK (due_on IS NULL OR due_at IS NOT NULL)
+    CONSTRAINT tasks_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE
 );
 
--- Each index starts with the user and ends with the order of a list. So the cost of a page depends on the page, not on the number of
--- tasks the user has. No index contains `updated_at`, because then every change would write to every index.
+-- An index makes every write slower, so there are only those that a budget needs. Both start with the user and end with the order
+-- of a list: the cost of a page depends on the page, not on the number of tasks the user has. Every other filter, search and order
+-- reads the user's tasks, and only those. `scripts/check scale` has the budgets.
 
--- `due_at` at the end lets a list filtered by due date read the index alone.
-CREATE INDEX tasks_newest_first ON tasks (user_id, created_at DESC, id DESC, due_at);
--- A list filtered by state and priority merges one range of this index for each combination.
-CREATE INDEX tasks_by_state ON tasks (user_id, completed, priority, created_at DESC, id DESC);
-CREATE INDEX tasks_by_due_date ON tasks (user_id, due_at, id);
--- For the statistics of the last days.
-CREATE INDEX tasks_by_completion ON tasks (user_id, completed_at) WHERE completed_at IS NOT NULL;
-
--- The tags of tasks once more, one row per tag, in the order of lists. An index on the array finds a tag, but not the newest tasks
--- with it.
-CREATE TABLE task_tags (
-    user_id    text COLLATE "C" NOT NULL,
-    tag        text COLLATE "C" NOT NULL,
-    created_at timestamptz NOT NULL,
-    task_id    uuid NOT NULL,
-    CONSTRAINT task_tags_pkey PRIMARY KEY (user_id, tag, created_at, task_id)
-);
-
--- Triggers keep the two equal. They run while the statement holds the lock on the task's row, so concurrent writers cannot make them
--- differ.
-CREATE FUNCTION note_tags() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-    IF TG_OP <> 'INSERT' THEN
-        DELETE FROM task_tags
-        WHERE user_id = OLD.user_id AND tag = ANY (OLD.tags) AND created_at = OLD.created_at AND task_id = OLD.id;
-    END IF;
-    IF TG_OP <> 'DELETE' THEN
-        INSERT INTO task_tags (user_id, tag, created_at, task_id)
-        SELECT NEW.user_id, tag, NEW.created_at, NEW.id FROM unnest(NEW.tags) AS tag;
-    END IF;
-    RETURN NULL;
-END
-$$;
-
-CREATE TRIGGER tasks_tags_made AFTER INSERT ON tasks
-    FOR EACH ROW WHEN (NEW.tags <> '{}') EXECUTE FUNCTION note_tags();
-CREATE TRIGGER tasks_tags_changed AFTER UPDATE OF tags ON tasks
-    FOR EACH ROW WHEN (OLD.tags IS DISTINCT FROM NEW.tags) EXECUTE FUNCTION note_tags();
-CREATE TRIGGER tasks_tags_gone AFTER DELETE ON tasks
-    FOR EACH ROW WHEN (OLD.tags <> '{}') EXECUTE FUNCTION note_tags();
+-- The list newest first and, backwards, oldest first.
+CREATE INDEX tasks_newest_first ON tasks (user_id, created_at DESC, id DESC);
+-- The list of open tasks, also where nearly all are done. It costs every completion a new entry in each index, because PostgreSQL
+-- updates a row in place only where no index depends on what changes.
+CREATE INDEX tasks_open_newest_first ON tasks (user_id, created_at DESC, id DESC) WHERE completed_at IS NULL;
 
 -- Which task was created under an Idempotency-Key. The answer is not stored: it follows from the request body and this row.
 CREATE TABLE idempotency_keys (
@@ -205,32 +165,5 @@ CREATE TABLE idempotency_keys (
     CONSTRAINT idempotency_keys_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE
 );
 
+-- Expired keys are deleted oldest first, by maintenance and by new keys.
 CREATE INDEX idempotency_keys_oldest_first ON idempotency_keys (created_at);
-
--- The search index ----------------------------------------------------------------------------------------------------------------
-
--- An index of trigrams finds text in the middle of words. It needs two extensions. Both come with PostgreSQL, and the owner of the
--- database may create them. Where they cannot be created, searches read the user's tasks one by one.
-DO $$
-DECLARE
-    extension text;
-    place text;
-BEGIN
-    FOREACH extension IN ARRAY ARRAY['btree_gin', 'pg_trgm'] LOOP
-        CONTINUE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = extension);
-        BEGIN
-            -- In `public`, because another schema of todo-api in the same database uses them too.
-            EXECUTE format('CREATE EXTENSION %I WITH SCHEMA public', extension);
-        EXCEPTION WHEN insufficient_privilege OR invalid_schema_name THEN
-            EXECUTE format('CREATE EXTENSION %I', extension);
-        END;
-    END LOOP;
-    SELECT nspname INTO STRICT place
-    FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'pg_trgm';
-    EXECUTE format('CREATE INDEX tasks_search ON tasks USING gin (user_id, search %I.gin_trgm_ops)', place);
-EXCEPTION
-    -- For example: not allowed, not installed, not offered by this service.
-    WHEN OTHERS THEN
-        RAISE NOTICE 'searches read tasks one by one, without an index: %', SQLERRM;
-END
-$$;

@@ -7,14 +7,13 @@ use uuid::Uuid;
 use super::body::json;
 use super::conditions::{idempotency_key, if_match, if_none_match};
 use super::{App, Call};
-use crate::domain::etag::{ETag, EntityTags};
+use crate::domain::etag::EntityTags;
 use crate::domain::fields::FieldError;
-use crate::domain::task::Task;
 use crate::domain::task::draft::{Completion, Draft};
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::store::{TaskCreation, TaskOutcome};
+use crate::store::{ShownTask, TaskCreation, TaskOutcome};
 
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
 const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
@@ -26,10 +25,10 @@ const STALE: Error = Error::PreconditionFailed(
 /// `POST /tasks`
 pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let key = idempotency_key(call.request)?;
-    let draft = json(call.request, |body| Draft::new_task(user, body))?;
+    let draft = json(call.request, Draft::new_task)?;
     match app.store.create_task(user, &draft, key.as_ref())? {
-        TaskCreation::Created(task) => Ok(created(&task)),
-        TaskCreation::Before(task) => Ok(created(&task).header("Idempotency-Replayed", "true")),
+        TaskCreation::Created(task) => Ok(created(task)),
+        TaskCreation::Before(task) => Ok(created(task).header("Idempotency-Replayed", "true")),
         TaskCreation::OtherBody => Err(Error::Validation(vec![FieldError {
             field: Cow::Borrowed("Idempotency-Key"),
             message: Cow::Borrowed("was used with another body; send a new key with a new request"),
@@ -47,14 +46,14 @@ pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let if_match = if_match(call.request)?;
     let known = if_none_match(call.request)?;
     let task = app.store.get_task(user, id)?.ok_or(NO_SUCH_TASK)?;
-    let tag = ETag::of(&task);
+    let tag = task.tag;
     if if_match.is_some_and(|tags| !tags.match_strongly(tag)) {
         return Err(STALE);
     }
     if known.is_some_and(|tags| tags.match_weakly(tag)) {
         return Ok(Response::empty(304).header("ETag", tag.to_string()));
     }
-    Ok(shown(200, &task))
+    Ok(shown(200, task))
 }
 
 /// `PUT /tasks/{id}` and `PATCH /tasks/{id}`
@@ -62,13 +61,13 @@ pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
     refuse_known(app, call, user, id)?;
-    let changes = json(call.request, |body| Draft::changes(user, id, body))
+    let changes = json(call.request, Draft::changes)
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
     done(
         app.store
             .update_task(user, id, &changes, if_match.as_ref())?,
     )
-    .map(|task| shown(200, &task))
+    .map(|task| shown(200, task))
 }
 
 /// `PATCH /tasks/{id}/complete`
@@ -81,7 +80,7 @@ pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error
     let outcome = app
         .store
         .complete_task(user, id, completion, if_match.as_ref())?;
-    done(outcome).map(|task| shown(200, &task))
+    done(outcome).map(|task| shown(200, task))
 }
 
 /// `DELETE /tasks/{id}`
@@ -93,12 +92,13 @@ pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 }
 
 /// A task, with its entity tag.
-fn shown(status: u16, task: &Task) -> Response {
-    Response::json(status, task).header("ETag", ETag::of(task).to_string())
+fn shown(status: u16, task: ShownTask) -> Response {
+    Response::bytes(status, "application/json", task.json).header("ETag", task.tag.to_string())
 }
 
-fn created(task: &Task) -> Response {
-    shown(201, task).header("Location", format!("/api/tasks/{}", task.id))
+fn created(task: ShownTask) -> Response {
+    let place = format!("/api/tasks/{}", task.id);
+    shown(201, task).header("Location", place)
 }
 
 fn done<T>(outcome: TaskOutcome<T>) -> Result<T, Error> {

@@ -145,7 +145,13 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
     let (left, ours) = (found.connections_left, found.connections_ours);
     // A server that runs already holds the connections that are ours.
     let room = left + ours;
-    Ok(vec![
+    let broken_rules = found.broken_rules.iter().map(|rule| {
+        Err(format!(
+            "rows: {} of {} break the rule that {}, for example {}: correct or delete them; until then answers show the nearest allowed values",
+            rule.rows, rule.table, rule.says, rule.example
+        ))
+    });
+    let mut findings = vec![
         finding(
             !found.read_only,
             format!("database: PostgreSQL {}", found.server_version),
@@ -168,7 +174,9 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
                 "clock: {seconds:.1} s away from the database's: synchronise the clocks of both machines (timedatectl set-ntp true)"
             ),
         ),
-    ])
+    ];
+    findings.extend(broken_rules);
+    Ok(findings)
 }
 
 fn tables(config: &Config, found: &Diagnosis) -> Finding {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::task::Task;
 use super::timestamp::Timestamp;
 
 /// The strong entity tag of a task, shown as `"3-65f1c2a9b4e00"`: its version, and when it was made, in hexadecimal microseconds
@@ -16,14 +15,6 @@ pub struct ETag {
 }
 
 impl ETag {
-    /// The tag of a task as it is.
-    pub fn of(task: &Task) -> ETag {
-        ETag {
-            version: task.version,
-            created_at: task.created_at,
-        }
-    }
-
     /// Reads what stands between the quotes; `None` for what this server never made.
     fn parse(opaque: &str) -> Option<ETag> {
         let (version, created_at) = opaque.split_once('-')?;

@@ -3,8 +3,6 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use super::task::TITLE_MAX;
-
 /// Takes case, accents and the like away: `Straße` and `STRASSE` become `strasse`, `É` and `é` become `e`, `ﬁ` becomes `fi`.
 ///
 /// Compatibility decomposition (Unicode Standard Annex 15), without combining marks, then upper and lower case, which together
@@ -25,17 +23,9 @@ pub fn fold(text: &str) -> String {
         .collect()
 }
 
-/// What a title is sorted by. As long as a title may be, so that a cursor stays short where folding makes text longer.
-pub fn title_key(title: &str) -> String {
-    fold(title).chars().take(TITLE_MAX).collect()
-}
-
-/// What a task is searched by: its title, a newline, its description. A title has no newline, so the two can be told apart.
-pub fn search_text(title: &str, description: Option<&str>) -> String {
-    let mut text = fold(title);
-    text.push('\n');
-    text.push_str(&fold(description.unwrap_or_default()));
-    text
+/// The folded text where it is not the same as the text in lower case, which PostgreSQL makes itself (ASCII letters only).
+pub fn folded(text: &str) -> Option<String> {
+    (!text.is_ascii()).then(|| fold(text))
 }
 
 #[cfg(test)]

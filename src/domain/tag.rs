@@ -39,8 +39,7 @@ pub const TAGS_WITH_COMMAS: Shape = Shape::Text {
 };
 
 /// A tag: 1 to 50 characters after trimming, one line. Case counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tag(String);
 
 impl Tag {
@@ -70,7 +69,7 @@ impl Tag {
 }
 
 /// The tags of a task: at most 20, each once, in the order they were given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags(Vec<Tag>);
 
 impl Tags {
@@ -92,11 +91,6 @@ impl Tags {
             return Err("must have at most 20 entries");
         }
         Ok(Tags(tags))
-    }
-
-    /// Tags that were checked before they were stored.
-    pub fn from_store(tags: Vec<String>) -> Tags {
-        Tags(tags.into_iter().map(Tag).collect())
     }
 
     /// The tags as texts.

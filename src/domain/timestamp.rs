@@ -44,6 +44,12 @@ impl Timestamp {
             .then_some(Timestamp(moment))
     }
 
+    /// As [`Timestamp::from_micros`]; outside the years 1 to 9999 their first or last moment.
+    pub fn nearest(micros: i64) -> Timestamp {
+        let micros = micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999);
+        Timestamp::from_micros(micros).unwrap_or(Timestamp(OffsetDateTime::UNIX_EPOCH))
+    }
+
     /// Microseconds since the beginning of 1970.
     pub fn micros(self) -> i64 {
         self.0.unix_timestamp() * 1_000_000 + i64::from(self.0.microsecond())
@@ -53,21 +59,10 @@ impl Timestamp {
     pub fn as_utc(self) -> OffsetDateTime {
         self.0
     }
-}
 
-impl From<OffsetDateTime> for Timestamp {
-    /// Cuts off what is finer than a microsecond.
-    fn from(moment: OffsetDateTime) -> Timestamp {
-        let moment = moment.to_offset(UtcOffset::UTC);
-        let micros = moment.nanosecond() / 1_000 * 1_000;
-        Timestamp(moment.replace_nanosecond(micros).unwrap_or(moment))
-    }
-}
-
-impl fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The text, in ASCII. Made digit by digit: every task has two or three, and every line of the log one.
+    pub fn digits(self) -> [u8; 27] {
         let (date, time) = (self.0.date(), self.0.time());
-        // Digit by digit: every task has two or three, and every line of the log one.
         let mut text = *b"0000-00-00T00:00:00.000000Z";
         let mut put = |place: Range<usize>, mut number: u32| {
             for digit in text.get_mut(place).into_iter().flatten().rev() {
@@ -82,7 +77,22 @@ impl fmt::Display for Timestamp {
         put(14..16, time.minute().into());
         put(17..19, time.second().into());
         put(20..26, time.microsecond());
-        f.write_str(str::from_utf8(&text).unwrap_or_default())
+        text
+    }
+}
+
+impl From<OffsetDateTime> for Timestamp {
+    /// Cuts off what is finer than a microsecond.
+    fn from(moment: OffsetDateTime) -> Timestamp {
+        let moment = moment.to_offset(UtcOffset::UTC);
+        let micros = moment.nanosecond() / 1_000 * 1_000;
+        Timestamp(moment.replace_nanosecond(micros).unwrap_or(moment))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

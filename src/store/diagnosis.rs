@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::StoreSettings;
 use super::migrations::{current_version, latest};
 use super::opening::{AdminConnection, OpenError, check_server, failed};
+use super::rules::{BrokenRule, broken_rules};
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Diagnosis {
     pub may_migrate: bool,
     /// Tables in the schema that this user may not read, or not write.
     pub forbidden_tables: Vec<String>,
+    /// Rules that rows break. Empty where the tables cannot be read.
+    pub broken_rules: Vec<BrokenRule>,
     /// Whether nothing can be written there: a replica, or a database that is set to read only.
     pub read_only: bool,
     /// How far this machine's clock is from the database's, either way, less what the asking took.
@@ -55,7 +58,7 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
         LEFT JOIN pg_namespace AS namespace ON namespace.oid = wanted.name";
     let row = connection.ask(|client| client.query_one(rights, &[&schema]))?;
     let may_migrate = row.try_get(0).map_err(failed)?;
-    let forbidden_tables = row.try_get(1).map_err(failed)?;
+    let forbidden_tables: Vec<String> = row.try_get(1).map_err(failed)?;
     let read_only = row.try_get(2).map_err(failed)?;
 
     let room = "SELECT least(
@@ -79,12 +82,19 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
     })?;
     let after = since_epoch();
     let theirs: f64 = row.try_get(0).map_err(failed)?;
+    let readable = schema_version == latest() && forbidden_tables.is_empty();
+    let broken_rules = if readable {
+        broken_rules(&mut connection, &settings.schema)?
+    } else {
+        Vec::new()
+    };
     Ok(Diagnosis {
         server_version,
         schema_version,
         needed_version: latest(),
         may_migrate,
         forbidden_tables,
+        broken_rules,
         read_only,
         clock_difference: Duration::from_secs_f64(outside(theirs, before, after)),
         connections_left,

@@ -5,6 +5,7 @@
 //! - [`opening`]: connects, checks the server, and sees that the schema has the version this program needs
 //! - `migrations`: the list of migrations, and what applies them
 //! - [`diagnosis`]: what an operator wants to know of the database before it is used
+//! - `rules`: finds rows that break a rule of this program
 //! - [`maintenance`]: what nobody needs any more goes
 //! - `tasks`: the statements on tasks and their tags
 //! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on who may do something with them
@@ -23,6 +24,7 @@ mod migrations;
 pub mod opening;
 pub mod pool;
 mod revocations;
+mod rules;
 mod sessions;
 mod tasks;
 
@@ -44,7 +46,7 @@ pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
-pub use tasks::{ListedTasks, TaskCreation, TaskOutcome, TaskPage};
+pub use tasks::{ListedTasks, ShownTask, TaskCreation, TaskOutcome, TaskPage};
 
 /// A database and how it is used.
 #[derive(Clone)]

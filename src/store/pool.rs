@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
-use postgres::{Row, Statement};
+use postgres::{RowIter, Statement};
 use r2d2::{HandleError, ManageConnection, PooledConnection};
 
 use super::connector::{self, Connection, Target};
@@ -37,8 +37,8 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often a caller that waits for a connection looks whether the database has gone away meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Most statements put together from parts that one connection keeps prepared: as many as there are lists of states and
-/// priorities (24), in either direction, with a cursor and without.
+/// Most statements put together from parts that one connection keeps prepared: there are 72 lists (all, open, done; in either
+/// direction; with a cursor and without; 6 common limits).
 const BUILT_MAX: usize = 96;
 
 /// A connection of the pool, with the statements prepared on it.
@@ -88,18 +88,18 @@ impl Client {
         Ok(statement)
     }
 
-    /// Runs a query in one round trip without preparing it. PostgreSQL plans it for these very values, every time, which is
-    /// what `plan_cache_mode = force_custom_plan` does for statements that are prepared.
+    /// Runs a query in one round trip without preparing it. PostgreSQL plans it for its values, every time, as
+    /// `plan_cache_mode = force_custom_plan` does for statements that are prepared.
     ///
     /// # Errors
     /// What PostgreSQL says of it.
-    pub fn query_planned(
+    pub fn query_planned<'v>(
         &mut self,
         sql: &str,
-        parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>, postgres::Error> {
+        values: impl Iterator<Item = (&'v (dyn ToSql + Sync), Type)>,
+    ) -> Result<RowIter<'_>, postgres::Error> {
         let text = self.with_schema(sql);
-        self.connection.client.query_typed(&text, parameters)
+        self.connection.client.query_typed_raw(&text, values)
     }
 
     fn with_schema(&self, sql: &str) -> String {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 
+use crate::support::TestApp;
 use crate::support::postgres::{Cluster, empty_database, fresh_database, socket_file, sql};
 use crate::support::process::{free_address, run};
 use crate::support::proxy::Proxy;
@@ -112,6 +113,96 @@ fn problems_of_the_database_are_named() {
     ];
     let line = only_wrong(&doctor(&environment), "connections: ");
     assert!(line.contains("max_connections"), "{line}");
+}
+
+/// Rows as no request can write them: (what `doctor` says, the columns, their values).
+const BAD_ROWS: &[(&str, &str, &str)] = &[
+    ("title is one line", "title", "repeat('x', 300)"),
+    ("title is one line", "title", "E'two\\nlines'"),
+    (
+        "description has at most",
+        "title, description",
+        "'t', repeat('y', 3000)",
+    ),
+    ("priority is", "title, priority", "'t', 7"),
+    ("due_on lies in", "title, due_on", "'t', 'infinity'"),
+    (
+        "due_on lies in",
+        "title, due_on, due_at",
+        "'t', '2030-01-01', '2031-01-01'",
+    ),
+    (
+        "all moments lie in",
+        "title, created_at, updated_at, completed_at, due_at",
+        "'t', '-infinity', 'infinity', '20000-01-01', 'infinity'",
+    ),
+    ("version is at least", "title, version", "'t', -1"),
+    ("tags are at most", "title, tags", "'t', '{a,NULL,a}'"),
+    ("tags are at most", "title, tags", "'t', '{{a,b},{c,d}}'"),
+    ("title_folded and", "title", "'Crème'"),
+];
+
+#[test]
+fn rows_that_break_a_rule_fail_no_list_and_are_named() {
+    let database = fresh_database();
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    let user = app.user("u1");
+    user.task("a good one");
+    healthy(&doctor(&[("DATABASE_URL", &database)]));
+    let mut sql = app.sql();
+    let mut expected = std::collections::BTreeSet::new();
+    for (says, columns, values) in BAD_ROWS {
+        let id = uuid::Uuid::now_v7();
+        let row = format!(
+            "INSERT INTO todo.tasks (user_id, id, {columns}) VALUES ('u1', '{id}', {values})"
+        );
+        sql.batch_execute(&row).unwrap();
+        let path = format!("/api/tasks/{id}");
+        let task = user.get(&path).expect(200).json();
+        assert_eq!(task["id"], id.to_string());
+        expected.insert(*says);
+    }
+    for query in [
+        "",
+        "limit=500",
+        "sort=title",
+        "sort=-updated_at",
+        "sort=due_date&tz=Europe/Berlin",
+        "sort=-priority",
+        "sort=completed",
+        "overdue=false",
+        "include_total=true",
+    ] {
+        let all = user.get(&format!("/api/tasks?{query}")).expect(200).json();
+        assert_eq!(all["count"], BAD_ROWS.len() + 1, "{query}");
+        let mut next = format!("limit=1&{query}");
+        for _ in 0..4 {
+            let page = user.get(&format!("/api/tasks?{next}")).expect(200).json();
+            next = format!(
+                "limit=1&{query}&cursor={}",
+                page["next_cursor"].as_str().unwrap()
+            );
+        }
+    }
+    for path in ["/api/tasks?q=t", "/api/tags", "/api/tasks/stats"] {
+        user.get(path).expect(200);
+    }
+    let output = doctor(&[("DATABASE_URL", &database)]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let wrong: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("WRONG"))
+        .collect();
+    assert_eq!(wrong.len(), expected.len(), "{text}");
+    for says in expected {
+        assert!(
+            wrong
+                .iter()
+                .any(|line| line.contains(says) && line.contains("for example u1 ")),
+            "{says}: {text}"
+        );
+    }
 }
 
 #[test]

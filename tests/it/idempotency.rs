@@ -156,7 +156,7 @@ fn while_the_first_is_running_the_second_is_told_so() {
     // Holds the first up where it makes its task: it has to wait for whether there is one of that id already.
     let id = "0190b7c6-0000-7000-8000-000000000000";
     held.batch_execute(&format!(
-        "INSERT INTO todo.tasks (user_id, id, title, search) VALUES ('u1', '{id}', 't', 't')"
+        "INSERT INTO todo.tasks (user_id, id, title) VALUES ('u1', '{id}', 't')"
     ))
     .unwrap();
     let body = format!(r#"{{"title":"t","id":"{id}"}}"#);

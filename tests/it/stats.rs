@@ -75,8 +75,8 @@ fn completions_are_counted_by_day_for_thirty_days() {
     user.task("so that the user is known");
     app.sql()
         .batch_execute(
-            "INSERT INTO todo.tasks (user_id, id, title, search, completed_at)
-             SELECT 'u1', gen_random_uuid(), 't', E't\\n', now() - n * interval '1 day' FROM generate_series(0, 40) AS n, generate_series(1, 2)",
+            "INSERT INTO todo.tasks (user_id, id, title, completed_at)
+             SELECT 'u1', gen_random_uuid(), 't', now() - n * interval '1 day' FROM generate_series(0, 40) AS n, generate_series(1, 2)",
         )
         .unwrap();
     let now = OffsetDateTime::now_utc();

@@ -217,8 +217,8 @@ fn many_tasks_are_renamed_in_several_steps() {
     user.task("so that the user is known");
     app.sql()
         .batch_execute(
-            "INSERT INTO todo.tasks (user_id, id, title, search, tags)
-             SELECT 'u1', gen_random_uuid(), 'n', E'n\\n', CASE WHEN n % 3 = 0 THEN '{old,new}'::text[] ELSE '{old}' END
+            "INSERT INTO todo.tasks (user_id, id, title, tags)
+             SELECT 'u1', gen_random_uuid(), 'n', CASE WHEN n % 3 = 0 THEN '{old,new}'::text[] ELSE '{old}' END
              FROM generate_series(1, 3500) AS n",
         )
         .unwrap();
@@ -232,7 +232,7 @@ fn many_tasks_are_renamed_in_several_steps() {
     assert_eq!(counts(&user), []);
 }
 
-/// However renames, removals and edits meet: both places where tags are kept say the same, and nobody fails.
+/// However renames, removals and edits meet: no edit is lost, no tag is there twice, and nobody fails.
 #[test]
 fn renames_and_edits_at_once_leave_no_trace_of_each_other() {
     let app = TestApp::start();
@@ -264,11 +264,6 @@ fn renames_and_edits_at_once_leave_no_trace_of_each_other() {
             });
         }
     });
-    let apart = "SELECT count(*) FROM (
-            (SELECT id, tag FROM todo.tasks, unnest(tags) AS tag EXCEPT SELECT task_id, tag FROM todo.task_tags)
-            UNION ALL
-            (SELECT task_id, tag FROM todo.task_tags EXCEPT SELECT id, tag FROM todo.tasks, unnest(tags) AS tag)) AS apart";
-    assert_eq!(app.sql().query_one(apart, &[]).unwrap().get::<_, i64>(0), 0);
     for task in user.get("/api/tasks").json()["tasks"].as_array().unwrap() {
         assert_eq!(task["description"], "edited");
         let tags = task["tags"].as_array().unwrap();

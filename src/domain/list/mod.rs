@@ -15,7 +15,7 @@ use std::fmt;
 use time::Date;
 
 use super::tag::Tag;
-use super::task::{Priority, Task};
+use super::task::Priority;
 use super::value::{Kind, Value};
 use super::zone::Zone;
 use cursor::Cursor;
@@ -135,8 +135,6 @@ pub struct SortKey {
     pub nullable: bool,
     /// The kind of the value.
     pub kind: Kind,
-    /// A task's value.
-    pub value: fn(&Task) -> Value,
 }
 
 impl fmt::Debug for SortKey {

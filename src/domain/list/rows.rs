@@ -8,11 +8,10 @@ use super::values::{
     words,
 };
 use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
-use crate::domain::fold::title_key;
 use crate::domain::shape::{Shape, TEXT};
 use crate::domain::tag::{TAG, TAGS_WITH_COMMAS};
-use crate::domain::task::{DUE, Due, PRIORITY};
-use crate::domain::value::{Kind, Value};
+use crate::domain::task::{DUE, PRIORITY};
+use crate::domain::value::Kind;
 use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 
 /// A parameter of a list.
@@ -230,7 +229,6 @@ pub const CREATED_AT: SortKey = SortKey {
     column: "created_at",
     nullable: false,
     kind: Kind::Moment,
-    value: |task| Value::Moment(task.created_at),
 };
 
 /// What tasks can be sorted by. Of tasks that are equal, the id decides. Tasks without a value come last.
@@ -242,7 +240,6 @@ pub static SORT_KEYS: &[SortKey] = &[
         column: "updated_at",
         nullable: false,
         kind: Kind::Moment,
-        value: |task| Value::Moment(task.updated_at),
     },
     SortKey {
         name: "due_date",
@@ -250,7 +247,6 @@ pub static SORT_KEYS: &[SortKey] = &[
         column: "due_at",
         nullable: true,
         kind: Kind::Moment,
-        value: |task| Value::of(task.due_date.map(Due::moment), Value::Moment),
     },
     SortKey {
         name: "priority",
@@ -258,7 +254,6 @@ pub static SORT_KEYS: &[SortKey] = &[
         column: "priority",
         nullable: false,
         kind: Kind::Number,
-        value: |task| Value::Number(task.priority.rank().into()),
     },
     SortKey {
         name: "title",
@@ -266,7 +261,6 @@ pub static SORT_KEYS: &[SortKey] = &[
         column: "title",
         nullable: false,
         kind: Kind::Text,
-        value: |task| Value::Text(title_key(task.title.as_str())),
     },
     SortKey {
         name: "completed",
@@ -274,7 +268,6 @@ pub static SORT_KEYS: &[SortKey] = &[
         column: "completed",
         nullable: false,
         kind: Kind::Bool,
-        value: |task| Value::Bool(task.completed),
     },
 ];
 

@@ -4,8 +4,6 @@ use uuid::Uuid;
 
 use super::{COMPLETED_ALIASES, Sent, TASK_FIELDS, Task};
 use crate::domain::fields::{BodyError, Field, Fields};
-use crate::domain::timestamp::Timestamp;
-use crate::domain::user::UserId;
 
 /// The fields of a task that a client sent, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,8 +18,11 @@ impl Draft {
     ///
     /// # Errors
     /// See [`BodyError`]; every bad field is named at once.
-    pub fn new_task(user: &UserId, body: &[u8]) -> Result<Draft, BodyError> {
-        let task = Task::new(user, Uuid::now_v7(), Timestamp::now());
+    pub fn new_task(body: &[u8]) -> Result<Draft, BodyError> {
+        let task = Task {
+            id: Uuid::now_v7(),
+            ..Task::default()
+        };
         Draft::read(task, body, true)
     }
 
@@ -29,9 +30,8 @@ impl Draft {
     ///
     /// # Errors
     /// As [`Draft::new_task`].
-    pub fn changes(user: &UserId, id: Uuid, body: &[u8]) -> Result<Draft, BodyError> {
-        let task = Task::new(user, id, Timestamp::now());
-        Draft::read(task, body, false)
+    pub fn changes(body: &[u8]) -> Result<Draft, BodyError> {
+        Draft::read(Task::default(), body, false)
     }
 
     fn read(mut task: Task, body: &[u8], new: bool) -> Result<Draft, BodyError> {
@@ -67,17 +67,6 @@ impl Draft {
     /// Whether no field was sent.
     pub fn is_empty(&self) -> bool {
         self.sent.is_empty()
-    }
-
-    /// The task that was created from this under an id at a moment, as it was then.
-    pub fn created(&self, id: Uuid, at: Timestamp) -> Task {
-        Task {
-            id,
-            completed_at: self.task.completed.then_some(at),
-            created_at: at,
-            updated_at: at,
-            ..self.task.clone()
-        }
     }
 }
 
@@ -117,17 +106,13 @@ mod tests {
     use super::*;
     use crate::domain::task::Priority;
 
-    fn user() -> UserId {
-        UserId::parse("u1").unwrap()
-    }
-
     fn changes(body: &str) -> Result<Draft, BodyError> {
-        Draft::changes(&user(), Uuid::nil(), body.as_bytes())
+        Draft::changes(body.as_bytes())
     }
 
     #[test]
     fn a_title_alone_makes_a_task() {
-        let draft = Draft::new_task(&user(), br#"{"title":" milk "}"#).unwrap();
+        let draft = Draft::new_task(br#"{"title":" milk "}"#).unwrap();
         let task = draft.task();
         assert_eq!(task.title.as_str(), "milk");
         assert_eq!((&task.description, task.due_date), (&None, None));
@@ -140,7 +125,7 @@ mod tests {
     #[test]
     fn every_bad_field_is_named() {
         let body = br#"{"title":"","description":1,"completed":null,"priority":"urgent","due_date":"soon","tags":["a",1],"id":"7"}"#;
-        let Err(BodyError::Invalid(errors)) = Draft::new_task(&user(), body) else {
+        let Err(BodyError::Invalid(errors)) = Draft::new_task(body) else {
             panic!()
         };
         let names: Vec<&str> = errors.iter().map(|error| error.field.as_ref()).collect();

@@ -1,8 +1,8 @@
 //! A task: its fields, each described once.
 //!
-//! A new field is a line of [`Task`], a line of [`Task::new`] and a row of [`TASK_FIELDS`] here, and a row of its columns in
-//! `store/tasks/columns.rs`. Reading bodies, writing, reading rows, change detection and the API's description follow from these.
-//! `domain/list/rows.rs` has the rows of filters and sort keys.
+//! A new field is a line of [`Task`] and a row of [`TASK_FIELDS`] here, and rows of its columns in `store/tasks/columns.rs`: how they
+//! are written, and how JSON shows them. Reading bodies, writing, change detection, answers and the API's description follow from
+//! these. `domain/list/rows.rs` has the rows of filters and sort keys.
 //!
 //! - `values`: the types of the fields, which cannot hold a wrong value
 //! - [`draft`]: what a client sends: a new task, changes to one, a completion
@@ -10,68 +10,30 @@
 pub mod draft;
 mod values;
 
-use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::fields::Field;
 use super::shape::Shape;
 use super::tag::{TAGS, Tags};
-use super::timestamp::Timestamp;
-use super::user::UserId;
 pub use values::{DESCRIPTION_MAX, DUE, Description, Due, PRIORITY, Priority, TITLE_MAX, Title};
 
-/// A task as its owner sees it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// The fields of a task that a client may send.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Task {
     /// Unique among its owner's tasks.
     pub id: Uuid,
-    /// The owner.
-    #[serde(serialize_with = "user_id")]
-    pub user_id: UserId,
     /// 1 to 200 characters, one line.
     pub title: Title,
     /// Up to 2,000 characters.
     pub description: Option<Description>,
     /// Whether it is done.
     pub completed: bool,
-    /// When it was done; set and cleared with `completed`.
-    pub completed_at: Option<Timestamp>,
     /// How much it matters.
     pub priority: Priority,
     /// When it is due.
     pub due_date: Option<Due>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it last really changed.
-    pub updated_at: Timestamp,
-    /// 1 when it is made; goes up with every real change.
-    pub version: i64,
     /// At most 20, each 1 to 50 characters.
     pub tags: Tags,
-}
-
-impl Task {
-    /// A task created at a moment, with nothing set.
-    pub fn new(user: &UserId, id: Uuid, at: Timestamp) -> Task {
-        Task {
-            id,
-            user_id: user.clone(),
-            title: Title::default(),
-            description: None,
-            completed: false,
-            completed_at: None,
-            priority: Priority::default(),
-            due_date: None,
-            created_at: at,
-            updated_at: at,
-            version: 1,
-            tags: Tags::default(),
-        }
-    }
-}
-
-fn user_id<S: Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(id.as_str())
 }
 
 /// A field of a task.
@@ -234,18 +196,4 @@ pub static TASK_FIELDS: &[TaskField] = &[
 fn set<T: Field>(slot: &mut T, json: &str) -> Result<(), &'static str> {
     *slot = T::from_json(json)?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_field_has_a_row_in_the_order_of_json() {
-        let task = Task::new(&UserId::parse("u1").unwrap(), Uuid::nil(), Timestamp::now());
-        let shown = serde_json::to_value(&task).unwrap();
-        let shown: Vec<&String> = shown.as_object().unwrap().keys().collect();
-        let rows: Vec<&str> = TASK_FIELDS.iter().map(|field| field.name).collect();
-        assert_eq!(shown, rows);
-    }
 }

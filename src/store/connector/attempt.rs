@@ -197,8 +197,11 @@ fn settings_statement(settings: &DatabaseSettings) -> String {
         .concat()
 }
 
-/// What every session starts with. Client encoding is not among it: `tokio-postgres` always asks for UTF8.
-fn session_settings(settings: &DatabaseSettings) -> [(&'static str, String); 4] {
+/// The settings of every session. Client encoding is not among them: `tokio-postgres` always asks for UTF8.
+///
+/// Every statement has an index to use. Without statistics, or for a user who owns most of a table, PostgreSQL would still read all
+/// rows of all users. Parallel workers and compiled plans make one user's search faster and all other requests slower.
+fn session_settings(settings: &DatabaseSettings) -> [(&'static str, String); 7] {
     [
         (
             "statement_timeout",
@@ -211,6 +214,9 @@ fn session_settings(settings: &DatabaseSettings) -> [(&'static str, String); 4] 
             milliseconds(settings.statement_timeout),
         ),
         ("TimeZone", "UTC".to_owned()),
+        ("enable_seqscan", "off".to_owned()),
+        ("max_parallel_workers_per_gather", "0".to_owned()),
+        ("jit", "off".to_owned()),
     ]
 }
 

@@ -4,15 +4,11 @@ use std::sync::LazyLock;
 
 use postgres::Error as PgError;
 use postgres::types::ToSql;
-use time::OffsetDateTime;
-use uuid::Uuid;
 
-use super::columns::{insert, insert_parameters, new_values};
-use crate::domain::fold::search_text;
+use super::columns::{all, insert, insert_parameters, made, new_values};
+use super::json::ShownTask;
 use crate::domain::idempotency::Repeatable;
 use crate::domain::task::draft::Draft;
-use crate::domain::task::{Description, Task};
-use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 use crate::store::accounts::OWNER;
 use crate::store::pool::Client;
@@ -22,9 +18,9 @@ use crate::store::{Effect, Error, Store, violates};
 #[derive(Debug)]
 pub enum TaskCreation {
     /// It was created.
-    Created(Task),
+    Created(ShownTask),
     /// A request with the same key created it before; as it was then.
-    Before(Task),
+    Before(ShownTask),
     /// The key was used with another body.
     OtherBody,
     /// A request with this key is still running.
@@ -33,18 +29,18 @@ pub enum TaskCreation {
     IdTaken,
 }
 
-// For a user who has a row; without one it inserts nothing. The client knows all else about the task.
-static CREATE: LazyLock<String> =
-    LazyLock::new(|| insert(" FROM {schema}.users WHERE id = $1") + " RETURNING created_at");
+// For a user who has a row; without one it inserts nothing.
+static CREATE: LazyLock<String> = LazyLock::new(|| {
+    let insert = insert(" FROM {schema}.users WHERE users.id = $1");
+    format!("{insert} RETURNING {}", all("task"))
+});
 
 // A user known only from a token gets a row with the first write. The foreign key is checked when the statement ends, so it
 // sees that row. Two statements, because one that does both made every other write slower.
 static CREATE_FIRST: LazyLock<String> = LazyLock::new(|| {
     let owner = OWNER!("");
-    format!(
-        "WITH owner AS ({owner}) {} RETURNING created_at",
-        insert("")
-    )
+    let (insert, columns) = (insert(""), all("task"));
+    format!("WITH owner AS ({owner}) {insert} RETURNING {columns}")
 });
 
 // One statement, and so one transaction. The row of a request that is still running cannot be seen, but its lock can; the lock
@@ -76,10 +72,16 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
              INSERT INTO {{schema}}.idempotency_keys (user_id, key, digest, task_id)
              SELECT $1, ${key}, ${digest}::bytea, made.id FROM made, (SELECT count(*) FROM cleared) AS first
          )
-         SELECT lock.held, made.created_at, known.digest, known.task_id, known.created_at
-         FROM lock LEFT JOIN known ON true LEFT JOIN made ON true",
+         SELECT {columns}, lock.held, known.digest
+         FROM lock LEFT JOIN known ON true LEFT JOIN made ON true,
+              LATERAL {task}",
         owner = OWNER!(" FROM mine"),
         insert = insert(" FROM mine"),
+        columns = all("task"),
+        task = made(
+            "coalesce(made.id, known.task_id)",
+            "coalesce(made.created_at, known.created_at)"
+        ),
     )
 });
 
@@ -94,17 +96,14 @@ impl Store {
         draft: &Draft,
         key: Option<&Repeatable>,
     ) -> Result<TaskCreation, Error> {
-        let task = draft.task();
-        let description = task.description.as_ref().map(Description::as_str);
-        let (user, search) = (user.as_str(), search_text(task.title.as_str(), description));
+        let (user, task) = (user.as_str(), draft.task());
         let values = new_values(draft);
-        let mut parameters: Vec<&(dyn ToSql + Sync)> =
-            vec![&user, &task.id, &task.completed, &search];
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&user, &task.id, &task.completed];
         parameters.extend(values.iter().map(|value| value as &(dyn ToSql + Sync)));
         self.run(Effect::Write, |client| {
             let create = |client: &mut Client| match key {
-                None => create(client, draft, &parameters),
-                Some(key) => create_once(client, draft, &parameters, key),
+                None => create(client, &parameters),
+                Some(key) => create_once(client, &parameters, key),
             };
             let outcome = match create(client) {
                 Err(error) if violates(&error, "idempotency_keys_pkey") => create(client),
@@ -120,7 +119,6 @@ impl Store {
 
 fn create(
     client: &mut Client,
-    draft: &Draft,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<TaskCreation, PgError> {
     let statement = client.prepared(&CREATE)?;
@@ -131,13 +129,11 @@ fn create(
             client.query_one(&statement, parameters)?
         }
     };
-    let at = row.try_get(0)?;
-    Ok(TaskCreation::Created(created(draft, draft.task().id, at)))
+    ShownTask::read(&row).map(TaskCreation::Created)
 }
 
 fn create_once(
     client: &mut Client,
-    draft: &Draft,
     parameters: &[&(dyn ToSql + Sync)],
     key: &Repeatable,
 ) -> Result<TaskCreation, PgError> {
@@ -145,20 +141,10 @@ fn create_once(
     let (key, digest) = (key.key(), key.digest());
     let parameters = [parameters, &[&key, &digest]].concat();
     let row = client.query_one(&statement, &parameters)?;
-    if let Some(known) = row.try_get::<_, Option<Vec<u8>>>(2)? {
-        if known != digest {
-            return Ok(TaskCreation::OtherBody);
-        }
-        let (id, at) = (row.try_get(3)?, row.try_get(4)?);
-        return Ok(TaskCreation::Before(created(draft, id, at)));
+    match row.try_get::<_, Option<Vec<u8>>>("digest")? {
+        Some(known) if known != digest => Ok(TaskCreation::OtherBody),
+        Some(_) => ShownTask::read(&row).map(TaskCreation::Before),
+        None if row.try_get("held")? => ShownTask::read(&row).map(TaskCreation::Created),
+        None => Ok(TaskCreation::Running),
     }
-    if !row.try_get::<_, bool>(0)? {
-        return Ok(TaskCreation::Running);
-    }
-    let at = row.try_get(1)?;
-    Ok(TaskCreation::Created(created(draft, draft.task().id, at)))
-}
-
-fn created(draft: &Draft, id: Uuid, at: OffsetDateTime) -> Task {
-    draft.created(id, Timestamp::from(at))
 }

@@ -1,4 +1,4 @@
-//! What a list's filters say, as conditions on the table called task.
+//! A list's filters as conditions on the table called task.
 
 use postgres::types::Type;
 
@@ -6,12 +6,16 @@ use super::statement::Statement;
 use crate::domain::list::{Bound, Condition, Filters};
 use crate::domain::zone::Zone;
 
-/// Tags that a list looks up in their own table; any more it looks for on the tasks.
-pub(super) const TAGS_JOINED: usize = 4;
-
 impl Statement {
-    /// What the filters say, but for the tags that are joined. `created_at` is the column that the list is in the order of.
-    pub(super) fn conditions(&mut self, filters: &Filters, created_at: &str) -> Vec<String> {
+    /// Adds the filters, each after AND.
+    pub(super) fn add_filters(&mut self, filters: &Filters) {
+        for condition in self.conditions(filters) {
+            self.text.push_str(" AND ");
+            self.text.push_str(&condition);
+        }
+    }
+
+    fn conditions(&mut self, filters: &Filters) -> Vec<String> {
         let mut all = Vec::new();
         let zone = filters.zone.clone().unwrap_or_default();
         if let Some(zone) = &filters.zone {
@@ -20,7 +24,8 @@ impl Statement {
             all.push(format!("now() AT TIME ZONE {zone} IS NOT NULL"));
         }
         if let Some(completed) = filters.completed {
-            all.push(state(completed));
+            let is = if completed { "IS NOT NULL" } else { "IS NULL" };
+            all.push(format!("task.completed_at {is}"));
         }
         if !filters.priorities.is_empty() {
             let ranks: Vec<i16> = filters.priorities.iter().map(|p| p.rank()).collect();
@@ -28,44 +33,38 @@ impl Statement {
             all.push(format!("task.priority = ANY ({ranks})"));
         }
         for condition in &filters.conditions {
-            let condition = self.condition(condition, &zone, created_at);
-            all.push(condition);
+            all.push(self.condition(condition, &zone));
         }
-        if filters.tags.len() > TAGS_JOINED {
-            let tags: Vec<String> = filters
-                .tags
-                .iter()
-                .map(|tag| tag.as_str().to_owned())
-                .collect();
-            let tags = self.bind(tags, Type::TEXT_ARRAY);
+        if !filters.tags.is_empty() {
+            let tags = filters.tags.iter().map(|tag| tag.as_str().to_owned());
+            let tags = self.bind(tags.collect::<Vec<String>>(), Type::TEXT_ARRAY);
             all.push(format!("task.tags @> {tags}"));
         }
         for word in &filters.words {
             let pattern = self.bind(pattern(word), Type::TEXT);
-            all.push(format!("task.search LIKE {pattern}"));
+            all.push(format!(
+                "(coalesce(task.title_folded, lower(task.title)) LIKE {pattern}
+                  OR coalesce(task.description_folded, lower(task.description)) LIKE {pattern})"
+            ));
         }
         all
     }
 
-    fn condition(&mut self, condition: &Condition, zone: &Zone, created_at: &str) -> String {
-        let place = |column: &str| match column {
-            "created_at" => created_at.to_owned(),
-            column => format!("task.{column}"),
-        };
+    fn condition(&mut self, condition: &Condition, zone: &Zone) -> String {
         match condition {
-            Condition::Present(column, true) => format!("{} IS NOT NULL", place(column)),
-            Condition::Present(column, false) => format!("{} IS NULL", place(column)),
+            Condition::Present(column, true) => format!("task.{column} IS NOT NULL"),
+            Condition::Present(column, false) => format!("task.{column} IS NULL"),
             Condition::Compare(column, operator, bound) => {
-                format!("{} {operator} {}", place(column), self.bound(bound, zone))
+                format!("task.{column} {operator} {}", self.bound(bound, zone))
             }
             Condition::DueBefore(bound) => due_before(&self.bound(bound, zone), &self.zone(zone)),
             Condition::DueAfter(bound) => due_after(&self.bound(bound, zone), &self.zone(zone)),
             Condition::Overdue(overdue) => {
                 let past = due_before("now()", &self.zone(zone));
                 if *overdue {
-                    format!("NOT task.completed AND {past}")
+                    format!("task.completed_at IS NULL AND {past}")
                 } else {
-                    format!("(task.completed OR ({past}) IS NOT TRUE)")
+                    format!("(task.completed_at IS NOT NULL OR ({past}) IS NOT TRUE)")
                 }
             }
         }
@@ -92,32 +91,19 @@ impl Statement {
     }
 }
 
-/// That a task is done, or not.
-pub(super) fn state(completed: bool) -> String {
-    if completed {
-        "task.completed"
-    } else {
-        "NOT task.completed"
-    }
-    .to_owned()
-}
-
-/// That a task is due before a moment. A plain date is, when its day is over by then in the zone. The first condition follows
-/// from the second, but an index can serve it: a plain date is kept as the end of its day in UTC.
+/// That a task is due before a moment. A plain date is, when its day is over by then in the zone.
 pub(super) fn due_before(moment: &str, zone: &str) -> String {
     format!(
-        "(task.due_at < greatest({moment}, ({moment} AT TIME ZONE {zone})::date::timestamp AT TIME ZONE 'UTC')
-          AND CASE WHEN task.due_on IS NULL THEN task.due_at < {moment}
-                   ELSE task.due_on < ({moment} AT TIME ZONE {zone})::date END)"
+        "CASE WHEN task.due_on IS NULL THEN task.due_at < {moment}
+              ELSE task.due_on < ({moment} AT TIME ZONE {zone})::date END"
     )
 }
 
 /// That a task is due after a moment. See [`due_before`]; a day that ends with the moment itself is not after it.
 fn due_after(moment: &str, zone: &str) -> String {
-    let day = format!("(({moment} + interval '1 microsecond') AT TIME ZONE {zone})::date");
     format!(
-        "(task.due_at > least({moment}, {day}::timestamp AT TIME ZONE 'UTC')
-          AND CASE WHEN task.due_on IS NULL THEN task.due_at > {moment} ELSE task.due_on >= {day} END)"
+        "CASE WHEN task.due_on IS NULL THEN task.due_at > {moment}
+              ELSE task.due_on >= (({moment} + interval '1 microsecond') AT TIME ZONE {zone})::date END"
     )
 }
 

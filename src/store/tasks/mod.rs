@@ -1,6 +1,7 @@
 //! The statements on tasks. Each names the user, runs in one round trip, and is its own transaction.
 //!
-//! - `columns`: every column, and the statements' lists of them
+//! - `columns`: every column and every field, and the statements' lists of them
+//! - `json`: shows a row as JSON
 //! - `create`: creates a task, once under an idempotency key
 //! - `list`: pages of tasks
 //! - `filters`: which tasks are in a list
@@ -11,6 +12,7 @@
 mod columns;
 mod create;
 mod filters;
+mod json;
 mod list;
 mod statement;
 mod stats;
@@ -25,13 +27,13 @@ use uuid::Uuid;
 
 use super::{Effect, Error, Store};
 use crate::domain::etag::{ETag, EntityTags};
-use crate::domain::task::Task;
 use crate::domain::task::draft::{Completion, Draft};
-use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
-use columns::{all, read_task};
+use columns::all;
+use json::read_tag;
 
 pub use create::TaskCreation;
+pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
 
 /// The outcome of a write to one task.
@@ -58,11 +60,11 @@ static UPDATE: LazyLock<TaskWrite> =
 // `$3` is the completion to set, or null to toggle it. Setting what is set already changes nothing.
 static COMPLETE: LazyLock<TaskWrite> = LazyLock::new(|| {
     let write = "UPDATE {schema}.tasks AS task
-         SET completed_at = CASE WHEN coalesce($3::bool, NOT completed) THEN coalesce(completed_at, now()) END,
-             updated_at = CASE WHEN $3::bool IS DISTINCT FROM completed
+         SET completed_at = CASE WHEN coalesce($3::bool, completed_at IS NULL) THEN coalesce(completed_at, now()) END,
+             updated_at = CASE WHEN $3::bool IS DISTINCT FROM (completed_at IS NOT NULL)
                                THEN greatest(now(), updated_at + interval '1 microsecond')
                                ELSE updated_at END,
-             version = CASE WHEN $3::bool IS DISTINCT FROM completed THEN version + 1 ELSE version END
+             version = CASE WHEN $3::bool IS DISTINCT FROM (completed_at IS NOT NULL) THEN version + 1 ELSE version END
          WHERE user_id = $1 AND id = $2";
     TaskWrite::new(write, &all("task"), 3)
 });
@@ -104,12 +106,12 @@ impl Store {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn get_task(&self, user: &UserId, id: Uuid) -> Result<Option<Task>, Error> {
+    pub fn get_task(&self, user: &UserId, id: Uuid) -> Result<Option<ShownTask>, Error> {
         self.run(Effect::Read, |client| {
             let statement = client.prepared(&GET)?;
             client
                 .query_opt(&statement, &[&user.as_str(), &id])?
-                .map(|row| read_task(user, &row))
+                .map(|row| ShownTask::read(&row))
                 .transpose()
         })
     }
@@ -122,13 +124,7 @@ impl Store {
         self.run(Effect::Read, |client| {
             let statement = client.prepared(STATE)?;
             let row = client.query_opt(&statement, &[&user.as_str(), &id])?;
-            row.map(|row| {
-                Ok(ETag {
-                    version: row.try_get(0)?,
-                    created_at: Timestamp::from(row.try_get::<_, OffsetDateTime>(1)?),
-                })
-            })
-            .transpose()
+            row.map(|row| read_tag(&row)).transpose()
         })
     }
 
@@ -142,10 +138,10 @@ impl Store {
         id: Uuid,
         draft: &Draft,
         if_match: Option<&EntityTags>,
-    ) -> Result<TaskOutcome<Task>, Error> {
+    ) -> Result<TaskOutcome<ShownTask>, Error> {
         if draft.is_empty() {
             let stale =
-                |task: &Task| if_match.is_some_and(|tags| !tags.match_strongly(ETag::of(task)));
+                |task: &ShownTask| if_match.is_some_and(|tags| !tags.match_strongly(task.tag));
             return Ok(match self.get_task(user, id)? {
                 None => TaskOutcome::NotFound,
                 Some(task) if stale(&task) => TaskOutcome::Stale,
@@ -153,7 +149,7 @@ impl Store {
             });
         }
         let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &columns::changes(draft)];
-        self.write_task(&UPDATE, if_match, &parameters, |row| read_task(user, row))
+        self.write_task(&UPDATE, if_match, &parameters, ShownTask::read)
     }
 
     /// Sets or toggles a task's completion, if it is in a state that `if_match` names.
@@ -166,13 +162,13 @@ impl Store {
         id: Uuid,
         completion: Completion,
         if_match: Option<&EntityTags>,
-    ) -> Result<TaskOutcome<Task>, Error> {
+    ) -> Result<TaskOutcome<ShownTask>, Error> {
         let completed = match completion {
             Completion::Toggle => None,
             Completion::Set(completed) => Some(completed),
         };
         let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &completed];
-        self.write_task(&COMPLETE, if_match, &parameters, |row| read_task(user, row))
+        self.write_task(&COMPLETE, if_match, &parameters, ShownTask::read)
     }
 
     /// Deletes a task, if it is in a state that `if_match` names.

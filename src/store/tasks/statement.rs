@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::private::BytesMut;
 use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Error as PgError, Row};
@@ -10,42 +11,48 @@ use crate::domain::value::Value;
 use crate::store::pool::Client;
 
 /// A statement that is put together, and the values of its parameters.
+#[derive(Default)]
 pub(super) struct Statement {
     /// Its SQL.
     pub(super) text: String,
     values: Vec<(Box<dyn ToSql + Sync>, Type)>,
-    /// Whether its plan is the same for all values.
+    /// Whether its plan is the same for all values. Otherwise it is planned for its values.
     pub(super) prepare: bool,
+    /// Whether its rows are too many to be in memory at once.
+    pub(super) large: bool,
 }
 
 impl Statement {
-    /// One without anything in it yet, that is planned for its values.
-    pub(super) fn new() -> Statement {
-        Statement {
-            text: String::new(),
-            values: Vec::new(),
-            prepare: false,
+    /// Runs it, and does something with each row.
+    pub(super) fn each_row(
+        &self,
+        client: &mut Client,
+        mut with: impl FnMut(&Row) -> Result<(), PgError>,
+    ) -> Result<(), PgError> {
+        let prepared = if self.prepare {
+            client.prepared_built(&self.text)?
+        } else {
+            None
+        };
+        let values = self.values.iter();
+        let mut rows = match prepared {
+            Some(prepared) if self.large => {
+                let values: Vec<&(dyn ToSql + Sync)> = values.map(|(v, _)| v.as_ref()).collect();
+                client.query_raw(&prepared, values)?
+            }
+            Some(prepared) => {
+                let values: Vec<&(dyn ToSql + Sync)> = values.map(|(v, _)| v.as_ref()).collect();
+                return client.query(&prepared, &values)?.iter().try_for_each(with);
+            }
+            None => {
+                let values = values.map(|(value, kind)| (value.as_ref(), kind.clone()));
+                client.query_planned(&self.text, values)?
+            }
+        };
+        while let Some(row) = rows.next()? {
+            with(&row)?;
         }
-    }
-
-    /// Runs it.
-    pub(super) fn run(&self, client: &mut Client) -> Result<Vec<Row>, PgError> {
-        if self.prepare
-            && let Some(prepared) = client.prepared_built(&self.text)?
-        {
-            let values: Vec<&(dyn ToSql + Sync)> = self
-                .values
-                .iter()
-                .map(|(value, _)| value.as_ref())
-                .collect();
-            return client.query(&prepared, &values);
-        }
-        let values: Vec<(&(dyn ToSql + Sync), Type)> = self
-            .values
-            .iter()
-            .map(|(value, kind)| (value.as_ref(), kind.clone()))
-            .collect();
-        client.query_planned(&self.text, &values)
+        Ok(())
     }
 
     /// Adds a value and gives the parameter that stands for it.
@@ -53,9 +60,7 @@ impl Statement {
         self.values.push((Box::new(value), kind));
         format!("${}", self.values.len())
     }
-}
 
-impl Statement {
     /// As [`Statement::bind`].
     pub(super) fn bind_value(&mut self, value: Value) -> String {
         let kind = match value {

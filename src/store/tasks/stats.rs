@@ -1,45 +1,40 @@
 //! A user's tasks in numbers.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
-use postgres::types::{ToSql, Type};
 use postgres::{Error as PgError, Row};
 use time::Date;
 
 use super::filters::due_before;
 use super::list::is_unknown_zone;
 use crate::domain::stats::{Day, STATS_DAYS, Stats};
+use crate::domain::task::Priority;
 use crate::domain::user::UserId;
 use crate::domain::zone::Zone;
 use crate::store::{Effect, Error, Store};
 
-/// All numbers in one statement: which number, of which priority or day, and the number. The first two are read in indexes.
-fn statement() -> String {
-    let overdue = due_before("now()", "$2");
+/// Counts the user's tasks in one pass: a row for each combination of state, priority and day of completion. Without tasks, it is
+/// one row of zeros.
+static STATS: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "WITH today AS MATERIALIZED (SELECT (now() AT TIME ZONE $2)::date AS today)
-         SELECT CASE WHEN completed THEN 'completed' ELSE 'open' END AS kind, priority, NULL::date AS day, count(*)
-         FROM {{schema}}.tasks WHERE user_id = $1 GROUP BY completed, priority
-         UNION ALL
-         SELECT 'overdue', NULL, NULL, count(*)
-         FROM {{schema}}.tasks AS task WHERE user_id = $1 AND NOT completed AND {overdue}
-         UNION ALL
-         SELECT 'due today', NULL, NULL, count(*)
-         FROM today, {{schema}}.tasks
-         WHERE user_id = $1 AND NOT completed
-               AND due_at >= least(today::timestamp AT TIME ZONE $2, today::timestamp AT TIME ZONE 'UTC')
-               AND due_at < greatest((today + 1)::timestamp AT TIME ZONE $2, (today + 1)::timestamp AT TIME ZONE 'UTC')
-               AND coalesce(due_on, (due_at AT TIME ZONE $2)::date) = today
-         UNION ALL
-         SELECT 'day', NULL, (completed_at AT TIME ZONE $2)::date, count(*)
-         FROM today, {{schema}}.tasks
-         WHERE user_id = $1 AND completed AND completed_at >= (today - {back})::timestamp AT TIME ZONE $2
-         GROUP BY (completed_at AT TIME ZONE $2)::date
-         UNION ALL
-         SELECT 'today', NULL, today, 0 FROM today",
-        back = STATS_DAYS - 1
+        "WITH day AS MATERIALIZED (
+             SELECT today, (today - {back})::timestamp AT TIME ZONE $2 AS first, (today + 1)::timestamp AT TIME ZONE $2 AS next
+             FROM (SELECT (now() AT TIME ZONE $2)::date AS today) AS now
+         )
+         SELECT day.today, task.completed_at IS NOT NULL, coalesce(task.priority, 1::smallint),
+                CASE WHEN task.completed_at >= day.first AND task.completed_at < day.next
+                     THEN (task.completed_at AT TIME ZONE $2)::date END,
+                count(task.id),
+                count(*) FILTER (WHERE task.completed_at IS NULL AND {overdue}),
+                count(*) FILTER (WHERE task.completed_at IS NULL
+                                 AND coalesce(task.due_on, (task.due_at AT TIME ZONE $2)::date) = day.today)
+         FROM day LEFT JOIN {{schema}}.tasks AS task ON task.user_id = $1
+         GROUP BY 1, 2, 3, 4",
+        back = STATS_DAYS - 1,
+        overdue = due_before("now()", "$2"),
     )
-}
+});
 
 impl Store {
     /// A user's tasks in numbers, with days as a zone has them; `None` where PostgreSQL does not know the zone.
@@ -47,12 +42,9 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn task_stats(&self, user: &UserId, zone: &Zone) -> Result<Option<Stats>, Error> {
-        let text = statement();
         self.run(Effect::Read, |client| {
-            // Whether an index on due dates helps depends on how many there are, and when.
-            let values: [(&(dyn ToSql + Sync), Type); 2] =
-                [(&user.as_str(), Type::TEXT), (&zone.as_str(), Type::TEXT)];
-            match client.query_planned(&text, &values) {
+            let statement = client.prepared(&STATS)?;
+            match client.query(&statement, &[&user.as_str(), &zone.as_str()]) {
                 Err(error) if is_unknown_zone(&error) => Ok(None),
                 rows => read(&rows?, zone).map(Some),
             }
@@ -67,30 +59,26 @@ fn read(rows: &[Row], zone: &Zone) -> Result<Stats, PgError> {
     };
     let (mut today, mut days) = (None, HashMap::new());
     for row in rows {
-        let kind: &str = row.try_get(0)?;
-        let count: i64 = row.try_get(3)?;
-        match kind {
-            "overdue" => stats.overdue = count,
-            "due today" => stats.due_today = count,
-            "today" => today = Some(row.try_get::<_, Date>(2)?),
-            "day" => drop(days.insert(row.try_get::<_, Date>(2)?, count)),
-            _ => {
-                let of_state = if kind == "open" {
-                    &mut stats.open
-                } else {
-                    &mut stats.completed
-                };
-                *of_state += count;
-                stats.total += count;
-                let by = &mut stats.by_priority;
-                *match row.try_get::<_, i16>(1)? {
-                    0 => &mut by.low,
-                    1 => &mut by.medium,
-                    _ => &mut by.high,
-                } += count;
-            }
+        today = Some(row.try_get::<_, Date>(0)?);
+        let count: i64 = row.try_get(4)?;
+        if row.try_get(1)? {
+            stats.completed += count;
+        } else {
+            stats.open += count;
         }
+        let by = &mut stats.by_priority;
+        *match Priority::of_rank(row.try_get::<_, i16>(2)?.into()) {
+            Priority::Low => &mut by.low,
+            Priority::Medium => &mut by.medium,
+            Priority::High => &mut by.high,
+        } += count;
+        if let Some(day) = row.try_get::<_, Option<Date>>(3)? {
+            *days.entry(day).or_insert(0) += count;
+        }
+        stats.overdue += row.try_get::<_, i64>(5)?;
+        stats.due_today += row.try_get::<_, i64>(6)?;
     }
+    stats.total = stats.open + stats.completed;
     let backwards = std::iter::successors(today, |day| day.previous_day());
     stats.completed_per_day = backwards
         .take(STATS_DAYS)

@@ -1,26 +1,26 @@
 //! The tags of all of a user's tasks.
 
+use uuid::Uuid;
+
 use crate::domain::tag::{Tag, TagCount};
 use crate::domain::user::UserId;
 use crate::store::{Effect, Error, Store};
 
-/// Tasks that one statement changes, so that none takes longer than statements may, and no row is locked for long.
+/// Tasks that one statement changes, so that it ends in time, and no row is locked for long.
 const BATCH: i64 = 1_000;
 
-/// Statements in a row that may find tasks and change none of them.
-const PATIENCE: u32 = 10;
+/// Times that all tasks are gone through. Another pass finds tasks that got the tag during the last one.
+const PASSES: u32 = 10;
 
-const COUNT: &str =
-    "SELECT tag, count(*) FROM {schema}.task_tags WHERE user_id = $1 GROUP BY tag ORDER BY tag";
+// A stored null in a list of tags is no tag.
+const COUNT: &str = "SELECT tag, count(*) FROM {schema}.tasks, unnest(tags) AS tag
+     WHERE user_id = $1 AND tag IS NOT NULL GROUP BY tag ORDER BY tag";
 
-// Some tasks that have the tag `$2`, which becomes `$3`, or goes where that is null. Rows are locked in one order, so that two of
-// these do not wait for each other, and what is in a row is read once it is locked.
-const REPLACE: &str = "WITH found AS MATERIALIZED (
-         SELECT task_id FROM {schema}.task_tags WHERE user_id = $1 AND tag = $2 LIMIT $4
-     ), locked AS MATERIALIZED (
-         SELECT id FROM {schema}.tasks
-         WHERE user_id = $1 AND id = ANY (ARRAY(SELECT task_id FROM found)) AND tags @> ARRAY[$2]
-         ORDER BY id FOR NO KEY UPDATE
+// The next tasks behind the id `$5` that have the tag `$2`, which becomes `$3`, or goes where that is null. Rows are locked in one
+// order, so that two of these do not wait for each other, and what is in a row is read once it is locked.
+const REPLACE: &str = "WITH locked AS MATERIALIZED (
+         SELECT id FROM {schema}.tasks WHERE user_id = $1 AND id > $5 AND tags @> ARRAY[$2]
+         ORDER BY id LIMIT $4 FOR NO KEY UPDATE
      ), changed AS (
          UPDATE {schema}.tasks AS task
          SET tags = CASE WHEN $3::text IS NULL OR tags @> ARRAY[$3] THEN array_remove(tags, $2)
@@ -30,9 +30,10 @@ const REPLACE: &str = "WITH found AS MATERIALIZED (
          WHERE user_id = $1 AND id = ANY (ARRAY(SELECT id FROM locked)) AND tags @> ARRAY[$2]
          RETURNING 1
      )
-     SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM changed)";
+     SELECT (SELECT id FROM locked ORDER BY id DESC LIMIT 1), (SELECT count(*) FROM changed)";
 
-const HAS: &str = "SELECT count(*) FROM {schema}.task_tags WHERE user_id = $1 AND tag = $2";
+const HAS: &str =
+    "SELECT count(*) FROM {schema}.tasks WHERE user_id = $1 AND tags @> ARRAY[$2::text]";
 
 impl Store {
     /// A user's tags, by name, with the number of tasks that have each.
@@ -89,23 +90,26 @@ impl Store {
 
     /// Goes on until no task has the tag any more; says how many were changed.
     fn replace_tag(&self, user: &UserId, from: &Tag, to: Option<&Tag>) -> Result<i64, Error> {
-        let (mut all, mut in_vain) = (0, 0);
-        loop {
-            let (found, changed) = self.run(Effect::Write, |client| {
-                let statement = client.prepared(REPLACE)?;
-                let row = client.query_one(
-                    &statement,
-                    &[&user.as_str(), &from.as_str(), &to.map(Tag::as_str), &BATCH],
-                )?;
-                Ok((row.try_get::<_, i64>(0)?, row.try_get::<_, i64>(1)?))
-            })?;
-            all += changed;
-            // What was found and not changed was changed by somebody else meanwhile; the next statement sees it as it is.
-            in_vain = if changed == 0 { in_vain + 1 } else { 0 };
-            if (found < BATCH && changed == found) || in_vain > PATIENCE {
-                return Ok(all);
+        let mut all = 0;
+        for _ in 0..PASSES {
+            let mut behind = Some(Uuid::nil());
+            let before = all;
+            while let Some(id) = behind {
+                let (next, changed) = self.run(Effect::Write, |client| {
+                    let statement = client.prepared(REPLACE)?;
+                    let (from, to) = (from.as_str(), to.map(Tag::as_str));
+                    let row =
+                        client.query_one(&statement, &[&user.as_str(), &from, &to, &BATCH, &id])?;
+                    Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?))
+                })?;
+                all += changed;
+                behind = next;
+            }
+            if all == before {
+                break;
             }
         }
+        Ok(all)
     }
 
     /// How many tasks have a tag.

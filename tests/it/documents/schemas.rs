@@ -132,6 +132,7 @@ impl Types {
             "Option" if !may_be_null => inner(),
             "Option" | "Patch" => nullable(inner()),
             "Vec" => json!({"type": "array", "items": inner()}),
+            "TaskArray" => json!({"type": "array", "items": reference("Task")}),
             "Scopes" => json!({"type": "array", "items": reference("Scope")}),
             name if self.details[name]["type"].is_string() => self.details[name].clone(),
             name => reference(name),

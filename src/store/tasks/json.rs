@@ -1,0 +1,222 @@
+//! Shows tasks as JSON, straight from the binary form in which PostgreSQL sends rows.
+//!
+//! Nothing here fails: a stored value that no request can have written is shown as the nearest one that the API's description
+//! allows, so that one such row does not hide all others.
+
+use std::error::Error;
+
+use postgres::types::{FromSql, Type};
+use postgres::{Error as PgError, Row};
+use time::Date;
+use uuid::Uuid;
+
+use super::columns::SHOWN;
+use crate::domain::etag::ETag;
+use crate::domain::task::Priority;
+use crate::domain::timestamp::{Timestamp, format_date};
+use crate::domain::value::{Kind, Value};
+
+/// A task as its owner sees it.
+#[derive(Debug, PartialEq)]
+pub struct ShownTask {
+    /// As JSON.
+    pub json: Vec<u8>,
+    /// Its id.
+    pub id: Uuid,
+    /// Its entity tag.
+    pub tag: ETag,
+}
+
+/// A value as PostgreSQL sends it; `None` for null.
+pub(super) type Cell<'r> = Option<&'r [u8]>;
+
+/// Writes a field's value, from its columns, of which there are one or two.
+pub(super) type Show = fn(&mut Vec<u8>, [Cell; 2]);
+
+/// Bytes of a task that is not large.
+const USUAL: usize = 512;
+/// PostgreSQL counts microseconds from the beginning of 2000: seconds from 1970 to there.
+const EPOCH: i64 = 946_684_800;
+/// The same moment as a Julian day, by which `time` counts.
+const EPOCH_DAY: i64 = 2_451_545;
+
+/// A value of any type, unread.
+struct Raw<'r>(&'r [u8]);
+
+impl<'r> FromSql<'r> for Raw<'r> {
+    fn from_sql(_: &Type, raw: &'r [u8]) -> Result<Raw<'r>, Box<dyn Error + Sync + Send>> {
+        Ok(Raw(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+impl ShownTask {
+    /// Reads the columns of [`all`](super::columns::all).
+    pub(super) fn read(row: &Row) -> Result<ShownTask, PgError> {
+        let mut json = Vec::with_capacity(USUAL);
+        show_task(&mut json, row)?;
+        Ok(ShownTask {
+            json,
+            id: row.try_get("id")?,
+            tag: read_tag(row)?,
+        })
+    }
+}
+
+/// The entity tag of a row with the columns `version` and `created_at`.
+pub(super) fn read_tag(row: &Row) -> Result<ETag, PgError> {
+    Ok(ETag {
+        version: row.try_get("version")?,
+        created_at: nearest(cell(row, "created_at")?),
+    })
+}
+
+/// Writes the task whose row starts with the columns of [`all`](super::columns::all).
+pub(super) fn show_task(out: &mut Vec<u8>, row: &Row) -> Result<(), PgError> {
+    let mut at = 0;
+    let mut before = &b"{\""[..];
+    for shown in SHOWN {
+        out.extend_from_slice(before);
+        out.extend_from_slice(shown.field.as_bytes());
+        out.extend_from_slice(b"\":");
+        let mut cells = [None; 2];
+        for (slot, _) in cells.iter_mut().zip(shown.columns) {
+            *slot = cell(row, at)?;
+            at += 1;
+        }
+        (shown.show)(out, cells);
+        before = b",\"";
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Reads a value by which tasks are sorted.
+pub(super) fn read_value(row: &Row, column: &str, kind: Kind) -> Result<Value, PgError> {
+    let value = cell(row, column)?;
+    Ok(match kind {
+        _ if value.is_none() => Value::Null,
+        Kind::Bool => Value::Bool(is_true(value)),
+        Kind::Number => Value::of(integer(value), Value::Number),
+        Kind::Text => Value::Text(String::from_utf8_lossy(value.unwrap_or_default()).into_owned()),
+        Kind::Moment => Value::Moment(nearest(value)),
+    })
+}
+
+fn cell<I: postgres::row::RowIndex + std::fmt::Display>(
+    row: &Row,
+    at: I,
+) -> Result<Cell<'_>, PgError> {
+    Ok(row.try_get::<_, Option<Raw>>(at)?.map(|raw| raw.0))
+}
+
+pub(super) fn uuid(out: &mut Vec<u8>, [id, _]: [Cell; 2]) {
+    let id = id.and_then(|id| Uuid::from_slice(id).ok());
+    let mut text = [0; 36];
+    quoted(
+        out,
+        id.unwrap_or_default().hyphenated().encode_lower(&mut text),
+    );
+}
+
+pub(super) fn text(out: &mut Vec<u8>, [text, _]: [Cell; 2]) {
+    match text {
+        Some(text) => string(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+pub(super) fn flag(out: &mut Vec<u8>, [value, _]: [Cell; 2]) {
+    out.extend_from_slice(if is_true(value) { b"true" } else { b"false" });
+}
+
+pub(super) fn number(out: &mut Vec<u8>, [value, _]: [Cell; 2]) {
+    // Writing to a Vec does not fail.
+    let _ = serde_json::to_writer(out, &integer(value));
+}
+
+pub(super) fn priority(out: &mut Vec<u8>, [rank, _]: [Cell; 2]) {
+    let rank = integer(rank).unwrap_or_default();
+    quoted(out, Priority::of_rank(rank).name());
+}
+
+pub(super) fn moment(out: &mut Vec<u8>, [moment, _]: [Cell; 2]) {
+    if moment.is_some() {
+        let text = nearest(moment).digits();
+        quoted(out, str::from_utf8(&text).unwrap_or_default());
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// A plain date counts where there is one.
+pub(super) fn due(out: &mut Vec<u8>, [at, on]: [Cell; 2]) {
+    let Some(days) = integer(on) else {
+        return moment(out, [at, None]);
+    };
+    let day = (days + EPOCH_DAY).clamp(1_721_426, 5_373_484);
+    let date = i32::try_from(day).map(Date::from_julian_day);
+    let date = date.ok().and_then(Result::ok).unwrap_or(Date::MAX);
+    quoted(out, &format_date(date));
+}
+
+/// An array of texts: dimensions, whether there are nulls, the type; for each dimension length and lower bound; for each element
+/// length and bytes.
+pub(super) fn texts(out: &mut Vec<u8>, [array, _]: [Cell; 2]) {
+    let mut rest = array.unwrap_or_default();
+    let mut next = |length: usize| -> Option<&[u8]> {
+        let (part, behind) = rest.split_at_checked(length)?;
+        rest = behind;
+        Some(part)
+    };
+    let dimensions = integer(next(4)).unwrap_or_default();
+    next(8 + 8 * usize::try_from(dimensions).unwrap_or_default());
+    let mut before = b'[';
+    out.push(before);
+    while let Some(length) = integer(next(4)) {
+        // A null has the length -1.
+        if let Some(text) = usize::try_from(length).ok().and_then(&mut next) {
+            if before == b',' {
+                out.push(before);
+            }
+            string(out, text);
+            before = b',';
+        }
+    }
+    out.push(b']');
+}
+
+fn string(out: &mut Vec<u8>, text: &[u8]) {
+    // The database is in UTF-8, so nothing is lost. Writing to a Vec does not fail.
+    let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
+}
+
+/// A text without characters that JSON escapes.
+fn quoted(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
+fn is_true(value: Cell) -> bool {
+    value == Some(&[1])
+}
+
+/// A whole number of two, four or eight bytes.
+fn integer(value: Cell) -> Option<i64> {
+    let bytes = value?;
+    match *bytes {
+        [a, b] => Some(i16::from_be_bytes([a, b]).into()),
+        [a, b, c, d] => Some(i32::from_be_bytes([a, b, c, d]).into()),
+        _ => Some(i64::from_be_bytes(bytes.try_into().ok()?)),
+    }
+}
+
+/// A moment, or the nearest one of the years 1 to 9999: PostgreSQL knows others, and infinity.
+fn nearest(moment: Cell) -> Timestamp {
+    let micros = integer(moment).unwrap_or_default();
+    Timestamp::nearest(micros.saturating_add(EPOCH * 1_000_000))
+}
