@@ -15,6 +15,8 @@ use crate::store::diagnosis::{Diagnosis, diagnose};
 const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
 /// A certificate that ends sooner should have been renewed: tools do it a month before.
 const CERTIFICATE_LEFT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Backups are made every night; this leaves room for one that takes long.
+const BACKUP_AGE: Duration = Duration::from_secs(36 * 3600);
 /// Random text of 32 characters in hexadecimal digits has fewer different ones less than once in 10^8 times.
 const DIFFERENT_BYTES: usize = 8;
 
@@ -67,6 +69,10 @@ fn run(call: &Call) -> Result<(), Failure> {
             }
             check(&config, &mut report);
         }
+    }
+    // `todo-apictl` names the directory of the installed service.
+    if let Some(directory) = std::env::var_os("BACKUP_DIR") {
+        report.note(backup(Path::new(&directory)));
     }
     print(&report.text)?;
     match report.wrong {
@@ -222,6 +228,34 @@ fn judge(config: &Config, found: &Diagnosis) -> Vec<Result<String, String>> {
         ))
     };
     vec![writable, tables, connections, clock]
+}
+
+/// Whether the last backup succeeded, and is not too old.
+fn backup(directory: &Path) -> Result<String, String> {
+    let here = directory.display();
+    if let Ok(failure) = fs::read_to_string(directory.join("last-failure")) {
+        return Err(format!("backup: the last one failed at {}", failure.trim()));
+    }
+    let files = fs::read_dir(directory)
+        .map_err(|error| format!("backup: {here} cannot be read: {error}"))?;
+    let newest = files
+        .flatten()
+        .filter(|file| file.file_name().as_encoded_bytes().ends_with(b".dump"))
+        .filter_map(|file| file.metadata().ok()?.modified().ok())
+        .max();
+    match newest.map(|newest| newest.elapsed().unwrap_or_default()) {
+        None => Ok(format!(
+            "backup: none in {here}; `systemctl enable --now todo-api-backup.timer` makes one every night"
+        )),
+        Some(age) if age > BACKUP_AGE => Err(format!(
+            "backup: the newest in {here} is {} days old: systemctl status todo-api-backup.timer",
+            age.as_secs() / (24 * 3600)
+        )),
+        Some(age) => Ok(format!(
+            "backup: the newest in {here} is {} hours old",
+            age.as_secs() / 3600
+        )),
+    }
 }
 
 fn certificate_lasts(certificate: &Path, key: &Path) -> Result<String, String> {

@@ -20,8 +20,7 @@ use crate::store::{Settings, Store};
 const SPARE_DESCRIPTORS: u64 = 64;
 
 /// How an owner runs commands with the settings of the installed service.
-pub const FOR_THE_SERVICE: &str =
-    "for the installed service run it with the service's settings, as deploy/README.md shows";
+pub const FOR_THE_SERVICE: &str = "for the installed service run: sudo todo-apictl …";
 
 /// Checks of settings by the modules that own their types.
 pub const CHECKS: ModuleChecks = ModuleChecks {
