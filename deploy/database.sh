@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by backup.sh and restore.sh: finds the database and prepares the connection of psql, pg_dump and pg_restore.
 # The sourcing script defines `fail`.
 
@@ -19,7 +20,7 @@ unescape() {
 # use_database NAME…: takes the first of these settings that has a value, else the private database of a running server. Sets
 # `url`, which names no database and no password, PGDATABASE and PGPASSWORD, and `schema`.
 use_database() {
-    local name address= authorities=/etc/ssl/certs/ca-certificates.crt
+    local name address='' authorities=/etc/ssl/certs/ca-certificates.crt
     for name in "$@"; do address=${address:-$(setting "$name")}; done
     schema=${DB_SCHEMA:-todo}
     [[ $schema =~ ^[a-z_][a-z0-9_]*$ ]] || fail "DB_SCHEMA is not the name of a schema."
@@ -38,8 +39,8 @@ use_database() {
     esac
     url=postgresql://${user:+$user@}$host/${parameters:+?$parameters}
     # Every user of this machine can read the arguments of programs, but not their environment.
-    [ -z "$password" ] || export PGPASSWORD="$(unescape "$password")"
-    [ -z "$database" ] || export PGDATABASE="$(unescape "$database")"
+    if [ -n "$password" ]; then PGPASSWORD=$(unescape "$password") && export PGPASSWORD; fi
+    if [ -n "$database" ]; then PGDATABASE=$(unescape "$database") && export PGDATABASE; fi
     # libpq needs a file of authorities. The server has Mozilla's list compiled in.
     case $parameters in
     *sslrootcert=*) ;;
