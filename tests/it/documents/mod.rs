@@ -11,8 +11,9 @@ use todo_api::config::documents::{env_example, settings_page};
 use todo_api::domain::list::{PARAMETERS, SORT_KEYS};
 use todo_api::domain::shape::Shape;
 use todo_api::domain::task::TASK_FIELDS;
+use todo_api::http::error::{ERRORS, ErrorRow};
 
-/// README's table of a task's fields.
+/// The table of a task's fields, in docs/api.md.
 fn field_table() -> String {
     let rows = TASK_FIELDS
         .iter()
@@ -29,7 +30,7 @@ fn said(meaning: &str, shape: &Shape) -> String {
     }
 }
 
-/// README's table of the parameters of lists.
+/// The table of the parameters of lists, in docs/lists.md.
 fn parameter_table() -> String {
     let rows = PARAMETERS
         .iter()
@@ -37,7 +38,7 @@ fn parameter_table() -> String {
     table("parameter", rows)
 }
 
-/// README's table of the keys by which lists are sorted.
+/// The table of the keys by which lists are sorted, in docs/lists.md.
 fn sort_key_table() -> String {
     let last = |nullable| match nullable {
         true => "Tasks without one come last.".to_owned(),
@@ -47,6 +48,18 @@ fn sort_key_table() -> String {
         .iter()
         .map(|key| (key.name, key.aliases, last(key.nullable)));
     table("sort key", rows)
+}
+
+/// The table of errors, in docs/api.md.
+fn error_table() -> String {
+    let mut table = "| status | `error.code` | when |\n|---|---|---|\n".to_owned();
+    for ErrorRow {
+        status, code, when, ..
+    } in ERRORS
+    {
+        table.push_str(&format!("| {status} | `{code}` | {when} |\n"));
+    }
+    table
 }
 
 fn table<'r>(what: &str, rows: impl Iterator<Item = (&'r str, &'r [&'r str], String)>) -> String {
@@ -102,29 +115,38 @@ fn the_page_of_settings_lists_every_setting() {
 }
 
 #[test]
-fn readme_has_the_tables_of_the_program() {
-    let readme = read("README.md");
-    let mut wanted = readme.clone();
-    for table in [field_table(), parameter_table(), sort_key_table()] {
-        let head = table.lines().next().unwrap();
-        let start = wanted
-            .find(head)
-            .expect("README has the table's first line");
-        let length = wanted[start..].find("\n\n").map(|end| end + 1);
-        let end = length.map_or(wanted.len(), |length| start + length);
-        wanted.replace_range(start..end, &table);
+fn the_pages_have_the_tables_of_the_program() {
+    for (file, tables) in [
+        ("docs/api.md", [field_table(), error_table()]),
+        ("docs/lists.md", [parameter_table(), sort_key_table()]),
+    ] {
+        let page = read(file);
+        let mut wanted = page.clone();
+        for table in tables {
+            let head = table.lines().next().unwrap();
+            let start = wanted
+                .find(head)
+                .expect("the page has the table's first line");
+            let length = wanted[start..].find("\n\n").map(|end| end + 1);
+            let end = length.map_or(wanted.len(), |length| start + length);
+            wanted.replace_range(start..end, &table);
+        }
+        check(file, &page, &wanted, || wanted.clone());
     }
-    check("README.md", &readme, &wanted, || wanted.clone());
 }
 
 #[test]
-fn readme_shows_the_filter_for_failed_logins_as_it_is() {
+fn operations_shows_the_filter_for_failed_logins_as_it_is() {
     let filter = read("deploy/fail2ban/filter.d/todo-api.conf");
     let expression = filter
         .lines()
         .find(|line| line.starts_with("failregex"))
         .unwrap();
-    assert!(read("README.md").lines().any(|line| line == expression));
+    assert!(
+        read("docs/operations.md")
+            .lines()
+            .any(|line| line == expression)
+    );
 }
 
 #[test]
@@ -196,8 +218,8 @@ fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
 }
 
 #[test]
-fn the_messages_that_operators_are_told_of_are_those_of_the_program() {
-    let guide = read("deploy/README.md");
+fn the_messages_in_operations_are_those_of_the_program() {
+    let guide = read("docs/operations.md");
     let (_, table) = guide.split_once("| what it says | what to do |\n").unwrap();
     let messages: Vec<&str> = table
         .lines()
