@@ -134,7 +134,7 @@ fn signal(name: &str, pid: u32) {
     );
 }
 
-/// Whether a process runs; one that has ended and that nobody has asked about yet has no working directory.
+/// Whether a process runs. A zombie has no working directory.
 fn alive(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok()
 }
@@ -426,7 +426,7 @@ fn a_directory_with_a_very_long_path_will_do() {
     postgres.stop().unwrap();
     assert!(!socket.exists());
 
-    // Nobody can lay a directory of theirs in its way.
+    // Another user cannot put a directory in its place.
     symlink(place.parent.path(), socket).unwrap();
     let error = place.start().unwrap_err().to_string();
     fs::remove_file(socket).unwrap();
