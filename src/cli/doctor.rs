@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Call, Command, Failure, print, setup};
+use super::{Call, Command, Failure, backups, print, setup};
 use crate::config::Config;
 use crate::edge::tls::{self, Tls};
 use crate::local_postgres::LocalPostgres;
@@ -15,8 +15,6 @@ use crate::store::diagnosis::{Diagnosis, diagnose};
 const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
 /// A certificate that ends sooner should have been renewed: tools do it a month before.
 const CERTIFICATE_LEFT: Duration = Duration::from_secs(14 * 24 * 3600);
-/// Backups are made every night; this leaves room for one that takes long.
-const BACKUP_AGE: Duration = Duration::from_secs(36 * 3600);
 /// Random text of 32 characters in hexadecimal digits has fewer different ones less than once in 10^8 times.
 const DIFFERENT_BYTES: usize = 8;
 
@@ -72,7 +70,7 @@ fn run(call: &Call) -> Result<(), Failure> {
     }
     // `todo-apictl` names the directory of the installed service.
     if let Some(directory) = std::env::var_os("BACKUP_DIR") {
-        report.note(backup(Path::new(&directory)));
+        report.note(backups::last(Path::new(&directory)));
     }
     print(&report.text)?;
     match report.wrong {
@@ -228,34 +226,6 @@ fn judge(config: &Config, found: &Diagnosis) -> Vec<Result<String, String>> {
         ))
     };
     vec![writable, tables, connections, clock]
-}
-
-/// Whether the last backup succeeded, and is not too old.
-fn backup(directory: &Path) -> Result<String, String> {
-    let here = directory.display();
-    if let Ok(failure) = fs::read_to_string(directory.join("last-failure")) {
-        return Err(format!("backup: the last one failed at {}", failure.trim()));
-    }
-    let files = fs::read_dir(directory)
-        .map_err(|error| format!("backup: {here} cannot be read: {error}"))?;
-    let newest = files
-        .flatten()
-        .filter(|file| file.file_name().as_encoded_bytes().ends_with(b".dump"))
-        .filter_map(|file| file.metadata().ok()?.modified().ok())
-        .max();
-    match newest.map(|newest| newest.elapsed().unwrap_or_default()) {
-        None => Ok(format!(
-            "backup: none in {here}; `systemctl enable --now todo-api-backup.timer` makes one every night"
-        )),
-        Some(age) if age > BACKUP_AGE => Err(format!(
-            "backup: the newest in {here} is {} days old: systemctl status todo-api-backup.timer",
-            age.as_secs() / (24 * 3600)
-        )),
-        Some(age) => Ok(format!(
-            "backup: the newest in {here} is {} hours old",
-            age.as_secs() / 3600
-        )),
-    }
 }
 
 fn certificate_lasts(certificate: &Path, key: &Path) -> Result<String, String> {

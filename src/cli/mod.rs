@@ -3,8 +3,10 @@
 //! - [`command`]: what a command is; reads a command line; help
 //! - `serve`: the server itself, with `build` (its parts), `opening` (its database), `signals`, `supervisor` (systemd), `upkeep`, `first_steps`
 //! - `setup`: what several commands need: the log, the database, the secret
+//! - `backups`: a check of `doctor`
 
 mod api_token;
+mod backups;
 mod build;
 mod command;
 mod config;
