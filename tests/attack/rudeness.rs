@@ -167,7 +167,7 @@ fn a_newcomer_is_served_or_refused_however_many_come() {
 }
 
 #[test]
-fn what_is_costly_to_read_stops_nobody() {
+fn expensive_requests_hold_up_no_other_client() {
     let token = bearer("costly");
     let post = |framing: &str, body: &[u8]| {
         let head = format!(

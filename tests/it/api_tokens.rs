@@ -116,8 +116,8 @@ fn a_deleted_or_expired_token_is_refused_at_once() {
         script(&app, token).get("/api/tasks").expect(200);
     }
     let path = format!("/api/auth/tokens/{}", gone["id"].as_str().unwrap());
-    let stranger = Login::register(app.address, "stranger@example.org");
-    stranger
+    let outsider = Login::register(app.address, "outsider@example.org");
+    outsider
         .actor()
         .delete(&path)
         .expect_error(404, "NOT_FOUND");

@@ -70,19 +70,19 @@ fn every_route_answers_in_every_form() {
 #[test]
 fn checks_come_in_the_order_clients_rely_on() {
     let app = TestApp::start();
-    let (nobody, user) = (app.anonymous(), app.user("u1"));
+    let (anonymous, user) = (app.anonymous(), app.user("u1"));
     let task = user.task("mine");
     let mine = format!("/api/tasks/{}", task["id"].as_str().unwrap());
     let bad = json!({ "title": "" });
     let text: &[(&str, &str)] = &[("Content-Type", "text/plain")];
 
     // A route that is not there, and a method it does not have, come before the token.
-    nobody.get("/api/nothing").expect_error(404, "NOT_FOUND");
-    nobody
+    anonymous.get("/api/nothing").expect_error(404, "NOT_FOUND");
+    anonymous
         .send("DELETE", "/api/tasks", &[], None)
         .expect_error(405, "METHOD_NOT_ALLOWED");
     // The token comes before the user in the path.
-    nobody
+    anonymous
         .get("/api/u2/tasks")
         .expect_error(401, "UNAUTHORIZED");
     // The user in the path comes before the task, the media type and the body.

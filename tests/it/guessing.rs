@@ -59,7 +59,7 @@ fn an_account_is_guessed_at_ten_times_from_a_network() {
     Login::register(address, "another@example.org");
     log_in_from(address, "2001:db8::1", "another@example.org", PASSWORD).expect(200);
     // An unknown address has the same limit.
-    let unknown = || log_in_from(address, "198.51.100.1", "nobody@example.org", PASSWORD);
+    let unknown = || log_in_from(address, "198.51.100.1", "unknown@example.org", PASSWORD);
     for _ in 0..10 {
         unknown().expect(401);
     }
@@ -86,7 +86,7 @@ fn an_account_is_guessed_at_ten_times_as_often_from_new_networks_and_known_ones_
         &database,
         "UPDATE todo.session_networks SET last_used_at = now() - interval '31 days' WHERE network = '203.0.113.9'",
     );
-    for account in [email, "nobody@example.org"] {
+    for account in [email, "unknown@example.org"] {
         for number in 0..20 {
             let from = format!("192.0.2.{number}");
             log_in_from(address, &from, account, "a wrong password").expect(401);

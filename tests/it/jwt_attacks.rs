@@ -65,10 +65,10 @@ fn what_is_tampered_with_is_refused_whatever_the_key() {
         }
         assert_eq!(ask(&app, &good).status, 200, "it lives on");
     }
-    assert!(trap.accept().is_err(), "nobody has looked for keys there");
+    assert!(trap.accept().is_err(), "keys were fetched from there");
 }
 
-/// An address where a stranger's keys might be, and where nobody must look.
+/// An address with an attacker's keys, which the server must not fetch.
 fn trap() -> (TcpListener, String) {
     let trap = TcpListener::bind("127.0.0.1:0").unwrap();
     trap.set_nonblocking(true).unwrap();
@@ -449,7 +449,7 @@ fn on_the_signature(key: &Key) -> Vec<Attack> {
     let mut flipped = signature.clone();
     flipped[length / 2] ^= 1;
     let mut attacks: Vec<(&str, Vec<u8>)> = vec![
-        // CVE-2022-21449: r and s of zero verify where nobody looks.
+        // CVE-2022-21449: r and s of zero pass a check that does not look at them.
         ("zeros", vec![0; length]),
         ("ones", vec![1; length]),
         ("all bits set", vec![0xff; length]),
@@ -516,7 +516,7 @@ fn with_other_keys(key: &Key, others: &[&Key], address: &str) -> Vec<Attack> {
     let header = key.header().to_string();
     let message = format!("{}.{}", base64url(&header), base64url(good.to_string()));
     for (number, other) in others.iter().enumerate() {
-        // Whoever names no key may mean any of the algorithm's.
+        // Without `kid`, any key of the algorithm is tried.
         if key.id.is_some() || key.algorithm() != other.algorithm() {
             let signature = base64url(other.signature(&message));
             push(
@@ -570,13 +570,13 @@ fn with_other_keys(key: &Key, others: &[&Key], address: &str) -> Vec<Attack> {
         Key::hmac(HMAC_SHA512, SECRET).token(&good),
     );
 
-    // A stranger's key, and every place in which a header may offer it. Nobody must look there.
-    for stranger in [
+    // An attacker's key, in every place where a header may offer it. The server must not look there.
+    for attacker in [
         Key::secret("evil evil evil evil evil evil evil"),
         Key::ed25519("ed-1"),
         Key::p256("ec-1"),
     ] {
-        let mut jwk = stranger.jwk();
+        let mut jwk = attacker.jwk();
         if jwk["kty"] == "oct" {
             jwk["k"] = json!(base64url("evil evil evil evil evil evil evil"));
         }
@@ -585,11 +585,11 @@ fn with_other_keys(key: &Key, others: &[&Key], address: &str) -> Vec<Attack> {
             json!({ "jwk": jwk }),
             json!({ "jku": address }),
             json!({ "x5u": address }),
-            json!({ "x5c": [base64url(stranger.public_bytes())], "x5t": "AAAA" }),
+            json!({ "x5c": [base64url(attacker.public_bytes())], "x5t": "AAAA" }),
             json!({ "jku": address, "jwk": jwk, "kid": key.id }),
         ] {
-            let name = format!("a stranger's {} {members}", stranger.algorithm());
-            push(name, stranger.token_with(&members, &good));
+            let name = format!("an attacker's {} {members}", attacker.algorithm());
+            push(name, attacker.token_with(&members, &good));
         }
     }
     // Names that are none. A secret has no name, so its tokens may have any.
@@ -647,7 +647,7 @@ fn what_a_header_says_of_keys_changes_nothing_for_a_good_one() {
     ask(&app, &named).expect(200);
     let renamed = ed.token_with(&json!({ "alg": "Ed25519" }), &claims("u1"));
     ask(&app, &renamed).expect(200);
-    assert!(trap.accept().is_err(), "nobody has looked there");
+    assert!(trap.accept().is_err(), "keys were fetched from there");
 }
 
 #[test]

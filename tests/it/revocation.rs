@@ -38,7 +38,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
         }
         assert!(!login.is_in_at(other.address));
     }
-    // A user is disabled by the command, whoever signed their token.
+    // A user is disabled by the command, also with a token of another issuer.
     let login = Login::register(one.address, "me@example.org");
     let outsider = |server: &Process| server.user("outsider").get("/api/tasks").status;
     assert_eq!((outsider(&one), outsider(&other)), (200, 200));

@@ -166,8 +166,8 @@ fn a_session_can_be_ended_from_another() {
     let other = of(&list(&here), false);
     assert_eq!(other, of(&list(&there), true));
     let path = format!("/api/auth/sessions/{other}");
-    let stranger = Login::register(app.address, "stranger@example.org");
-    stranger
+    let outsider = Login::register(app.address, "outsider@example.org");
+    outsider
         .actor()
         .delete(&path)
         .expect_error(404, "NOT_FOUND");
