@@ -1,4 +1,5 @@
-# Sourced by backup.sh and restore.sh: prepares the address of the database for psql, pg_dump and pg_restore.
+# shellcheck shell=bash
+# Sourced by backup.sh and restore.sh: finds the database and prepares the connection of psql, pg_dump and pg_restore.
 # The sourcing script defines `fail`.
 
 # setting NAME: its value, from the environment or from a systemd credential.
@@ -10,31 +11,69 @@ setting() {
     fi
 }
 
-# use_database NAME…: sets `url` to the first of these settings that has a value, and `schema`.
+# unescape TEXT: %-escapes become the bytes they stand for.
+unescape() {
+    local text=${1//\\/\\\\}
+    printf '%b' "${text//%/\\x}"
+}
+
+# use_database NAME…: takes the first of these settings that has a value, else the private database of a running server. Sets
+# `url`, which names no database and no password, PGDATABASE and PGPASSWORD, and `schema`.
 use_database() {
-    local name authorities=/etc/ssl/certs/ca-certificates.crt
-    url=
-    for name in "$@"; do url=${url:-$(setting "$name")}; done
-    [ -n "$url" ] || fail "DATABASE_URL is not set."
+    local name address='' authorities=/etc/ssl/certs/ca-certificates.crt
+    for name in "$@"; do address=${address:-$(setting "$name")}; done
     schema=${DB_SCHEMA:-todo}
-    [[ $schema =~ ^[a-z_][a-z0-9_]*$ ]] || fail "DB_SCHEMA is no name of a schema."
-    # libpq does not know driver names in the scheme.
-    url=$(printf '%s' "$url" | sed -E 's,^(postgres(ql)?)\+[a-z0-9_]+://,\1://,')
-    case $url in
-    postgres://* | postgresql://*) ;;
-    *) fail "DATABASE_URL must be written as postgresql://…" ;;
-    esac
-    # The password goes through the environment, because every user of this machine can read the arguments of programs.
-    if [[ $url =~ ^([a-z]+://[^:/@?]*):([^/@?]*)@(.*)$ ]]; then
-        url=${BASH_REMATCH[1]}@${BASH_REMATCH[3]}
-        PGPASSWORD=${BASH_REMATCH[2]//\\/\\\\}
-        PGPASSWORD=$(printf '%b' "${PGPASSWORD//%/\\x}")
-        export PGPASSWORD
+    [[ $schema =~ ^[a-z_][a-z0-9_]*$ ]] || fail "DB_SCHEMA is not the name of a schema."
+    if [ -z "$address" ]; then
+        use_private_database
+        return
     fi
-    case $url in *[?\&]password=*) fail "the password must stand before the host in DATABASE_URL: postgresql://user:password@host/…" ;; esac
+    # Drivers of other languages add their name to the scheme; libpq does not know it.
+    [[ $address =~ ^postgres(ql)?(\+[a-z0-9_]+)?://(([^:/@?]*)(:([^/@?]*))?@)?([^/@?]*)(/([^?]*))?(\?(.*))?$ ]] ||
+        fail "DATABASE_URL must be written as postgresql://user:password@host/database"
+    local user=${BASH_REMATCH[4]} password=${BASH_REMATCH[6]} host=${BASH_REMATCH[7]} database=${BASH_REMATCH[9]} parameters=${BASH_REMATCH[11]}
+    case "&$parameters" in
+    *\&password=* | *\&dbname=*)
+        fail "DATABASE_URL must name password and database before the parameters: postgresql://user:password@host/database?…"
+        ;;
+    esac
+    url=postgresql://${user:+$user@}$host/${parameters:+?$parameters}
+    # Every user of this machine can read the arguments of programs, but not their environment.
+    if [ -n "$password" ]; then PGPASSWORD=$(unescape "$password") && export PGPASSWORD; fi
+    if [ -n "$database" ]; then PGDATABASE=$(unescape "$database") && export PGDATABASE; fi
     # libpq needs a file of authorities. The server has Mozilla's list compiled in.
-    case $url in
+    case $parameters in
     *sslrootcert=*) ;;
     *sslmode=verify-*) [ ! -r "$authorities" ] || export PGSSLROOTCERT="${PGSSLROOTCERT:-$authorities}" ;;
     esac
+}
+
+# The private database in DATA_DIR. The pid file of PostgreSQL has the port in line 4 and the directory of the socket in line 5.
+use_private_database() {
+    local directory=${DATA_DIR:-./data}
+    local pid_file=$directory/postgres/postmaster.pid
+    [ -e "$directory/postgres" ] || fail "DATABASE_URL is not set, and there is no private database in $directory."
+    [ -r "$pid_file" ] || fail "the private database in $directory does not run: start the server first (scripts/run)."
+    url=postgresql://todo@/
+    export PGDATABASE=todo
+    PGPORT=$(sed -n 4p "$pid_file") PGHOST=$(sed -n 5p "$pid_file")
+    export PGPORT PGHOST
+}
+
+# psql with the statements of standard input.
+query() { psql -X -q -A -t -v ON_ERROR_STOP=1 --dbname="$url"; }
+
+# restore_into DATABASE FILE: all of the backup or nothing.
+restore_into() {
+    local contents PGDATABASE=$1 file=$2
+    export PGDATABASE
+    contents=$(mktemp)
+    pg_restore --list "$file" >"$contents"
+    # The index for searches needs extensions, which a backup of one schema leaves out.
+    if grep -q ' INDEX .* tasks_search ' "$contents" &&
+        ! printf 'CREATE EXTENSION IF NOT EXISTS %s WITH SCHEMA public;\n' btree_gin pg_trgm | query 2>/dev/null; then
+        sed -i '/ INDEX .* tasks_search /d' "$contents"
+    fi
+    pg_restore --dbname="$url" --exit-on-error --single-transaction --no-owner --no-privileges --use-list="$contents" "$file" || return
+    rm -f "$contents"
 }

@@ -231,7 +231,7 @@ impl Server {
     }
 }
 
-/// `authority.crt` signs `server.crt`, which is for `localhost` only; `stranger.crt` signs nothing.
+/// `authority.crt` signs `server.crt`, which is for `localhost` only; `unknown.crt` signs nothing.
 fn write_certificates(directory: &Path) {
     let authority = |name: &str| {
         let mut parameters = CertificateParams::default();
@@ -239,7 +239,7 @@ fn write_certificates(directory: &Path) {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap()
     };
-    let (ours, stranger) = (authority("Ours"), authority("Stranger"));
+    let (ours, unknown) = (authority("Ours"), authority("Unknown"));
     let key = KeyPair::generate().unwrap();
     let server = CertificateParams::new(["localhost".to_owned()])
         .unwrap()
@@ -247,7 +247,7 @@ fn write_certificates(directory: &Path) {
         .unwrap();
     let files = [
         ("authority.crt", ours.pem()),
-        ("stranger.crt", stranger.pem()),
+        ("unknown.crt", unknown.pem()),
         ("server.crt", server.pem()),
         ("server.key", key.serialize_pem()),
     ];
@@ -436,7 +436,7 @@ fn a_certificate_of_a_strange_authority_is_refused_wherever_sslrootcert_is_given
     for mode in ["prefer", "require", "verify-ca", "verify-full"] {
         let error = failure(server.connect(&format!(
             "sslmode={mode}&sslrootcert={}",
-            server.file("stranger.crt")
+            server.file("unknown.crt")
         )));
         assert!(error.contains("certificate"), "{mode}: {error}");
         assert!(
@@ -823,7 +823,7 @@ fn a_frozen_server_does_not_hold_the_statement() {
     }
 }
 
-/// Not among the others, because nobody could connect meanwhile: a server of its own.
+/// On a server of its own, because no other test could connect during it.
 #[test]
 fn a_frozen_postmaster_does_not_hold_the_attempt_to_connect() {
     let Some(bin) = programs() else { return };

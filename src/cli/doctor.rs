@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{CommandLine, Failure, print, setup};
+use super::{CommandLine, Failure, backups, print, setup};
 use crate::config::Config;
 use crate::edge::tls::{self, Tls};
 use crate::local_postgres::LocalPostgres;
@@ -55,6 +55,10 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
             findings.extend(files.map(|file| only_ours(&file, "a file with secrets")));
             check(&config, &mut findings);
         }
+    }
+    // `todo-apictl` names the directory of the installed service.
+    if let Some(directory) = std::env::var_os("BACKUP_DIR") {
+        findings.push(backups::last(Path::new(&directory)));
     }
     let lines = findings.iter().map(|finding| match finding {
         Ok(sentence) => format!("OK     {sentence}\n"),

@@ -3,12 +3,14 @@
 //! - `command`: the description of a command, the parser of command lines, and help
 //! - `serve`: the server itself, with `build` (its parts), `events`, `open_database`, `signals`, `supervisor` (systemd), `upkeep`,
 //!   `first_steps`
+//! - `backups`: a check of `doctor`
 //! - `setup`: steps that several commands share: the log, the database, the secret
 
 #[macro_use]
 mod command;
 
 mod api_token;
+mod backups;
 mod build;
 mod config;
 mod doctor;

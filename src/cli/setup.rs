@@ -22,8 +22,7 @@ const SPARE_DESCRIPTORS: u64 = 64;
 const FEWEST_CONNECTIONS: u64 = 16;
 
 /// How to run commands with the settings of the installed service.
-pub const FOR_THE_SERVICE: &str =
-    "for the installed service, run this command as deploy/README.md shows (Settings and secrets)";
+pub const FOR_THE_SERVICE: &str = "for the installed service run: sudo todo-apictl …";
 
 /// Checks of settings by the modules that own their types.
 pub const CHECKS: ModuleChecks = ModuleChecks {

@@ -195,7 +195,7 @@ fn a_hundred_thousand_requests_in_one_pipe_are_answered_in_order() {
     const REQUESTS: usize = 100_000;
     let numbered = |number: usize| {
         let id = format!("p{number}");
-        // Some for the edge itself, some for a worker, some with a body nobody asked for.
+        // Some are answered by the edge, some by a worker, some have a body that the route does not take.
         match number % 3 {
             0 => request("GET", "/health", &[("X-Request-ID", &id)], b""),
             1 => request("GET", "/nowhere", &[("X-Request-ID", &id)], b""),

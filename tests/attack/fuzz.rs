@@ -110,7 +110,7 @@ fn field(random: &mut Random, name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A request as the standard allows it, though nobody might write it so.
+/// A valid request in an unusual form.
 fn well_formed(random: &mut Random, id: &str) -> Vec<u8> {
     let mut out = b"\r\n".repeat(if random.percent(5) {
         random.below(3)

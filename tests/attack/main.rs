@@ -1,4 +1,4 @@
-//! What a stranger with time and resources does to the server, all of it over loopback. Run by `scripts/check attack`.
+//! Attacks by clients with time and resources, over loopback. Run by `scripts/check attack`.
 //!
 //! - `parser`: a strict reader of HTTP/1.1, to compare the server's reading with
 //! - `fuzz`: random and mutated requests

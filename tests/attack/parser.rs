@@ -78,7 +78,7 @@ fn line(bytes: &[u8]) -> Found<(&[u8], &[u8])> {
         match byte {
             b'\r' => match bytes.get(at + 1) {
                 Some(b'\n') => return Ok(Some((&bytes[..at], &bytes[at + 2..]))),
-                // Section 2.2: a bare CR is invalid. Whoever looks at whole lines does not see it before there is one.
+                // Section 2.2: a bare CR is invalid. A parser of whole lines finds it only at the end of the line.
                 Some(_) if bytes[at..].contains(&b'\n') => return refuse(&[400]),
                 Some(_) => return refuse(&[400, 0]),
                 None => return Ok(None),
@@ -192,7 +192,7 @@ fn head(stream: &[u8], bounds: Bounds) -> Found<(Request, &[u8], Framing)> {
     if whole(rest) > bounds.head {
         return refuse(&[400, 414, 431]);
     }
-    // One head may be wrong in several ways, and no rule says which is told; each fault adds its statuses.
+    // A head may have several faults, and no rule says which is reported; each fault adds its statuses.
     let mut faults: Vec<u16> = Vec::new();
     let parsed = parse_request_line(request_line, bounds, &mut faults);
     let mut fields = Vec::new();
@@ -326,8 +326,8 @@ fn origin_form(method: &[u8], target: &[u8]) -> Option<String> {
     })
 }
 
-/// Host with or without a port (RFC 3986, section 3.2), which may be empty. Nobody looks up what it names, so its characters are
-/// all that is judged.
+/// Host with or without a port (RFC 3986, section 3.2), which may be empty. The name is not looked up; only its characters are
+/// checked.
 fn is_host(bytes: &[u8]) -> bool {
     let (host, port, literal) = match bytes.strip_prefix(b"[") {
         Some(rest) => match rest.iter().position(|byte| *byte == b']') {

@@ -1,4 +1,4 @@
-//! Clients that go away in the middle, come back at once, and send what is costly to read.
+//! Clients that reset connections, reconnect at once, and send requests that are expensive to read.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::healthy::watch;
 use crate::support::hold::wait_until;
 use crate::support::wire::{Door, Stream, Wire, bearer, new_task, request};
 
-/// Goes without taking leave: what is on its way is thrown away and the other end is told so.
+/// Resets the connection; data under way is dropped.
 fn slam(wire: Wire) {
     let abort = Some(Duration::ZERO);
     match &wire.stream {
@@ -40,8 +40,8 @@ fn clients_that_are_gone_before_their_answer_leave_nothing_behind() {
                         while began.elapsed() < Duration::from_secs(4) {
                             let mut wire = door.open().unwrap();
                             let title = format!("{client}-{sent}");
-                            // Several at once: when the first answer finds nobody, the others are still in the pipe. Few of them are
-                            // work for the database, which has to be done whoever asked.
+                            // Several at once: when the first answer fails, the others are still waiting. Few of them are work for the
+                            // database, which is done even if the client is gone.
                             let requests = match sent % 8 {
                                 0 => new_task(token, &title),
                                 1..4 => request("GET", "/", &[], b""),
@@ -167,7 +167,7 @@ fn a_newcomer_is_served_or_refused_however_many_come() {
 }
 
 #[test]
-fn what_is_costly_to_read_stops_nobody() {
+fn expensive_requests_hold_up_no_other_client() {
     let token = bearer("costly");
     let post = |framing: &str, body: &[u8]| {
         let head = format!(

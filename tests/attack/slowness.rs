@@ -52,7 +52,7 @@ fn besiege(what: &str, kind: Kind, start: &[u8], byte: &[u8]) {
 }
 
 #[test]
-fn slow_heads_stop_nobody() {
+fn slow_heads_hold_up_no_other_client() {
     for kind in KINDS {
         besiege(
             "slow heads",
@@ -64,7 +64,7 @@ fn slow_heads_stop_nobody() {
 }
 
 #[test]
-fn slow_bodies_stop_nobody() {
+fn slow_bodies_hold_up_no_other_client() {
     let lengths =
         b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{\"title\":\"";
     let chunks = b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n{\"title\":\"";
@@ -88,7 +88,7 @@ fn ask_and_stall(wire: &mut Wire, list: &[u8]) -> String {
 }
 
 #[test]
-fn slow_readers_stop_nobody() {
+fn slow_readers_hold_up_no_other_client() {
     for kind in KINDS {
         let mut fortress = Fortress::behind(kind, &[]);
         large_list(&fortress.database, "large");
@@ -128,7 +128,7 @@ fn slow_readers_stop_nobody() {
 }
 
 #[test]
-fn slow_in_every_way_at_once_stops_nobody() {
+fn slow_in_every_way_at_once_holds_up_no_other_client() {
     let mut fortress = Fortress::behind(Kind::Tcp, &[]);
     large_list(&fortress.database, "large");
     let token = bearer("large");

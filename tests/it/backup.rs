@@ -1,4 +1,4 @@
-//! `deploy/backup.sh` and `deploy/restore.sh`, under load and against what goes wrong.
+//! `deploy/backup.sh` and `deploy/restore.sh`, under load and with failures.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::TestApp;
+use crate::support::app::SECRET;
 use crate::support::postgres::{Cluster, empty_database, fresh_database, sql};
+use crate::support::process::Process;
 
 fn script(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    // Where PostgreSQL's programs are that are not on everybody's path.
     let path = std::env::var("PATH").unwrap();
     Command::new(format!("{}/deploy/{name}", env!("CARGO_MANIFEST_DIR")))
         .args(arguments)
@@ -63,7 +64,7 @@ fn count(database: &str, of: &str) -> i64 {
 
 #[test]
 fn a_backup_under_load_is_one_moment_and_comes_back_whole() {
-    // One of its own, where nobody else makes scratch databases.
+    // A cluster of its own, so that no other test has scratch databases in it.
     let cluster = Cluster::start(false);
     let app = TestApp::on(&cluster.url("todo"), |_| {}, Vec::new());
     let directory = tempfile::tempdir().unwrap();
@@ -75,14 +76,13 @@ fn a_backup_under_load_is_one_moment_and_comes_back_whole() {
             let (user, stop) = (app.user(&format!("writer {number}")), &stop);
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    user.task("meanwhile");
+                    user.task("during the backup");
                     thread::sleep(Duration::from_millis(2));
                 }
             });
         }
         thread::sleep(Duration::from_millis(200));
         let before = count(&app.database, "todo.tasks");
-        // It compares every row with what the dump's moment held, and keeps no other file.
         let said = backup(&app.database, directory.path(), &[]);
         let after = count(&app.database, "todo.tasks");
         stop.store(true, Ordering::Relaxed);
@@ -106,22 +106,22 @@ fn a_backup_under_load_is_one_moment_and_comes_back_whole() {
         (before..=after).contains(&there),
         "{before} {there} {after}"
     );
-    // Another server goes on with it as if nothing had been.
+    // Another server serves the same tasks from it.
     let again = TestApp::on(&empty, |_| {}, Vec::new());
     let list = again.user("u1").get("/api/tasks").expect(200).json();
     assert_eq!(list, user.get("/api/tasks").expect(200).json());
     again.user("u1").task("after");
 
-    // Never over what is there.
+    // It never overwrites existing tables.
     let said = refused(&script("restore.sh", &[file], &environment));
     assert!(said.contains("restore into a new database"), "{said}");
     assert_eq!(count(&empty, "todo.tasks"), there + 1);
 }
 
 #[test]
-fn what_comes_out_different_is_not_kept() {
+fn a_backup_that_restores_other_rows_is_not_kept() {
     let database = fresh_database();
-    // A generated column is computed anew when it is restored; this one never comes out the same.
+    // A generated column is computed again when it is restored. This one differs each time.
     sql(
         &database,
         "CREATE FUNCTION todo.fickle(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT clock_timestamp()::text';
@@ -131,14 +131,17 @@ fn what_comes_out_different_is_not_kept() {
     let directory = tempfile::tempdir().unwrap();
     let said = refused(&backup(&database, directory.path(), &[]));
     assert!(said.contains("is not what went in"), "{said}");
-    assert!(files(directory.path()).is_empty());
+    let failure = directory.path().join("last-failure");
+    assert_eq!(files(directory.path()), [failure.as_path()]);
+    let failure = fs::read_to_string(failure).unwrap();
+    assert!(failure.contains("is not what went in"), "{failure}");
     let unchecked = [("BACKUP_CHECK", "off")];
     done(&backup(&database, directory.path(), &unchecked));
     assert_eq!(files(directory.path()).len(), 1);
 }
 
 #[test]
-fn old_backups_make_room_and_failed_ones_leave_nothing() {
+fn old_backups_are_removed_and_a_failed_one_removes_none() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     for name in [
@@ -149,7 +152,6 @@ fn old_backups_make_room_and_failed_ones_leave_nothing() {
     ] {
         fs::write(at(name), "old").unwrap();
     }
-    // A backup that fails takes none away.
     refused(&backup(
         &empty_database(),
         directory.path(),
@@ -160,7 +162,9 @@ fn old_backups_make_room_and_failed_ones_leave_nothing() {
         directory.path(),
         &[],
     ));
-    assert_eq!(files(directory.path()).len(), 4);
+    let left = files(directory.path());
+    assert_eq!(left.len(), 5, "{left:?}");
+    assert!(at("last-failure").exists());
     done(&backup(
         &fresh_database(),
         directory.path(),
@@ -172,13 +176,56 @@ fn old_backups_make_room_and_failed_ones_leave_nothing() {
 }
 
 #[test]
+fn the_private_database_moves_into_another_one() {
+    let directory = tempfile::tempdir().unwrap();
+    // Where the test runs as root, PostgreSQL runs as another user and must reach the directory.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let data = directory.path().join("a trial's data");
+    let backups = directory.path().join("backups");
+    let environment = [
+        ("DATA_DIR", data.to_str().unwrap()),
+        ("BACKUP_DIR", backups.to_str().unwrap()),
+    ];
+    let said = refused(&script("backup.sh", &[], &environment));
+    assert!(said.contains("there is no private database"), "{said}");
+    let trial = Process::with_private_postgres(&data, &[("BETTER_AUTH_SECRET", SECRET)]);
+    trial.wait_for("ready: ");
+    let task = trial.user("u1").task("made in the trial");
+    done(&script("backup.sh", &[], &environment));
+    trial.signal("TERM");
+    trial.wait();
+    let said = refused(&script("backup.sh", &[], &environment));
+    assert!(said.contains("does not run"), "{said}");
+
+    let installed = empty_database();
+    let [file] = &files(&backups)
+        .into_iter()
+        .filter(|file| file.extension().is_some())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("one file was kept");
+    };
+    // From standard input, as `todo-apictl restore` gives it.
+    let restore = Command::new(format!("{}/deploy/restore.sh", env!("CARGO_MANIFEST_DIR")))
+        .arg("-")
+        .env("DATABASE_URL", &installed)
+        .stdin(fs::File::open(file).unwrap())
+        .output()
+        .unwrap();
+    assert!(done(&restore).contains("with 1 tasks"), "{restore:?}");
+    let service = TestApp::on(&installed, |_| {}, Vec::new());
+    let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
+    assert_eq!(service.user("u1").get(&path).expect(200).json(), task);
+}
+
+#[test]
 fn a_password_is_not_in_the_list_of_processes() {
     let directory = tempfile::tempdir().unwrap();
-    // A psql that tells how it was called.
+    // A psql that prints its arguments.
     let psql = directory.path().join("psql");
     fs::write(
         &psql,
-        "#!/bin/sh\necho \"$@\" >&2\necho \"password: $PGPASSWORD\" >&2\nexit 3\n",
+        "#!/bin/sh\necho \"$@\" >&2\necho \"password: $PGPASSWORD, database: $PGDATABASE\" >&2\nexit 3\n",
     )
     .unwrap();
     fs::set_permissions(&psql, fs::Permissions::from_mode(0o755)).unwrap();
@@ -198,9 +245,9 @@ fn a_password_is_not_in_the_list_of_processes() {
         assert!(!output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(
-            said.contains("--dbname=postgresql://u@db.example:6543/x?sslmode=require"),
+            said.contains("--dbname=postgresql://u@db.example:6543/?sslmode=require"),
             "{said}"
         );
-        assert!(said.contains(r"password: p@ss\w"), "{said}");
+        assert!(said.contains(r"password: p@ss\w, database: x"), "{said}");
     }
 }

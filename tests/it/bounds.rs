@@ -1,4 +1,4 @@
-//! Bounds on size and number: each holds at the exact byte, and what is over it harms nobody else.
+//! Limits on size and number: each holds at the exact byte, and a request over it does not disturb other clients.
 
 use std::fs;
 use std::thread;
@@ -280,7 +280,7 @@ fn idle(server: &Process) -> Wire {
 fn idle_connections_make_room_for_new_ones() {
     let server = Process::serve(&fresh_database(), &[("MAX_CONNECTIONS", "8")]);
     let mut kept: Vec<Wire> = (0..8).map(|_| idle(&server)).collect();
-    // Those that have just been served stay, and a newcomer is told so.
+    // Connections that were just served stay open, and a new one is answered 503.
     let mut early = Door::from(server.address).open().unwrap();
     early.write(&request("GET", "/health", &[], b"")).unwrap();
     early.answer().unwrap().unwrap().expect(503);
@@ -357,7 +357,7 @@ fn too_many_busy_connections_are_told_to_come_back() {
 
 #[test]
 fn one_address_takes_no_more_than_its_share() {
-    // Whoever comes over loopback is not counted: this needs another address of this machine, and talks to itself there.
+    // Connections over loopback are not counted, so this uses another address of this machine.
     let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let own = probe
         .connect("198.51.100.1:9")
@@ -415,7 +415,7 @@ fn bodies_in_flight_share_a_bound() {
     let token = bearer("u1");
     let whole = with_length(&token, &body_of(1_000_000));
     let (most, last) = whole.split_at(whole.len() - 1);
-    // One after the other begins to send, until one is told that there is no room.
+    // One after the other begins to send, until one is answered that there is no room.
     let mut held = Vec::new();
     let refused = loop {
         assert!(held.len() < 8, "all of them were let in");
@@ -537,7 +537,7 @@ fn accepting_goes_on_when_descriptors_are_there_again() {
                 wire.answer().unwrap().unwrap().expect(200);
             }
         } else {
-            // Those who have gone meanwhile are in nobody's way.
+            // Connections that were closed since are skipped.
             drop(waiting);
         }
         server.user("u1").task("after");

@@ -421,7 +421,7 @@ impl<'d> Asker<'d> {
         let user = self.somebody();
         let answer = self.ask_well(&user);
         if self.operation.id() == "metrics" {
-            // Nobody may see them here; tests/it/metrics.rs looks at them.
+            // They may not be seen here; tests/it/metrics.rs checks them.
             answer.expect_error(403, "FORBIDDEN");
             return;
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
+use std::time::{Duration, SystemTime};
 
 use crate::support::TestApp;
 use crate::support::postgres::{Cluster, empty_database, fresh_database, socket_file, sql};
@@ -301,4 +302,32 @@ fn too_few_descriptors_are_named() {
         .unwrap();
     let line = only_wrong(&output, "descriptors: ");
     assert!(line.contains("LimitNOFILE"), "{line}");
+}
+
+#[test]
+fn failed_and_old_backups_are_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let environment = [("BACKUP_DIR", directory.path().to_str().unwrap())];
+    let none = healthy(&with_database(&environment));
+    assert!(
+        none.contains("enable --now todo-api-backup.timer"),
+        "{none}"
+    );
+
+    let dump = fs::File::create(directory.path().join("todo-api-20300101T000000Z.dump")).unwrap();
+    let hours_ago = |hours: u64| SystemTime::now() - Duration::from_secs(3600 * hours);
+    dump.set_modified(hours_ago(30)).unwrap();
+    let new = healthy(&with_database(&environment));
+    assert!(new.contains("is 30 hours old"), "{new}");
+    dump.set_modified(hours_ago(49)).unwrap();
+    let line = only_wrong(&with_database(&environment), "backup: the newest in ");
+    assert!(line.contains("is 2 days old"), "{line}");
+
+    fs::write(
+        directory.path().join("last-failure"),
+        "2030-01-01: no disk\n",
+    )
+    .unwrap();
+    let line = only_wrong(&with_database(&environment), "backup: the last one failed ");
+    assert!(line.ends_with("no disk"), "{line}");
 }

@@ -74,7 +74,7 @@ fn tiny_http_itself_is_for_loopback_and_unix_sockets_alone() {
     let token = bearer("u1");
     for door in [Door::from(direct), Door::Unix(socket), Door::from(edge)] {
         door.ask(&new_task(&token, "by any door")).expect(201);
-        // Whatever the edge and tiny_http say to each other, nobody else can say it.
+        // No other program can use the private socket between edge and tiny_http.
         let mut wire = door.open().unwrap();
         for number in 0..30 {
             for target in [
@@ -163,9 +163,9 @@ fn sockets_handed_to_somebody_else_are_left_alone() {
     let server = Process::spawn(command, address);
     server.wait_for("ready: ");
     Door::from(address).ask(HEALTH).expect(200);
-    let mut stranger = Door::from(handed.local_addr().unwrap()).open().unwrap();
-    stranger.write(HEALTH).unwrap();
-    assert!(!stranger.ends_within(Duration::from_millis(200)));
+    let mut outsider = Door::from(handed.local_addr().unwrap()).open().unwrap();
+    outsider.write(HEALTH).unwrap();
+    assert!(!outsider.ends_within(Duration::from_millis(200)));
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
                 ("Forwarded", "for=_hidden"),
                 ("Forwarded", "by=203.0.113.7"),
                 ("Forwarded", "xfor=203.0.113.7"),
-                // Nobody has said that these count.
+                // These header fields are not trusted.
                 ("X-Real-IP", "203.0.113.7"),
                 ("X-Client-IP", "203.0.113.7"),
                 ("True-Client-IP", "203.0.113.7"),
@@ -485,7 +485,7 @@ fn tls_serves_what_plain_http_serves() {
             .unwrap();
         let list = wire.answer().unwrap().unwrap().expect(200);
         assert!(list.body.len() > 8_000_000);
-        // The end is TLS's own, so that nobody can feign one.
+        // The end is TLS's own, so it cannot be forged.
         wire.expect_silent_end();
         // A half-closed connection gets its answer.
         let mut wire = door.open().unwrap();

@@ -62,7 +62,7 @@ fn another_users_path_is_forbidden_whatever_is_in_it() {
         "/api/owner/tasks".to_owned(),
         format!("/api/owner/tasks/{}", task["id"].as_str().unwrap()),
         "/api/owner/tasks/no-uuid".to_owned(),
-        "/api/nobody/tasks".to_owned(),
+        "/api/unknown/tasks".to_owned(),
         "/api/OTHER/tasks".to_owned(),
         "/api/other%20/tasks".to_owned(),
         "/api/other%00/tasks".to_owned(),

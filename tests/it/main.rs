@@ -22,6 +22,7 @@ mod contract;
 mod cors;
 mod deadlines;
 mod description;
+mod docs;
 mod doctor;
 mod documents;
 mod doors;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use super::{read, source_files};
 
 #[test]
-fn readme_shows_the_filter_for_failed_logins_as_it_is() {
+fn operations_shows_the_filter_for_failed_logins_as_it_is() {
     let filter = read("deploy/fail2ban/filter.d/todo-api.conf");
     let expression = filter
         .lines()
         .find(|line| line.starts_with("failregex"))
         .unwrap();
-    assert!(read("README.md").lines().any(|line| line == expression));
+    let guide = read("docs/operations.md");
+    assert!(guide.lines().any(|line| line == expression));
 }
 
 #[test]
@@ -61,8 +62,8 @@ fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
 }
 
 #[test]
-fn the_messages_in_the_guide_for_operators_are_those_of_the_program() {
-    let guide = read("deploy/README.md");
+fn the_messages_in_operations_are_those_of_the_program() {
+    let guide = read("docs/operations.md");
     let (_, table) = guide.split_once("| what it says | what to do |\n").unwrap();
     let lines = table.lines().filter_map(|line| line.strip_prefix("| `"));
     let messages: Vec<&str> = lines.filter_map(|line| line.split('`').next()).collect();

@@ -1,6 +1,6 @@
 //! The documents that are generated, and those that are checked against the code.
 //!
-//! - this file: the pages on settings, and the tables of README
+//! - this file: the pages on settings, and the tables of docs/api.md and docs/lists.md
 //! - `openapi`, `schemas`: the API's description
 //! - `reference`: the page /redoc
 //! - `checks`: names, messages and tests in documents that are written by hand
@@ -17,6 +17,8 @@ use todo_api::config::settings::SETTINGS;
 use todo_api::domain::list::{PARAMETERS, SORT_KEYS};
 use todo_api::domain::shape::Shape;
 use todo_api::domain::task::TASK_FIELDS;
+use todo_api::http::error::{ERRORS, ErrorRow};
+use todo_api::http::error::{ERRORS, ErrorRow};
 
 const SETTINGS_HEAD: &str = "\
 # Settings
@@ -71,7 +73,7 @@ fn env_example() -> String {
     EXAMPLE_HEAD.to_owned() + &settings.collect::<String>()
 }
 
-/// README's table of a task's fields.
+/// The table of a task's fields, in docs/api.md.
 fn field_table() -> String {
     let rows = TASK_FIELDS.iter().map(|field| {
         let meaning = with_choices(field.meaning, &field.shape);
@@ -89,7 +91,7 @@ fn with_choices(meaning: &str, shape: &Shape) -> String {
     }
 }
 
-/// README's table of the parameters of lists.
+/// The table of the parameters of lists, in docs/lists.md.
 fn parameter_table() -> String {
     let rows = PARAMETERS
         .iter()
@@ -97,7 +99,7 @@ fn parameter_table() -> String {
     table("parameter", rows)
 }
 
-/// README's table of the keys by which lists are sorted.
+/// The table of the keys by which lists are sorted, in docs/lists.md.
 fn sort_key_table() -> String {
     let last = |nullable| match nullable {
         true => "Tasks without one come last.".to_owned(),
@@ -107,6 +109,30 @@ fn sort_key_table() -> String {
         .iter()
         .map(|key| (key.name, key.aliases, last(key.nullable)));
     table("sort key", rows)
+}
+
+/// The table of errors, in docs/api.md.
+fn error_table() -> String {
+    let mut table = "| status | `error.code` | when |\n|---|---|---|\n".to_owned();
+    for ErrorRow {
+        status, code, when, ..
+    } in ERRORS
+    {
+        table.push_str(&format!("| {status} | `{code}` | {when} |\n"));
+    }
+    table
+}
+
+/// The table of errors, in docs/api.md.
+fn error_table() -> String {
+    let mut table = "| status | `error.code` | when |\n|---|---|---|\n".to_owned();
+    for ErrorRow {
+        status, code, when, ..
+    } in ERRORS
+    {
+        table.push_str(&format!("| {status} | `{code}` | {when} |\n"));
+    }
+    table
 }
 
 fn table<'r>(what: &str, rows: impl Iterator<Item = (&'r str, &'r [&'r str], String)>) -> String {
@@ -169,16 +195,21 @@ fn the_description_and_its_page_follow_from_the_tables() {
 }
 
 #[test]
-fn readme_has_the_tables_of_the_program() {
-    let mut readme = read("README.md");
-    for table in [field_table(), parameter_table(), sort_key_table()] {
-        let head = table.lines().next().unwrap();
-        let start = readme
-            .find(head)
-            .expect("README has the table's first line");
-        let length = readme[start..].find("\n\n").map(|end| end + 1);
-        let end = length.map_or(readme.len(), |length| start + length);
-        readme.replace_range(start..end, &table);
+fn the_pages_have_the_tables_of_the_program() {
+    for (file, tables) in [
+        ("docs/api.md", [field_table(), error_table()]),
+        ("docs/lists.md", [parameter_table(), sort_key_table()]),
+    ] {
+        let mut page = read(file);
+        for table in tables {
+            let head = table.lines().next().unwrap();
+            let start = page
+                .find(head)
+                .expect("the page has the table's first line");
+            let length = page[start..].find("\n\n").map(|end| end + 1);
+            let end = length.map_or(page.len(), |length| start + length);
+            page.replace_range(start..end, &table);
+        }
+        check(file, &page);
     }
-    check("README.md", &readme);
 }

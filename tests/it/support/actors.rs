@@ -15,7 +15,7 @@ use super::http::{self, Answer};
 pub struct Actor {
     address: SocketAddr,
     authorization: Option<String>,
-    /// Whose token it is; empty for nobody's.
+    /// The user of the token; empty without one.
     pub id: String,
 }
 

@@ -291,7 +291,7 @@ pub const UNUSUAL: &[(&[u16], &[u8])] = &[
     (&[201], b"$POSTtransfer-encoding: Chunked\r\nTE: trailers\r\n\r\nf\r\n$BODY\r\n0\r\n\r\n"),
     (&[400, 200], b"$POST$CHUNKED\r\n0\r\n\r\n$GET\r\n"),
     (&[200, 200], b"$GET$CHUNKED\r\n5\r\nhello\r\n0\r\n\r\n$GET\r\n"),
-    // Bodies where nobody wants them: RFC 9110, section 9.3.
+    // Bodies on methods that do not use them: RFC 9110, section 9.3.
     (&[200, 200], b"$GETContent-Length: 5\r\n\r\nhello$GET\r\n"),
     (&[200, 200], b"$GETContent-Length: 46\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: localhost:80\r\n\r\n$GET\r\n"),
     (
@@ -301,7 +301,7 @@ pub const UNUSUAL: &[(&[u16], &[u8])] = &[
     (&[404, 200], b"POST /nowhere HTTP/1.1\r\n$HOSTContent-Length: 5\r\n\r\nhello$GET\r\n"),
     (&[401, 200], b"POST /api/tasks HTTP/1.1\r\n$HOSTContent-Length: 15\r\n\r\n$BODY$GET\r\n"),
     (&[405, 200], b"DELETE /health HTTP/1.1\r\n$HOST$CHUNKED\r\n5\r\nhello\r\n0\r\n\r\n$GET\r\n"),
-    // An upgrade nobody offers: RFC 9110, section 7.8.
+    // An upgrade that the server does not offer: RFC 9110, section 7.8.
     (&[201, 200], b"$POSTConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 15\r\n\r\n$BODY$GET\r\n"),
     (&[201, 200], b"$POSTConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n$CHUNKED\r\nf\r\n$BODY\r\n0\r\n\r\n$GET\r\n"),
     (&[200, 200], b"$GETConnection: upgrade\r\nUpgrade: TLS/1.0\r\n\r\n$GET\r\n"),
