@@ -85,7 +85,7 @@ pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let rest = serde_json::to_vec(&list).map_err(|error| Error::Internal(error.to_string()))?;
     body.push(b',');
     body.extend_from_slice(rest.get(1..).unwrap_or_default());
-    let response = Response::bytes(200, "application/json", body);
+    let response = Response::json_text(200, body);
     Ok(match link {
         Some(link) => response.header("Link", link),
         None => response,

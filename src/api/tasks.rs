@@ -93,7 +93,7 @@ pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 
 /// A task, with its entity tag.
 fn shown(status: u16, task: ShownTask) -> Response {
-    Response::bytes(status, "application/json", task.json).header("ETag", task.tag.to_string())
+    Response::json_text(status, task.json).header("ETag", task.tag.to_string())
 }
 
 fn created(task: ShownTask) -> Response {

@@ -66,6 +66,11 @@ impl Response {
         Response::serialized(status, JSON, value)
     }
 
+    /// An answer whose body is JSON already.
+    pub fn json_text(status: u16, body: Vec<u8>) -> Response {
+        Response::new(status, JSON, body)
+    }
+
     /// An error as `application/problem+json` (RFC 9457).
     pub fn problem(status: u16, value: &impl Serialize) -> Response {
         Response::serialized(status, PROBLEM, value)

@@ -84,7 +84,7 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
     let theirs: f64 = row.try_get(0).map_err(failed)?;
     let readable = schema_version == latest() && forbidden_tables.is_empty();
     let broken_rules = if readable {
-        broken_rules(&mut connection, &settings.schema)?
+        broken_rules(&mut connection, &settings.database.schema)?
     } else {
         Vec::new()
     };

@@ -97,7 +97,7 @@ fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
 ///
 /// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that was
 /// used last, the first session must be able to run its statement. Where there cannot be two sessions, nothing is checked.
-fn check_pooler(settings: &Settings) -> Result<(), OpenError> {
+fn check_pooler(settings: &StoreSettings) -> Result<(), OpenError> {
     let mut session = AdminConnection::to(&settings.target, settings)?;
     if has_no_limits(&mut session)? {
         settings.target.set_settings_by_statement();
@@ -125,7 +125,7 @@ impl AdminConnection {
         AdminConnection::to(target, settings)
     }
 
-    fn to(target: &Target, settings: &Settings) -> Result<AdminConnection, OpenError> {
+    fn to(target: &Target, settings: &StoreSettings) -> Result<AdminConnection, OpenError> {
         let connection =
             connector::connect(target, &settings.database).map_err(|error| match error.code() {
                 Some(code) if REFUSALS.contains(code) => OpenError::Refused(format!(

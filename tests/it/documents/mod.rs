@@ -18,7 +18,6 @@ use todo_api::domain::list::{PARAMETERS, SORT_KEYS};
 use todo_api::domain::shape::Shape;
 use todo_api::domain::task::TASK_FIELDS;
 use todo_api::http::error::{ERRORS, ErrorRow};
-use todo_api::http::error::{ERRORS, ErrorRow};
 
 const SETTINGS_HEAD: &str = "\
 # Settings
@@ -109,18 +108,6 @@ fn sort_key_table() -> String {
         .iter()
         .map(|key| (key.name, key.aliases, last(key.nullable)));
     table("sort key", rows)
-}
-
-/// The table of errors, in docs/api.md.
-fn error_table() -> String {
-    let mut table = "| status | `error.code` | when |\n|---|---|---|\n".to_owned();
-    for ErrorRow {
-        status, code, when, ..
-    } in ERRORS
-    {
-        table.push_str(&format!("| {status} | `{code}` | {when} |\n"));
-    }
-    table
 }
 
 /// The table of errors, in docs/api.md.
