@@ -1,5 +1,4 @@
-//! A TLS client for a server to ask itself whether it is alive: it believes any certificate, because it sends nothing secret
-//! and asks for nothing but a status.
+//! A TLS client for the health check. It accepts any certificate, because it sends no secret and asks only for a status.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
 
-/// Speaks TLS over a stream to whoever is there.
+/// Speaks TLS over a stream, whoever the other end is.
 ///
 /// # Errors
 /// The library's own.

@@ -7,7 +7,7 @@ use crate::metrics;
 
 /// The number of connections, in all and by network.
 pub struct Admission {
-    open: usize,
+    pub open: usize,
     most: usize,
     by_network: HashMap<Network, usize>,
     most_per_network: usize,
@@ -82,11 +82,6 @@ impl Admission {
                 self.by_network.remove(&network);
             }
         }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.open == 0
     }
 }
 

@@ -14,6 +14,7 @@ use super::limits::Share;
 use super::outlet::{EdgeReply, Outgoing, Outlet, Progress};
 use super::receiving::{BodyInput, HeadInput, Known, refused_request};
 use super::tickets::Ticket;
+use super::timers::TIMER_STEP;
 use super::transport::Transport;
 use crate::http::error::Error;
 use crate::http::request::{Network, Request};
@@ -94,7 +95,7 @@ pub struct Connection {
     /// Whether the loop is told when the socket takes more.
     watches_sending: bool,
     /// The time of its entry among the timers.
-    armed: Option<Instant>,
+    pub armed: Option<Instant>,
 }
 
 impl Connection {
@@ -118,10 +119,11 @@ impl Connection {
         }
     }
 
-    /// Notes what the kernel says of the socket.
-    pub fn note(&mut self, flags: EventFlags) {
+    /// Notes what the kernel says of the socket. Returns true: the connection stays open.
+    pub fn note(&mut self, flags: EventFlags) -> bool {
         self.closed |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         self.readable |= self.closed || flags.contains(EventFlags::IN);
+        true
     }
 
     /// Goes on as far as it can.
@@ -333,7 +335,7 @@ impl Connection {
 
     /// Sets a timer for its deadline, unless an earlier one is set.
     pub fn arm(&mut self, core: &mut Core) {
-        let deadline = self.deadline(core);
+        let deadline = self.deadline(core).max(core.now + TIMER_STEP);
         if self.armed.is_none_or(|armed| deadline < armed) {
             self.armed = Some(deadline);
             core.timers.set(deadline, self.outlet.token);
@@ -355,7 +357,9 @@ impl Connection {
             State::Head(HeadInput { until: Some(_), .. }) => "the head did not arrive in time",
             State::Body(_) => "the body did not arrive in time",
             State::Handshake(_) | State::Lingering(..) => return false,
-            State::Head(_) => return !self.may_be_closed(),
+            State::Head(_) if self.may_be_closed() => return false,
+            // Something has arrived of which the kernel has not told yet.
+            State::Head(_) => return self.note(EventFlags::IN),
             _ => return true,
         };
         self.state = State::Refused(Error::RequestTimeout(late));
@@ -376,10 +380,7 @@ impl Connection {
 
 /// What the kernel tells of a socket, each time it changes.
 pub fn interest(sends: bool) -> EventFlags {
-    let reading = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-    if sends {
-        reading | EventFlags::OUT
-    } else {
-        reading
-    }
+    let mut flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+    flags.set(EventFlags::OUT, sends);
+    flags
 }

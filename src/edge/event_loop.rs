@@ -14,9 +14,8 @@ use socket2::Socket;
 use super::Shared;
 use super::admission::Admission;
 use super::connection::{Connection, Turn};
-use super::outlet::Message;
 use super::tickets::{TICK, Ticket};
-use super::timers::Timers;
+use super::timers::{TIMER_STEP, Timers};
 use super::tls::Tls;
 use crate::metrics;
 
@@ -78,7 +77,7 @@ impl EventLoop {
     /// No descriptor is left.
     pub fn new(shared: Arc<Shared>, doors: Vec<Door>) -> io::Result<EventLoop> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let (mailbox, watched) = (&shared.mailbox, EventFlags::IN | EventFlags::ET);
+        let (mailbox, watched) = (&shared.mailbox.counter, EventFlags::IN | EventFlags::ET);
         epoll::add(&epoll, mailbox, EventData::new_u64(MAILBOX), watched)?;
         for (token, door) in (FIRST_LISTENER..).zip(&doors) {
             let token = EventData::new_u64(token);
@@ -112,7 +111,7 @@ impl EventLoop {
     /// Runs until the server has drained.
     pub fn run(mut self) {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
-        while !(self.core.shared.is_draining() && self.admission.is_empty()) {
+        while !(self.core.shared.is_draining() && self.admission.open == 0) {
             let timeout = self.timeout();
             // If it is interrupted there are no events.
             let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
@@ -130,6 +129,12 @@ impl EventLoop {
             if !self.core.tickets.is_empty() {
                 self.hand_over();
             }
+            let connections = &self.connections;
+            let is_armed = |at: Instant, token: u64| {
+                let connection = connections.get(&token);
+                token < FIRST_CONNECTION || connection.is_some_and(|one| one.armed == Some(at))
+            };
+            self.core.timers.compact(connections.len(), is_armed);
             metrics::edge_round(self.core.now.elapsed());
         }
     }
@@ -137,7 +142,7 @@ impl EventLoop {
     /// How long to wait for events; a millisecond more than until the next timer, which the kernel may round down.
     fn timeout(&self) -> Option<Timespec> {
         let until = match self.unfinished.is_empty() {
-            true => self.core.timers.next()? + Duration::from_millis(1),
+            true => self.core.timers.next()? + TIMER_STEP,
             false => self.core.now,
         };
         let left = until.saturating_duration_since(Instant::now());
@@ -151,10 +156,7 @@ impl EventLoop {
         match token {
             MAILBOX => self.read_mailbox(),
             FIRST_LISTENER..FIRST_CONNECTION => self.accept(token),
-            _ => self.attend(token, |connection, _| {
-                connection.note(flags);
-                true
-            }),
+            _ => self.attend(token, |connection, _| connection.note(flags)),
         }
     }
 
@@ -170,9 +172,7 @@ impl EventLoop {
     fn read_mailbox(&mut self) {
         for (token, message) in self.core.shared.mailbox.take() {
             self.attend(token, |connection, _| {
-                if let Message::Send(outgoing) = message {
-                    connection.outgoing = Some(outgoing);
-                }
+                connection.outgoing = message.or(connection.outgoing.take());
                 true
             });
         }
@@ -194,6 +194,7 @@ impl EventLoop {
     }
 
     fn tick_at(&mut self, at: Instant) {
+        let at = at.max(self.core.now + TIMER_STEP);
         if self.next_tick.is_none_or(|next| at < next) {
             self.next_tick = Some(at);
             self.core.timers.set(at, MAILBOX);

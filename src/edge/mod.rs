@@ -1,13 +1,12 @@
-//! What a stranger meets first.
+//! Everything between a client and the workers: connections, limits, deadlines, framing, TLS.
 //!
-//! tiny_http is kept as the queue to the workers, but no stranger talks to it. The edge accepts connections, one thread each
-//! from a bounded number, reads each request whole under bounds and deadlines, checks its framing, and hands it to the workers
-//! as a ticket. The worker's answer goes straight to the client's socket.
+//! tiny_http is kept as the queue to the workers, but no client talks to it. The edge reads each request whole under limits and
+//! deadlines, checks its framing, and hands it to the workers as a ticket. The worker's answer goes straight to the client's socket.
 //!
-//! # Why this room exists
+//! # Why it exists
 //!
-//! What strangers did to this program, 4 workers, when tiny_http 0.12 listened for them (`direct:`), and what they do to the
-//! edge. A healthy client asked through a worker meanwhile, with two seconds of patience.
+//! What clients could do to this program, with 4 workers, when tiny_http 0.12 listened for them (`direct:`), and what they can do
+//! to the edge. A healthy client asked through a worker at the same time and waited at most two seconds.
 //!
 //! | attack | tiny_http alone | the edge |
 //! |---|---|---|
@@ -17,19 +16,13 @@
 //! | `Content-Length: 5x`, and a request behind it | both are served | one 400, closed |
 //! | two lengths; a length and `chunked` | the request behind is served, both times | one 400, closed |
 //! | a byte above 0x7F in a header field | closed without an answer | served |
-//! | descriptors exhausted and given back | never accepts again | goes on |
+//! | descriptors exhausted and given back | never accepts again | continues |
 //! | 8 upgrades with half a body | no answer | 3 of 3, slowest 1 ms |
 //! | 60 slow readers of a list of 4 MB | no answer | 5 of 5, slowest 1 ms; 127 MB at most |
 //! | 100,000 pipelined requests, answers unread | 131 MB, no answer | 7 MB, 3 of 3 |
 //!
-//! A burst of connections also leaves many of them unserved until others end: tiny_http's thread pool counts a thread as free
-//! until it has woken up, and queues connections behind it.
-//!
-//! # What it costs
-//!
-//! Measured by `scripts/bench` on two cores that are shared with PostgreSQL and the load: the single-task route through the edge
-//! does 1.05 times tiny_http's own throughput at 32 connections, and at 256 and 1,000 as well. A request costs it one `recv`,
-//! its answer one `send`, and the way to the workers a share of a `write` (see `tickets`).
+//! tiny_http also leaves many of a burst of connections unserved until others end: its thread pool counts a thread as free until it
+//! has woken up, and queues connections behind it.
 //!
 //! # The event loop
 //!
@@ -52,13 +45,18 @@
 //!
 //! The kernel tells of each change of a socket once (`EPOLLET`), so a request costs no system call for waiting. What happens to it:
 //!
-//! 1. The loop receives it, and hands all whole requests of a round to the workers ([`tickets`]).
-//! 2. A worker sends the answer with one system call and notes that it is out ([`outlet`]).
+//! 1. The loop receives it, and hands all whole requests of a round to the workers (`tickets`).
+//! 2. A worker sends the answer with one system call and notes that it is out (`outlet`).
 //! 3. The loop looks at that note when the next request has come. It is woken only if it already waits for the end of the answer,
 //!    or has to send the rest of it.
 //!
 //! Nothing in the loop waits: sockets are used without blocking, locks are held for no system call, log lines go to a queue. A round
 //! of it that takes more than 10 ms is counted (`todo_api_edge_slow_rounds_total`).
+//!
+//! Measured on two cores that are shared with PostgreSQL, the load and other work: with one thread for each connection a request
+//! for one task took 44 to 49 µs of CPU, with the loop 33 to 34. 9,900 idle connections take 15 MB and 23 threads in all. A TLS
+//! handshake with an RSA key of 2,048 bits takes the loop up to a millisecond, so one is advanced in a round: while 770 a second
+//! were made, 99 of 100 requests for `/health` were answered within 8 ms.
 //!
 //! # Threads
 //!
@@ -104,6 +102,7 @@ mod transport;
 
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -237,7 +236,12 @@ impl Edge {
             bounds.push(bound);
         }
         let event_loop = EventLoop::new(Arc::clone(&shared), doors)?;
-        let thread = spawn("edge", move || event_loop.run())?;
+        let failing = Arc::clone(&shared);
+        let thread = spawn("edge", move || {
+            if catch_unwind(AssertUnwindSafe(|| event_loop.run())).is_err() {
+                failing.fail("the event loop has panicked".to_owned());
+            }
+        })?;
         if let Some(tls) = shared.options.tls.clone() {
             spawn("certificate", move || {
                 loop {
@@ -312,14 +316,10 @@ pub struct Turn<'o> {
 }
 
 impl TicketOffice {
-    /// Notes that a private request has woken a worker.
-    pub fn woken(&self) {
-        self.0.tickets.woken();
-    }
-
-    /// Serves tickets until none is left whose holder may have one more worker. `serve` returns the responder when the user may
-    /// have no more workers; the request then waits until one of that user's is done.
+    /// The bell has woken a worker: serves tickets until none is left whose holder may have one more worker. `serve` returns the
+    /// responder when the user may have no more workers; the request then waits until one of that user's is done.
     pub fn drain(&self, serve: impl Fn(&Request, Responder, &mut Turn<'_>) -> Option<Responder>) {
+        self.0.tickets.woken();
         loop {
             let ticket = self.0.tickets.take().unwrap_or_else(|error| {
                 self.0.broken(&error);

@@ -5,7 +5,7 @@
 //! request, the end of the connection) or if the socket did not take all of it, the worker wakes the loop through the mailbox.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -167,18 +167,11 @@ impl Outgoing {
     }
 }
 
-/// A message to the event loop about one connection.
-pub enum Message {
-    /// The answer that the loop waited for is out.
-    Answered,
-    /// The loop is to send this.
-    Send(Outgoing),
-}
-
-/// Messages to the event loop.
+/// Messages to the event loop: tokens of connections whose answer is out, or with what the loop is to send.
 pub struct Mailbox {
-    messages: Mutex<Vec<(u64, Message)>>,
-    wake: OwnedFd,
+    messages: Mutex<Vec<(u64, Option<Outgoing>)>>,
+    /// Changes with each message that is to wake the loop.
+    pub counter: OwnedFd,
 }
 
 impl Mailbox {
@@ -189,12 +182,12 @@ impl Mailbox {
     pub fn new() -> io::Result<Mailbox> {
         Ok(Mailbox {
             messages: Mutex::default(),
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            counter: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         })
     }
 
     /// Adds a message for a connection. The first one since the loop looked wakes the loop.
-    pub fn put(&self, token: u64, message: Message) {
+    pub fn put(&self, token: u64, message: Option<Outgoing>) {
         let mut messages = lock(&self.messages);
         messages.push((token, message));
         let first = messages.len() == 1;
@@ -205,19 +198,13 @@ impl Mailbox {
     }
 
     /// Takes all messages.
-    pub fn take(&self) -> Vec<(u64, Message)> {
+    pub fn take(&self) -> Vec<(u64, Option<Outgoing>)> {
         std::mem::take(&mut lock(&self.messages))
     }
 
     /// Wakes the loop. The loop waits for changes of the counter and never reads it.
     pub fn wake(&self) {
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-}
-
-impl AsFd for Mailbox {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        let _ = rustix::io::write(&self.counter, &1_u64.to_ne_bytes());
     }
 }
 
@@ -247,12 +234,12 @@ impl Reply for EdgeReply {
                 let sending = shared.answers.watch(outlet, holder, share);
                 let outgoing =
                     Outgoing::new(answer, sent, shared.options.limits.send_time, Some(sending));
-                shared.mailbox.put(outlet.token, Message::Send(outgoing));
+                shared.mailbox.put(outlet.token, Some(outgoing));
             }
             // A closed connection is not an error.
             _ => {
                 if outlet.end() {
-                    shared.mailbox.put(outlet.token, Message::Answered);
+                    shared.mailbox.put(outlet.token, None);
                 }
             }
         }

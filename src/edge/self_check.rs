@@ -62,11 +62,8 @@ fn ask(shared: &Shared, address: &Address, timeout: Duration) -> io::Result<()> 
     socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut start = [0; 9];
     socket.read_exact(&mut start)?;
-    if start.starts_with(b"HTTP/1.1 ") {
-        Ok(())
-    } else {
-        Err(io::Error::other("the answer is no HTTP"))
-    }
+    let is_http = start.starts_with(b"HTTP/1.1 ").then_some(());
+    is_http.ok_or_else(|| io::Error::other("the answer is no HTTP"))
 }
 
 fn tcp(listening: SocketAddr) -> io::Result<(Socket, SockAddr)> {

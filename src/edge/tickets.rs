@@ -164,15 +164,13 @@ impl Tickets {
     /// # Errors
     /// As [`Tickets::hand_over`].
     pub fn take(&self) -> io::Result<Option<Ticket>> {
-        let (ticket, rings) = {
-            let mut state = self.state();
-            let ticket = state.next();
-            if ticket.is_none() {
-                state.asleep += 1;
-            }
-            let rings = ticket.is_some() && state.must_ring();
-            (ticket, rings)
-        };
+        let mut state = self.state();
+        let ticket = state.next();
+        if ticket.is_none() {
+            state.asleep += 1;
+        }
+        let rings = ticket.is_some() && state.must_ring();
+        drop(state);
         self.ring(rings).map(|()| ticket)
     }
 
@@ -214,11 +212,8 @@ impl Tickets {
             };
             expired.push_back(ticket);
         }
-        let wait = if expired.len() == EXPIRE {
-            Duration::ZERO
-        } else {
-            TICK
-        };
+        let more = expired.len() == EXPIRE;
+        let wait = if more { Duration::ZERO } else { TICK };
         let next = (!state.waiting.is_empty()).then_some(wait);
         drop(state);
         for _ in &expired {

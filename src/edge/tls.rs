@@ -12,6 +12,9 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::domain::certificate::not_after;
 use crate::sync::unpoisoned;
 
+/// Most bytes that are encrypted at a time.
+const PIECE: usize = 16 * 1024;
+
 /// Makes TLS connections with the certificate that is current (TLS 1.2 and 1.3, HTTP/1.1).
 pub struct Tls {
     certificate: PathBuf,
@@ -70,7 +73,9 @@ impl Tls {
     /// The library's, when it has no memory left.
     pub fn accept(&self) -> Result<ServerConnection, rustls::Error> {
         let config = Arc::clone(&unpoisoned(self.current.read()).config);
-        ServerConnection::new(config)
+        let mut connection = ServerConnection::new(config)?;
+        connection.set_buffer_limit(Some(PIECE));
+        Ok(connection)
     }
 
     fn stamps(&self) -> [Option<SystemTime>; 2] {

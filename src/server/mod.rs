@@ -294,7 +294,6 @@ fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bo
         Source::Tickets(office) => {
             // Dropped unused: tiny_http has nothing to say on the private connection.
             drop(called.into_writer());
-            office.woken();
             office.drain(|request, responder, turn| serve(shared, request, responder, turn));
         }
         Source::Direct => {
