@@ -22,14 +22,10 @@ const SOURCES: [&str; 4] = [
 fn special() -> Value {
     json!({
         "Completion": {
-            "type": "object", "description": "The state to set; an empty object toggles it.",
+            "type": "object", "description": "The state to set. An empty object toggles it; one with other fields only is refused.",
             "properties": {"completed": {
                 "type": "boolean", "description": also("Whether the task is done.", COMPLETED_ALIASES)
             }},
-            "anyOf": [
-                {"required": ["completed"], "properties": {"completed": {"type": "boolean"}}},
-                {"maxProperties": 0}
-            ],
             "examples": [{"completed": true}]
         },
         "LoginForm": {
