@@ -10,14 +10,13 @@ use super::fields::{BodyError, Field, Fields, Patch, string};
 use super::timestamp::Timestamp;
 use super::user::UserId;
 
-/// Longest email address, in bytes: what fits between the brackets of RFC 5321, section 4.5.3.1.3. The constraint
-/// `users_email_length` says the same of characters.
+/// Longest email address, in bytes: what fits between the brackets of RFC 5321, section 4.5.3.1.3.
 pub const EMAIL_MAX: usize = 254;
 /// Shortest password, in characters (Unicode scalar values; NIST SP 800-63B, section 5.1.1.1).
 pub const PASSWORD_MIN: usize = 8;
 /// Longest password, in characters (Unicode scalar values).
 pub const PASSWORD_MAX: usize = 128;
-/// Longest name, in characters (Unicode scalar values). The constraint `users_name_length` says the same.
+/// Longest name, in characters (Unicode scalar values).
 pub const NAME_MAX: usize = 100;
 
 /// An email address, trimmed and in lower case, because people write theirs in any.

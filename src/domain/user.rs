@@ -4,7 +4,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-/// Longest user id, in characters (Unicode scalar values). The constraint `users_id_length` says the same.
+/// Longest user id, in characters (Unicode scalar values).
 pub const USER_ID_MAX: usize = 255;
 
 /// The opaque name of a user: 1 to 255 characters, no control characters.

@@ -1,9 +1,8 @@
 //! A value as the database writes, compares and sorts it.
 
-use serde::{Serialize, Serializer};
 use time::Date;
 
-use super::timestamp::{Timestamp, format_date};
+use super::timestamp::Timestamp;
 
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +19,9 @@ pub enum Value {
     Texts(Vec<String>),
     /// A moment.
     Moment(Timestamp),
+    /// A moment by which tasks are sorted, in microseconds since the beginning of 2000, as PostgreSQL keeps it. It knows years
+    /// that [`Timestamp`] does not, and infinity.
+    Micros(i64),
     /// A calendar date.
     Date(Date),
 }
@@ -33,7 +35,7 @@ pub enum Kind {
     Number,
     /// [`Value::Text`]
     Text,
-    /// [`Value::Moment`]
+    /// [`Value::Micros`]
     Moment,
 }
 
@@ -49,8 +51,8 @@ impl Value {
             Value::Bool(value) => format!("={value}"),
             Value::Number(number) => format!("={number}"),
             Value::Text(text) => format!("={text}"),
-            Value::Moment(moment) => format!("={}", moment.micros()),
-            Value::Null | Value::Texts(_) | Value::Date(_) => String::new(),
+            Value::Micros(micros) => format!("={micros}"),
+            Value::Null | Value::Texts(_) | Value::Moment(_) | Value::Date(_) => String::new(),
         }
     }
 
@@ -64,21 +66,15 @@ impl Value {
             Kind::Bool => Value::Bool(text.parse().ok()?),
             Kind::Number => Value::Number(text.parse().ok()?),
             Kind::Text => Value::Text(Some(text).filter(|t| !t.contains('\0'))?.to_owned()),
-            Kind::Moment => Value::Moment(Timestamp::from_micros(text.parse().ok()?)?),
+            Kind::Moment => Value::Micros(text.parse().ok().filter(is_moment)?),
         })
     }
 }
 
-impl Serialize for Value {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Value::Null => serializer.serialize_none(),
-            Value::Bool(value) => serializer.serialize_bool(*value),
-            Value::Number(number) => serializer.serialize_i64(*number),
-            Value::Text(text) => serializer.serialize_str(text),
-            Value::Texts(texts) => texts.serialize(serializer),
-            Value::Moment(moment) => moment.serialize(serializer),
-            Value::Date(date) => serializer.serialize_str(&format_date(*date)),
-        }
-    }
+/// Whether PostgreSQL has such a moment (`MIN_TIMESTAMP` and `END_TIMESTAMP` in its source; the two ends are infinity).
+fn is_moment(micros: &i64) -> bool {
+    matches!(
+        *micros,
+        -211_813_488_000_000_000..9_223_371_331_200_000_000 | i64::MIN | i64::MAX
+    )
 }

@@ -267,13 +267,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn credential_of(&self, user: &UserId) -> Result<Option<Credential>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(BY_ID)?;
-            client
-                .query_opt(&statement, &[&user.as_str()])?
-                .map(|row| read_credential(&row))
-                .transpose()
-        })
+        self.row(Effect::Read, BY_ID, &[&user.as_str()], read_credential)
     }
 
     /// What is known of a user; `None` where nothing is.
@@ -281,13 +275,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn account(&self, user: &UserId) -> Result<Option<Account>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(GET)?;
-            client
-                .query_opt(&statement, &[&user.as_str()])?
-                .map(|row| read_account(&row))
-                .transpose()
-        })
+        self.row(Effect::Read, GET, &[&user.as_str()], read_account)
     }
 
     /// Whether this user logs in here.
@@ -295,10 +283,8 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn is_local_account(&self, user: &UserId) -> Result<bool, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(IS_LOCAL)?;
-            Ok(client.query_opt(&statement, &[&user.as_str()])?.is_some())
-        })
+        self.execute(Effect::Read, IS_LOCAL, &[&user.as_str()])
+            .map(|rows| rows > 0)
     }
 
     /// Changes an account whose password hash is still `hash`, or any where that is `None`.
@@ -375,12 +361,8 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn rehash_password(&self, user: &UserId, old: &str, new: &str) -> Result<(), Error> {
-        self.run(Effect::Write, |client| {
-            let statement = client.prepared(REHASH)?;
-            client
-                .execute(&statement, &[&user.as_str(), &old, &new])
-                .map(drop)
-        })
+        self.execute(Effect::Write, REHASH, &[&user.as_str(), &old, &new])
+            .map(drop)
     }
 
     /// Marks a user as deleted: nobody can log in as them, their address is free, their sessions end, and the tokens of an account
@@ -425,15 +407,10 @@ impl Store {
     /// # Errors
     /// See [`Error`]; a second call goes on.
     pub fn finish_deletion(&self, user: &UserId) -> Result<(), Error> {
-        while self.run(Effect::Write, |client| {
-            let statement = client.prepared(DELETE_TASKS)?;
-            client.execute(&statement, &[&user.as_str(), &DELETED_AT_ONCE])
-        })? > 0
-        {}
-        self.run(Effect::Write, |client| {
-            let statement = client.prepared(DELETE)?;
-            client.execute(&statement, &[&user.as_str()]).map(drop)
-        })
+        let tasks: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
+        while self.execute(Effect::Write, DELETE_TASKS, &tasks)? > 0 {}
+        self.execute(Effect::Write, DELETE, &[&user.as_str()])
+            .map(drop)
     }
 
     /// Locks a user out, whoever signed their tokens, and ends their sessions; or lets them in again.
@@ -464,11 +441,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn list_users(&self, after: &str, most: i64) -> Result<Vec<UserRow>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(LIST)?;
-            let rows = client.query(&statement, &[&after, &most])?;
-            rows.iter().map(read_user).collect()
-        })
+        self.rows(LIST, &[&after, &most], read_user)
     }
 
     /// The users of this id or this address: two, where one has as id what is another's address.
@@ -477,14 +450,11 @@ impl Store {
     /// See [`Error`].
     pub fn find_users(&self, id_or_email: &str) -> Result<Vec<UserRow>, Error> {
         let email = Email::parse(id_or_email).ok();
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(FIND)?;
-            let rows = client.query(
-                &statement,
-                &[&id_or_email, &email.as_ref().map(Email::as_str)],
-            )?;
-            rows.iter().map(read_user).collect()
-        })
+        self.rows(
+            FIND,
+            &[&id_or_email, &email.as_ref().map(Email::as_str)],
+            read_user,
+        )
     }
 }
 

@@ -127,11 +127,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn list_api_tokens(&self, user: &UserId) -> Result<Vec<ApiToken>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(LIST)?;
-            let rows = client.query(&statement, &[&user.as_str()])?;
-            rows.iter().map(read_token).collect()
-        })
+        self.rows(LIST, &[&user.as_str()], read_token)
     }
 
     /// Deletes a token; false where the user has none of that id.
@@ -139,10 +135,8 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn delete_api_token(&self, user: &UserId, id: Uuid) -> Result<bool, Error> {
-        self.run(Effect::Write, |client| {
-            let statement = client.prepared(DELETE)?;
-            Ok(client.execute(&statement, &[&user.as_str(), &id])? > 0)
-        })
+        self.execute(Effect::Write, DELETE, &[&user.as_str(), &id])
+            .map(|rows| rows > 0)
     }
 
     /// What the token with this SHA-256 is good for; `None` if there is none.
@@ -150,20 +144,15 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn find_api_token(&self, token_hash: &[u8; 32]) -> Result<Option<ApiTokenUse>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(FIND)?;
-            client
-                .query_opt(&statement, &[&token_hash.as_slice()])?
-                .map(|row| {
-                    Ok(ApiTokenUse {
-                        user: UserId::from_store(row.try_get(0)?),
-                        id: row.try_get(1)?,
-                        scopes: read_scopes(&row, 2)?,
-                        expires_at: row.try_get(3)?,
-                        is_to_be_noted: row.try_get(4)?,
-                    })
-                })
-                .transpose()
+        let hash = token_hash.as_slice();
+        self.row(Effect::Read, FIND, &[&hash], |row| {
+            Ok(ApiTokenUse {
+                user: UserId::from_store(row.try_get(0)?),
+                id: row.try_get(1)?,
+                scopes: read_scopes(row, 2)?,
+                expires_at: row.try_get(3)?,
+                is_to_be_noted: row.try_get(4)?,
+            })
         })
     }
 
@@ -173,10 +162,8 @@ impl Store {
     /// See [`Error`].
     pub fn note_api_token_use(&self, user: &UserId, id: Uuid) -> Result<(), Error> {
         // A second note of the same use changes nothing, so it may be repeated as a read may.
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(NOTE_USE)?;
-            client.execute(&statement, &[&user.as_str(), &id]).map(drop)
-        })
+        self.execute(Effect::Read, NOTE_USE, &[&user.as_str(), &id])
+            .map(drop)
     }
 }
 

@@ -32,18 +32,8 @@ pub struct Diagnosis {
     pub connections_ours: i64,
 }
 
-/// Looks at the database that the settings name, on the direct way where there is one.
-///
-/// # Errors
-/// It cannot be reached, or is none that this program can use.
-pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
-    let mut connection = AdminConnection::open(settings)?;
-    let server_version = check_server(&mut connection)?;
-    let schema_version = current_version(&mut connection, &settings.database.schema)?;
-    let schema = settings.database.schema.as_str();
-
-    // Tables belong to whoever made them, and only their owner may change them.
-    let rights = "SELECT
+// Tables belong to the user who made them, and only their owner may change them.
+const RIGHTS: &str = "SELECT
             CASE WHEN namespace.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
                  ELSE has_schema_privilege(namespace.oid, 'CREATE') AND NOT EXISTS (
                     SELECT FROM pg_class
@@ -56,12 +46,8 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
             current_setting('transaction_read_only') = 'on'
         FROM (SELECT to_regnamespace(quote_ident($1)) AS name) AS wanted
         LEFT JOIN pg_namespace AS namespace ON namespace.oid = wanted.name";
-    let row = connection.ask(|client| client.query_one(rights, &[&schema]))?;
-    let may_migrate = row.try_get(0).map_err(failed)?;
-    let forbidden_tables: Vec<String> = row.try_get(1).map_err(failed)?;
-    let read_only = row.try_get(2).map_err(failed)?;
 
-    let room = "SELECT least(
+const ROOM: &str = "SELECT least(
             current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
                 - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
             (SELECT CASE WHEN rolconnlimit < 0 THEN 1000000 ELSE rolconnlimit
@@ -72,7 +58,23 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
              FROM pg_database WHERE datname = current_database())),
             (SELECT count(*) FROM pg_stat_activity
              WHERE usename = current_user AND application_name = current_setting('application_name') AND pid <> pg_backend_pid())";
-    let row = connection.ask(|client| client.query_one(room, &[]))?;
+
+/// Looks at the database that the settings name, on the direct way where there is one.
+///
+/// # Errors
+/// It cannot be reached, or is none that this program can use.
+pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
+    let mut connection = AdminConnection::open(settings)?;
+    let server_version = check_server(&mut connection)?;
+    let schema_version = current_version(&mut connection, &settings.database.schema)?;
+    let schema = settings.database.schema.as_str();
+
+    let row = connection.ask(|client| client.query_one(RIGHTS, &[&schema]))?;
+    let may_migrate = row.try_get(0).map_err(failed)?;
+    let forbidden_tables: Vec<String> = row.try_get(1).map_err(failed)?;
+    let read_only = row.try_get(2).map_err(failed)?;
+
+    let row = connection.ask(|client| client.query_one(ROOM, &[]))?;
     let connections_left = row.try_get(0).map_err(failed)?;
     let connections_ours = row.try_get(1).map_err(failed)?;
 

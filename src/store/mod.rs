@@ -33,7 +33,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use postgres::Row;
 use postgres::error::SqlState;
+use postgres::types::ToSql;
 
 use connector::Target;
 use pool::{Client, Pool};
@@ -194,6 +196,48 @@ impl Store {
                 Error::Internal(_) => "internal",
                 Error::UserGone => "user_gone",
             });
+        })
+    }
+
+    /// Runs a statement that has one row or none, and reads it.
+    fn row<T>(
+        &self,
+        effect: Effect,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, postgres::Error>,
+    ) -> Result<Option<T>, Error> {
+        self.run(effect, |client| {
+            let statement = client.prepared(sql)?;
+            let row = client.query_opt(&statement, parameters)?;
+            row.as_ref().map(&read).transpose()
+        })
+    }
+
+    /// Runs a query, and reads all its rows.
+    fn rows<T>(
+        &self,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, postgres::Error>,
+    ) -> Result<Vec<T>, Error> {
+        self.run(Effect::Read, |client| {
+            let statement = client.prepared(sql)?;
+            let rows = client.query(&statement, parameters)?;
+            rows.iter().map(&read).collect()
+        })
+    }
+
+    /// Runs a statement, and says how many rows it has changed or found.
+    fn execute(
+        &self,
+        effect: Effect,
+        sql: &'static str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Error> {
+        self.run(effect, |client| {
+            let statement = client.prepared(sql)?;
+            client.execute(&statement, parameters)
         })
     }
 

@@ -37,17 +37,11 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How often a caller that waits for a connection looks whether the database has gone away meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Most statements put together from parts that one connection keeps prepared: there are 72 lists (all, open, done; in either
-/// direction; with a cursor and without; 6 common limits).
-const BUILT_MAX: usize = 96;
-
 /// A connection of the pool, with the statements prepared on it.
 pub struct Client {
     connection: Connection,
     schema: Schema,
     statements: HashMap<Cow<'static, str>, Statement>,
-    // How many of these were put together while the program ran.
-    built: usize,
     generation: u64,
     made: Instant,
     used: Instant,
@@ -65,20 +59,17 @@ impl Client {
         }
     }
 
-    /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps the first 96 of them;
-    /// `None` for any more.
+    /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
+    /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits) and 130 writes to one
+    /// task (each set of sent fields, completion and deletion, with a precondition and without).
     ///
     /// # Errors
     /// What PostgreSQL says of the statement.
-    pub fn prepared_built(&mut self, sql: &str) -> Result<Option<Statement>, postgres::Error> {
-        if let Some(statement) = self.statements.get(sql) {
-            return Ok(Some(statement.clone()));
+    pub fn prepared_built(&mut self, sql: &str) -> Result<Statement, postgres::Error> {
+        match self.statements.get(sql) {
+            Some(statement) => Ok(statement.clone()),
+            None => self.prepare_and_keep(Cow::Owned(sql.to_owned())),
         }
-        if self.built >= BUILT_MAX {
-            return Ok(None);
-        }
-        self.built += 1;
-        self.prepare_and_keep(Cow::Owned(sql.to_owned())).map(Some)
     }
 
     fn prepare_and_keep(&mut self, sql: Cow<'static, str>) -> Result<Statement, postgres::Error> {
@@ -245,7 +236,6 @@ impl ManageConnection for Manager {
             connection,
             schema: self.database.schema.clone(),
             statements: HashMap::new(),
-            built: 0,
             generation,
             made: Instant::now(),
             used: Instant::now(),

@@ -92,8 +92,8 @@ const RULES: &[Rule] = &[
     rule(
         "tasks",
         "tags are at most 20, each once and with 1 to 50 characters",
-        "cardinality(tags) > 20 OR array_ndims(tags) > 1
-         OR (SELECT count(DISTINCT tag) FROM unnest(tags) AS tag WHERE char_length(tag) BETWEEN 1 AND 50) < cardinality(tags)",
+        "tags <> '{}' AND (cardinality(tags) > 20 OR array_ndims(tags) > 1
+         OR (SELECT count(DISTINCT tag) FROM unnest(tags) AS tag WHERE char_length(tag) BETWEEN 1 AND 50) < cardinality(tags))",
     ),
     rule(
         "tasks",

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use postgres::types::ToSql;
 use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::pool::Client;
 use super::revocations::{ENDED_ARE_REVOKED, Everywhere, Refusals, Refused, read_ended};
 use super::{Effect, Error, Store};
 use crate::domain::session::{Origin, Revocation, Session};
@@ -224,24 +224,18 @@ impl Store {
         origin: &Origin,
     ) -> Result<Refreshed, Error> {
         let (refresh_lifetime, access_lifetime) = lifetimes;
-        let found = self.run(Effect::Write, |client| {
-            let statement = client.prepared(REFRESH)?;
-            client
-                .query_opt(
-                    &statement,
-                    &[
-                        &presented.as_slice(),
-                        &successor.as_slice(),
-                        &grace.as_secs_f64(),
-                        &refresh_lifetime.as_secs_f64(),
-                        &access_lifetime.as_secs_f64(),
-                        &origin.address,
-                        &origin.user_agent,
-                        &origin.network,
-                    ],
-                )?
-                .map(|row| Ok((read_refreshed(&row)?, row.try_get::<_, bool>(6)?)))
-                .transpose()
+        let parameters: [&(dyn ToSql + Sync); 8] = [
+            &presented.as_slice(),
+            &successor.as_slice(),
+            &grace.as_secs_f64(),
+            &refresh_lifetime.as_secs_f64(),
+            &access_lifetime.as_secs_f64(),
+            &origin.address,
+            &origin.user_agent,
+            &origin.network,
+        ];
+        let found = self.row(Effect::Write, REFRESH, &parameters, |row| {
+            Ok((read_refreshed(row)?, row.try_get::<_, bool>(6)?))
         })?;
         Ok(match found {
             None => Refreshed::Unknown,
@@ -292,11 +286,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn list_sessions(&self, user: &UserId) -> Result<Vec<Session>, Error> {
-        self.run(Effect::Read, |client: &mut Client| {
-            let statement = client.prepared(LIST)?;
-            let rows = client.query(&statement, &[&user.as_str()])?;
-            rows.iter().map(read_session).collect()
-        })
+        self.rows(LIST, &[&user.as_str()], read_session)
     }
 }
 

@@ -291,6 +291,10 @@ fn replace_a_session(scene: &mut Scene, id: &str) {
         .find(|line| line.contains(request_id) && line.contains("\"session_replaced\""))
         .unwrap();
     assert!(line.contains(OLDEST), "{line}");
+    sql(
+        &scene.database,
+        &format!("DELETE FROM todo.sessions WHERE user_id = '{id}'"),
+    );
 }
 
 fn run_commands(scene: &mut Scene) {

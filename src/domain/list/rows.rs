@@ -4,8 +4,8 @@
 use super::cursor::Cursor;
 use super::parameters::Reading;
 use super::values::{
-    Error, STATUS, after, before, boolean, direction, keep, priorities, sort, start, status, tag,
-    words,
+    Error, STATUS, after, before, boolean, compare, direction, keep, priorities, sort, start,
+    status, tag, words,
 };
 use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
 use crate::domain::shape::{Shape, TEXT};
@@ -102,35 +102,25 @@ pub static PARAMETERS: &[Parameter] = &[
         "created_before",
         "Created earlier.",
         DUE,
-        |_, reading, text| {
-            keep(
-                reading,
-                Condition::Compare("created_at", "<", before(text)?),
-            )
-        },
+        |_, reading, text| compare(reading, "created_at", "<", before(text)?),
     ),
     parameter(
         "created_after",
         "Created later.",
         DUE,
-        |_, reading, text| keep(reading, Condition::Compare("created_at", ">", after(text)?)),
+        |_, reading, text| compare(reading, "created_at", ">", after(text)?),
     ),
     parameter(
         "updated_before",
         "Last changed earlier.",
         DUE,
-        |_, reading, text| {
-            keep(
-                reading,
-                Condition::Compare("updated_at", "<", before(text)?),
-            )
-        },
+        |_, reading, text| compare(reading, "updated_at", "<", before(text)?),
     ),
     parameter(
         "updated_after",
         "Last changed later.",
         DUE,
-        |_, reading, text| keep(reading, Condition::Compare("updated_at", ">", after(text)?)),
+        |_, reading, text| compare(reading, "updated_at", ">", after(text)?),
     ),
     parameter(
         "search",
@@ -223,53 +213,32 @@ pub static PARAMETERS: &[Parameter] = &[
 ];
 
 /// The newest first is the default order.
-pub const CREATED_AT: SortKey = SortKey {
-    name: "created_at",
-    aliases: &["created"],
-    column: "created_at",
-    nullable: false,
-    kind: Kind::Moment,
-};
+pub const CREATED_AT: SortKey = sort_key("created_at", &["created"], Kind::Moment);
 
 /// What tasks can be sorted by. Of tasks that are equal, the id decides. Tasks without a value come last.
 pub static SORT_KEYS: &[SortKey] = &[
     CREATED_AT,
+    sort_key("updated_at", &["updated"], Kind::Moment),
     SortKey {
-        name: "updated_at",
-        aliases: &["updated"],
-        column: "updated_at",
-        nullable: false,
-        kind: Kind::Moment,
-    },
-    SortKey {
-        name: "due_date",
-        aliases: &[],
         column: "due_at",
         nullable: true,
-        kind: Kind::Moment,
+        ..sort_key("due_date", &[], Kind::Moment)
     },
-    SortKey {
-        name: "priority",
-        aliases: &[],
-        column: "priority",
-        nullable: false,
-        kind: Kind::Number,
-    },
-    SortKey {
-        name: "title",
-        aliases: &[],
-        column: "title",
-        nullable: false,
-        kind: Kind::Text,
-    },
-    SortKey {
-        name: "completed",
-        aliases: &[],
-        column: "completed",
-        nullable: false,
-        kind: Kind::Bool,
-    },
+    sort_key("priority", &[], Kind::Number),
+    sort_key("title", &[], Kind::Text),
+    sort_key("completed", &[], Kind::Bool),
 ];
+
+/// A sort key named as its column, in which every task has a value.
+const fn sort_key(name: &'static str, aliases: &'static [&'static str], kind: Kind) -> SortKey {
+    SortKey {
+        name,
+        aliases,
+        column: name,
+        nullable: false,
+        kind,
+    }
+}
 
 /// A parameter without aliases that may be sent once.
 const fn parameter(

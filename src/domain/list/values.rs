@@ -20,6 +20,15 @@ pub(super) fn keep(reading: &mut Reading, condition: Condition) -> Result<(), Er
     Ok(())
 }
 
+pub(super) fn compare(
+    reading: &mut Reading,
+    column: &'static str,
+    operator: &'static str,
+    bound: Bound,
+) -> Result<(), Error> {
+    keep(reading, Condition::Compare(column, operator, bound))
+}
+
 pub(super) fn start(reading: &mut Reading, start: Start) -> Result<(), Error> {
     match std::mem::replace(&mut reading.query.start, start) {
         Start::Beginning => Ok(()),

@@ -1,10 +1,10 @@
 //! One session with one server.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use postgres::config::{SslMode, SslNegotiation};
+use postgres::config::{Config, SslMode, SslNegotiation};
 use postgres::error::SqlState;
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
@@ -101,10 +101,9 @@ impl Attempt<'_> {
         let Attempt {
             target,
             settings,
-            host,
-            endpoint,
             by,
             connect_timeout,
+            ..
         } = *self;
         let deadline = Deadline::new();
         deadline.set(by);
@@ -127,41 +126,7 @@ impl Attempt<'_> {
         if !bare {
             config.options(&startup_options(target, settings));
         }
-        let mut listener = None;
-        match endpoint {
-            Endpoint::Tcp(address) => {
-                config
-                    .host(&name_for_tls(host, address.ip()))
-                    .hostaddr(address.ip())
-                    .port(address.port());
-            }
-            Endpoint::Unix(path) => {
-                connector.encryption = Encryption::Off;
-                match stand_in() {
-                    Ok(stand_in) => {
-                        config
-                            .host("localhost")
-                            .hostaddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
-                        config.port(stand_in.local_addr().map(|a| a.port()).unwrap_or_default());
-                        connector.unix_socket = Some(path.clone());
-                        listener = Some(stand_in);
-                    }
-                    // ENFILE, EMFILE: no reason to make a connection without deadlines, which would then be kept.
-                    Err(error) if matches!(error.raw_os_error(), Some(23 | 24)) => {
-                        return Err(None);
-                    }
-                    Err(error) => {
-                        log::warn!(
-                            "no deadlines on {host}, because loopback cannot be had: {error}"
-                        );
-                        config
-                            .host_path(path.parent().unwrap_or(path))
-                            .port(host.port)
-                            .ssl_mode(SslMode::Disable);
-                    }
-                }
-            }
-        }
+        let listener = self.address(&mut config, &mut connector)?;
         // `postgres` panics when it has no descriptor left for its event loop. Let through, that would cost r2d2 one
         // connection for good, because it would wait for this one for ever.
         let manager = PostgresConnectionManager::new(config, connector);
@@ -170,6 +135,46 @@ impl Attempt<'_> {
             .map_err(Some)?;
         drop(listener);
         Ok(Connection { client, deadline })
+    }
+
+    /// Names the endpoint in the configuration; for a Unix socket a listener that stands in for it until the client is connected.
+    fn address(
+        &self,
+        config: &mut Config,
+        connector: &mut Connector,
+    ) -> Result<Option<TcpListener>, Option<postgres::Error>> {
+        let host = self.host;
+        let path = match self.endpoint {
+            Endpoint::Tcp(address) => {
+                config
+                    .host(&name_for_tls(host, address.ip()))
+                    .hostaddr(address.ip())
+                    .port(address.port());
+                return Ok(None);
+            }
+            Endpoint::Unix(path) => path,
+        };
+        connector.encryption = Encryption::Off;
+        match stand_in() {
+            Ok(stand_in) => {
+                config
+                    .host("localhost")
+                    .hostaddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                config.port(stand_in.local_addr().map(|a| a.port()).unwrap_or_default());
+                connector.unix_socket = Some(path.clone());
+                Ok(Some(stand_in))
+            }
+            // ENFILE, EMFILE: no reason to make a connection without deadlines, which would then be kept.
+            Err(error) if matches!(error.raw_os_error(), Some(23 | 24)) => Err(None),
+            Err(error) => {
+                log::warn!("no deadlines on {host}, because loopback cannot be had: {error}");
+                config
+                    .host_path(path.parent().unwrap_or(path))
+                    .port(host.port)
+                    .ssl_mode(SslMode::Disable);
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -89,6 +89,24 @@ pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connectio
     Err(failure.unwrap_or_else(ConnectError::no_host))
 }
 
+/// Where a host may be reached.
+fn endpoints(host: &Host, by: Instant) -> Result<Vec<Endpoint>, ConnectError> {
+    let endpoint = |address| Endpoint::Tcp(SocketAddr::new(address, host.port));
+    let (name, address) = match &host.kind {
+        HostKind::Unix(directory) => {
+            let path = directory.join(format!(".s.PGSQL.{}", host.port));
+            return Ok(vec![Endpoint::Unix(path)]);
+        }
+        HostKind::Tcp { name, address } => (name, address),
+    };
+    if let Some(address) = address {
+        return Ok(vec![endpoint(*address)]);
+    }
+    let found = look_up(name, host.port, by)
+        .map_err(|e| ConnectError::new(host, &format!("cannot be looked up: {e}"), None))?;
+    Ok(found.into_iter().map(Endpoint::Tcp).collect())
+}
+
 fn connect_to_host(
     target: &Target,
     settings: &DatabaseSettings,
@@ -96,27 +114,7 @@ fn connect_to_host(
     limit: Duration,
 ) -> Result<Connection, ConnectError> {
     let by = Instant::now() + limit.min(LONGEST_CONNECT);
-    let endpoints = match &host.kind {
-        HostKind::Unix(directory) => {
-            vec![Endpoint::Unix(
-                directory.join(format!(".s.PGSQL.{}", host.port)),
-            )]
-        }
-        HostKind::Tcp {
-            address: Some(address),
-            ..
-        } => {
-            vec![Endpoint::Tcp(SocketAddr::new(*address, host.port))]
-        }
-        HostKind::Tcp {
-            name,
-            address: None,
-        } => look_up(name, host.port, by)
-            .map_err(|e| ConnectError::new(host, &format!("cannot be looked up: {e}"), None))?
-            .into_iter()
-            .map(Endpoint::Tcp)
-            .collect(),
-    };
+    let endpoints = endpoints(host, by)?;
     let mut left = endpoints.len();
     let mut failure = None;
     for endpoint in &endpoints {

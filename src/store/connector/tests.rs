@@ -781,7 +781,8 @@ fn a_pooler_that_refuses_settings_at_the_start_gets_them_afterwards() {
     });
     let target = target(&format!("{address}?sslmode=disable"));
     let settings = "SET statement_timeout = '7000';SET lock_timeout = '1';\
-                    SET idle_in_transaction_session_timeout = '7000';SET TimeZone = 'UTC';\0";
+                    SET idle_in_transaction_session_timeout = '7000';SET TimeZone = 'UTC';\
+                    SET enable_seqscan = 'off';SET max_parallel_workers_per_gather = '0';SET jit = 'off';\0";
 
     connect(&target, &session()).unwrap();
     assert_eq!(attempts.load(Ordering::SeqCst), 2);

@@ -1,8 +1,6 @@
 //! Every column of `tasks` that the program writes, and every field of a task that it shows, each described once. The statements are
 //! put together from these rows.
 
-use std::collections::BTreeMap;
-
 use super::json::{Show, due, flag, moment, number, priority, text, texts, uuid};
 use crate::domain::fold::folded;
 use crate::domain::task::draft::Draft;
@@ -88,12 +86,9 @@ const fn shown(field: &'static str, columns: &'static [&'static str], show: Show
 
 /// The columns that [`SHOWN`] reads, in its order, of a table of this name.
 pub(super) fn all(table: &str) -> String {
-    list(SHOWN.iter().flat_map(|shown| shown.columns).copied(), table)
-}
-
-fn list<'n>(names: impl Iterator<Item = &'n str>, table: &str) -> String {
-    let names: Vec<String> = names.map(|name| format!("{table}.{name}")).collect();
-    names.join(", ")
+    let columns = SHOWN.iter().flat_map(|shown| shown.columns);
+    let columns: Vec<String> = columns.map(|name| format!("{table}.{name}")).collect();
+    columns.join(", ")
 }
 
 /// The names of the written columns.
@@ -139,43 +134,40 @@ pub(super) fn new_values(draft: &Draft) -> Vec<Value> {
     values.collect()
 }
 
-/// An UPDATE of one task. `$1` and `$2` are its key, `$3` is [`changes`]: columns that it does not name stay.
+/// An UPDATE of one task, and the values of its parameters from `$3` on; `$1` and `$2` are the task's key. It names the sent columns
+/// alone: one statement for all of them, with a JSON parameter, took PostgreSQL 40 µs more.
 ///
 /// `updated_at` and `version` move when something really changes; `updated_at` always forward, whatever the clock does.
-pub(super) fn update() -> String {
-    let of = |table: &str| list(WRITTEN.iter().map(|written| written.column), table);
-    format!(
-        "UPDATE {{schema}}.tasks AS task
-         SET ({names}, completed_at, updated_at, version) = (
-             SELECT {new},
-                    CASE WHEN completed THEN coalesce(task.completed_at, now()) END,
-                    CASE WHEN changed THEN greatest(now(), task.updated_at + interval '1 microsecond') ELSE task.updated_at END,
-                    CASE WHEN changed THEN task.version + 1 ELSE task.version END
-             FROM (SELECT $3::text::jsonb AS sent) AS parameter,
-                  LATERAL jsonb_populate_record(task, sent) AS new,
-                  LATERAL (SELECT coalesce((sent ->> 'completed')::bool, task.completed_at IS NOT NULL) AS completed) AS state,
-                  LATERAL (SELECT (completed, {new}) IS DISTINCT FROM (task.completed_at IS NOT NULL, {old}) AS changed) AS comparison
-         )
-         WHERE user_id = $1 AND id = $2",
-        names = names(),
-        new = of("new"),
-        old = of("task"),
-    )
-}
-
-/// What a draft changes, as JSON for [`update`].
-pub(super) fn changes(draft: &Draft) -> String {
+pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
     let task = draft.task();
-    let mut json: BTreeMap<&str, Value> = WRITTEN
-        .iter()
-        .filter(|written| draft.sends(written.field))
-        .map(|written| (written.column, (written.value)(task)))
-        .collect();
-    if draft.sends("completed") {
-        json.insert("completed", Value::Bool(task.completed));
+    let (mut sets, mut old, mut new, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let written = WRITTEN.iter().filter(|written| draft.sends(written.field));
+    for written in written {
+        values.push((written.value)(task));
+        let (column, parameter) = (written.column, values.len() + 2);
+        sets.push(format!("{column} = ${parameter}"));
+        old.push(format!("task.{column}"));
+        new.push(format!("${parameter}"));
     }
-    // Names and values are plain: this does not fail.
-    serde_json::to_string(&json).unwrap_or_default()
+    if draft.sends("completed") {
+        values.push(Value::Bool(task.completed));
+        let parameter = format!("${}::bool", values.len() + 2);
+        sets.push(format!(
+            "completed_at = CASE WHEN {parameter} THEN coalesce(completed_at, now()) END"
+        ));
+        old.push("task.completed_at IS NOT NULL".to_owned());
+        new.push(parameter);
+    }
+    let changed = format!("({}) IS DISTINCT FROM ({})", old.join(", "), new.join(", "));
+    let text = format!(
+        "UPDATE {{schema}}.tasks AS task
+         SET {sets},
+             updated_at = CASE WHEN {changed} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END,
+             version = CASE WHEN {changed} THEN version + 1 ELSE version END
+         WHERE user_id = $1 AND id = $2",
+        sets = sets.join(", "),
+    );
+    (text, values)
 }
 
 #[cfg(test)]

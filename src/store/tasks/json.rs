@@ -102,7 +102,7 @@ pub(super) fn read_value(row: &Row, column: &str, kind: Kind) -> Result<Value, P
         Kind::Bool => Value::Bool(is_true(value)),
         Kind::Number => Value::of(integer(value), Value::Number),
         Kind::Text => Value::Text(String::from_utf8_lossy(value.unwrap_or_default()).into_owned()),
-        Kind::Moment => Value::Moment(nearest(value)),
+        Kind::Moment => Value::of(integer(value), Value::Micros),
     })
 }
 

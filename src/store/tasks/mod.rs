@@ -54,9 +54,6 @@ static GET: LazyLock<String> = LazyLock::new(|| {
 
 const STATE: &str = "SELECT version, created_at FROM {schema}.tasks WHERE user_id = $1 AND id = $2";
 
-static UPDATE: LazyLock<TaskWrite> =
-    LazyLock::new(|| TaskWrite::new(&columns::update(), &all("task"), 3));
-
 // `$3` is the completion to set, or null to toggle it. Setting what is set already changes nothing.
 static COMPLETE: LazyLock<TaskWrite> = LazyLock::new(|| {
     let write = "UPDATE {schema}.tasks AS task
@@ -107,13 +104,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn get_task(&self, user: &UserId, id: Uuid) -> Result<Option<ShownTask>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(&GET)?;
-            client
-                .query_opt(&statement, &[&user.as_str(), &id])?
-                .map(|row| ShownTask::read(&row))
-                .transpose()
-        })
+        self.row(Effect::Read, &GET, &[&user.as_str(), &id], ShownTask::read)
     }
 
     /// The entity tag of a task; `None` where the user has none of that id.
@@ -121,11 +112,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn task_state(&self, user: &UserId, id: Uuid) -> Result<Option<ETag>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(STATE)?;
-            let row = client.query_opt(&statement, &[&user.as_str(), &id])?;
-            row.map(|row| read_tag(&row)).transpose()
-        })
+        self.row(Effect::Read, STATE, &[&user.as_str(), &id], read_tag)
     }
 
     /// Changes a task, if it is in a state that `if_match` names.
@@ -148,8 +135,12 @@ impl Store {
                 Some(task) => TaskOutcome::Done(task),
             });
         }
-        let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &columns::changes(draft)];
-        self.write_task(&UPDATE, if_match, &parameters, ShownTask::read)
+        let (text, values) = columns::update(draft);
+        let user = user.as_str();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&user, &id];
+        parameters.extend(values.iter().map(|value| value as &(dyn ToSql + Sync)));
+        let update = TaskWrite::new(&text, &all("task"), parameters.len());
+        self.write_task(&update, if_match, &parameters, ShownTask::read)
     }
 
     /// Sets or toggles a task's completion, if it is in a state that `if_match` names.
@@ -187,14 +178,14 @@ impl Store {
     /// Runs a write to one task in the form that its precondition asks for.
     fn write_task<T>(
         &self,
-        write: &'static TaskWrite,
+        write: &TaskWrite,
         if_match: Option<&EntityTags>,
         parameters: &[&(dyn ToSql + Sync)],
         read: impl Fn(&Row) -> Result<T, PgError>,
     ) -> Result<TaskOutcome<T>, Error> {
         let Some(EntityTags::OneOf { strong, .. }) = if_match else {
             return self.run(Effect::Write, |client| {
-                let statement = client.prepared(&write.plain)?;
+                let statement = client.prepared_built(&write.plain)?;
                 let row = client.query_opt(&statement, parameters)?;
                 row.map_or(Ok(TaskOutcome::NotFound), |row| {
                     read(&row).map(TaskOutcome::Done)
@@ -208,7 +199,7 @@ impl Store {
         parameters.push(&versions);
         parameters.push(&moments);
         self.run(Effect::Write, |client| {
-            let statement = client.prepared(&write.guarded)?;
+            let statement = client.prepared_built(&write.guarded)?;
             let row = client.query_one(&statement, &parameters)?;
             // The first column is the id; it is null where nothing was written.
             if row.try_get::<_, Option<Uuid>>(0)?.is_some() {

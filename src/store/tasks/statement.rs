@@ -29,25 +29,22 @@ impl Statement {
         client: &mut Client,
         mut with: impl FnMut(&Row) -> Result<(), PgError>,
     ) -> Result<(), PgError> {
-        let prepared = if self.prepare {
-            client.prepared_built(&self.text)?
+        let mut rows = if self.prepare {
+            let prepared = client.prepared_built(&self.text)?;
+            let values: Vec<&(dyn ToSql + Sync)> = self
+                .values
+                .iter()
+                .map(|(value, _)| value.as_ref())
+                .collect();
+            if !self.large {
+                let rows = client.query(&prepared, &values)?;
+                return rows.iter().try_for_each(with);
+            }
+            client.query_raw(&prepared, values)?
         } else {
-            None
-        };
-        let values = self.values.iter();
-        let mut rows = match prepared {
-            Some(prepared) if self.large => {
-                let values: Vec<&(dyn ToSql + Sync)> = values.map(|(v, _)| v.as_ref()).collect();
-                client.query_raw(&prepared, values)?
-            }
-            Some(prepared) => {
-                let values: Vec<&(dyn ToSql + Sync)> = values.map(|(v, _)| v.as_ref()).collect();
-                return client.query(&prepared, &values)?.iter().try_for_each(with);
-            }
-            None => {
-                let values = values.map(|(value, kind)| (value.as_ref(), kind.clone()));
-                client.query_planned(&self.text, values)?
-            }
+            let values = self.values.iter();
+            let values = values.map(|(value, kind)| (value.as_ref(), kind.clone()));
+            client.query_planned(&self.text, values)?
         };
         while let Some(row) = rows.next()? {
             with(&row)?;
@@ -68,7 +65,7 @@ impl Statement {
             Value::Bool(_) => Type::BOOL,
             Value::Number(_) => Type::INT8,
             Value::Texts(_) => Type::TEXT_ARRAY,
-            Value::Moment(_) => Type::TIMESTAMPTZ,
+            Value::Moment(_) | Value::Micros(_) => Type::TIMESTAMPTZ,
             Value::Date(_) => Type::DATE,
         };
         self.bind(value, kind)
@@ -92,6 +89,7 @@ impl ToSql for Value {
             Value::Text(text) => text.to_sql(kind, out),
             Value::Texts(texts) => texts.to_sql(kind, out),
             Value::Moment(moment) => moment.as_utc().to_sql(kind, out),
+            Value::Micros(micros) => micros.to_sql(&Type::INT8, out),
             Value::Date(date) => date.to_sql(kind, out),
         }
     }

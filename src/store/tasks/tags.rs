@@ -1,5 +1,6 @@
 //! The tags of all of a user's tasks.
 
+use postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::domain::tag::{Tag, TagCount};
@@ -16,10 +17,10 @@ const PASSES: u32 = 10;
 const COUNT: &str = "SELECT tag, count(*) FROM {schema}.tasks, unnest(tags) AS tag
      WHERE user_id = $1 AND tag IS NOT NULL GROUP BY tag ORDER BY tag";
 
-// The next tasks behind the id `$5` that have the tag `$2`, which becomes `$3`, or goes where that is null. Rows are locked in one
+// The next tasks from the id `$5` on that have the tag `$2`, which becomes `$3`, or goes where that is null. Rows are locked in one
 // order, so that two of these do not wait for each other, and what is in a row is read once it is locked.
 const REPLACE: &str = "WITH locked AS MATERIALIZED (
-         SELECT id FROM {schema}.tasks WHERE user_id = $1 AND id > $5 AND tags @> ARRAY[$2]
+         SELECT id FROM {schema}.tasks WHERE user_id = $1 AND id >= $5 AND tags @> ARRAY[$2]
          ORDER BY id LIMIT $4 FOR NO KEY UPDATE
      ), changed AS (
          UPDATE {schema}.tasks AS task
@@ -41,17 +42,11 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn list_tags(&self, user: &UserId) -> Result<Vec<TagCount>, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(COUNT)?;
-            let rows = client.query(&statement, &[&user.as_str()])?;
-            rows.iter()
-                .map(|row| {
-                    Ok(TagCount {
-                        name: row.try_get(0)?,
-                        count: row.try_get(1)?,
-                    })
-                })
-                .collect()
+        self.rows(COUNT, &[&user.as_str()], |row| {
+            Ok(TagCount {
+                name: row.try_get(0)?,
+                count: row.try_get(1)?,
+            })
         })
     }
 
@@ -92,18 +87,18 @@ impl Store {
     fn replace_tag(&self, user: &UserId, from: &Tag, to: Option<&Tag>) -> Result<i64, Error> {
         let mut all = 0;
         for _ in 0..PASSES {
-            let mut behind = Some(Uuid::nil());
+            let mut from_id = Some(Uuid::nil());
             let before = all;
-            while let Some(id) = behind {
-                let (next, changed) = self.run(Effect::Write, |client| {
+            while let Some(id) = from_id {
+                let (next, changed): (Option<Uuid>, i64) = self.run(Effect::Write, |client| {
                     let statement = client.prepared(REPLACE)?;
                     let (from, to) = (from.as_str(), to.map(Tag::as_str));
                     let row =
                         client.query_one(&statement, &[&user.as_str(), &from, &to, &BATCH, &id])?;
-                    Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?))
+                    Ok((row.try_get(0)?, row.try_get(1)?))
                 })?;
                 all += changed;
-                behind = next;
+                from_id = next.filter(|_| changed > 0);
             }
             if all == before {
                 break;
@@ -117,11 +112,8 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn count_tag(&self, user: &UserId, tag: &Tag) -> Result<i64, Error> {
-        self.run(Effect::Read, |client| {
-            let statement = client.prepared(HAS)?;
-            client
-                .query_one(&statement, &[&user.as_str(), &tag.as_str()])?
-                .try_get(0)
-        })
+        let parameters: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &tag.as_str()];
+        let count = self.row(Effect::Read, HAS, &parameters, |row| row.try_get(0))?;
+        Ok(count.unwrap_or_default())
     }
 }
