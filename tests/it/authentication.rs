@@ -105,7 +105,7 @@ fn an_accepted_token_is_refused_once_it_has_expired() {
     let token = token(&json!({ "sub": "u1", "exp": now() - 8 }));
     ask(&app, &token).expect(200);
     wait_until(|| ask(&app, &token).status == 401);
-    let sentence = ask(&app, &token).expect_error(401, "UNAUTHORIZED");
+    let sentence = ask(&app, &token).expect_error(401, "TOKEN_EXPIRED");
     assert_eq!(sentence, "Token has expired");
 }
 
