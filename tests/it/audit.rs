@@ -291,10 +291,8 @@ fn replace_a_session(scene: &mut Scene, id: &str) {
         .find(|line| line.contains(request_id) && line.contains("\"session_replaced\""))
         .unwrap();
     assert!(line.contains(OLDEST), "{line}");
-    sql(
-        &scene.database,
-        &format!("DELETE FROM todo.sessions WHERE user_id = '{id}'"),
-    );
+    let end = format!("DELETE FROM todo.sessions WHERE user_id = '{id}'");
+    sql(&scene.database, &end);
 }
 
 fn run_commands(scene: &mut Scene) {

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -105,10 +106,13 @@ fn read_roots(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>
     let unreadable =
         |e: io::Error| format!("names an sslrootcert file that cannot be read: {shown}: {e}");
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
-    // Reading a pipe could wait forever.
-    if !metadata.is_file() || metadata.len() > ROOTS_FILE_LIMIT {
+    if metadata.file_type().is_fifo() {
+        // Opening it could wait forever.
+        return Err(unreadable(io::Error::other("it is a pipe")));
+    }
+    if metadata.len() > ROOTS_FILE_LIMIT {
         return Err(format!(
-            "names an sslrootcert that is no file or too large for one: {shown}"
+            "names an sslrootcert file that is too large for one: {shown}"
         ));
     }
     let text = std::fs::read(path).map_err(unreadable)?;
