@@ -10,6 +10,7 @@ use crate::support::app::SECRET;
 use crate::support::http;
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, command, run};
+use crate::support::tls::Certificate;
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -217,6 +218,27 @@ fn the_healthcheck_answers_by_exit_code() {
     drop(server);
     let line = complaint(&run(&["healthcheck"], &[("LISTEN", &listen)]), 1);
     assert!(line.contains("does not answer"), "{line}");
+}
+
+#[test]
+fn the_healthcheck_works_over_tls_and_unix_sockets() {
+    let certificate = Certificate::make();
+    let tls = certificate.settings();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", directory.path().join("socket").display());
+    let database = fresh_database();
+    let mut environment: Vec<(&str, &str)> = tls
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let server = Process::serve(&database, &environment);
+    let listen = server.address.to_string();
+    environment.push(("LISTEN", &listen));
+    let over_tls = run(&["healthcheck", "--ready"], &environment);
+    assert!(over_tls.status.success(), "{over_tls:?}");
+    let _server = Process::serve(&database, &[("LISTEN", &socket)]);
+    let over_socket = run(&["healthcheck", "--ready"], &[("LISTEN", &socket)]);
+    assert!(over_socket.status.success(), "{over_socket:?}");
 }
 
 /// The program in this directory.
