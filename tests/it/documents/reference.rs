@@ -194,7 +194,9 @@ impl<'d> Page<'d> {
     fn response(&self, status: &str, response: &'d Value) -> String {
         let content = &self.resolve(response)["content"]["application/json"]["schema"];
         let class = if status < "400" { "success" } else { "error" };
-        let (kind, example) = match content.is_null() {
+        // The section about errors shows the body of errors, once.
+        let is_error = content["$ref"] == "#/components/schemas/Problem";
+        let (kind, example) = match content.is_null() || is_error {
             true => (String::new(), String::new()),
             false => (format!(": {}", self.kind(content)), self.example(content)),
         };
