@@ -151,7 +151,9 @@ impl<'d> Page<'d> {
         let answer = self.resolve(answer);
         let content = &answer["content"]["application/json"]["schema"];
         let class = if status < "400" { "success" } else { "error" };
-        let example = match content.is_null() {
+        // The section about errors shows the body of errors, once.
+        let is_error = content["$ref"] == "#/components/schemas/Problem";
+        let example = match content.is_null() || is_error {
             true => String::new(),
             false => format!(": {}{}", self.kind(content), self.example(content)),
         };
