@@ -331,7 +331,7 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ),
         (
             "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/dev/null",
-            "names an sslrootcert that is no file or too large for one: /dev/null",
+            "names an sslrootcert file without a certificate that can be used: /dev/null",
         ),
         (
             "postgresql://u:p@ss@h/d",
