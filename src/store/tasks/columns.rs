@@ -10,36 +10,38 @@ use crate::domain::value::Value;
 /// How a column is written when a field of the task is sent.
 struct Written {
     column: &'static str,
+    /// The type of its parameter. PostgreSQL deduces two types for one parameter if a later migration changes the column's.
+    kind: &'static str,
     field: &'static str,
     value: fn(&Task) -> Value,
 }
 
 static WRITTEN: &[Written] = &[
-    written("title", "title", |task| {
+    written("title", "text", "title", |task| {
         Value::Text(task.title.as_str().to_owned())
     }),
-    written("title_folded", "title", |task| {
+    written("title_folded", "text", "title", |task| {
         Value::of(folded(task.title.as_str()), Value::Text)
     }),
-    written("description", "description", |task| {
+    written("description", "text", "description", |task| {
         let text = task.description.as_ref().map(Description::as_str);
         Value::of(text.map(str::to_owned), Value::Text)
     }),
-    written("description_folded", "description", |task| {
+    written("description_folded", "text", "description", |task| {
         let text = task.description.as_ref().map(Description::as_str);
         Value::of(text.and_then(folded), Value::Text)
     }),
-    written("priority", "priority", |task| {
+    written("priority", "smallint", "priority", |task| {
         Value::Number(task.priority.rank().into())
     }),
-    written("due_at", "due_date", |task| {
+    written("due_at", "timestamptz", "due_date", |task| {
         Value::of(task.due_date.map(Due::moment), Value::Moment)
     }),
-    written("due_on", "due_date", |task| match task.due_date {
+    written("due_on", "date", "due_date", |task| match task.due_date {
         Some(Due::On(date)) => Value::Date(date),
         _ => Value::Null,
     }),
-    written("tags", "tags", |task| {
+    written("tags", "text[]", "tags", |task| {
         Value::Texts(task.tags.texts().into_iter().map(str::to_owned).collect())
     }),
 ];
@@ -68,9 +70,15 @@ pub(super) static SHOWN: &[Shown] = &[
     shown("tags", &["tags"], texts),
 ];
 
-const fn written(column: &'static str, field: &'static str, value: fn(&Task) -> Value) -> Written {
+const fn written(
+    column: &'static str,
+    kind: &'static str,
+    field: &'static str,
+    value: fn(&Task) -> Value,
+) -> Written {
     Written {
         column,
+        kind,
         field,
         value,
     }
@@ -144,10 +152,11 @@ pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
     let written = WRITTEN.iter().filter(|written| draft.sends(written.field));
     for written in written {
         values.push((written.value)(task));
-        let (column, parameter) = (written.column, values.len() + 2);
-        sets.push(format!("{column} = ${parameter}"));
+        let column = written.column;
+        let parameter = format!("${}::{}", values.len() + 2, written.kind);
+        sets.push(format!("{column} = {parameter}"));
         old.push(format!("task.{column}"));
-        new.push(format!("${parameter}"));
+        new.push(parameter);
     }
     if draft.sends("completed") {
         values.push(Value::Bool(task.completed));
