@@ -72,7 +72,7 @@ if [ "${BACKUP_CHECK:-on}" != off ]; then
     scratch=todo_backup_check_$$_$(date +%s)
     query <<<"CREATE DATABASE \"$scratch\" TEMPLATE template0 ENCODING 'UTF8'" ||
         fail "a scratch database cannot be made: ALTER ROLE … CREATEDB allows it, BACKUP_CHECK=off skips it."
-    restore_into "$scratch" "$file.part"
+    restore_into "$scratch" <"$file.part"
     printf '%s\n%s\n' "$session" "$fingerprint" | PGDATABASE=$scratch query >"$work/restored"
     cmp -s "$work/taken" "$work/restored" ||
         fail "what the backup restores is not what went in: $(diff "$work/taken" "$work/restored" | head -n 5)"

@@ -63,17 +63,7 @@ use_private_database() {
 # psql with the statements of standard input.
 query() { psql -X -q -A -t -v ON_ERROR_STOP=1 --dbname="$url"; }
 
-# restore_into DATABASE FILE: all of the backup or nothing.
+# restore_into DATABASE: all of the backup on standard input, or nothing.
 restore_into() {
-    local contents PGDATABASE=$1 file=$2
-    export PGDATABASE
-    contents=$(mktemp)
-    pg_restore --list "$file" >"$contents"
-    # The index for searches needs extensions, which a backup of one schema leaves out.
-    if grep -q ' INDEX .* tasks_search ' "$contents" &&
-        ! printf 'CREATE EXTENSION IF NOT EXISTS %s WITH SCHEMA public;\n' btree_gin pg_trgm | query 2>/dev/null; then
-        sed -i '/ INDEX .* tasks_search /d' "$contents"
-    fi
-    pg_restore --dbname="$url" --exit-on-error --single-transaction --no-owner --no-privileges --use-list="$contents" "$file" || return
-    rm -f "$contents"
+    PGDATABASE=$1 pg_restore --dbname="$url" --exit-on-error --single-transaction --no-owner --no-privileges
 }

@@ -20,11 +20,6 @@ file=${1:-}
 use_database DATABASE_URL
 exists=$(query <<<"SELECT to_regnamespace('\"$schema\"') IS NOT NULL")
 [ "$exists" = f ] || fail "that database has a schema $schema already: restore into a new database, and nothing is lost."
-if [ "$file" = - ]; then
-    # pg_restore reads the file twice.
-    file=$(mktemp)
-    trap 'rm -f "$file"' EXIT
-    cat >"$file"
-fi
-restore_into "${PGDATABASE:-}" "$file"
+[ "$file" = - ] || exec <"$file"
+restore_into "${PGDATABASE:-}"
 printf 'restore: done, with %s tasks\n' "$(query <<<"SELECT count(*) FROM \"$schema\".tasks")"
