@@ -82,7 +82,10 @@ fn work(door: &Door, name: &str, until: Instant, done: &AtomicUsize) -> Result<T
 fn expect_tasks(database: &str, expected: &Tasks) {
     let mut client = Client::connect(database, NoTls).unwrap();
     let rows = client
-        .query("SELECT id::text, title, completed_at IS NOT NULL FROM todo.tasks", &[])
+        .query(
+            "SELECT id::text, title, completed_at IS NOT NULL FROM todo.tasks",
+            &[],
+        )
         .unwrap();
     let found: Tasks = rows
         .iter()
