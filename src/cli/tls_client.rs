@@ -10,7 +10,7 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
 
-/// Speaks TLS over a stream, whoever the other end is.
+/// Speaks TLS over a stream. The certificate of the other end is not checked.
 ///
 /// # Errors
 /// The library's own.

@@ -157,7 +157,7 @@ impl Registration {
 #[derive(Debug)]
 pub struct Login {
     /// The account's address.
-    // `None` where it is none, so that nobody has it.
+    // `None` if the text is no address; no account has it then.
     pub email: Option<Email>,
     /// The password.
     pub password: Password,

@@ -64,9 +64,9 @@ impl<T> Patch<T> {
 
 /// The fields of a JSON object, each still as it was sent, and the complaints so far.
 ///
-/// Fields nobody asks for are ignored, whatever they hold.
+/// Fields that are not asked for are ignored, with any value.
 pub struct Fields<'a> {
-    // Each value stays raw until it is asked for, so that a bad one (a lone surrogate, say) is that field's fault alone.
+    // Each value is parsed when it is asked for, so that a bad one (a lone surrogate, for example) is an error of that field alone.
     sent: BTreeMap<String, &'a RawValue>,
     errors: Vec<FieldError>,
 }

@@ -30,7 +30,7 @@ pub struct Zone(String);
 impl Zone {
     /// Reads an IANA name (`Europe/Berlin`) or an offset (`Z`, `+02:00`, `-0330`).
     ///
-    /// A `+` that arrives as a space, because nobody encoded it, is a `+`.
+    /// A `+` that was not encoded arrives as a space, and is read as `+`.
     ///
     /// # Errors
     /// Says what a zone must be, as the end of a sentence.

@@ -1,9 +1,9 @@
 //! The head of a request: where it ends, and what it says of framing (RFC 9112).
 //!
 //! `httparse` reads the grammar. What it takes more lightly than the RFC allows a server that stands behind proxies is
-//! checked here: bare CR and LF, bytes above 0x7F in a target, `Host`, and every way to be of two minds about where a body
-//! ends. Whatever is doubtful is refused and the connection closed, so that nobody can slip a second request past somebody
-//! who reads the first one differently.
+//! checked here: bare CR and LF, bytes above 0x7F in a target, `Host`, and every ambiguity about the end of a
+//! body. What is doubtful is refused and the connection closed. Otherwise a proxy that reads the first request differently
+//! would let a second one pass unseen.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -233,7 +233,7 @@ fn check_host(headers: &Headers, http_1_0: bool) -> Result<(), Error> {
 /// Whether this may be a host with or without a port (RFC 3986, section 3.2, without user information). `Host` may be empty.
 fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text.strip_prefix(b"[") {
-        // An IPv6 address; what is in the brackets is looked up by nobody here.
+        // An IPv6 address. The text in the brackets is not used, so it is not checked further.
         Some(rest) => match rest.iter().position(|byte| *byte == b']') {
             Some(end) => (
                 rest.get(..end).unwrap_or_default(),

@@ -20,7 +20,7 @@ const BACKLOG: i32 = 1024;
 pub struct Bound {
     /// Its address, with the port it was given.
     pub address: Address,
-    /// `None` for a socket that systemd has handed over: it is not ours to close, and whoever comes after us goes on with it.
+    /// `None` for a socket of systemd: it stays open for the next process.
     socket: Option<Socket>,
     /// The socket's file, where we made it.
     file: Option<PathBuf>,
@@ -155,8 +155,7 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Removes the socket that a crash has left at `path`: one that nobody listens on any more. All else that may be there is
-/// somebody's.
+/// Removes the socket that a crash has left at `path`, if no process listens on it. Any other file is left alone and is an error.
 fn remove_left_behind(path: &Path) -> io::Result<()> {
     let in_use = |problem| Err(io::Error::new(io::ErrorKind::AddrInUse, problem));
     match fs::symlink_metadata(path) {
@@ -210,7 +209,7 @@ impl PrivateDirectory {
 
 impl Drop for PrivateDirectory {
     fn drop(&mut self) {
-        // What cannot be removed is an empty directory that nobody else can enter.
+        // If this fails, an empty directory stays that no other user can enter.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -134,15 +134,15 @@ const LAST_REQUEST: Duration = Duration::from_secs(3);
 
 /// What is answered at once, by the event loop, even when every worker is stuck. It must not wait for anything.
 pub trait Immediate: Send + Sync {
-    /// The answer, or `None` when the request is for the workers. What is to be known of the request in the log is told to the
-    /// responder.
+    /// The answer, or `None` when the request is for the workers. The responder is given what the log needs to
+    /// know of the request.
     fn answer(&self, request: &Request, responder: &mut Responder) -> Option<Response>;
 }
 
-/// Is told why the process cannot go on.
+/// Called with the reason when the process cannot continue.
 pub type OnFailure = Box<dyn Fn(String) + Send + Sync>;
 
-/// Is told that the server has answered itself.
+/// Called when the server has answered its own request.
 pub type OnAlive = Arc<dyn Fn() + Send + Sync>;
 
 /// What the edge needs to know.
@@ -153,7 +153,7 @@ pub struct Options {
     pub tls: Option<Arc<Tls>>,
     /// How often the server checks itself; zero: never.
     pub self_check: Duration,
-    /// Hears of every self-check that went well.
+    /// Called after each self-check that succeeded.
     pub on_alive: OnAlive,
     /// How many workers one holder may have.
     pub workers: usize,
@@ -198,13 +198,13 @@ pub fn private_tiny_http() -> io::Result<(tiny_http::Server, UnixStream)> {
     let server = tiny_http::Server::from_listener(UnixListener::bind(&path)?, None)
         .map_err(io::Error::other)?;
     let line = UnixStream::connect(&path)?;
-    // The directory goes with this scope: nobody else will ever connect.
+    // The directory is removed at the end of this scope, so no other process can connect.
     Ok((server, line))
 }
 
 impl Edge {
-    /// Starts to serve on these sockets. Requests come out of the far end of `line`; what makes it impossible to go on is told
-    /// to `on_failure`.
+    /// Starts to serve on these sockets. Requests come out of the far end of `line`; `on_failure` is called with the
+    /// reason if the edge cannot continue.
     ///
     /// # Errors
     /// No thread or descriptor is left.

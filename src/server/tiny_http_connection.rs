@@ -1,6 +1,6 @@
 //! tiny_http's own connection to a client: reads a request whole and answers on the same connection.
 //!
-//! What tiny_http lets a stranger do, no handler can repair: this is for clients that are trusted.
+//! For trusted clients only: no handler can prevent what tiny_http allows a client to do (see docs/architecture.md).
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -124,7 +124,7 @@ struct DirectReply {
 
 impl Reply for DirectReply {
     fn send(mut self: Box<Self>, answer: Vec<u8>, _: Option<Holder>) {
-        // A client that has gone is nobody to tell.
+        // If the client has gone, there is no one to report the error to.
         let _ = self
             .writer
             .write_all(&answer)

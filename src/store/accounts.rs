@@ -365,8 +365,8 @@ impl Store {
             .map(drop)
     }
 
-    /// Marks a user as deleted: nobody can log in as them, their address is free, their sessions end, and the tokens of an account
-    /// made here are refused for good. Answers what is to be refused; `None` where nobody is there.
+    /// Marks a user as deleted: logins fail, the address is free, the sessions end, and the tokens of an account
+    /// made here are refused for good. Returns the revocations, or `None` if there is no such user.
     ///
     /// # Errors
     /// See [`Error`].
@@ -413,7 +413,7 @@ impl Store {
             .map(drop)
     }
 
-    /// Locks a user out, whoever signed their tokens, and ends their sessions; or lets them in again.
+    /// Disables a user for tokens of every issuer and ends their sessions, or enables the user again.
     ///
     /// # Errors
     /// See [`Error`].

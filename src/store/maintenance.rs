@@ -1,7 +1,7 @@
-//! Upkeep: what nobody needs any more goes.
+//! Upkeep: removes rows that are no longer needed.
 //!
-//! Each kind goes in small lots, so that no statement takes long and none holds many locks. Of several instances one does it: the others
-//! find its lock taken, and it is not worth waiting for.
+//! Rows are removed in small lots, so that no statement takes long or holds many locks. One instance does it; the others find the lock
+//! taken and do not wait.
 
 use std::fmt;
 
@@ -90,10 +90,10 @@ impl Done {
 }
 
 impl Store {
-    /// Removes what nobody needs any more; `None` where another instance is at it.
+    /// Removes rows that are no longer needed; `None` if another instance does so now.
     ///
     /// # Errors
-    /// See [`Error`]. What has gone by then stays gone.
+    /// See [`Error`]. What was removed before stays removed.
     pub fn maintain(&self) -> Result<Option<Done>, Error> {
         let mut done = Done::default();
         for upkeep in UPKEEP {

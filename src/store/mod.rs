@@ -6,9 +6,9 @@
 //! - `migrations`: the list of migrations, and what applies them
 //! - [`diagnosis`]: what an operator wants to know of the database before it is used
 //! - `rules`: finds rows that break a rule of this program
-//! - [`maintenance`]: what nobody needs any more goes
+//! - [`maintenance`]: removes rows that are no longer needed
 //! - `tasks`: the statements on tasks and their tags
-//! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on who may do something with them
+//! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on users and their tokens
 //!
 //! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
 //! A statement runs once, in one round trip. A read whose connection turns out dead is sent again on a fresh one; a write

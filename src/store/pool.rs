@@ -4,8 +4,8 @@
 //! one turns out dead, every connection made before that moment is suspect and replaced before it is used again. There is no
 //! ping before use: it would cost a round trip on every request.
 //!
-//! When a connection cannot be made, the next attempt is a second away, and until one succeeds whoever finds the pool
-//! empty is told so at once. When PostgreSQL falls silent, nobody waits for one of the connections that are in use, either: they
+//! When a connection cannot be made, the next attempt is a second away, and until one succeeds a request that
+//! finds the pool empty fails at once. When PostgreSQL falls silent, no request waits for a connection in use, either: they
 //! are not coming back.
 
 use std::borrow::Cow;
@@ -307,7 +307,7 @@ struct State {
 struct Outage {
     began: Instant,
     cause: String,
-    /// PostgreSQL answers, but lets nobody else in. The connections that are open may serve on.
+    /// PostgreSQL answers, but accepts no more connections. Open connections may go on.
     answered: bool,
     /// No attempt is made before that.
     next_attempt: Instant,
@@ -358,7 +358,7 @@ impl Link {
             }
             None => false,
         };
-        // The pool would count a connection whose making panicked for ever, and nobody would try again.
+        // After a panic the pool would count this connection for ever and not try again.
         let result = catch_unwind(AssertUnwindSafe(connect)).unwrap_or_else(|_| {
             Err(Refusal {
                 cause: "connecting panicked".to_owned(),

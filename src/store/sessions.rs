@@ -44,9 +44,9 @@ pub struct OpenedSession {
 pub enum Refreshed {
     /// It was good, or was replayed within the grace: the session goes on.
     Session(RefreshedSession),
-    /// Nobody has it, it has expired, or its user is disabled.
+    /// There is no such token, it has expired, or its user is disabled.
     Unknown,
-    /// It was used before the grace: somebody has a copy, and so its session has been ended.
+    /// It was used before the grace, so there is a copy of it, and its session has been ended.
     Reused {
         /// Whose it was.
         user: UserId,
@@ -87,8 +87,8 @@ macro_rules! remember_network {
 }
 pub(super) use remember_network as REMEMBER_NETWORK;
 
-// The user's row is locked against a change of password or a ban, which would otherwise not see this session: whoever comes
-// second sees what the other did. `ended` makes room.
+// The user's row is locked against a change of password or a ban, which would otherwise not see this session: the
+// second of the two sees what the first did. `ended` makes room.
 const OPEN: &str = concat!(
     "WITH account AS (
          SELECT id FROM {schema}.users WHERE id = $1 AND active AND password_hash = $2 FOR SHARE
@@ -112,7 +112,7 @@ const OPEN: &str = concat!(
 
 // Of several that present one token at a time, the first marks it used and the others wait for that row and find it marked; all
 // of them make the same successor.
-// The session is locked first, as it is by whoever ends it.
+// The session is locked first, as by the statements that end it.
 const REFRESH: &str = concat!(
     "WITH locked AS (
          SELECT session.user_id, session.id
@@ -152,7 +152,7 @@ const END: &str = concat!(
     ") SELECT id, access_expires_at FROM ended"
 );
 
-/// Locks a user's row, so that nobody logs in meanwhile. What runs behind it in the same transaction sees every session.
+/// Locks a user's row, so that no login succeeds meanwhile. Later statements of the transaction see every session.
 pub(super) const LOCK_USER: &str = "SELECT FROM {schema}.users WHERE id = $1 FOR UPDATE";
 
 /// Ends all sessions of a user but one.

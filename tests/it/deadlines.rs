@@ -1,4 +1,4 @@
-//! Deadlines: who is slow is let go, and nobody else waits for him.
+//! Deadlines: slow clients are disconnected, and no other client waits for them.
 
 use std::io::{ErrorKind, Read};
 use std::thread;
@@ -285,7 +285,7 @@ fn what_no_worker_takes_in_time_is_503_while_health_is_answered() {
     for wire in &mut wires {
         wire.write(&list).unwrap();
     }
-    // Health asks nobody.
+    // `/health` needs neither worker nor database.
     let mut health = open(&server);
     for method in ["GET", "HEAD"] {
         let asked = Instant::now();

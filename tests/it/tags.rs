@@ -232,7 +232,7 @@ fn many_tasks_are_renamed_in_several_steps() {
     assert_eq!(counts(&user), []);
 }
 
-/// However renames, removals and edits meet: no edit is lost, no tag is there twice, and nobody fails.
+/// Renames, removals and edits at the same time: no edit is lost, no tag is there twice, and no request fails.
 #[test]
 fn renames_and_edits_at_once_leave_no_trace_of_each_other() {
     let app = TestApp::start();

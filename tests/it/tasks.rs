@@ -11,7 +11,7 @@ fn path(task: &Value) -> String {
     format!("/api/tasks/{}", task["id"].as_str().unwrap())
 }
 
-/// The fields that a refused body is told of.
+/// The fields that the error for a body names.
 #[track_caller]
 fn complaints(user: &Actor, method: &str, target: &str, body: &str) -> Vec<String> {
     let answer = user.send(method, target, &[], Some(body.as_bytes()));
@@ -632,7 +632,7 @@ fn a_user_known_only_from_a_token_gets_a_row_with_the_first_write() {
             .len()
     };
     user.get("/api/tasks").expect(200);
-    assert_eq!(known(&app), 0, "reading makes nobody known");
+    assert_eq!(known(&app), 0, "reading creates no user");
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| user.task("at the same moment"));

@@ -15,7 +15,7 @@ SERVED_AGAIN = 10
 def make_standby(standby, primary):
     """Makes a standby of the primary, for which the primary's commits wait from now on.
 
-    The standby is copied before that setting is made. So after its promotion its own commits wait for nobody.
+    The standby is copied before that setting is made. So after its promotion its own commits do not wait.
     """
     standby.copy_from(primary)
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")

@@ -27,7 +27,7 @@ DATABASE = "todo"
 
 
 class Failure(Exception):
-    """A check has failed; the text is one sentence for whoever reads the log."""
+    """A check has failed; the text is one sentence for the log."""
 
 
 def say(text):

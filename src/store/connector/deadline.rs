@@ -1,4 +1,4 @@
-//! A moment shared between whoever waits for PostgreSQL and the socket that is waited on.
+//! A deadline that the waiting thread shares with the socket to PostgreSQL.
 //!
 //! Nothing below us ends such a wait when the other side is there and says nothing: `statement_timeout` is kept by the
 //! server, TCP keepalive and `TCP_USER_TIMEOUT` are satisfied by a peer that only acknowledges (a paused server, a
@@ -80,7 +80,7 @@ pub(super) struct DeadlineStream<S> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Stays, because an answer that comes later would be taken for the answer to the next statement.
     timed_out: bool,
-    /// The end has been seen, and is told by the next read.
+    /// The end of the stream was read; the next read reports it.
     ending: bool,
 }
 
@@ -95,10 +95,10 @@ impl<S> DeadlineStream<S> {
         }
     }
 
-    /// Holds the end of the stream back for one poll, so that what was read before it gets to whoever waits for it.
+    /// Holds the end of the stream back for one poll, so that the waiting statement gets what was read before it.
     ///
-    /// `tokio-postgres` reads PostgreSQL's last words, puts them where the statement under way will find them, reads on, finds
-    /// the end, and answers "connection closed" before the statement has looked. Then nobody could tell a statement that
+    /// `tokio-postgres` reads PostgreSQL's last message, queues it for the running statement, reads on, finds
+    /// the end, and answers "connection closed" before the statement has looked. Then the program could not tell a statement that
     /// PostgreSQL did not run (57P01) from one that it may have run.
     fn hold_end_back<T>(
         &mut self,

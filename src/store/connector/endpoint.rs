@@ -33,7 +33,7 @@ pub(super) fn look_up(name: &str, port: u16, by: Instant) -> io::Result<Vec<Sock
             let answer = question
                 .to_socket_addrs()
                 .map(|addresses| addresses.collect::<Vec<_>>());
-            // Nobody listens any more when it is late.
+            // After the deadline there is no receiver.
             let _ = sender.send(answer);
         })?;
     receiver
@@ -53,7 +53,7 @@ pub(super) fn name_for_tls(host: &Host, address: IpAddr) -> String {
 ///
 /// `tokio-postgres` hands Unix sockets to no TLS connector, so that no deadline could be put on them; and a server on
 /// this machine can fall silent too, with the disk under it or with its container. So it is given a TCP connection
-/// that nobody ever speaks on, and our connector opens the Unix socket in its place. That costs 20 µs per connection.
+/// that carries no data, and our connector opens the Unix socket in its place. That costs 20 µs per connection.
 ///
 /// Errors: where a sandbox allows no TCP, which is tried here, because there packets may simply vanish.
 pub(super) fn stand_in() -> io::Result<TcpListener> {

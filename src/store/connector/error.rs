@@ -29,7 +29,7 @@ impl ConnectError {
     }
 
     pub(super) fn new(host: &Host, reason: &str, cause: Option<postgres::Error>) -> ConnectError {
-        // The reason may be what a stranger on the network said, and must not break the log's lines.
+        // The reason may be text from the network, and must not break the lines of the log.
         let reason: String = reason
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })

@@ -7,11 +7,11 @@
 //! - `hold`: holds a server up, and waits for what must come
 //! - `jwt`: tokens of every kind, and the keys that sign them
 //! - `key_server`: publishes a key set, well or badly
-//! - `http`: a client that sends exactly what it is told
+//! - `http`: a client that sends exactly the given bytes
 //! - `login`: somebody who has logged in
 //! - `process`: the program itself
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
-//! - `systemd`: what systemd does to the program, and hears of it
+//! - `systemd`: starts the program as systemd does, and receives its notifications
 //! - `requests`: tables of requests, malformed and merely odd
 //! - `schema`: holds JSON against the API's description
 //! - `wire`: connections of every kind, for clients that do not behave
