@@ -92,7 +92,7 @@ pub struct Connection {
     closed: bool,
     /// Whether the client has ended the TLS connection.
     ended: bool,
-    /// Whether the loop is told when the socket takes more.
+    /// Whether the kernel reports when the socket can take more bytes.
     watches_sending: bool,
     /// The time of its entry among the timers.
     pub armed: Option<Instant>,
@@ -119,7 +119,7 @@ impl Connection {
         }
     }
 
-    /// Notes what the kernel says of the socket. Returns true: the connection stays open.
+    /// Notes what the kernel reports of the socket. Returns true: the connection stays open.
     pub fn note(&mut self, flags: EventFlags) -> bool {
         self.closed |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         self.readable |= self.closed || flags.contains(EventFlags::IN);
@@ -234,7 +234,7 @@ impl Connection {
             Ok(None) => return self.readable = false,
             Ok(Some(0)) | Err(_) => return self.state = State::Ended,
         };
-        // The kernel tells of what comes after a read that did not fill the buffer, but for an end of which it told before.
+        // After a read that did not fill the buffer the kernel reports new bytes, but not an end that it has reported before.
         self.readable = self.closed || length == core.buffer.len();
         let bytes = core.buffer.get(..length).unwrap_or_default();
         if let State::Lingering(discarded, _) = &mut self.state {
@@ -352,13 +352,13 @@ impl Connection {
             return true;
         }
         let late = match &self.state {
-            // The kernel tells of room for more late: sending finds out whether it is stalled.
+            // The kernel reports room for more bytes late, so sending decides whether the client has stalled.
             _ if self.outgoing.is_some() => return true,
             State::Head(HeadInput { until: Some(_), .. }) => "the head did not arrive in time",
             State::Body(_) => "the body did not arrive in time",
             State::Handshake(_) | State::Lingering(..) => return false,
             State::Head(_) if self.may_be_closed() => return false,
-            // Something has arrived of which the kernel has not told yet.
+            // The kernel has not yet reported bytes that have arrived.
             State::Head(_) => return self.note(EventFlags::IN),
             _ => return true,
         };
@@ -366,7 +366,7 @@ impl Connection {
         true
     }
 
-    /// Has the kernel tell when the socket takes more, if that is waited for.
+    /// Asks the kernel to report when the socket can take more bytes, while there are bytes to send.
     pub fn watch(&mut self, epoll: BorrowedFd<'_>) {
         let sends = self.outgoing.is_some() || self.transport.wants_to_send();
         if sends != self.watches_sending {
@@ -378,7 +378,7 @@ impl Connection {
     }
 }
 
-/// What the kernel tells of a socket, each time it changes.
+/// The changes of a socket that the kernel reports, each once.
 pub fn interest(sends: bool) -> EventFlags {
     let mut flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
     flags.set(EventFlags::OUT, sends);

@@ -224,7 +224,7 @@ impl EventLoop {
         }
     }
 
-    /// Tells a connection something and lets it go on, unless `tell` says that it is to be closed.
+    /// Passes news to a connection and runs it; closes it if `tell` returns false.
     pub fn attend(&mut self, token: u64, tell: impl FnOnce(&mut Connection, &Core) -> bool) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
