@@ -261,7 +261,11 @@ impl Tickets {
         }
         let wake = state.wake();
         let more = expired.len() == EXPIRE;
-        let wait = if more { Duration::ZERO } else { wake.next_review() };
+        let wait = if more {
+            Duration::ZERO
+        } else {
+            wake.next_review()
+        };
         let next = (!state.waiting.is_empty()).then_some(wait);
         drop(state);
         for _ in &expired {

@@ -75,7 +75,8 @@ pub struct UserRow {
     pub has_password: bool,
 }
 
-// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago.
+// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago. The update changes
+// nothing: with it the id is returned where another request has inserted the row in the meantime, too.
 macro_rules! owner {
     ($from:literal) => {
         concat!(
@@ -84,7 +85,7 @@ macro_rules! owner {
             " WHERE NOT EXISTS (SELECT FROM {schema}.users WHERE id = $1)
                 AND NOT EXISTS (SELECT FROM {schema}.revocations
                                 WHERE kind = 'user' AND id = $1 AND (until IS NULL OR until > now()))
-              ON CONFLICT (id) DO NOTHING"
+              ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING id"
         )
     };
 }
