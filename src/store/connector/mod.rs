@@ -19,6 +19,7 @@ mod tls;
 mod url;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attempt::Attempt;
@@ -28,6 +29,7 @@ pub use error::ConnectError;
 use error::explain;
 pub use target::Target;
 use target::{Host, HostKind};
+use tls::Check;
 
 use crate::config::DatabaseSettings;
 
@@ -79,6 +81,14 @@ pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connectio
         }
     }
     Err(failure)
+}
+
+/// A TLS client that encrypts and trusts any certificate.
+///
+/// # Errors
+/// The library's sentence; not known to happen.
+pub fn tls_without_verification() -> Result<Arc<rustls::ClientConfig>, String> {
+    tls::client_config(Check::Nothing, None, false, false)
 }
 
 /// Where a host may be reached.
