@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_lets_nobody_else_in_may_serve_those_it_has() {
+    fn a_server_that_refuses_new_connections_may_serve_the_open_ones() {
         let link = Link::default();
         assert!(link.attempt(|| refuse(true)).is_err());
         assert!(link.outage(1).is_none() && link.outage(0).is_some());
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_panics_is_one_that_failed() {
+    fn an_attempt_that_panics_counts_as_failed() {
         let link = Link::default();
         let panics = || -> Result<(), Refusal> { panic!("in connect") };
         assert!(link.attempt(panics).is_err());
