@@ -170,8 +170,6 @@ const DELETE_TRASH: &str = "DELETE FROM {schema}.deleted_tasks WHERE user_id = $
 
 const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1";
 
-const DELETE_REST_OF_TRASH: &str = "DELETE FROM {schema}.deleted_tasks WHERE user_id = $1";
-
 const LIST: &str = concat!(
     "SELECT ",
     account_columns!(),
@@ -418,15 +416,18 @@ impl Store {
         for delete in [DELETE_TASKS, DELETE_TRASH] {
             while self.execute(Effect::Write, delete, &some)? > 0 {}
         }
+        let rest: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &i64::MAX];
         self.run(Effect::Write, |client| {
-            let (delete, rest) = (
+            let (delete, tasks, trash) = (
                 client.prepared(DELETE)?,
-                client.prepared(DELETE_REST_OF_TRASH)?,
+                client.prepared(DELETE_TASKS)?,
+                client.prepared(DELETE_TRASH)?,
             );
             let mut transaction = client.transaction()?;
-            // It waits for deletions of tasks that are under way. The second statement sees what they moved.
+            // It waits for writes to tasks that are under way. The next statements see what they left.
             transaction.execute(&delete, &[&user.as_str()])?;
-            transaction.execute(&rest, &[&user.as_str()])?;
+            transaction.execute(&tasks, &rest)?;
+            transaction.execute(&trash, &rest)?;
             transaction.commit()
         })
     }

@@ -8,8 +8,10 @@
 //! - `statement`: a statement that is put together from parts
 //! - `tags`: counts them, renames and removes them everywhere
 //! - `stats`: numbers
+//! - `changes`: what has changed since a client asked last
 //! - `trash`: deletes tasks, shows deleted ones, restores them
 
+mod changes;
 mod columns;
 mod create;
 mod filters;
@@ -34,9 +36,12 @@ use crate::domain::user::UserId;
 use columns::{all, touch};
 use json::read_tag;
 
+pub use changes::TaskChanges;
 pub use create::TaskCreation;
 pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
+pub use trash::TaskRestoration;
+pub(super) use trash::remove_contents;
 
 /// The outcome of a write to one task.
 #[derive(Debug, PartialEq)]
