@@ -70,7 +70,7 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
             "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
         )))?,
     };
-    feed::repair(connection.client(), &settings.database.schema).map_err(failed)?;
+    feed::repair(connection.client(), &settings.database.schema)?;
     Ok(Opened {
         server_version,
         schema_version: latest,
