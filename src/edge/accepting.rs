@@ -9,13 +9,13 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use socket2::{SockAddr, Socket};
 
 use super::admission::Full;
-use super::connection::{Connection, State, interest};
-use super::event_loop::{Door, EventLoop, FIRST_LISTENER};
+use super::connection::{Connection, ConnectionState, interest};
+use super::event_loop::{EdgeListener, EventLoop, FIRST_LISTENER};
 use super::outlet::Outlet;
 use super::receiving::HeadInput;
 use super::transport::Transport;
 use crate::http::error::Error;
-use crate::http::request::{Client, Network};
+use crate::http::request::{ClientAddress, Network};
 use crate::metrics;
 
 /// Connections accepted before others have their turn.
@@ -33,15 +33,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const REFUSED: usize = 1024;
 
 impl EventLoop {
-    /// Accepts at one door. A socket that systemd has handed over may be shared with the process that comes after this one,
+    /// Accepts at one listener. A socket that systemd has handed over may be shared with the process that comes after this one,
     /// which may be quicker.
     pub fn accept(&mut self, token: u64) {
         for _ in 0..ACCEPTS {
-            let Some(door) = self.door(token) else {
+            let Some(listener) = self.listener(token) else {
                 return;
             };
-            let tls = door.tls.clone();
-            match door.listener.accept() {
+            let tls = listener.tls.clone();
+            match listener.socket.accept() {
                 Ok((socket, peer)) => {
                     let tls = tls.filter(|_| !self.core.shared.is_own(&peer));
                     match tls.map(|tls| tls.accept()).transpose() {
@@ -60,8 +60,8 @@ impl EventLoop {
         }
     }
 
-    fn door(&self, token: u64) -> Option<&Door> {
-        self.doors
+    fn listener(&self, token: u64) -> Option<&EdgeListener> {
+        self.listeners
             .get(usize::try_from(token - FIRST_LISTENER).ok()?)
     }
 
@@ -77,13 +77,13 @@ impl EventLoop {
         self.core.timers.set(now + PAUSE, token);
     }
 
-    /// Has the kernel tell of new connections at a door, or not.
+    /// Has the kernel tell of new connections at a listener, or not.
     pub fn listen(&self, token: u64, flags: EventFlags) {
-        if let Some(door) = self.door(token) {
+        if let Some(listener) = self.listener(token) {
             // It fails only if no memory is left. Then the kernel tells of them again and again.
             let _ = epoll::modify(
                 &self.epoll,
-                &door.listener,
+                &listener.socket,
                 EventData::new_u64(token),
                 flags,
             );
@@ -93,11 +93,9 @@ impl EventLoop {
     fn welcome(&mut self, socket: Socket, peer: &SockAddr, transport: Transport) {
         let shared = Arc::clone(&self.core.shared);
         let own = shared.is_own(peer);
-        let client = peer.as_socket().map_or(Client::Local, |address| {
-            Client::Address(address.ip().to_canonical())
-        });
+        let client = ClientAddress::of_peer(peer.as_socket());
         let exempt = shared.options.limits.trusted_proxies.trusts(client)
-            || matches!(client, Client::Address(address) if address.is_loopback());
+            || matches!(client, ClientAddress::Ip(address) if address.is_loopback());
         let counted =
             Some(client.network()).filter(|network| !exempt && *network != Network::Local);
         let refusal = match self.admission.admit(counted, own) {
@@ -112,10 +110,12 @@ impl EventLoop {
                 if encrypted || self.refused == REFUSED {
                     return log::warn!("connection refused: {cause} client={client}");
                 }
-                State::Refused(Error::Unavailable(cause.to_owned()))
+                ConnectionState::Refused(Error::Unavailable(cause.to_owned()))
             }
-            None if encrypted => State::Handshake(self.core.now + shared.options.limits.head_time),
-            None => State::Head(HeadInput::default()),
+            None if encrypted => {
+                ConnectionState::Handshake(self.core.now + shared.options.limits.head_time)
+            }
+            None => ConnectionState::Head(HeadInput::default()),
         };
         let token = self.next_token;
         self.next_token += 1;

@@ -88,10 +88,10 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::Client;
+    use crate::http::request::ClientAddress;
 
     fn network(address: &str) -> Option<Network> {
-        Some(Client::Address(address.parse().unwrap()).network())
+        Some(ClientAddress::Ip(address.parse().unwrap()).network())
     }
 
     #[test]

@@ -4,28 +4,32 @@ use std::net::IpAddr;
 
 use crate::domain::fair_budget::Holder;
 use crate::domain::networks::{ProxyHeader, TrustedProxies};
-use crate::http::request::{Client, Headers};
+use crate::http::request::{ClientAddress, Headers};
 
 impl TrustedProxies {
     /// Whether this peer is believed.
-    pub fn trusts(&self, peer: Client) -> bool {
+    pub fn trusts(&self, peer: ClientAddress) -> bool {
         match peer {
-            Client::Address(address) => self
+            ClientAddress::Ip(address) => self
                 .networks
                 .iter()
                 .any(|network| network.contains(&address)),
-            Client::Local => self.unix,
+            ClientAddress::Local => self.unix,
         }
     }
 
     /// The holder of budgets for a client that is not authenticated. A trusted proxy's own address is none: it stands for many.
-    pub fn holder(&self, client: Client) -> Option<Holder> {
+    pub fn holder(&self, client: ClientAddress) -> Option<Holder> {
         (!self.trusts(client)).then(|| Holder::of(&client.network()))
     }
 
     /// Whether a trusted peer says that its client used TLS: in the last value of `X-Forwarded-Proto`, or in the last element of
     /// `Forwarded` if that is the configured header. `last` returns the last field of a name.
-    pub fn says_https<'h>(&self, peer: Client, last: impl Fn(&str) -> Option<&'h [u8]>) -> bool {
+    pub fn says_https<'h>(
+        &self,
+        peer: ClientAddress,
+        last: impl Fn(&str) -> Option<&'h [u8]>,
+    ) -> bool {
         if !self.trusts(peer) {
             return false;
         }
@@ -44,7 +48,7 @@ impl TrustedProxies {
 
     /// Where a request came from: the peer, or, if the peer is trusted, the right-most address in the configured header that
     /// is not a trusted proxy's. The client itself may have written anything to the left of it.
-    pub fn client(&self, peer: Client, headers: &Headers) -> Client {
+    pub fn client(&self, peer: ClientAddress, headers: &Headers) -> ClientAddress {
         if !self.trusts(peer) {
             return peer;
         }
@@ -69,7 +73,7 @@ impl TrustedProxies {
             let Some(address) = address else {
                 break;
             };
-            client = Client::Address(address);
+            client = ClientAddress::Ip(address);
             if !self.trusts(client) {
                 break;
             }
@@ -146,7 +150,7 @@ mod tests {
         for (name, value) in fields {
             headers.push(name, value);
         }
-        let peer = peer.parse().map_or(Client::Local, Client::Address);
+        let peer = peer.parse().map_or(ClientAddress::Local, ClientAddress::Ip);
         proxies(trusted, fields).client(peer, &headers).to_string()
     }
 
@@ -248,7 +252,7 @@ mod tests {
             for (name, value) in fields {
                 headers.push(name, value);
             }
-            let peer = Client::Address("10.0.0.1".parse().unwrap());
+            let peer = ClientAddress::Ip("10.0.0.1".parse().unwrap());
             proxies(trusted, fields).says_https(peer, |name| headers.raw(name).last())
         };
         for (fields, https) in [

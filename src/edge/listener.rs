@@ -17,7 +17,7 @@ use crate::domain::address::Address;
 const BACKLOG: i32 = 1024;
 
 /// A socket that is listened on.
-pub struct Bound {
+pub struct BoundSocket {
     /// Its address, with the port it was given.
     pub address: Address,
     /// `None` for a socket of systemd: it stays open for the next process.
@@ -26,7 +26,7 @@ pub struct Bound {
     file: Option<PathBuf>,
 }
 
-impl Bound {
+impl BoundSocket {
     /// Ends the listening. Connections that are open go on.
     pub fn close(&self) {
         if let Some(socket) = &self.socket {
@@ -44,7 +44,7 @@ impl Bound {
 ///
 /// # Errors
 /// The text names the address.
-pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Socket)> {
+pub fn bind(address: &Address, mode: u32) -> io::Result<(BoundSocket, Socket)> {
     let named = |error: io::Error| {
         let hint = match address {
             Address::Tcp(tcp) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -64,7 +64,7 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Socket)> {
     let listener = socket.try_clone().map_err(named)?;
     // With the port that was given in place of port 0.
     let own = socket.local_addr().map_err(named)?.as_socket();
-    let bound = Bound {
+    let bound = BoundSocket {
         address: own.map_or_else(|| address.clone(), Address::Tcp),
         socket: Some(socket),
         file,
@@ -81,7 +81,7 @@ pub fn bind_for_tiny_http(
     address: &Address,
     mode: u32,
     send_time: Duration,
-) -> io::Result<(Bound, tiny_http::Listener)> {
+) -> io::Result<(BoundSocket, tiny_http::Listener)> {
     let (bound, listener) = bind(address, mode)?;
     listener.set_write_timeout(Some(send_time))?;
     let listener = match address {
@@ -95,7 +95,7 @@ pub fn bind_for_tiny_http(
 ///
 /// # Errors
 /// One of them is no listening TCP or Unix socket.
-pub fn inherited() -> io::Result<Vec<(Bound, Socket)>> {
+pub fn inherited() -> io::Result<Vec<(BoundSocket, Socket)>> {
     let mut passed = listenfd::ListenFd::from_env();
     (0..passed.len())
         .map(|index| {
@@ -122,7 +122,7 @@ pub fn inherited() -> io::Result<Vec<(Bound, Socket)>> {
                     .as_pathname()
                     .map(Path::to_path_buf)
             };
-            let bound = Bound {
+            let bound = BoundSocket {
                 address: address.unwrap_or_else(|| Address::Unix(path().unwrap_or_default())),
                 socket: None,
                 file: None,

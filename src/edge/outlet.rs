@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::Shared;
+use super::EdgeShared;
 use super::answers::Sending;
 use super::socket::Socket;
 use super::transport::Transport;
 use crate::domain::fair_budget::Holder;
-use crate::http::request::{Client, RequestId};
+use crate::http::request::{ClientAddress, RequestId};
 use crate::http::responder::Reply;
 use crate::http::response::Framing;
 use crate::sync::lock;
@@ -32,11 +32,11 @@ const AWAITED: u64 = u64::MAX - 1;
 /// The part of a connection that the thread with the answer shares with the event loop.
 pub struct Outlet {
     /// What all parts of the edge share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<EdgeShared>,
     /// The socket.
     pub socket: Socket,
     /// The other end of the socket, which may be a proxy.
-    pub peer: Client,
+    pub peer: ClientAddress,
     /// Names the connection in the event loop.
     pub token: u64,
     /// Whether the loop must send, because the connection speaks TLS.
@@ -50,9 +50,9 @@ pub struct Outlet {
 impl Outlet {
     /// The outlet of a new connection.
     pub fn new(
-        shared: Arc<Shared>,
+        shared: Arc<EdgeShared>,
         socket: Socket,
-        peer: Client,
+        peer: ClientAddress,
         token: u64,
         encrypted: bool,
     ) -> Outlet {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::ChunkedDecoder;
-use super::connection::{Connection, Next, State};
+use super::connection::{Connection, ConnectionState, Next};
 use super::event_loop::Core;
 use super::head::{self, BodyFraming, Head, HeadScanner};
 use super::limits::Share;
@@ -13,7 +13,7 @@ use super::outlet::Outgoing;
 use crate::config::EdgeLimits;
 use crate::http::error::{Error, PROBLEM};
 use crate::http::policy;
-use crate::http::request::{Client, Headers, Method, Request, RequestId};
+use crate::http::request::{ClientAddress, Headers, Method, Request, RequestId};
 use crate::http::response::Framing;
 
 /// A body must come faster than this many bytes a second, after the first [`BODY_START`].
@@ -56,7 +56,7 @@ impl BodyInput {
 pub struct Known {
     pub method: Method,
     pub id: RequestId,
-    pub client: Client,
+    pub client: ClientAddress,
     pub framing: Framing,
 }
 
@@ -100,7 +100,7 @@ impl Connection {
             } else {
                 input.until.get_or_insert(core.now + limits.head_time);
             }
-            self.state = State::Head(input);
+            self.state = ConnectionState::Head(input);
             return Ok(Next::Input);
         };
         let bytes = self.input.get(..length).unwrap_or_default();
@@ -126,7 +126,12 @@ impl Connection {
         self.begin_body(core, head, client)
     }
 
-    fn begin_body(&mut self, core: &Core, head: Head, client: Client) -> Result<Next, Error> {
+    fn begin_body(
+        &mut self,
+        core: &Core,
+        head: Head,
+        client: ClientAddress,
+    ) -> Result<Next, Error> {
         let limits = &core.shared.options.limits;
         let holder = limits.trusted_proxies.holder(client);
         let share = core.shared.bodies.share(holder, 0).ok_or_else(no_memory)?;
@@ -158,14 +163,14 @@ impl Connection {
     pub fn read_body(&mut self, core: &Core, mut input: BodyInput) -> Result<Next, Error> {
         if input.owes_continue && self.input.is_empty() {
             if !self.outlet.is_free() {
-                self.state = State::Body(Box::new(input));
+                self.state = ConnectionState::Body(Box::new(input));
                 return Ok(Next::Answer);
             }
             let bytes = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
             let send_time = core.shared.options.limits.send_time;
             self.outgoing = Some(Outgoing::new(bytes, 0, send_time, None));
             (input.owes_continue, input.began) = (false, core.now);
-            self.state = State::Body(Box::new(input));
+            self.state = ConnectionState::Body(Box::new(input));
             return Ok(Next::Step);
         }
         input.owes_continue = false;
@@ -176,7 +181,7 @@ impl Connection {
             return Err(no_memory());
         }
         if !input.decoder.is_done(input.body.len()) {
-            self.state = State::Body(Box::new(input));
+            self.state = ConnectionState::Body(Box::new(input));
             return Ok(Next::Input);
         }
         // The head was understood, so it is known.
@@ -204,7 +209,7 @@ impl Connection {
             close: head.close || core.shared.is_draining(),
             ..known.framing
         };
-        self.state = State::Ready(Box::new((request, framing, input.share)));
+        self.state = ConnectionState::Ready(Box::new((request, framing, input.share)));
         Ok(Next::Step)
     }
 

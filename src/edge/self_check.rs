@@ -14,7 +14,7 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use uuid::Uuid;
 
-use super::Shared;
+use super::EdgeShared;
 use crate::domain::address::Address;
 use crate::sync::lock;
 
@@ -22,7 +22,7 @@ use crate::sync::lock;
 const FAILURES: u32 = 3;
 
 /// Checks every `interval`, each time waiting as long for an answer, until the server stops.
-pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
+pub fn run(shared: &Arc<EdgeShared>, address: &Address, interval: Duration) {
     let mut failures = 0;
     loop {
         thread::sleep(interval);
@@ -48,7 +48,7 @@ pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
     }
 }
 
-fn ask(shared: &Shared, address: &Address, timeout: Duration) -> io::Result<()> {
+fn ask(shared: &EdgeShared, address: &Address, timeout: Duration) -> io::Result<()> {
     let (socket, to) = match address {
         Address::Tcp(address) => tcp(*address)?,
         Address::Unix(path) => unix(path)?,

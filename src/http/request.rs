@@ -1,7 +1,7 @@
 //! A whole request.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -145,32 +145,39 @@ impl RequestId {
     }
 }
 
-/// Where a request came from.
+/// The address that a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum ClientAddress {
     /// An IP address.
-    Address(IpAddr),
+    Ip(IpAddr),
     /// A Unix socket.
     Local,
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Client::Address(address) => write!(f, "{address}"),
-            Client::Local => f.write_str("local"),
+            ClientAddress::Ip(address) => write!(f, "{address}"),
+            ClientAddress::Local => f.write_str("local"),
         }
     }
 }
 
-impl Client {
+impl ClientAddress {
+    /// The other end of a connection; `None` if it is on a Unix socket.
+    pub fn of_peer(address: Option<SocketAddr>) -> ClientAddress {
+        address.map_or(ClientAddress::Local, |address| {
+            ClientAddress::Ip(address.ip().to_canonical())
+        })
+    }
+
     /// The network that its requests count for.
     pub fn network(self) -> Network {
         match self {
-            Client::Address(IpAddr::V4(address)) => Network::V4(address),
+            ClientAddress::Ip(IpAddr::V4(address)) => Network::V4(address),
             // The upper half.
-            Client::Address(IpAddr::V6(address)) => Network::V6((address.to_bits() >> 64) as u64),
-            Client::Local => Network::Local,
+            ClientAddress::Ip(IpAddr::V6(address)) => Network::V6((address.to_bits() >> 64) as u64),
+            ClientAddress::Local => Network::Local,
         }
     }
 }
@@ -222,7 +229,7 @@ pub struct Request {
     /// Names the request in its answer and in logs.
     pub id: RequestId,
     /// The client that sent it.
-    pub client: Client,
+    pub client: ClientAddress,
     /// The client's network, which holds budgets until the user is known; `None` for a trusted proxy's own address.
     pub holder: Option<Holder>,
     /// When its last byte arrived.
@@ -279,7 +286,7 @@ mod tests {
 
     #[test]
     fn ipv6_addresses_count_by_network() {
-        let network = |address: &str| Client::Address(address.parse().unwrap()).network();
+        let network = |address: &str| ClientAddress::Ip(address.parse().unwrap()).network();
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_eq!(

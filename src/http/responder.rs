@@ -9,7 +9,7 @@ use std::time::Instant;
 use log::Level;
 
 use super::error::{Error, Unauthorized};
-use super::request::{Client, Method, Request, RequestId};
+use super::request::{ClientAddress, Method, Request, RequestId};
 use super::response::{Framing, Response};
 use crate::audit::{Event, Trail};
 use crate::domain::fair_budget::Holder;
@@ -23,11 +23,8 @@ pub trait Reply: Send {
     fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>);
 }
 
-/// Decides whether a worker may continue with a request of a user.
-pub trait Admission {
-    /// Whether the user may have this worker; if not, the request waits.
-    fn admit(&mut self, user: Option<Holder>) -> bool;
-}
+/// Whether a user may have the worker that serves a request. If not, the request waits.
+pub type Admit<'w> = dyn FnMut(Option<Holder>) -> bool + 'w;
 
 /// The right to answer one request, once.
 pub struct Responder {
@@ -40,7 +37,7 @@ pub struct Responder {
     // The level of the access line.
     level: Level,
     method: Method,
-    client: Client,
+    client: ClientAddress,
     received: Instant,
     request_id: RequestId,
     route: Option<Arc<str>>,
@@ -214,7 +211,7 @@ mod tests {
             headers: Headers::default(),
             body: Vec::new(),
             id: RequestId::from_header(Some("r1")),
-            client: Client::Local,
+            client: ClientAddress::Local,
             holder: None,
             received: Instant::now(),
         };
