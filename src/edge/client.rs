@@ -1,4 +1,4 @@
-//! The client of a request that came through proxies.
+//! The address of a client that sends its requests through proxies.
 
 use std::net::IpAddr;
 
@@ -7,18 +7,19 @@ use crate::domain::networks::{ProxyHeader, TrustedProxies};
 use crate::http::request::{ClientAddress, Headers};
 
 impl TrustedProxies {
-    /// Whether this peer is believed.
+    /// Whether this peer is a trusted proxy.
     pub fn trusts(&self, peer: ClientAddress) -> bool {
         match peer {
-            ClientAddress::Ip(address) => self
-                .networks
-                .iter()
-                .any(|network| network.contains(&address)),
+            ClientAddress::Ip(address) => {
+                let mut networks = self.networks.iter();
+                networks.any(|network| network.contains(&address))
+            }
             ClientAddress::Local => self.unix,
         }
     }
 
-    /// The holder of budgets for a client that is not authenticated. A trusted proxy's own address is none: it stands for many.
+    /// The holder of budgets for a client that is not authenticated. `None` for a trusted proxy's own address, which stands for many
+    /// clients.
     pub fn holder(&self, client: ClientAddress) -> Option<Holder> {
         (!self.trusts(client)).then(|| Holder::of(&client.network()))
     }
@@ -46,8 +47,8 @@ impl TrustedProxies {
         }
     }
 
-    /// Where a request came from: the peer, or, if the peer is trusted, the right-most address in the configured header that
-    /// is not a trusted proxy's. The client itself may have written anything to the left of it.
+    /// The client of a request: the peer or, if the peer is trusted, the right-most address in the configured header that is not a
+    /// trusted proxy's. The client itself may have written everything to the left of it.
     pub fn client(&self, peer: ClientAddress, headers: &Headers) -> ClientAddress {
         if !self.trusts(peer) {
             return peer;
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_not_trusted_is_not_believed() {
+    fn the_header_of_an_untrusted_peer_is_ignored() {
         let spoofed = [("X-Forwarded-For", "1.1.1.1"), ("Forwarded", "for=1.1.1.1")];
         assert_eq!(client("10.0.0.0/8", "192.0.2.9", &spoofed), "192.0.2.9");
         assert_eq!(client("none", "127.0.0.1", &spoofed), "127.0.0.1");
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_says_whether_tls_was_spoken() {
+    fn a_trusted_proxy_says_whether_the_client_used_tls() {
         let says = |trusted: &str, fields: &[(&str, &str)]| {
             let mut headers = Headers::default();
             for (name, value) in fields {

@@ -1,4 +1,4 @@
-//! Reads one request after the other out of the bytes of a connection.
+//! Reads requests from the bytes of a connection.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const KEPT_INPUT: usize = 2 * 1024;
 #[derive(Default)]
 pub struct HeadInput {
     scanner: HeadScanner,
-    /// When it must be whole; `None` before its first byte.
+    /// The deadline; `None` before its first byte.
     pub until: Option<Instant>,
 }
 
@@ -38,21 +38,21 @@ pub struct BodyInput {
     body: Vec<u8>,
     share: Share,
     began: Instant,
-    /// Bytes that have come, framing included.
-    come: usize,
+    /// Bytes that have arrived, framing included.
+    arrived: usize,
     /// Whether the client still waits for an interim response (RFC 9110, section 10.1.1).
     pub owes_continue: bool,
 }
 
 impl BodyInput {
-    /// When more of it must have come.
+    /// The time by which more of it must have arrived.
     pub fn deadline(&self, limits: &EdgeLimits) -> Instant {
-        let earned = BODY_START + Duration::from_secs((self.come / TRICKLE) as u64);
+        let earned = BODY_START + Duration::from_secs((self.arrived / TRICKLE) as u64);
         self.began + earned.min(limits.body_time)
     }
 }
 
-/// What a refusal needs to know of the request that is being received, once its head is whole.
+/// The parts of a request's head that an answer needs.
 pub struct Known {
     pub method: Method,
     pub id: RequestId,
@@ -60,7 +60,7 @@ pub struct Known {
     pub framing: Framing,
 }
 
-/// Takes a body out of the input, however it is framed.
+/// Takes a body from the input by its framing.
 enum Decoder {
     Length(usize),
     Chunked(ChunkedDecoder),
@@ -106,9 +106,8 @@ impl Connection {
         let bytes = self.input.get(..length).unwrap_or_default();
         let head = head::parse(bytes, limits.head())?;
         self.input.drain(..length);
-        let client = limits
-            .trusted_proxies
-            .client(self.outlet.peer, &head.headers);
+        let proxies = &limits.trusted_proxies;
+        let client = proxies.client(self.outlet.peer, &head.headers);
         self.known = Some(Known {
             method: head.method,
             id: RequestId::from_header(head.headers.get("X-Request-ID")),
@@ -149,8 +148,8 @@ impl Connection {
             body: Vec::new(),
             share,
             began: core.now,
-            come: 0,
-            // A client that has begun to send does not wait.
+            arrived: 0,
+            // A client that sends its body already does not wait.
             owes_continue: head.expects_continue
                 && head.body != BodyFraming::None
                 && self.input.is_empty(),
@@ -159,7 +158,7 @@ impl Connection {
         self.read_body(core, input)
     }
 
-    /// Takes what the input has of the body.
+    /// Takes the part of the body that is in the input.
     pub fn read_body(&mut self, core: &Core, mut input: BodyInput) -> Result<Next, Error> {
         if input.owes_continue && self.input.is_empty() {
             if !self.outlet.is_free() {
@@ -176,7 +175,7 @@ impl Connection {
         input.owes_continue = false;
         let used = input.decoder.decode(&self.input, &mut input.body)?;
         self.input.drain(..used);
-        input.come += used;
+        input.arrived += used;
         if !input.share.grow_to(input.body.capacity()) {
             return Err(no_memory());
         }
@@ -184,23 +183,18 @@ impl Connection {
             self.state = ConnectionState::Body(Box::new(input));
             return Ok(Next::Input);
         }
-        // The head was understood, so it is known.
+        // `read_head` has set it.
         let Some(known) = self.known.take() else {
             return Ok(Next::Close);
         };
-        let holder = core
-            .shared
-            .options
-            .limits
-            .trusted_proxies
-            .holder(known.client);
+        let proxies = &core.shared.options.limits.trusted_proxies;
         let head = input.head;
         let request = Request {
             method: known.method,
             target: head.target,
             id: known.id,
             client: known.client,
-            holder,
+            holder: proxies.holder(known.client),
             headers: head.headers,
             body: take(&mut input.body),
             received: input.received,
@@ -213,7 +207,7 @@ impl Connection {
         Ok(Next::Step)
     }
 
-    /// What is known of a request whose head is not whole or was refused.
+    /// The same parts of a head that is incomplete or was refused.
     pub fn guess(&self, core: &Core) -> Known {
         Known {
             method: Method::Other,
@@ -247,7 +241,7 @@ fn no_memory() -> Error {
     Error::Unavailable("bodies in flight fill the memory set aside for them".to_owned())
 }
 
-/// A stand-in for a request that was not understood, or not even read.
+/// The request of an answer to a request that was refused.
 pub fn refused_request(known: &Known, received: Instant) -> Request {
     Request {
         method: known.method,
