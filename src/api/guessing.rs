@@ -9,7 +9,7 @@ use crate::config::GuessingLimits;
 use crate::domain::account::Email;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
-use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
+use crate::http::limiter::{Allowance, KEYS, LimitKey, Limiter};
 use crate::http::request::ClientAddress;
 use crate::metrics;
 
@@ -106,7 +106,7 @@ impl Guessing {
 
 fn take(
     limiter: &Option<Arc<Limiter>>,
-    key: &impl Key,
+    key: &impl LimitKey,
     what: &'static str,
 ) -> Result<Option<Allowance>, Error> {
     let Some(limiter) = limiter else {
@@ -132,7 +132,7 @@ impl Attempt {
     fn hold(
         &mut self,
         limiter: &Option<Arc<Limiter>>,
-        key: impl Key + Send + 'static,
+        key: impl LimitKey + Send + 'static,
         what: &'static str,
     ) -> Result<(), Error> {
         if let (Some(allowance), Some(limiter)) = (take(limiter, &key, what)?, limiter.clone()) {

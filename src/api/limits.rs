@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::auth::error::AuthError;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, whole_seconds};
-use crate::http::limiter::{Allowance, KEYS, Key, Limiter, Wait};
+use crate::http::limiter::{Allowance, KEYS, LimitKey, Limiter, Wait};
 use crate::http::request::ClientAddress;
 use crate::http::responder::Responder;
 use crate::metrics;
@@ -79,7 +79,7 @@ impl RequestLimits {
 /// Counts a request, and adds the rest of its limit to the answer.
 fn count(
     limiter: &Option<Limiter>,
-    key: &impl Key,
+    key: &impl LimitKey,
     by: &'static str,
     responder: &mut Responder,
 ) -> Result<(), Error> {

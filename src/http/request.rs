@@ -112,10 +112,8 @@ impl Headers {
     pub fn raw<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h [u8]> {
         self.fields.iter().filter_map(move |(field, value)| {
             let field = self.text.get(field.clone())?;
-            field
-                .eq_ignore_ascii_case(name.as_bytes())
-                .then(|| self.text.get(value.clone()))
-                .flatten()
+            let named = field.eq_ignore_ascii_case(name.as_bytes());
+            named.then_some(self.text.get(value.clone())?)
         })
     }
 }
@@ -127,13 +125,9 @@ pub struct RequestId(String);
 impl RequestId {
     /// Takes the client's own id if it is valid, else makes one.
     pub fn from_header(value: Option<&str>) -> RequestId {
-        let valid = |id: &&str| {
-            (1..=64).contains(&id.len())
-                && id
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-        };
-        match value.filter(valid) {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let is_valid = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(fits);
+        match value.filter(is_valid) {
             Some(id) => RequestId(id.to_owned()),
             None => RequestId(Uuid::new_v4().simple().to_string()),
         }
@@ -215,7 +209,7 @@ impl Network {
     }
 }
 
-/// A whole request: nothing of it is left to read.
+/// A request that was received whole.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The method.

@@ -17,7 +17,7 @@ use crate::domain::user::UserId;
 use crate::logging::ACCESS_LOG;
 use crate::metrics;
 
-/// The way back to a client; the owner of the connection implements it.
+/// Sends an answer to a client. The owner of the connection implements it.
 pub trait Reply: Send {
     /// Sends a whole answer, whose memory counts for `holder`. A closed connection is not an error.
     fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>);
@@ -28,7 +28,7 @@ pub type Admit<'w> = dyn FnMut(Option<Holder>) -> bool + 'w;
 
 /// The right to answer one request, once.
 pub struct Responder {
-    // Taken by the answer.
+    // `None` once the request is answered.
     reply: Option<Box<dyn Reply>>,
     framing: Framing,
     reveal_causes: bool,
@@ -76,18 +76,18 @@ impl Responder {
         self
     }
 
-    /// Notes which route the request took.
+    /// Sets the route of the request.
     pub fn set_route(&mut self, pattern: &Arc<str>) {
         self.route = Some(Arc::clone(pattern));
     }
 
-    /// Notes the user of the token, who holds the budgets from here on.
+    /// Sets the user of the token, who is the holder of budgets from here on.
     pub fn set_user(&mut self, user: &UserId) {
         self.holder = Some(Holder::of(user));
         self.user = Some(user.clone());
     }
 
-    /// Who holds what the request takes: the user or, before authentication, the client's network.
+    /// The holder of budgets: the user or, before authentication, the client's network.
     pub fn holder(&self) -> Option<Holder> {
         self.holder
     }

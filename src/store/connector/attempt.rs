@@ -28,7 +28,7 @@ const REFUSALS: [SqlState; 3] = [
 ];
 
 /// An attempt to connect to one address.
-pub(super) struct Attempt<'a> {
+pub(super) struct ConnectAttempt<'a> {
     pub(super) target: &'a Target,
     pub(super) settings: &'a DatabaseSettings,
     pub(super) host: &'a Host,
@@ -39,7 +39,7 @@ pub(super) struct Attempt<'a> {
     pub(super) connect_timeout: Duration,
 }
 
-impl Attempt<'_> {
+impl ConnectAttempt<'_> {
     /// Connects. Tries again without TLS where libpq does, and without settings in the startup message if a pooler refuses them.
     ///
     /// # Errors

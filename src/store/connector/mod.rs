@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attempt::Attempt;
+use attempt::ConnectAttempt;
 pub use deadline::Deadline;
 use endpoint::{Endpoint, look_up};
 pub use error::ConnectError;
@@ -125,7 +125,7 @@ fn connect_to_host(
         // An address that does not answer must not use the time of the following ones. A server that is connected to may use all
         // of it.
         let share = remaining / u32::try_from(endpoints.len() - tried).unwrap_or(u32::MAX);
-        let attempt = Attempt {
+        let attempt = ConnectAttempt {
             target,
             settings,
             host,
