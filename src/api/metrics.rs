@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::{App, Call};
 use crate::auth::opaque::hash;
 use crate::http::error::Error;
-use crate::http::request::{Client, Request};
+use crate::http::request::{ClientAddress, Request};
 use crate::http::response::{Response, constant_fields};
 use crate::metrics;
 
@@ -41,9 +41,9 @@ impl MetricsAccess {
         // Hashes are compared, so that the time taken says nothing about the token.
         let by_token = self.token_hash.is_some() && bearer == self.token_hash;
         let names = |network: &IpNet| match request.client {
-            Client::Address(address) => network.contains(&address),
+            ClientAddress::Ip(address) => network.contains(&address),
             // A client of a Unix socket is on this machine.
-            Client::Local => network.addr().is_loopback(),
+            ClientAddress::Local => network.addr().is_loopback(),
         };
         by_token || (!came_through_a_proxy(request) && self.networks.iter().any(names))
     }

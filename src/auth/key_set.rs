@@ -17,12 +17,12 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The keys of a set that can be used.
 #[derive(Default)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<PublicKey>,
     /// Why keys were left out, one sentence each, without any content of the keys.
     pub left_out: Vec<String>,
 }
 
-struct Key {
+struct PublicKey {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
@@ -63,7 +63,7 @@ impl KeySet {
             .map_err(|_| "it is no JSON Web Key Set, an object with a list \"keys\"".to_owned())?;
         let mut set = KeySet::default();
         for (number, key) in (1..).zip(document.keys) {
-            match Key::read(key) {
+            match PublicKey::read(key) {
                 Ok(key) => set.keys.push(key),
                 Err(reason) => set.left_out.push(format!("key {number}: {reason}")),
             }
@@ -115,8 +115,8 @@ struct Jwk {
     d: Option<Value>,
 }
 
-impl Key {
-    fn read(jwk: Value) -> Result<Key, &'static str> {
+impl PublicKey {
+    fn read(jwk: Value) -> Result<PublicKey, &'static str> {
         let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| "it is no JSON Web Key")?;
         if jwk.kty == "oct" {
             return Err("it is symmetric: everybody who can read it could sign tokens");
@@ -144,7 +144,7 @@ impl Key {
         {
             return Err("its alg is not EdDSA, ES256 or RS256, or does not fit its type");
         }
-        Ok(Key {
+        Ok(PublicKey {
             id: jwk.kid,
             algorithm,
             key,

@@ -90,7 +90,7 @@ impl TestApp {
         adjust(&mut settings);
         let app = Arc::new(app(Store::new(settings), verifier));
         let table = routes().into_iter().chain(more).collect();
-        let policy = Policy::new(&Origins::parse(ORIGIN).unwrap(), None);
+        let policy = Policy::new(&Origins::parse(ORIGIN).unwrap(), None, false);
         let server = start_server(
             &server_settings("127.0.0.1:0"),
             parts(&app, Router::new(table), Arc::new(policy)),
