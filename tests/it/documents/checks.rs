@@ -56,7 +56,7 @@ fn every_line_of_the_penetration_checklist_names_an_existing_test() {
         for test in tests.split(',') {
             let test = test.trim().trim_matches('`');
             let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{line}"));
-            assert!(has_test(&sources, module, name), "there is no test {test}");
+            assert!(has_test(&sources, module, name), "{test} does not exist");
         }
     }
 }
@@ -72,6 +72,6 @@ fn every_message_in_operations_is_one_of_the_program() {
     for part in messages.iter().flat_map(|message| message.split('…')) {
         let part = part.trim();
         let is_there = sources.iter().any(|(_, text)| text.contains(part));
-        assert!(is_there, "the program never says {part:?}");
+        assert!(is_there, "the program has no message {part:?}");
     }
 }
