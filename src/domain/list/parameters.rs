@@ -2,12 +2,12 @@
 
 use super::{ListQuery, PARAMETERS};
 
-/// A query as far as its parameters are read, in the order of [`PARAMETERS`].
+/// A partly read query. Parameters are read in the order of [`PARAMETERS`].
 #[derive(Default)]
 pub struct Reading {
     /// The query so far.
     pub query: ListQuery,
-    /// What `order` says: whether the list is descending.
+    /// The value of `order`: whether the list is descending.
     pub descending: Option<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! A statement that is put together from parts.
+//! A statement that is composed of parts.
 
 use std::error::Error;
 
@@ -10,20 +10,20 @@ use postgres::{Error as PgError, Row};
 use crate::domain::value::Value;
 use crate::store::pool::Client;
 
-/// A statement that is put together, and the values of its parameters.
+/// A composed statement, and the values of its parameters.
 #[derive(Default)]
 pub(super) struct Statement {
     /// Its SQL.
     pub(super) text: String,
     values: Vec<(Box<dyn ToSql + Sync>, Type)>,
-    /// Whether its plan is the same for all values. Otherwise it is planned for its values.
+    /// Whether one plan is right for all values. Otherwise PostgreSQL plans it for the values.
     pub(super) prepare: bool,
-    /// Whether its rows are too many to be in memory at once.
+    /// Whether it has too many rows to hold in memory at once.
     pub(super) large: bool,
 }
 
 impl Statement {
-    /// Runs it, and does something with each row.
+    /// Runs it, and calls a function with each row.
     pub(super) fn each_row(
         &self,
         client: &mut Client,
@@ -52,7 +52,7 @@ impl Statement {
         Ok(())
     }
 
-    /// Adds a value and gives the parameter that stands for it.
+    /// Adds a value and returns its parameter.
     pub(super) fn bind(&mut self, value: impl ToSql + Sync + 'static, kind: Type) -> String {
         self.values.push((Box::new(value), kind));
         format!("${}", self.values.len())
