@@ -215,9 +215,9 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
         .expect(403);
     log.push_str(&server.wait_for("route=/api/{user_id}/tasks status=403"));
     let forged = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
-    let stranger =
+    let other_program =
         crate::support::Actor::with_authorization(server.address, &format!("Bearer {forged}"));
-    stranger
+    other_program
         .send(
             "GET",
             "/api/tasks?limit=1",

@@ -246,9 +246,9 @@ def load_for(seconds, server, postgres, work, pause_between):
             what, strike = BLOWS[number % len(BLOWS)]
             number += 1
             strike(postgres)
-            struck = time.monotonic()
+            failed_at = time.monotonic()
             sentence = f"no write was acknowledged within 10 s after PostgreSQL {what}; the server's log is\n{server.log()}"
-            wait_until(lambda: load.writers.acknowledged_since(struck), 10, sentence)
+            wait_until(lambda: load.writers.acknowledged_since(failed_at), 10, sentence)
             count = load.writers.check(postgres)
             memory = server.memory() / 1e6
             say(f"PostgreSQL {what}: served again; {count} writes acknowledged, none lost; {memory:.0f} MB, {until - time.monotonic():.0f} s left")
