@@ -75,7 +75,8 @@ pub struct UserRow {
     pub has_password: bool,
 }
 
-// A user known only from a token gets a row with the first write. A user whose account was deleted a moment ago does not.
+// A user known only from a token gets a row with the first write. A user whose account was deleted a moment ago does not. The update
+// changes nothing; it makes the statement return the id even if another request has inserted the row in the meantime.
 macro_rules! owner {
     ($from:literal) => {
         concat!(
@@ -84,7 +85,7 @@ macro_rules! owner {
             " WHERE NOT EXISTS (SELECT FROM {schema}.users WHERE id = $1)
                 AND NOT EXISTS (SELECT FROM {schema}.revocations
                                 WHERE kind = 'user' AND id = $1 AND (until IS NULL OR until > now()))
-              ON CONFLICT (id) DO NOTHING"
+              ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING id"
         )
     };
 }
