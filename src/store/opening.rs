@@ -1,4 +1,4 @@
-//! Opens the store: connects, checks the server, and brings the schema to the version this program needs.
+//! Opens the store: connects, checks the server, and sees that the schema has the version this program needs.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ const REFUSALS: [SqlState; 3] = [
     SqlState::INVALID_CATALOG_NAME,
 ];
 
-/// The result of opening the store.
+/// What was found and done when the store was opened.
 #[derive(Clone, Debug)]
 pub struct Opened {
-    /// The version of the server, as the server reports it.
+    /// The version of the server, in its own words.
     pub server_version: String,
     /// The version of the schema now.
     pub schema_version: i32,
@@ -55,7 +55,7 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
     let behind_pooler = settings.direct_target.is_some()
         || settings.target.refuses_settings()
         || has_no_limits(&mut connection)?;
-    // If a pooler cannot be reached now, requests report it.
+    // A pooler that cannot be reached now is a matter of each request.
     if behind_pooler && let Err(error @ OpenError::Refused(_)) = check_pooler(settings) {
         return Err(error);
     }
@@ -91,12 +91,12 @@ fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
     row.try_get(0).map_err(failed)
 }
 
-/// Makes sessions set the time limits by a statement if a pooler drops them from the startup message. Refuses a pooler that runs
-/// the statements of one session on several connections to PostgreSQL without preparing them on each, such as PgBouncer before
-/// 1.21 in transaction mode: prepared statements would sometimes fail there.
+/// Has the time limits set by a statement where a pooler drops them from the startup message. Refuses a pooler that runs the
+/// statements of one session on several connections to PostgreSQL without preparing them on each, such as PgBouncer before 1.21 in
+/// transaction mode: prepared statements would fail there now and then.
 ///
-/// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that
-/// was used last, the first session must be able to run its statement. If two sessions are not possible, nothing is checked.
+/// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that was
+/// used last, the first session must be able to run its statement. Where there cannot be two sessions, nothing is checked.
 fn check_pooler(settings: &StoreSettings) -> Result<(), OpenError> {
     let mut session = AdminConnection::to(&settings.target, settings)?;
     if has_no_limits(&mut session)? {
@@ -112,7 +112,7 @@ fn check_pooler(settings: &StoreSettings) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// A connection for migrations and diagnosis, through the direct address if there is one.
+/// A connection for migrations and diagnosis, on the direct way where there is one.
 pub(super) struct AdminConnection {
     connection: Connection,
     /// Longest wait for the answer to a short question.

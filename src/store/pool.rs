@@ -1,11 +1,12 @@
-//! Connections with their prepared statements, and the state of the link to the database.
+//! Connections that carry their prepared statements, and what is known of the link to the database.
 //!
-//! A connection that PostgreSQL has ended looks open until it is read, and after a restart all of them are like that. So when one
-//! turns out dead, every connection made before that moment is replaced before it is used again. There is no ping before use,
-//! because it would cost a round trip on every request.
+//! A connection that PostgreSQL has ended looks open until it is read, and after a restart all of them are like that. So when
+//! one turns out dead, every connection made before that moment is suspect and replaced before it is used again. There is no
+//! ping before use: it would cost a round trip on every request.
 //!
-//! If a connection cannot be made, the next attempt is made a second later. Until one succeeds, a request that finds the pool
-//! empty fails at once. If PostgreSQL falls silent, no request waits for a connection in use, because it will not be returned.
+//! When a connection cannot be made, the next attempt is a second away, and until one succeeds a request that
+//! finds the pool empty fails at once. When PostgreSQL falls silent, no request waits for a connection in use, either: they
+//! are not coming back.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -27,13 +28,13 @@ use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
 use crate::sync::lock;
 
-/// Interval between two attempts to connect while the database cannot be reached.
+/// Between two attempts to connect while the database cannot be reached.
 const RETRY: Duration = Duration::from_secs(1);
-/// Interval between log lines about an outage.
+/// How often an outage is mentioned in the log.
 const REMINDER: Duration = Duration::from_secs(60);
-/// A connection that was idle for longer is checked before it is used. That costs no round trip, but about 1 ms.
+/// A connection idle for longer is looked at before it is used; that costs no round trip, but about 1 ms.
 const FRESH: Duration = Duration::from_secs(1);
-/// Interval at which a caller that waits for a connection checks whether the database has become unavailable.
+/// How often a caller that waits for a connection looks whether the database has gone away meanwhile.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A connection of the pool, with the statements prepared on it.
@@ -58,9 +59,9 @@ impl Client {
         }
     }
 
-    /// As [`Client::prepared`], for a statement that is composed of parts. A connection keeps it, so their number must be small:
-    /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits) and 130 writes to
-    /// one task (each set of sent fields, completion and deletion, with a precondition and without).
+    /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
+    /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits) and 130 writes to one
+    /// task (each set of sent fields, completion and deletion, with a precondition and without).
     ///
     /// # Errors
     /// What PostgreSQL says of the statement.
@@ -96,7 +97,7 @@ impl Client {
         sql.replace("{schema}", &self.schema.quoted())
     }
 
-    /// Sets the deadline for the answer of the server.
+    /// Sets the moment by which the server must have answered.
     pub fn set_deadline(&self, at: Instant) {
         self.connection.deadline.set(at);
     }
@@ -106,7 +107,7 @@ impl Client {
         self.made.elapsed()
     }
 
-    /// Removes the deadline.
+    /// Takes the deadline away again.
     pub fn clear_deadline(&mut self) {
         self.connection.deadline.clear();
         self.used = Instant::now();
@@ -148,7 +149,7 @@ impl Pool {
             .test_on_check_out(true)
             // The pool tries again after at most half of this.
             .connection_timeout(RETRY)
-            // Old connections are not replaced, because that would wake a database that sleeps when idle.
+            // Nothing is renewed for its age: it would wake a database that sleeps when idle.
             .idle_timeout(None)
             .max_lifetime(None)
             .error_handler(Box::new(Quiet))
@@ -156,7 +157,7 @@ impl Pool {
         Pool { pool, link }
     }
 
-    /// Returns a connection. Waits up to `timeout`, or not at all if none can be expected.
+    /// A connection, waiting up to `timeout` for one; not at all when none is there and none can be expected.
     ///
     /// # Errors
     /// A sentence for the log.
@@ -194,9 +195,9 @@ impl Pool {
         }
     }
 
-    /// Marks this connection and all others of its age, so that they are replaced before they are used again.
+    /// Has this connection and all of its age replaced before they are used again.
     pub fn suspect_all_like(&self, client: &Client) {
-        // Only the first of several concurrent callers counts, so that newer connections are not replaced too.
+        // Once for all who find out at the same time, so that the connections made since are not suspect, too.
         let _ = self.link.generation.compare_exchange(
             client.generation,
             client.generation + 1,
@@ -205,14 +206,14 @@ impl Pool {
         );
     }
 
-    /// Records that PostgreSQL did not answer in time to a statement sent on this connection at `sent`.
+    /// Notes that PostgreSQL did not answer in time what was sent on this connection at `sent`.
     pub fn note_silence(&self, client: &Client, sent: Instant, cause: &str) {
         self.suspect_all_like(client);
         self.link.note_silence(sent, cause);
     }
 }
 
-/// Makes connections for the pool and checks whether they are usable.
+/// Makes connections for the pool and says which are still good.
 pub struct Manager {
     target: Target,
     database: DatabaseSettings,
@@ -241,15 +242,15 @@ impl ManageConnection for Manager {
         })
     }
 
-    /// Whether a connection seems usable. Sends nothing to the server.
+    /// Whether nothing speaks against a connection. Asks the server nothing.
     fn is_valid(&self, client: &mut Client) -> Result<(), LinkError> {
         if self.link.suspects(client) {
             return Err(LinkError(
                 "another connection of its age was lost".to_owned(),
             ));
         }
-        // Reads what has arrived, which may be PostgreSQL's last message or the end of the stream. After the last message the
-        // client counts as open until it is used again.
+        // Reads what has arrived meanwhile, which may be the end of the connection: as PostgreSQL's last words, after which the
+        // client takes itself for open until it is used once more, or as the end of the stream.
         let ended = client.used.elapsed() > FRESH
             && client
                 .notifications()
@@ -268,7 +269,7 @@ impl ManageConnection for Manager {
     }
 }
 
-/// Why no connection is available: a sentence for the log.
+/// Why there is no connection: a sentence for the log.
 #[derive(Debug)]
 pub struct LinkError(String);
 
@@ -280,7 +281,7 @@ impl std::fmt::Display for LinkError {
 
 impl std::error::Error for LinkError {}
 
-/// Ignores the errors of the pool's threads, because [`Link`] has logged them already.
+/// The pool reports every failure of every thread of its own; [`Link`] has said it once already.
 #[derive(Debug)]
 struct Quiet;
 
@@ -288,10 +289,10 @@ impl HandleError<LinkError> for Quiet {
     fn handle_error(&self, _: LinkError) {}
 }
 
-/// The state of the link to the database, shared by the pool's threads and the workers.
+/// What is known of the link to the database, shared by the pool's threads and the workers.
 #[derive(Default)]
 struct Link {
-    /// Increases when a connection turns out dead. Connections of an older generation are replaced.
+    /// Goes up when a connection turns out dead; connections of an older generation are suspect.
     generation: AtomicU64,
     state: Mutex<State>,
 }
@@ -299,18 +300,18 @@ struct Link {
 #[derive(Default)]
 struct State {
     outage: Option<Outage>,
-    /// When the last connection was made.
+    /// When a connection was made last.
     connected: Option<Instant>,
 }
 
 struct Outage {
     began: Instant,
     cause: String,
-    /// PostgreSQL answers but accepts no more connections. Open connections may still work.
+    /// PostgreSQL answers, but accepts no more connections. Open connections may go on.
     answered: bool,
-    /// The earliest time of the next attempt.
+    /// No attempt is made before that.
     next_attempt: Instant,
-    /// Whether an attempt is running.
+    /// Whether an attempt is under way.
     trying: bool,
     mentioned: Instant,
 }
@@ -318,7 +319,7 @@ struct Outage {
 /// Why an attempt to connect failed.
 struct Refusal {
     cause: String,
-    /// Whether PostgreSQL itself refused.
+    /// Whether it was PostgreSQL that refused.
     answered: bool,
 }
 
@@ -327,7 +328,7 @@ impl Link {
         client.generation != self.generation.load(Ordering::Relaxed)
     }
 
-    /// Why waiting for a connection is useless, if it is. `open` connections are open, all in use.
+    /// Why there is no point in waiting for a connection, if there is none; `open` of them are open, all in use.
     fn outage(&self, open: u32) -> Option<String> {
         self.lock()
             .outage
@@ -336,7 +337,7 @@ impl Link {
             .map(|outage| outage.cause.clone())
     }
 
-    /// Starts an outage, because a statement sent at `sent` was not answered, unless a connection was made since.
+    /// An outage begins: what was sent at `sent` was not answered. Unless a connection could be made since.
     fn note_silence(&self, sent: Instant, cause: &str) {
         let mut state = self.lock();
         if state.outage.is_none() && state.connected.is_none_or(|connected| connected <= sent) {
@@ -345,7 +346,7 @@ impl Link {
         }
     }
 
-    /// Tries to connect. During an outage, only once a second and on one thread at a time.
+    /// Tries to connect, but during an outage only once a second and on one thread at a time.
     fn attempt<T>(&self, connect: impl FnOnce() -> Result<T, Refusal>) -> Result<T, LinkError> {
         let probing = match self.lock().outage.as_mut() {
             Some(outage) if outage.trying || Instant::now() < outage.next_attempt => {
@@ -357,7 +358,7 @@ impl Link {
             }
             None => false,
         };
-        // After a panic the pool would count this connection forever and not try again.
+        // After a panic the pool would count this connection for ever and not try again.
         let result = catch_unwind(AssertUnwindSafe(connect)).unwrap_or_else(|_| {
             Err(Refusal {
                 cause: "connecting panicked".to_owned(),
@@ -441,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_refuses_new_connections_may_serve_the_open_ones() {
+    fn a_server_that_lets_nobody_else_in_may_serve_those_it_has() {
         let link = Link::default();
         assert!(link.attempt(|| refuse(true)).is_err());
         assert!(link.outage(1).is_none() && link.outage(0).is_some());
@@ -460,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_panics_counts_as_failed() {
+    fn an_attempt_that_panics_is_one_that_failed() {
         let link = Link::default();
         let panics = || -> Result<(), Refusal> { panic!("in connect") };
         assert!(link.attempt(panics).is_err());

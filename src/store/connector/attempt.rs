@@ -16,11 +16,11 @@ use super::tls::{Connector, Encryption};
 use super::{Connection, Deadline};
 use crate::config::DatabaseSettings;
 
-/// The default `application_name`, shown in `pg_stat_activity`.
+/// What `pg_stat_activity` shows, unless the address says otherwise.
 const APPLICATION_NAME: &str = "todo-api";
 
-/// The SQLSTATEs with which settings in the startup message are refused: 08P01 by PgBouncer and Neon's pooler (unsupported
-/// startup parameter), 0A000 by RDS Proxy, 42704 by servers that do not know a setting.
+/// How settings in the startup message are refused: PgBouncer and Neon's pooler say 08P01 (unsupported startup
+/// parameter), RDS Proxy 0A000, servers that do not know one of the settings 42704.
 const REFUSALS: [SqlState; 3] = [
     SqlState::PROTOCOL_VIOLATION,
     SqlState::FEATURE_NOT_SUPPORTED,
@@ -33,16 +33,16 @@ pub(super) struct Attempt<'a> {
     pub(super) settings: &'a DatabaseSettings,
     pub(super) host: &'a Host,
     pub(super) endpoint: &'a Endpoint,
-    /// The deadline of the whole attempt.
+    /// When all of it must be done.
     pub(super) by: Instant,
-    /// The time limit of the TCP connection.
+    /// For the TCP connection alone.
     pub(super) connect_timeout: Duration,
 }
 
 impl Attempt<'_> {
-    /// Connects. Falls back as libpq does, and if a pooler makes it necessary.
+    /// Connects, giving way where libpq does and where a pooler makes it necessary.
     ///
-    /// Errors: `None` if no attempt could be made.
+    /// Errors: `None` when not even an attempt could be made.
     pub(super) fn start_session(&self) -> Result<Connection, Option<postgres::Error>> {
         let Attempt {
             target,
@@ -115,7 +115,7 @@ impl Attempt<'_> {
             deadline: deadline.clone(),
         };
         let mut config = target.config.clone();
-        // Always `Require` and `Direct`, so that `tokio-postgres` passes the raw socket to the connector (see `tls`).
+        // Required and direct, always: this is what makes `tokio-postgres` hand the bare socket over (see `tls`).
         config
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct)
@@ -127,8 +127,8 @@ impl Attempt<'_> {
             config.options(&startup_options(target, settings));
         }
         let listener = self.address(&mut config, &mut connector)?;
-        // `postgres` panics if no descriptor is left for its event loop. Without this, r2d2 would lose the connection
-        // permanently, because it would wait for it forever.
+        // `postgres` panics when it has no descriptor left for its event loop. Let through, that would cost r2d2 one
+        // connection for good, because it would wait for this one for ever.
         let manager = PostgresConnectionManager::new(config, connector);
         let client = catch_unwind(AssertUnwindSafe(|| manager.connect()))
             .map_err(|_| None)?
@@ -137,7 +137,7 @@ impl Attempt<'_> {
         Ok(Connection { client, deadline })
     }
 
-    /// Sets the endpoint in the configuration. For a Unix socket, a listener stands in for it until the client is connected.
+    /// Names the endpoint in the configuration; for a Unix socket a listener that stands in for it until the client is connected.
     fn address(
         &self,
         config: &mut Config,
@@ -164,7 +164,7 @@ impl Attempt<'_> {
                 connector.unix_socket = Some(path.clone());
                 Ok(Some(stand_in))
             }
-            // ENFILE and EMFILE are no reason to make a connection without deadlines, which would stay in use.
+            // ENFILE, EMFILE: no reason to make a connection without deadlines, which would then be kept.
             Err(error) if matches!(error.raw_os_error(), Some(23 | 24)) => Err(None),
             Err(error) => {
                 log::warn!("no deadlines on {host}, because loopback cannot be had: {error}");
@@ -178,15 +178,15 @@ impl Attempt<'_> {
     }
 }
 
-/// libpq's `prefer` continues without TLS if the server aborts the handshake, or if pg_hba.conf has no entry for encrypted
-/// connections (28000). With `sslrootcert` that would skip the requested verification.
+/// libpq's `prefer` goes on in plain when the server breaks the handshake off, or has no entry in pg_hba.conf for
+/// encrypted connections (28000). Where `sslrootcert` asks for a check, giving up on TLS would make that check void.
 fn may_do_without_tls(target: &Target, error: &postgres::Error) -> bool {
     target.checks_nothing
         && (tls_error(error).is_some()
             || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
 }
 
-/// The limits as `options`. Those of the address come last, so they override ours.
+/// The limits as the server takes them; those of the address come last, and so win.
 fn startup_options(target: &Target, settings: &DatabaseSettings) -> String {
     let mut options = String::new();
     for (name, value) in session_settings(settings) {

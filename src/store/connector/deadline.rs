@@ -1,8 +1,8 @@
 //! A deadline that the waiting thread shares with the socket to PostgreSQL.
 //!
-//! No lower layer ends a wait for a server that is silent: the server itself enforces `statement_timeout`, a peer that only
-//! acknowledges (a paused server, a proxy without its server) satisfies TCP keepalive and `TCP_USER_TIMEOUT`, and `postgres` has
-//! no timeout.
+//! Nothing below us ends such a wait when the other side is there and says nothing: `statement_timeout` is kept by the
+//! server, TCP keepalive and `TCP_USER_TIMEOUT` are satisfied by a peer that only acknowledges (a paused server, a
+//! proxy whose far side is gone), and `postgres` has no timeout of its own.
 
 use std::io;
 use std::pin::Pin;
@@ -16,12 +16,12 @@ use tokio::time::{Sleep, sleep_until};
 
 /// The moment by which the server must have answered; clones share it with the connection's socket.
 ///
-/// After a wait has exceeded it, the connection is unusable: the running statement fails with an error whose source is an
-/// [`io::Error`] of kind [`io::ErrorKind::TimedOut`], [`postgres::Client::is_closed`] is true, and every later statement fails at
-/// once. It is unknown whether the server executed the statement.
+/// Once a wait has run past it, the connection is of no more use: the statement under way fails with an error whose
+/// source is an [`io::Error`] of kind [`io::ErrorKind::TimedOut`], [`postgres::Client::is_closed`] is true, and
+/// everything after it fails at once. Whether the server carried the statement out is not known then.
 ///
-/// It is read when a wait begins, so setting it from another thread does not shorten a running wait. An answer that has already
-/// arrived is delivered even after the deadline.
+/// It is looked at where a wait begins, so setting it from another thread does not shorten one that is under way. An
+/// answer that has already arrived is delivered, however late it is.
 #[derive(Clone, Debug)]
 pub struct Deadline(Arc<Shared>);
 
@@ -30,7 +30,7 @@ struct Shared {
     origin: Instant,
     /// Nanoseconds after `origin`; 0 is no deadline. 64 bits last for 584 years.
     at: AtomicU64,
-    /// Set when the stream has ended.
+    /// Set when the stream has come to its end.
     ended: AtomicBool,
 }
 
@@ -43,7 +43,7 @@ impl Deadline {
         }))
     }
 
-    /// Waits end with an error from this moment on. With a moment in the past, no wait begins.
+    /// Waits end with an error from this moment on; one in the past lets nothing be waited for.
     pub fn set(&self, at: Instant) {
         let after = at.saturating_duration_since(self.0.origin).as_nanos();
         let after = u64::try_from(after).unwrap_or(u64::MAX).max(1);
@@ -51,12 +51,12 @@ impl Deadline {
         self.0.at.store(after, Ordering::Relaxed);
     }
 
-    /// Removes the deadline.
+    /// Waits may take for ever again.
     pub fn clear(&self) {
         self.0.at.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the end of the connection has been read.
+    /// Whether the other side has ended the connection, as far as it has been read.
     pub fn has_ended(&self) -> bool {
         self.0.ended.load(Ordering::Relaxed)
     }
@@ -69,17 +69,18 @@ impl Deadline {
     }
 }
 
-/// A byte stream on which no wait exceeds the deadline.
+/// A byte stream on which no wait goes past the deadline.
 ///
-/// If data is available, the deadline costs nothing. A wait costs one poll of a timer that stays armed between waits. When the
-/// timer fires, it is set again if the deadline has moved, so that it is set once per deadline length and not once per statement.
+/// Where data is at hand the deadline costs nothing. Where there is a wait it costs one poll of a timer that is left
+/// armed from wait to wait: a deadline that has moved on since is noticed when the timer goes off, so that the timer
+/// wheel is touched once in the length of a deadline and not once for every statement.
 pub(super) struct DeadlineStream<S> {
     inner: S,
     deadline: Deadline,
     timer: Option<Pin<Box<Sleep>>>,
-    /// This stays set, because a late answer would be read as the answer to the next statement.
+    /// Stays, because an answer that comes later would be taken for the answer to the next statement.
     timed_out: bool,
-    /// The end of the stream was read. The next read reports it.
+    /// The end of the stream was read; the next read reports it.
     ending: bool,
 }
 
@@ -94,7 +95,7 @@ impl<S> DeadlineStream<S> {
         }
     }
 
-    /// Delays the end of the stream by one poll, so that the waiting statement gets the data before it.
+    /// Holds the end of the stream back for one poll, so that the waiting statement gets what was read before it.
     ///
     /// `tokio-postgres` reads PostgreSQL's last message, queues it for the running statement, reads on, finds
     /// the end, and answers "connection closed" before the statement has looked. Then the program could not tell a statement that
@@ -113,7 +114,7 @@ impl<S> DeadlineStream<S> {
         Poll::Pending
     }
 
-    /// The result of polling the inner stream, with the deadline applied.
+    /// What a poll of the inner stream came to, once the deadline has had its say.
     fn judge<T>(
         &mut self,
         cx: &mut Context<'_>,

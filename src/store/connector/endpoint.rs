@@ -1,4 +1,4 @@
-//! The endpoint of an attempt to connect: addresses, sockets, names.
+//! Where an attempt to connect goes: addresses, sockets, names.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 
 use super::target::{Host, HostKind};
 
-/// The endpoint of one attempt.
+/// Where one attempt goes.
 pub(super) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
@@ -19,8 +19,8 @@ pub(super) enum Endpoint {
 
 /// Looks a name up, waiting no longer than the deadline.
 ///
-/// The resolver of the system has no deadline, so a separate thread calls it. A late thread ends by the limits of the resolver: 5
-/// s for each server and attempt (resolv.conf(5)).
+/// The system's resolver has no deadline of its own, so it is asked by a thread, which is left to finish when it is
+/// late. (It ends with the resolver's own limits: 5 s for each server and attempt, as resolv.conf(5) has it.)
 pub(super) fn look_up(name: &str, port: u16, by: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -41,7 +41,7 @@ pub(super) fn look_up(name: &str, port: u16, by: Instant) -> io::Result<Vec<Sock
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
 }
 
-/// The name for SNI and for the verification of the certificate; the address if the host has no valid name.
+/// The name for SNI and for the check of the certificate; the address where the name cannot be one.
 pub(super) fn name_for_tls(host: &Host, address: IpAddr) -> String {
     match &host.kind {
         HostKind::Tcp { name, .. } if ServerName::try_from(name.as_str()).is_ok() => name.clone(),
@@ -51,11 +51,11 @@ pub(super) fn name_for_tls(host: &Host, address: IpAddr) -> String {
 
 /// A listener on loopback for `tokio-postgres` to connect to when the server is on a Unix socket.
 ///
-/// `tokio-postgres` passes Unix sockets to no TLS connector, so they would have no deadline, although a local server can also
-/// fall silent, for example if its disk or container hangs. So `tokio-postgres` gets a TCP connection that carries no data, and
-/// our connector opens the Unix socket instead. That costs 20 µs per connection.
+/// `tokio-postgres` hands Unix sockets to no TLS connector, so that no deadline could be put on them; and a server on
+/// this machine can fall silent too, with the disk under it or with its container. So it is given a TCP connection
+/// that carries no data, and our connector opens the Unix socket in its place. That costs 20 µs per connection.
 ///
-/// Errors: if a sandbox does not allow TCP. This is tested here, because such a sandbox may drop packets silently.
+/// Errors: where a sandbox allows no TCP, which is tried here, because there packets may simply vanish.
 pub(super) fn stand_in() -> io::Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_millis(250))?;

@@ -1,4 +1,4 @@
-//! Why a connection failed, as text for the log.
+//! Why a connection failed, in words for the log.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use postgres::error::SqlState;
 
 use super::target::Host;
 
-/// Why no connection could be made: one line for the log, which names the host and never the password.
+/// Why no connection could be had: one line for the log, which names the host and never the password.
 #[derive(Debug)]
 pub struct ConnectError {
     message: String,
@@ -16,7 +16,7 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// The error of the server, if the server refused.
+    /// What the server said, when it was the server that refused.
     pub fn code(&self) -> Option<&SqlState> {
         self.cause.as_ref().and_then(postgres::Error::code)
     }
@@ -29,7 +29,7 @@ impl ConnectError {
     }
 
     pub(super) fn new(host: &Host, reason: &str, cause: Option<postgres::Error>) -> ConnectError {
-        // The reason may be text from the network and must not break log lines.
+        // The reason may be text from the network, and must not break the lines of the log.
         let reason: String = reason
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -57,7 +57,7 @@ impl fmt::Display for ConnectError {
     }
 }
 
-// The message contains the causes, so there is no source.
+// The message already holds what the causes say, so there is no source to be printed after it.
 impl Error for ConnectError {}
 
 /// An error with all its causes, in one sentence.
@@ -69,7 +69,7 @@ pub(super) fn explain(error: &postgres::Error) -> String {
         return format!("TLS: {tls}{}", advice(tls));
     }
     let mut parts = Vec::new();
-    // Errors of our connector arrive as failed handshakes. Their text is complete.
+    // Everything our connector says arrives as a failed handshake; it speaks for itself.
     if error.to_string() != "error performing TLS handshake" {
         parts.push(error.to_string());
     }
@@ -81,7 +81,7 @@ pub(super) fn explain(error: &postgres::Error) -> String {
     parts.join(": ")
 }
 
-/// The error of rustls, if the handshake failed because of it.
+/// What rustls had to say, if the handshake failed over it.
 pub(super) fn tls_error(error: &postgres::Error) -> Option<&rustls::Error> {
     error
         .source()?

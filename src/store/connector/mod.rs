@@ -1,12 +1,12 @@
 //! Everything between a database address and an open [`postgres::Client`] on which every wait has a deadline.
 //!
 //! - `url` reads an address, `target` is the result,
-//! - `endpoint` resolves names, `tls` encrypts as the address requires, `deadline` ends waits,
-//! - `attempt` starts a session at one address, `error` describes failures,
+//! - `endpoint` finds out where to connect, `tls` encrypts as the address asks, `deadline` ends waits,
+//! - `attempt` starts a session at one address, `error` says what went wrong,
 //! - this file tries address after address.
 //!
-//! [`postgres::Client::cancel_token`] does not work on these clients, because it would connect without our connector. An
-//! abandoned statement ends by the `statement_timeout` of the server.
+//! [`postgres::Client::cancel_token`] is of no use on these clients: it would connect without our connector. A
+//! statement that was given up on is ended by the server's own `statement_timeout`.
 
 mod attempt;
 mod deadline;
@@ -31,37 +31,37 @@ use target::{Host, HostKind};
 
 use crate::config::DatabaseSettings;
 
-/// Time limit for closing a dropped connection.
+/// How long a connection that is being dropped may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Upper bound of `connect_timeout`, because `Instant` cannot represent every sum.
+/// No limit of an hour or more was meant, and `Instant` cannot hold all of them.
 const LONGEST_CONNECT: Duration = Duration::from_secs(3600);
 
 /// An open connection.
 ///
-/// Dropping it waits for at most a second, whatever the server does.
+/// Dropping it never waits for more than a second, whatever the other side does.
 pub struct Connection {
-    /// The client. Its cancel token does not work (see the module).
+    /// To be used as any other, but for its cancel token (see the module).
     pub client: postgres::Client,
-    /// Initially cleared. Set it before a statement and clear it after it. With an open transaction, leave it set until the
-    /// transaction is dropped, because that waits for its ROLLBACK.
+    /// Cleared; to be set before a statement and cleared after it. Leave it set until a transaction that was left open
+    /// has been dropped, because that waits for its ROLLBACK.
     pub deadline: Deadline,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Dropping a client waits for outstanding answers, and for space in the socket for its last message.
+        // Dropping a client waits for answers that are still to come, and for room in the socket for its goodbye.
         self.deadline.set(Instant::now() + GOODBYE);
     }
 }
 
 /// Opens a connection, trying the hosts of the address in turn.
 ///
-/// The `connect_timeout` is for each host: name look-up, connection, TLS, authentication and the session's settings together. A
-/// value in the address, in seconds, takes precedence.
+/// The `connect_timeout` is for each host: name look-up, connection, TLS, authentication and the session's settings together. One in
+/// the address, in seconds, takes precedence.
 ///
-/// Errors: if no host could be connected to in time. As in libpq, no host is tried after one that refuses the user or the
-/// password (SQLSTATE class 28).
+/// Errors: when none of them could be connected to in time. As in libpq, a host that refuses the user or the password
+/// (SQLSTATE class 28) is the last that is tried.
 pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connection, ConnectError> {
     let limit = target
         .config
@@ -89,7 +89,7 @@ pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connectio
     Err(failure.unwrap_or_else(ConnectError::no_host))
 }
 
-/// The endpoints of a host.
+/// Where a host may be reached.
 fn endpoints(host: &Host, by: Instant) -> Result<Vec<Endpoint>, ConnectError> {
     let endpoint = |address| Endpoint::Tcp(SocketAddr::new(address, host.port));
     let (name, address) = match &host.kind {
@@ -118,8 +118,8 @@ fn connect_to_host(
     let mut left = endpoints.len();
     let mut failure = None;
     for endpoint in &endpoints {
-        // An address that drops packets must not use up the time of the next addresses. After the connection, the server may use
-        // the rest of the time.
+        // One address that swallows packets must not use up the time of those after it; once connected, the rest of
+        // the time is for that server.
         let remaining = by.saturating_duration_since(Instant::now());
         let share = remaining / u32::try_from(left).unwrap_or(u32::MAX).max(1);
         left = left.saturating_sub(1);
@@ -144,7 +144,7 @@ fn connect_to_host(
                     None => "the client could not be started (no descriptors left?)".to_owned(),
                 };
                 failure = Some(ConnectError::new(host, &reason, error));
-                // Other addresses of the same server would refuse in the same way.
+                // The same server would say the same again on its other addresses.
                 if answered {
                     break;
                 }

@@ -1,4 +1,4 @@
-//! A parsed database address.
+//! A database address that is ready to be connected to.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,9 +13,9 @@ use super::tls::Encryption;
 
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
-/// A parsed and checked database address, with everything needed to connect.
+/// A database address, read and checked, with everything in it that is needed to connect.
 ///
-/// Differences from libpq:
+/// Beyond what libpq does with the same address:
 /// - `verify-ca` and `verify-full` without `sslrootcert`, and `sslrootcert=system`, trust Mozilla's authorities as
 ///   compiled in; for the machine's own, name their file, such as `/etc/ssl/certs/ca-certificates.crt`.
 /// - `sslrootcert` is read here and not again. `~/.postgresql` and the `PG…` variables are not used.
@@ -28,17 +28,17 @@ pub(super) const DEFAULT_PORT: u16 = 5432;
 #[derive(Clone)]
 pub struct Target {
     pub(super) hosts: Vec<Host>,
-    /// The parts that are the same for every host.
+    /// Everything that is the same for every host.
     pub(super) config: postgres::Config,
     pub(super) encryption: Encryption,
     pub(super) checks_nothing: bool,
     pub(super) direct: bool,
     pub(super) tls: Arc<ClientConfig>,
-    /// The server, or a pooler, has refused or dropped settings in the startup message.
+    /// The server, or the pooler before it, has refused settings in the startup message, or dropped them.
     pub(super) refuses_settings: Arc<AtomicBool>,
 }
 
-/// One host of the database.
+/// One place where the database may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) kind: HostKind,
@@ -81,7 +81,7 @@ impl Target {
             .join(",")
     }
 
-    /// The database's name; the user's name if the address has none, as in libpq.
+    /// The database's name; where the address has none it is the user's, as in libpq.
     pub fn database(&self) -> &str {
         let user = || self.config.get_user().unwrap_or("its default");
         self.config.get_dbname().unwrap_or_else(user)
@@ -114,13 +114,13 @@ impl Target {
         self.refuses_settings.load(Ordering::Relaxed)
     }
 
-    /// Makes later sessions set their settings by a statement, because a pooler drops those in the startup message.
+    /// Has later sessions set their settings by a statement, because a pooler drops those in the startup message.
     pub fn set_settings_by_statement(&self) {
         self.refuses_settings.store(true, Ordering::Relaxed);
     }
 
-    /// The same database without its pooler, if the name shows it: the first label of Neon's poolers ends in `-pooler`, and the
-    /// database has the same name without it.
+    /// The same database without the pooler before it, where the name gives it away: Neon's poolers have a first
+    /// label that ends in `-pooler`, and the database itself has the same name without it.
     pub fn unpooled(&self) -> Option<Target> {
         let mut target = self.clone();
         let mut found = false;
@@ -140,7 +140,7 @@ impl Target {
             } else {
                 format!("{label}.{rest}")
             };
-            // This was learned from the pooler.
+            // It was the pooler's.
             *address = None;
             found = true;
         }
@@ -148,10 +148,10 @@ impl Target {
         found.then_some(target)
     }
 
-    /// All hosts, in the order of this attempt.
+    /// All hosts, in the order they are to be tried in this time.
     pub(super) fn hosts_in_turn(&self) -> impl Iterator<Item = &Host> {
         let start = match self.config.get_load_balance_hosts() {
-            // Without a random number the order does not change, which is harmless.
+            // Without a random number the order stays, which does no harm.
             LoadBalanceHosts::Random => {
                 getrandom::u32().unwrap_or(0) as usize % self.hosts.len().max(1)
             }

@@ -1,8 +1,8 @@
-//! From an open socket to a stream for the PostgreSQL protocol: the deadline, the request for TLS, the handshake.
+//! From an open socket to a stream PostgreSQL speaks on: the deadline, the request for TLS, the handshake.
 //!
-//! `tokio-postgres` knows three `sslmode`s and sends the request for TLS itself, on the raw socket without a deadline. With
-//! `ssl_negotiation=direct` it passes the raw socket to its TLS connector before it sends a byte. Our connector adds the deadline
-//! to the socket and then does what libpq does for the mode, with or without TLS.
+//! `tokio-postgres` knows three `sslmode`s and sends the request for TLS itself, on the bare socket, where no deadline
+//! applies. With `ssl_negotiation=direct` it hands the bare socket to its TLS connector before a byte is sent. Our
+//! connector puts the deadline on the socket and then does what libpq does for the mode in force, with or without TLS.
 
 use std::future::Future;
 use std::io;
@@ -39,12 +39,12 @@ const ROOTS_FILE_LIMIT: u64 = 4 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encryption {
     Off,
-    /// If the server supports it.
+    /// Where the server has it.
     Preferred,
     Required,
 }
 
-/// How the server's certificate is verified.
+/// What is asked of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {
     Nothing,
@@ -52,17 +52,17 @@ pub(super) enum Check {
     ChainAndName,
 }
 
-/// The trusted authorities.
+/// Whom a chain may end at.
 pub(super) enum Roots {
     /// Mozilla's authorities, compiled in.
     Public,
-    /// The authorities in a PEM file.
+    /// Those of a PEM file.
     File(PathBuf),
 }
 
 /// A rustls configuration for one database address.
 ///
-/// Errors: a predicate to be written after the setting's name. It quotes only the file's path.
+/// Errors: a predicate to go after the setting's name, in which only the file's path is quoted.
 pub(super) fn client_config(
     check: Check,
     roots: &Roots,
@@ -107,7 +107,7 @@ fn read_roots(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>
         |e: io::Error| format!("names an sslrootcert file that cannot be read: {shown}: {e}");
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if metadata.file_type().is_fifo() {
-        // Opening another kind of file could block forever.
+        // Opening it could wait forever.
         return Err(unreadable(io::Error::other("it is a pipe")));
     }
     if metadata.len() > ROOTS_FILE_LIMIT {
@@ -201,7 +201,7 @@ pub(super) struct Connector {
     /// TLS begins without a request for it (`sslnegotiation=direct`, PostgreSQL 17).
     pub(super) direct: bool,
     pub(super) tls: Arc<ClientConfig>,
-    /// The Unix socket to connect to instead of the given socket.
+    /// Where to connect in place of the socket that is handed over.
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) deadline: Deadline,
 }
@@ -219,7 +219,7 @@ impl MakeTlsConnect<Socket> for Connector {
     }
 }
 
-/// The work of a [`Connector`] on one socket.
+/// What a [`Connector`] does with one socket.
 pub(super) struct Handshake {
     connector: Connector,
     name: String,
@@ -294,8 +294,8 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
 
 /// Asks the server for TLS; true when it is ready for the handshake.
 ///
-/// Exactly one byte is read. Bytes that an attacker appends to the answer go to the TLS handshake, which fails, and are never
-/// read as messages of PostgreSQL (CVE-2021-23222).
+/// Exactly one byte is read. Bytes that an attacker appended to the answer go to the TLS handshake, which fails on them, and are
+/// never read as PostgreSQL's (CVE-2021-23222).
 async fn request_tls(stream: &mut DeadlineStream<Bytes>) -> io::Result<bool> {
     stream.write_all(&SSL_REQUEST).await?;
     let mut answer = [0];
@@ -327,7 +327,7 @@ impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
 
 type Bytes = Pin<Box<dyn ByteStream>>;
 
-/// The stream for `tokio-postgres`, with or without TLS. The deadline applies to every byte.
+/// What `tokio-postgres` reads and writes, plain or TLS. Every byte of it passes the deadline.
 pub(super) struct Stream {
     bytes: Bytes,
     /// The channel binding of the TLS connection.

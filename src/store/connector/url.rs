@@ -1,7 +1,7 @@
 //! Reads a database address.
 //!
-//! [`postgres::Config`] reads the URL. It knows three of libpq's `sslmode`s, refuses parameters of other programs, and has other
-//! names or units for some parameters. This module reads those.
+//! [`postgres::Config`] reads the URL. It knows three of libpq's `sslmode`s, refuses parameters of other programs, and has other names or
+//! units for some. Those parameters are read here.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use postgres::config::{Config, Host as UrlHost};
 use super::target::{DEFAULT_PORT, Host, HostKind, Target};
 use super::tls::{Check, Encryption, Roots, client_config};
 
-/// Parameters for other programs. Ignoring them does not make a connection less secure.
+/// Parameters for other programs. Without them a connection is not less secure.
 const IGNORED: &str = "async_fallback client_encoding command_timeout connection_limit fallback_application_name gssdelegation \
      gssencmode gsslib krbsrvname pgbouncer pool_timeout prepared_statement_cache_size prepared_statement_name_func requiressl \
      schema socket_timeout ssl_max_protocol_version sslcertmode sslcompression sslsni statement_cache_size uselibpqcompat";
 
-/// Our defaults. With those of the operating system a dead connection is noticed after hours.
+/// Our defaults. Those of the operating system notice a dead connection after hours.
 const KEEPALIVE: &str = "keepalives_idle=30&keepalives_interval=10&keepalives_retries=3";
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,7 +44,7 @@ impl Target {
     pub fn parse(url: &str) -> Result<Target, String> {
         let rest = without_scheme(url)?;
         let (credentials, place) = rest.rsplit_once('@').unwrap_or(("", rest));
-        // Without escapes the end of the password is ambiguous, and the rest of it could get into the log.
+        // Without escapes it is not clear where the password ends, and the rest of it could get into the log.
         if credentials.contains(['@', '?']) {
             return Err(
                 "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter".to_owned(),
@@ -91,7 +91,7 @@ impl Target {
     }
 }
 
-/// Removes the scheme, and quotes around the address, which remain if no shell reads the env file.
+/// Cuts off the scheme, and quotes around the address, which an env file that no shell reads keeps.
 fn without_scheme(url: &str) -> Result<&str, String> {
     let url = url.trim().trim_matches(['"', '\'']).trim();
     if url.is_empty() {
@@ -108,7 +108,7 @@ fn without_scheme(url: &str) -> Result<&str, String> {
     Ok(rest)
 }
 
-/// Takes our parameters out of a query. Returns the others in the form of [`postgres::Config`], each after a `&`.
+/// Takes our parameters out of a query. The others are returned as [`postgres::Config`] reads them, each after a `&`.
 fn split_parameters(query: &str) -> Result<(OurParameters, String), String> {
     let mut ours = OurParameters::default();
     let mut others = String::new();
@@ -119,7 +119,7 @@ fn split_parameters(query: &str) -> Result<(OurParameters, String), String> {
         let decode = |text| percent_decode_str(text).decode_utf8().map_err(|_| NOT_UTF8);
         let (key, decoded) = (&*decode(key)?, decode(value)?);
         let ours = match key {
-            // As in libpq, an empty value counts as absent.
+            // As in libpq, empty is not given.
             _ if value.is_empty() => continue,
             "sslmode" => &mut ours.sslmode,
             "ssl" => &mut ours.ssl,
@@ -159,7 +159,7 @@ fn reason(error: &postgres::Error) -> String {
 }
 
 impl OurParameters {
-    /// libpq's `sslmode` and `sslrootcert`, and the `ssl` of asyncpg and others, which is used without `sslmode`.
+    /// libpq's `sslmode` and `sslrootcert`, and the `ssl` of asyncpg and others, which counts where there is no `sslmode`.
     fn tls(&self) -> Result<(Encryption, Check, Roots), String> {
         let root = self.sslrootcert.as_deref();
         let system = root == Some("system");
@@ -192,7 +192,7 @@ impl OurParameters {
                     .to_owned());
             }
         };
-        // Anyone can get a certificate from a public authority for a domain of their own.
+        // Anybody can get a certificate from a public authority, for a name of their own.
         if system && check != Check::ChainAndName {
             return Err("has sslrootcert=system, which needs sslmode=verify-full".to_owned());
         }
@@ -255,7 +255,7 @@ fn host_kind(host: Option<&UrlHost>, address: Option<IpAddr>) -> Result<HostKind
     if name.is_empty() {
         return Err("names no host".to_owned());
     }
-    // Also if a part of an unescaped password looks like a name.
+    // Also where a part of a password without escapes looks like a name.
     if !name
         .chars()
         .all(|c| c.is_alphanumeric() || "-._:%".contains(c))
