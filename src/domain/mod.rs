@@ -2,18 +2,18 @@
 //!
 //! - [`account`]: accounts with a password here, and what clients send about them
 //! - [`api_token`]: tokens that users make for their scripts
-//! - [`session`]: sessions and refused tokens
-//! - [`certificate`]: expiry and signature algorithm of a TLS certificate
-//! - [`task`]: a task, its fields described once, and the requests about one
+//! - [`session`]: logins, where they came from, and what ends them
+//! - [`certificate`]: what a TLS certificate says about itself
+//! - [`task`]: a task, its fields described once, and what a client sends about one
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
 //! - [`fields`]: reads a JSON object field by field and collects all errors
 //! - [`tag`]: words by which a user groups tasks
-//! - [`list`]: the query for a list of tasks: filters, order, page
-//! - [`stats`]: statistics of tasks
-//! - [`etag`]: entity tags and preconditions
-//! - [`idempotency`]: the key with which a client repeats a request
+//! - [`list`]: what is asked of a list of tasks: filters, order, page
+//! - [`stats`]: how many tasks there are of which kind
+//! - [`etag`]: which state of a task a client has seen
+//! - [`idempotency`]: the key by which a client says a request again
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
 //! - [`zone`]: time zones

@@ -70,8 +70,7 @@ pub struct Refused {
     pub no_room: bool,
 }
 
-// There is at least one row, so that the next reading knows where to begin. Ended revocations are included, except in the first
-// reading.
+// One row at least, so that the next reading always knows where to begin. What was lifted is among them, but for the first reading.
 const CHANGES: &str =
     "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued
      FROM (SELECT) AS once

@@ -2,7 +2,7 @@
 
 use super::{ListQuery, PARAMETERS};
 
-/// A partly read query. Parameters are read in the order of [`PARAMETERS`].
+/// A query as far as its parameters are read, in the order of [`PARAMETERS`].
 #[derive(Default)]
 pub struct Reading {
     /// The query so far.
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn sort_orders_have_several_names() {
+    fn orders_go_by_many_names() {
         let order = |name, descending| Order {
             key: SORT_KEYS.iter().find(|key| key.name == name).unwrap(),
             descending,

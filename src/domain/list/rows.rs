@@ -169,7 +169,7 @@ pub static PARAMETERS: &[Parameter] = &[
         "Most tasks in the answer, 1,000 by default.",
         whole_numbers(1, LIMIT_MAX as u32),
         |row, reading, text| {
-            // The limits of the row fit into the type.
+            // The row's limits fit.
             reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
             Ok(())
         },

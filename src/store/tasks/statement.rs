@@ -10,7 +10,7 @@ use postgres::{Error as PgError, Row};
 use crate::domain::value::Value;
 use crate::store::pool::Client;
 
-/// A composed statement, and the values of its parameters.
+/// A statement that is put together, and the values of its parameters.
 #[derive(Default)]
 pub(super) struct Statement {
     /// Its SQL.
@@ -52,7 +52,7 @@ impl Statement {
         Ok(())
     }
 
-    /// Adds a value and returns its parameter.
+    /// Adds a value and gives the parameter that stands for it.
     pub(super) fn bind(&mut self, value: impl ToSql + Sync + 'static, kind: Type) -> String {
         self.values.push((Box::new(value), kind));
         format!("${}", self.values.len())
