@@ -263,7 +263,7 @@ impl<'d> Page<'d> {
         match (kind.as_str(), text(&inner["format"])) {
             ("array", _) if depth < DEPTH => vec![self.sample(&inner["items"], depth + 1)].into(),
             ("boolean", _) => false.into(),
-            ("integer", _) => 0.into(),
+            ("integer", _) => inner["minimum"].as_u64().unwrap_or(0).into(),
             ("string", "uuid") => "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55".into(),
             ("string", _) => "…".into(),
             _ => Value::Null,
