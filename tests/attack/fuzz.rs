@@ -28,7 +28,7 @@ use crate::parser::{Bounds, End, Request, split};
 use crate::support::Answer;
 use crate::support::app::{SECRET, app, parts, server_settings, settings, start_server};
 use crate::support::postgres::fresh_database;
-use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
+use crate::support::requests::{LAST, MALFORMED, REFUSED_WITH_ONE_OF, UNUSUAL, bytes, code};
 use crate::support::tls::Certificate;
 use crate::support::wire::{Endpoint, bearer, find};
 
@@ -403,7 +403,7 @@ fn input(random: &mut Random, number: usize, token: &str) -> Vec<u8> {
             0 => bytes(random.pick(MALFORMED).1, token),
             1 => bytes(random.pick(UNUSUAL).1, token),
             2 if random.percent(50) => bytes(random.pick(LAST).1, token),
-            2 => bytes(random.pick(REFUSED_SOMEHOW).1, token),
+            2 => bytes(random.pick(REFUSED_WITH_ONE_OF).1, token),
             _ => well_formed(random, &format!("n{number}.{part}")),
         });
     }

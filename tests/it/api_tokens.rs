@@ -1,4 +1,4 @@
-//! Personal API tokens.
+//! API tokens of users.
 
 use std::thread;
 use std::time::Duration;
@@ -174,7 +174,7 @@ fn a_user_of_another_issuer_may_have_api_tokens() {
 fn making_a_token_needs_the_password_of_the_account() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
-    // A session's token, one of `todo-api token`, and one of a front end that shares the secret.
+    // A token of a session, of `todo-api token`, and of a front end that shares the secret.
     let front_end = Key::secret(SECRET).token(&claims(login.id()));
     let front_end = Actor::with_authorization(app.address, &format!("Bearer {front_end}"));
     for actor in [login.actor(), app.user(login.id()), front_end] {
@@ -228,7 +228,7 @@ fn parallel_requests_make_at_most_100_tokens_for_a_user() {
             &[&login.id()],
         )
         .unwrap();
-    // Those that come while the user's row is locked all begin before any of them ends.
+    // While the user's row is locked, all requests begin and none can finish.
     let mut other = app.sql();
     let mut lock = other.transaction().unwrap();
     lock.execute("SELECT FROM todo.users FOR UPDATE", &[])

@@ -1,4 +1,4 @@
-//! Who is calling: only a good token says so.
+//! Bearer tokens: which are accepted, and how others are refused.
 
 use std::time::Duration;
 
@@ -114,7 +114,7 @@ fn an_expired_token_has_its_own_error() {
 #[test]
 fn an_accepted_token_is_refused_once_it_has_expired() {
     let app = TestApp::start();
-    // Clocks may differ by ten seconds.
+    // The server allows clocks to differ by ten seconds.
     let token = token(&json!({ "sub": "u1", "exp": now() - 8 }));
     ask(&app, &token).expect(200);
     wait_until(|| ask(&app, &token).status == 401);

@@ -116,7 +116,7 @@ fn problems_of_the_database_are_named() {
     assert!(line.contains("max_connections"), "{line}");
 }
 
-/// Rows as no request can write them: (what `doctor` says, the columns, their values).
+/// Rows that no request can write: the message of `doctor`, the columns, their values.
 const BAD_ROWS: &[(&str, &str, &str)] = &[
     ("title is one line", "title", "repeat('x', 300)"),
     ("title is one line", "title", "E'two\\nlines'"),
@@ -175,7 +175,7 @@ fn rows_that_break_a_rule_fail_no_list_and_are_named() {
     ] {
         let all = user.get(&format!("/api/tasks?{query}")).expect(200).json();
         assert_eq!(all["count"], BAD_ROWS.len() + 1, "{query}");
-        // Each is on one page of those that follow each other.
+        // Each row is on exactly one of the pages.
         let mut seen = Vec::new();
         let mut cursor = String::new();
         while seen.len() <= BAD_ROWS.len() {
@@ -228,7 +228,7 @@ fn tasks_of_users_that_do_not_exist_are_named() {
 
 #[test]
 fn missing_rights_are_named() {
-    // Roles belong to the whole cluster.
+    // Roles exist in the whole cluster, so the test uses one of its own.
     let cluster = Cluster::start(false);
     let owner = cluster.url("todo");
     sql(&owner, "CREATE ROLE restricted LOGIN");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::app::TestApp;
 use crate::support::login::{Login, PASSWORD};
 
-/// Makes every use of a refresh token look so many seconds older.
+/// Moves every use of a refresh token this many seconds into the past.
 fn age(app: &TestApp, seconds: f64) {
     app.sql()
         .execute(
@@ -43,7 +43,7 @@ fn within_the_grace_period_a_reused_refresh_token_gives_the_same_tokens() {
     let first = Login::register(app.address, "me@example.org");
     let second = first.refresh();
     age(&app, 20.0);
-    // Also when the successor has been used already.
+    // Also if the successor has been used already.
     let third = second.refresh();
     for _ in 0..3 {
         let replay = first.refresh();
@@ -87,7 +87,7 @@ fn after_the_grace_period_a_reused_refresh_token_ends_the_session() {
     }
     assert!(
         other.is_in() && other.refresh().is_in(),
-        "another session lives on"
+        "another session stays valid"
     );
 }
 
@@ -253,7 +253,7 @@ fn the_database_contains_no_usable_token() {
             PASSWORD,
         ] {
             assert!(!text.contains(secret), "{table}");
-            // Not even without its first letters, which tell its kind.
+            // Not even without the prefix that names its kind.
             assert!(!text.contains(&secret[8..]), "{table}");
         }
     }

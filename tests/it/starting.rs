@@ -1,4 +1,4 @@
-//! The start of the server: its waits, its messages, its failures.
+//! The start of the server: waiting, messages, failures.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -316,7 +316,7 @@ fn a_closed_standard_output_does_not_end_the_server() {
     drop(child.stdout.take());
     let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
     crate::serving::wait_until(|| ready().success());
-    // It prints its commands now.
+    // The server now prints its example commands.
     thread::sleep(Duration::from_millis(500));
     assert!(child.try_wait().unwrap().is_none(), "it has ended");
     signal(i32::try_from(child.id()).unwrap(), "TERM");

@@ -24,7 +24,7 @@ pub fn run_with(settings: &[(&str, &str)], arguments: &[&str], input: &str) -> O
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that fails early does not read it.
+    // A command that fails early does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Who talks to the server.
+//! Clients of the server, with or without a token.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use todo_api::domain::user::UserId;
 use super::app::SECRET;
 use super::http::{self, Answer};
 
-/// Somebody who sends requests, with or without a token.
+/// A client that sends requests, with or without a token.
 #[derive(Clone)]
 pub struct Actor {
     address: SocketAddr,
@@ -20,7 +20,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Somebody without a token.
+    /// A client without a token.
     pub fn anonymous(address: SocketAddr) -> Actor {
         Actor {
             address,
@@ -42,7 +42,7 @@ impl Actor {
         }
     }
 
-    /// Somebody with this Authorization header.
+    /// A client with this Authorization field.
     pub fn with_authorization(address: SocketAddr, value: &str) -> Actor {
         Actor {
             address,
@@ -110,7 +110,7 @@ impl Actor {
         http::try_send(self.address, method, target, &headers, body)
     }
 
-    /// Makes a task and gives it.
+    /// Makes a task and returns it.
     #[track_caller]
     pub fn task(&self, title: &str) -> Value {
         self.post("/api/tasks", serde_json::json!({ "title": title }))

@@ -1,4 +1,4 @@
-//! A server of one's own.
+//! A server in the test's process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub const ORIGIN: &str = "https://app.example.com";
 /// A server in this process, on a free port, with a database of its own.
 pub struct TestApp {
     pub address: SocketAddr,
-    /// Its database's URL.
+    /// The URL of its database.
     pub database: String,
     server: Option<Server>,
 }
@@ -45,7 +45,7 @@ impl TestApp {
         TestApp::on(&postgres::fresh_database(), |_| {}, Vec::new())
     }
 
-    /// A server on this database, with its settings changed by `adjust` and these routes besides its own.
+    /// A server on this database, with settings changed by `adjust`, and with additional routes.
     pub fn on(
         database: &str,
         adjust: impl FnOnce(&mut StoreSettings),
@@ -60,10 +60,10 @@ impl TestApp {
         app.0
     }
 
-    /// A server that judges tokens in its own way, on a database of its own.
-    pub fn judging(verifier: TokenVerifier) -> TestApp {
+    /// A server with this verifier of tokens, on a new database.
+    pub fn with_verifier(verifier: TokenVerifier) -> TestApp {
         let (server, app) =
-            TestApp::not_open_judging(&postgres::fresh_database(), |_| {}, Vec::new(), verifier);
+            TestApp::not_open_with(&postgres::fresh_database(), |_| {}, Vec::new(), verifier);
         app.store
             .open(Instant::now() + Duration::from_secs(20))
             .map_err(|error| error.to_string())
@@ -71,16 +71,16 @@ impl TestApp {
         server
     }
 
-    /// As [`TestApp::on`], with a store that is yet to be opened.
+    /// As [`TestApp::on`], with a store that is not open yet.
     pub fn not_open(
         database: &str,
         adjust: impl FnOnce(&mut StoreSettings),
         more: Vec<Route<Handler>>,
     ) -> (TestApp, Arc<App>) {
-        TestApp::not_open_judging(database, adjust, more, TokenVerifier::new(SECRET, None))
+        TestApp::not_open_with(database, adjust, more, TokenVerifier::new(SECRET, None))
     }
 
-    fn not_open_judging(
+    fn not_open_with(
         database: &str,
         adjust: impl FnOnce(&mut StoreSettings),
         more: Vec<Route<Handler>>,
@@ -116,7 +116,7 @@ impl TestApp {
         Actor::user(self.address, id)
     }
 
-    /// A connection to its database, past the server.
+    /// A direct connection to its database.
     pub fn sql(&self) -> ::postgres::Client {
         ::postgres::Client::connect(&self.database, ::postgres::NoTls).unwrap()
     }
@@ -135,7 +135,7 @@ pub fn start_server(config: &Config, parts: Parts) -> Server {
     Server::start(config, Sockets::bind(config).unwrap(), parts).unwrap()
 }
 
-/// Settings of a server that listens here.
+/// Settings of a server with this address.
 pub fn server_settings(listen: &str) -> Config {
     let mut config = defaults();
     config.listening.addresses = parse_list(listen).unwrap();
@@ -157,7 +157,7 @@ pub fn parts(app: &Arc<App>, router: Router<Handler>, policy: Arc<Policy>) -> Pa
     }
 }
 
-/// What handlers work with, without limits but on guessing.
+/// The shared state of handlers. Its only limits are those on guessing.
 pub fn app(store: Store, verifier: TokenVerifier) -> App {
     let day = Duration::from_secs(24 * 3600);
     App {
@@ -181,7 +181,7 @@ pub fn app(store: Store, verifier: TokenVerifier) -> App {
     }
 }
 
-/// The settings when none are given.
+/// The default settings.
 pub fn defaults() -> Config {
     let checks = ModuleChecks {
         database_is_local: |_| Ok(true),
