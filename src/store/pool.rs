@@ -61,8 +61,8 @@ impl Client {
     }
 
     /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
-    /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits) and 130 writes to one
-    /// task (each set of sent fields, completion and deletion, with a precondition and without).
+    /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits), 12 pages of
+    /// changes, and 132 writes to one task (each set of sent fields, completion and two deletions, with a precondition and without).
     ///
     /// # Errors
     /// PostgreSQL's, about the statement.

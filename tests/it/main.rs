@@ -57,5 +57,6 @@ mod supervision;
 mod support;
 mod tags;
 mod tasks;
+mod trash;
 mod user_command;
 mod versions;

@@ -57,12 +57,15 @@ pub(super) fn in_trash(seconds: &str) -> String {
     format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
 }
 
+// It locks the user as a new task does.
 static RESTORE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH taken AS (
              DELETE FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND id = $2 AND {here} RETURNING {stored}
          )
-         INSERT INTO {{schema}}.tasks AS task ({stored}) SELECT {restored} FROM taken RETURNING {shown}",
+         INSERT INTO {{schema}}.tasks AS task ({stored})
+         SELECT {restored} FROM taken, (SELECT FROM {{schema}}.users WHERE id = $1 FOR KEY SHARE) AS owner
+         RETURNING {shown}",
         here = in_trash("$3"),
         stored = stored(),
         restored = restored(),
