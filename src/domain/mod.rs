@@ -13,6 +13,7 @@
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
 //! - [`stats`]: how many tasks there are of which kind
 //! - [`etag`]: which state of a task a client has seen
+//! - [`bulk`]: many operations in one request
 //! - [`idempotency`]: the key by which a client says a request again
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
@@ -24,6 +25,7 @@
 pub mod account;
 pub mod address;
 pub mod api_token;
+pub mod bulk;
 pub mod certificate;
 pub mod etag;
 pub mod fair_budget;

@@ -1,6 +1,7 @@
 //! Reads a list's query string.
 
-use super::{ListQuery, PARAMETERS};
+use super::rows::Parameter;
+use super::{Filters, ListQuery, PARAMETERS};
 
 /// A query as far as its parameters are read, in the order of [`PARAMETERS`].
 #[derive(Default)]
@@ -17,29 +18,56 @@ impl ListQuery {
     /// # Errors
     /// One sentence that names the parameter that is unknown, given twice or wrong.
     pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        let unknown =
-            |(name, _): &&(String, String)| !PARAMETERS.iter().any(|row| row.is_called(name));
-        if let Some((name, _)) = parameters.iter().find(unknown) {
-            let names: Vec<&str> = PARAMETERS.iter().map(|row| row.name).collect();
-            return Err(format!(
-                "query parameter {name:?} is unknown; a list takes {}",
-                names.join(", ")
-            ));
-        }
-        let mut reading = Reading::default();
-        for row in PARAMETERS {
-            let mut before: Option<&str> = None;
-            for (name, value) in parameters.iter().filter(|(name, _)| row.is_called(name)) {
-                match before.replace(name) {
-                    Some(before) if !row.repeatable => return Err(twice(before, name)),
-                    _ => {}
-                }
-                (row.read)(row, &mut reading, value)
-                    .map_err(|error| format!("query parameter {name} {error}"))?;
-            }
-        }
-        Ok(reading.query)
+        read(parameters, |_| true)
     }
+}
+
+impl Filters {
+    /// As [`ListQuery::from_parameters`], with the parameters that are filters alone.
+    ///
+    /// # Errors
+    /// As [`ListQuery::from_parameters`].
+    pub fn from_parameters(parameters: &[(String, String)]) -> Result<Filters, String> {
+        read(parameters, |row| row.is_filter).map(|query| query.filters)
+    }
+
+    /// Whether every task passes. A time zone is no filter.
+    pub fn is_empty(&self) -> bool {
+        let zone = self.zone.clone();
+        *self
+            == Filters {
+                zone,
+                ..Filters::default()
+            }
+    }
+}
+
+fn read(
+    parameters: &[(String, String)],
+    is_taken: fn(&Parameter) -> bool,
+) -> Result<ListQuery, String> {
+    let rows = || PARAMETERS.iter().filter(|row| is_taken(row));
+    let unknown = |(name, _): &&(String, String)| !rows().any(|row| row.is_called(name));
+    if let Some((name, _)) = parameters.iter().find(unknown) {
+        let names: Vec<&str> = rows().map(|row| row.name).collect();
+        return Err(format!(
+            "query parameter {name:?} is unknown here; known are {}",
+            names.join(", ")
+        ));
+    }
+    let mut reading = Reading::default();
+    for row in rows() {
+        let mut before: Option<&str> = None;
+        for (name, value) in parameters.iter().filter(|(name, _)| row.is_called(name)) {
+            match before.replace(name) {
+                Some(before) if !row.repeatable => return Err(twice(before, name)),
+                _ => {}
+            }
+            (row.read)(row, &mut reading, value)
+                .map_err(|error| format!("query parameter {name} {error}"))?;
+        }
+    }
+    Ok(reading.query)
 }
 
 fn twice(before: &str, name: &str) -> String {
@@ -118,6 +146,25 @@ mod tests {
         let words = format!("q={}", "a b c d e f g h i j k l m n o p q");
         assert!(query(&words).unwrap_err().contains("q must"));
         assert!(query("q=a\0b").unwrap_err().contains("q must"));
+    }
+
+    #[test]
+    fn filters_are_read_without_the_parameters_of_pages() {
+        let filters = |name: &str| Filters::from_parameters(&[(name.to_owned(), "1".to_owned())]);
+        for name in [
+            "order",
+            "sort",
+            "limit",
+            "cursor",
+            "offset",
+            "page",
+            "include_total",
+        ] {
+            assert!(filters(name).unwrap_err().contains("unknown"), "{name}");
+        }
+        assert!(!filters("q").unwrap().is_empty());
+        let zone = [("tz".to_owned(), "UTC".to_owned())];
+        assert!(Filters::from_parameters(&zone).unwrap().is_empty());
     }
 
     #[test]

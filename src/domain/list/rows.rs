@@ -26,6 +26,8 @@ pub struct Parameter {
     pub shape: Shape,
     /// Whether it may be sent several times.
     pub repeatable: bool,
+    /// Whether it says which tasks are in the list. The others say how the list is shown.
+    pub is_filter: bool,
     /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
     pub read: Read,
 }
@@ -147,6 +149,7 @@ pub static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     )
+    .of_pages()
     .also(&["sort_order", "sort_direction"]),
     parameter(
         "sort",
@@ -164,6 +167,7 @@ pub static PARAMETERS: &[Parameter] = &[
             }
         },
     )
+    .of_pages()
     .also(&["sort_by"]),
     parameter(
         "limit",
@@ -175,6 +179,7 @@ pub static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     )
+    .of_pages()
     .also(&["page_size"]),
     parameter(
         "cursor",
@@ -187,20 +192,23 @@ pub static PARAMETERS: &[Parameter] = &[
             )?;
             start(reading, Start::Behind(cursor))
         },
-    ),
+    )
+    .of_pages(),
     parameter(
         "offset",
         "How many tasks to skip.",
         whole_numbers(0, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
     )
+    .of_pages()
     .also(&["skip"]),
     parameter(
         "page",
         "Which page of `limit` tasks, from 1.",
         whole_numbers(1, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Page(row.whole(text)?)),
-    ),
+    )
+    .of_pages(),
     parameter(
         "include_total",
         "Whether to count `total`.",
@@ -209,7 +217,8 @@ pub static PARAMETERS: &[Parameter] = &[
             reading.query.include_total = boolean(text)?;
             Ok(())
         },
-    ),
+    )
+    .of_pages(),
 ];
 
 /// The newest first is the default order.
@@ -253,6 +262,7 @@ const fn parameter(
         meaning,
         shape,
         repeatable: false,
+        is_filter: true,
         read,
     }
 }
@@ -267,6 +277,11 @@ const fn whole_numbers(min: u32, max: u32) -> Shape {
 impl Parameter {
     const fn also(mut self, aliases: &'static [&'static str]) -> Parameter {
         self.aliases = aliases;
+        self
+    }
+
+    const fn of_pages(mut self) -> Parameter {
+        self.is_filter = false;
         self
     }
 
