@@ -241,6 +241,11 @@ impl Store {
         })
     }
 
+    /// How long a statement may take before its connection counts as silent.
+    fn patience(&self) -> Duration {
+        self.settings.database.statement_timeout + SILENCE
+    }
+
     fn attempt<T>(
         &self,
         effect: Effect,
@@ -257,7 +262,7 @@ impl Store {
                 .get(self.settings.database.pool_timeout)
                 .map_err(Error::Unavailable)?;
             let sent = Instant::now();
-            client.set_deadline(sent + self.settings.database.statement_timeout + SILENCE);
+            client.set_deadline(sent + self.patience());
             let result = operation(&mut client);
             client.clear_deadline();
             let error = match result {
