@@ -13,18 +13,25 @@ use crate::domain::etag::EntityTags;
 use crate::domain::user::UserId;
 use crate::store::{Error, Store};
 
-static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(&stored()));
+static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(false));
 
-static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete(KEY));
+static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete(true));
 
 const KEY: &str = "user_id, id";
 
-fn delete(columns: &str) -> TaskWrite {
+fn delete(for_good: bool) -> TaskWrite {
+    let (moved, kept) = deletion("id = $2{guard}", for_good);
+    TaskWrite::new(&moved, &format!("{kept} RETURNING id"), TASKS, 2)
+}
+
+/// An item of a WITH list that deletes tasks of the user `$1`, and an INSERT that keeps them in the trash, or their ids alone.
+pub(super) fn deletion(condition: &str, for_good: bool) -> (String, String) {
+    let stored = stored();
+    let columns = if for_good { KEY } else { &stored };
     let moved = format!(
-        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = $2{{guard}} RETURNING {columns})"
+        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND {condition} RETURNING {columns})"
     );
-    let write = format!("{} RETURNING id", keep(columns));
-    TaskWrite::new(&moved, &write, TASKS, 2)
+    (moved, keep(columns))
 }
 
 /// An INSERT of the deleted tasks that a query called `moved` returns, with these columns. The id may have been deleted before.
