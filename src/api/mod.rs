@@ -13,6 +13,7 @@
 //! - [`stats`]: tasks in numbers
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
+//! - [`bulk`]: many tasks in one request
 //! - [`auth`]: registration, login, refresh, logout
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's account, sessions and API tokens
 //! - [`pages`]: the API's description, and pages for browsers
@@ -21,6 +22,7 @@ pub mod account;
 pub mod api_tokens;
 pub mod auth;
 mod body;
+pub mod bulk;
 mod conditions;
 pub mod dispatch;
 pub mod guessing;

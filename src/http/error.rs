@@ -65,6 +65,8 @@ pub enum Error {
     NotImplemented(&'static str),
     /// 503: not possible now, with the cause.
     Unavailable(String),
+    /// The error of the operation at this place of a request with many.
+    InOperation(usize, Box<Error>),
     /// 505: a version of HTTP that the server does not support.
     VersionNotSupported,
 }
@@ -97,6 +99,7 @@ macro_rules! errors {
         impl Error {
             fn row(&self) -> &'static ErrorRow {
                 match self {
+                    Error::InOperation(_, error) => error.row(),
                     $($variant => &const { errors!(row $status $code $sentence $when) },)*
                 }
             }
@@ -254,6 +257,13 @@ impl Error {
                 "{text}; try again in {} s",
                 whole_seconds(*retry_after)
             )),
+            // Fields are named with the operation's place.
+            Error::InOperation(_, error) if matches!(**error, Error::Validation(_)) => {
+                error.message()
+            }
+            Error::InOperation(index, error) => {
+                Cow::Owned(format!("operations[{index}]: {}", error.message()))
+            }
             Error::Validation(errors) => {
                 let sentences: Vec<String> = errors
                     .iter()
@@ -288,7 +298,11 @@ impl Error {
     ) -> Response {
         let ErrorRow { status, code, .. } = *self.row();
         let message = self.message();
-        let details = match &self {
+        let (index, error) = match &self {
+            Error::InOperation(index, error) => (Some(*index), &**error),
+            error => (None, error),
+        };
+        let details = match error {
             Error::Validation(errors) => errors.clone(),
             _ => self
                 .cause()
@@ -309,6 +323,7 @@ impl Error {
                 code,
                 message: &message,
                 details,
+                index,
             },
             request_id: request_id.as_str(),
         };
@@ -403,6 +418,9 @@ pub struct ProblemError<'a> {
     message: &'a str,
     /// Every field that is wrong; empty if the error is about something else.
     details: Vec<FieldError>,
+    /// The place of the operation that cannot be done, from 0; in answers to a request with many operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 #[cfg(test)]

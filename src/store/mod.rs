@@ -48,7 +48,10 @@ pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
-pub use tasks::{ListedTasks, ShownTask, TaskCreation, TaskOutcome, TaskPage};
+pub use tasks::{
+    BulkOutcome, ListedTasks, OperationTask, Refusal, ShownTask, TaskCreation, TaskOutcome,
+    TaskPage,
+};
 
 /// A database and how it is used.
 #[derive(Clone)]
