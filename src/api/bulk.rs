@@ -11,7 +11,7 @@ use super::tasks::{ID_TAKEN, KEY_RUNNING, NO_SUCH_TASK, STALE, key_used};
 use super::{App, Call};
 use crate::domain::bulk::{Bulk, Op};
 use crate::domain::fields::BodyError;
-use crate::domain::list::Filters;
+use crate::domain::list::{self, Filters};
 use crate::domain::task::draft::Draft;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
@@ -109,25 +109,9 @@ fn change_matching(
 
 /// The filters of the query, and whether tasks are only counted.
 fn wanted(call: &Call) -> Result<(Filters, bool), Error> {
-    let bad = |text: String| Error::BadRequest(text.into());
-    let parameters = target::parameters(call.query).map_err(|text| bad(text.to_owned()))?;
-    let (dry_run, filters): (Vec<_>, Vec<_>) = parameters
-        .into_iter()
-        .partition(|(name, _)| name == "dry_run");
-    let filters = Filters::from_parameters(&filters).map_err(bad)?;
-    if filters.is_empty() {
-        return Err(Error::BadRequest(
-            "the query must have a filter, status=completed for example: without one, all tasks would match".into(),
-        ));
-    }
-    let dry_run: Vec<&str> = dry_run.iter().map(|(_, value)| value.as_str()).collect();
-    match dry_run[..] {
-        [] | ["false"] => Ok((filters, false)),
-        ["true"] => Ok((filters, true)),
-        _ => Err(Error::BadRequest(
-            "query parameter dry_run must be true or false".into(),
-        )),
-    }
+    let parameters =
+        target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
+    list::matching(&parameters).map_err(|text| Error::BadRequest(text.into()))
 }
 
 fn result(

@@ -14,6 +14,8 @@
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
 //! - [`bulk`]: many tasks in one request
+//! - [`trash`]: deleted tasks
+//! - [`changes`]: what has changed since a client asked last
 //! - [`auth`]: registration, login, refresh, logout
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's account, sessions and API tokens
 //! - [`pages`]: the API's description, and pages for browsers
@@ -23,6 +25,7 @@ pub mod api_tokens;
 pub mod auth;
 mod body;
 pub mod bulk;
+pub mod changes;
 mod conditions;
 pub mod dispatch;
 pub mod guessing;
@@ -37,6 +40,7 @@ pub mod sessions;
 pub mod stats;
 pub mod tags;
 pub mod tasks;
+pub mod trash;
 
 use self::guessing::Guessing;
 use self::limits::RequestLimits;

@@ -11,8 +11,8 @@
 
 use super::Handler::{self, Account, AtOnce, Public, Unlimited, User};
 use super::{
-    Resource, account, api_tokens, auth, bulk, health, lists, metrics, pages, root, sessions,
-    stats, tags, tasks,
+    Resource, account, api_tokens, auth, bulk, changes, health, lists, metrics, pages, root,
+    sessions, stats, tags, tasks, trash,
 };
 use crate::domain::api_token::Scope;
 use crate::http::request::Method::{self, Delete, Get, Patch, Post, Put};
@@ -166,22 +166,42 @@ table! {
             409 "A task with the `id` that was sent exists already, or a request with this key is still running";
         Patch "/api/[{user_id}/]tasks" User(&TASKS, bulk::update_matching) patchMatchingTasks
             "Change all tasks that match filters" "Takes the filters of the list, at least one. Changes at most 1,000 tasks: while `has_more` is true, the same request changes the next. Tasks that have the values already are not counted. With `dry_run=true` tasks are only counted."
-            takes ["filters", "dry_run"] body [MatchingChanges]
+            takes ["matching"] body [MatchingChanges]
             200 MatchingResult "How many tasks were changed";
         Delete "/api/[{user_id}/]tasks" User(&TASKS, bulk::delete_matching) deleteMatchingTasks
             "Delete all tasks that match filters" "Takes the filters of the list, at least one. Deletes at most 1,000 tasks: while `has_more` is true, the same request deletes the next. With `dry_run=true` tasks are only counted."
-            takes ["filters", "dry_run"]
+            takes ["matching"]
             200 MatchingResult "How many tasks were deleted";
         Post "/api/[{user_id}/]tasks/bulk" User(&TASKS, bulk::run) bulkTasks
             "Create, change, complete, delete and restore many tasks" "All operations are done, or none. If one cannot be done, the status is that of the first such operation, and `error.index` is its place, from 0. With an `Idempotency-Key` it is safe to send the same request again: the answer then has the tasks as they are now."
             takes ["Idempotency-Key"] body [Bulk]
             200 BulkResults "The results, in the order of the operations" fields ["Idempotency-Replayed"],
+            404 "There is no such task, or none in the trash",
             409 "A task with an `id` that was sent exists already, or a request with this key is still running",
             412 "A task is not as `if_match` says";
         Get "/api/[{user_id}/]tasks/stats" User(&TASKS, stats::show) showStats
             "Show the tasks in numbers" "How many tasks there are of each kind, and how many were completed on each of the last 30 days."
             takes ["tz"]
             200 Stats "The numbers";
+        Get "/api/[{user_id}/]tasks/changes" User(&TASKS, changes::show) listChanges
+            "List changes" "Tasks that have changed since the client asked last, and ids of deleted ones. Without `since`, all tasks in the order of their ids."
+            takes ["changes"]
+            200 Changes "The changes",
+            410 "The changes since the cursor are not known any more; the client copies all tasks afresh";
+        Get "/api/[{user_id}/]tasks/trash" User(&TASKS, trash::list) listTrash
+            "List deleted tasks" "Those that can be restored, the last deleted first."
+            takes ["trash"]
+            200 Trash "The deleted tasks" fields ["Link"];
+        Delete "/api/[{user_id}/]tasks/trash" User(&TASKS, trash::empty) emptyTrash
+            "Empty the trash" "The deleted tasks cannot be restored any more."
+            200 TaskCount "How many tasks it were";
+        Delete "/api/[{user_id}/]tasks/trash/{id}" User(&TASKS, trash::purge) purgeTask
+            "Remove a task from the trash" "It cannot be restored any more."
+            204 "The task is not in the trash any more";
+        Post "/api/[{user_id}/]tasks/{id}/restore" User(&TASKS, trash::restore) restoreTask
+            "Restore a deleted task" "With the same id, fields and `created_at`; its `version` is one higher."
+            200 Task "The task as it is now" fields ["ETag"],
+            409 "A new task has this id";
         Get "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::show) getTask
             "Show a task" "One task, with its `ETag`."
             200 Task "The task" fields ["ETag"],
@@ -198,7 +218,8 @@ table! {
             200 Task "The task as it is now" fields ["ETag"],
             412 "The task has changed since; nothing is done";
         Delete "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::delete) deleteTask
-            "Delete a task" "A deleted task cannot be restored."
+            "Delete a task" "It goes to the trash, from which it can be restored for `TRASH_DAYS`; with `permanent=true` it does not."
+            takes ["permanent"]
             204 "The task is deleted",
             412 "The task has changed since; nothing is done";
         Patch "/api/[{user_id}/]tasks/{id}/complete" User(&TASKS, tasks::complete) completeTask

@@ -19,6 +19,7 @@ mod accounts;
 mod api_tokens;
 pub mod connector;
 pub mod diagnosis;
+mod feed;
 pub mod maintenance;
 mod migrations;
 pub mod opening;
@@ -49,8 +50,8 @@ pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{
-    BulkOutcome, ListedTasks, OperationTask, Refusal, ShownTask, TaskCreation, TaskOutcome,
-    TaskPage,
+    BulkOutcome, ListedTasks, MatchedTasks, MatchingChange, OperationTask, Refusal, ShownTask,
+    TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
 };
 
 /// A database and how it is used.

@@ -18,6 +18,7 @@ mod backup;
 mod blocked_log;
 mod bounds;
 mod bulk;
+mod changes;
 mod command_line;
 mod contract;
 mod cors;

@@ -1,15 +1,56 @@
 //! Reads a list's query string.
 
-use super::rows::Parameter;
-use super::{Filters, ListQuery, PARAMETERS};
+use super::rows::{
+    CHANGES_PARAMETERS, DELETED_AT, Parameter, TRASH_PARAMETERS, matching_parameters,
+};
+use super::{Filters, Limit, ListQuery, Order, PARAMETERS};
+use crate::domain::feed::FeedCursor;
 
-/// A query as far as its parameters are read, in the order of [`PARAMETERS`].
+/// A query as far as its parameters are read, in the order of their rows.
 #[derive(Default)]
 pub struct Reading {
     /// The query so far.
     pub query: ListQuery,
     /// What `order` says: whether the list is descending.
     pub descending: Option<bool>,
+    /// Where changes begin.
+    pub since: Option<FeedCursor>,
+    /// Whether tasks are only counted.
+    pub dry_run: bool,
+}
+
+impl Reading {
+    /// Reads the decoded names and values of a query string.
+    fn of(
+        parameters: &[(String, String)],
+        rows: impl Iterator<Item = &'static Parameter> + Clone,
+        query: ListQuery,
+    ) -> Result<Reading, String> {
+        let unknown = |(name, _): &&(String, String)| !rows.clone().any(|row| row.is_called(name));
+        if let Some((name, _)) = parameters.iter().find(unknown) {
+            let names: Vec<&str> = rows.map(|row| row.name).collect();
+            return Err(format!(
+                "query parameter {name:?} is unknown; this request takes {}",
+                names.join(", ")
+            ));
+        }
+        let mut reading = Reading {
+            query,
+            ..Reading::default()
+        };
+        for row in rows {
+            let mut before: Option<&str> = None;
+            for (name, value) in parameters.iter().filter(|(name, _)| row.is_called(name)) {
+                match before.replace(name) {
+                    Some(before) if !row.repeatable => return Err(twice(before, name)),
+                    _ => {}
+                }
+                (row.read)(row, &mut reading, value)
+                    .map_err(|error| format!("query parameter {name} {error}"))?;
+            }
+        }
+        Ok(reading)
+    }
 }
 
 impl ListQuery {
@@ -18,56 +59,55 @@ impl ListQuery {
     /// # Errors
     /// One sentence that names the parameter that is unknown, given twice or wrong.
     pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        read(parameters, |_| true)
+        Reading::of(parameters, PARAMETERS.iter(), ListQuery::default())
+            .map(|reading| reading.query)
     }
-}
 
-impl Filters {
-    /// As [`ListQuery::from_parameters`], with the parameters that are filters alone.
+    /// As [`ListQuery::from_parameters`], for the list of deleted tasks.
     ///
     /// # Errors
-    /// As [`ListQuery::from_parameters`].
-    pub fn from_parameters(parameters: &[(String, String)]) -> Result<Filters, String> {
-        read(parameters, |row| row.is_filter).map(|query| query.filters)
-    }
-
-    /// Whether every task passes. A time zone is no filter.
-    pub fn is_empty(&self) -> bool {
-        let zone = self.zone.clone();
-        *self
-            == Filters {
-                zone,
-                ..Filters::default()
-            }
+    /// As there.
+    pub fn of_trash(parameters: &[(String, String)]) -> Result<ListQuery, String> {
+        let query = ListQuery {
+            trash: true,
+            order: Order {
+                key: &DELETED_AT,
+                descending: true,
+            },
+            ..ListQuery::default()
+        };
+        Reading::of(parameters, TRASH_PARAMETERS.iter(), query).map(|reading| reading.query)
     }
 }
 
-fn read(
-    parameters: &[(String, String)],
-    is_taken: fn(&Parameter) -> bool,
-) -> Result<ListQuery, String> {
-    let rows = || PARAMETERS.iter().filter(|row| is_taken(row));
-    let unknown = |(name, _): &&(String, String)| !rows().any(|row| row.is_called(name));
-    if let Some((name, _)) = parameters.iter().find(unknown) {
-        let names: Vec<&str> = rows().map(|row| row.name).collect();
-        return Err(format!(
-            "query parameter {name:?} is unknown here; known are {}",
-            names.join(", ")
-        ));
+/// Reads the query string of the feed of changes: where they begin, and how many are wanted.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`].
+pub fn changes(parameters: &[(String, String)]) -> Result<(Option<FeedCursor>, Limit), String> {
+    let reading = Reading::of(parameters, CHANGES_PARAMETERS.iter(), ListQuery::default())?;
+    Ok((reading.since, reading.query.limit))
+}
+
+/// Reads the query string of a change to all tasks that match: the filters, and whether these tasks are only counted.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`]; also if there is no filter.
+pub fn matching(parameters: &[(String, String)]) -> Result<(Filters, bool), String> {
+    let Reading { query, dry_run, .. } =
+        Reading::of(parameters, matching_parameters(), ListQuery::default())?;
+    // A time zone is no filter.
+    let none = Filters {
+        zone: query.filters.zone.clone(),
+        ..Filters::default()
+    };
+    if query.filters == none {
+        return Err(
+            "the query must have a filter, status=completed for example: without one, all tasks match"
+                .to_owned(),
+        );
     }
-    let mut reading = Reading::default();
-    for row in rows() {
-        let mut before: Option<&str> = None;
-        for (name, value) in parameters.iter().filter(|(name, _)| row.is_called(name)) {
-            match before.replace(name) {
-                Some(before) if !row.repeatable => return Err(twice(before, name)),
-                _ => {}
-            }
-            (row.read)(row, &mut reading, value)
-                .map_err(|error| format!("query parameter {name} {error}"))?;
-        }
-    }
-    Ok(reading.query)
+    Ok((query.filters, dry_run))
 }
 
 fn twice(before: &str, name: &str) -> String {
@@ -149,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_read_without_the_parameters_of_pages() {
-        let filters = |name: &str| Filters::from_parameters(&[(name.to_owned(), "1".to_owned())]);
+    fn a_change_to_all_that_match_takes_filters_alone_and_at_least_one() {
+        let filters = |name: &str| matching(&[(name.to_owned(), "1".to_owned())]);
         for name in [
             "order",
             "sort",
@@ -162,9 +202,16 @@ mod tests {
         ] {
             assert!(filters(name).unwrap_err().contains("unknown"), "{name}");
         }
-        assert!(!filters("q").unwrap().is_empty());
-        let zone = [("tz".to_owned(), "UTC".to_owned())];
-        assert!(Filters::from_parameters(&zone).unwrap().is_empty());
+        assert_eq!(filters("q").unwrap().0.words, ["1"]);
+        for (name, value) in [
+            ("tz", "UTC"),
+            ("status", "all"),
+            ("dry_run", "true"),
+            ("search", ""),
+        ] {
+            let error = matching(&[(name.to_owned(), value.to_owned())]).unwrap_err();
+            assert!(error.contains("must have a filter"), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::columns::{TaskRow, all, insert_many, row, rows_as_json, update_many};
 use super::create::{claim_key, note_key};
 use super::json::{ShownTask, read_tag};
-use super::trash::deletion;
+use super::trash::{deletion, in_trash, restoration};
 use crate::domain::bulk::{Bulk, Op, Operation};
 use crate::domain::etag::ETag;
 use crate::domain::fields::FieldError;
@@ -73,16 +73,21 @@ static CLAIM: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-// The rows of tasks are locked before those of deleted ones, because `deleted` depends on the count. New ids are among them: of two
+// The rows of tasks are locked before those of deleted ones, because `deleted` depends on their count. New ids are among them: of two
 // transactions that create or restore the same deleted task, one waits here.
-const LOCK: &str = "WITH live AS MATERIALIZED (
-         SELECT id, version, created_at FROM {schema}.tasks WHERE user_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE
-     ), deleted AS MATERIALIZED (
-         SELECT id, version, created_at, title FROM {schema}.deleted_tasks
-         WHERE user_id = $1 AND id = ANY ($2) AND (SELECT count(*) FROM live) >= 0 ORDER BY id FOR UPDATE
-     )
-     SELECT id, version, created_at, false AS deleted FROM live
-     UNION ALL SELECT id, version, created_at, true FROM deleted WHERE title IS NOT NULL";
+static LOCK: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH live AS MATERIALIZED (
+             SELECT id, version, created_at FROM {{schema}}.tasks WHERE user_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE
+         ), deleted AS MATERIALIZED (
+             SELECT id, version, created_at, {here} AS here FROM {{schema}}.deleted_tasks
+             WHERE user_id = $1 AND id = ANY ($2) AND (SELECT count(*) FROM live) >= 0 ORDER BY id FOR UPDATE
+         )
+         SELECT id, version, created_at, false AS deleted FROM live
+         UNION ALL SELECT id, version, created_at, true FROM deleted WHERE here",
+        here = in_trash("$3"),
+    )
+});
 
 static CREATE: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -99,6 +104,13 @@ static UPDATE: LazyLock<String> =
 
 static DELETE: LazyLock<String> = LazyLock::new(|| delete(false));
 static DELETE_FOR_GOOD: LazyLock<String> = LazyLock::new(|| delete(true));
+
+static RESTORE: LazyLock<String> = LazyLock::new(|| {
+    restoration(
+        "id = ANY ($2)",
+        " ORDER BY id ON CONFLICT (user_id, id) DO NOTHING",
+    )
+});
 
 static AS_NOW: LazyLock<String> = LazyLock::new(|| {
     let columns = all("task");
@@ -155,7 +167,7 @@ impl Store {
             Some(key) => Some((key, client.prepared(&CLAIM)?, client.prepared(&AS_NOW)?)),
             None => None,
         };
-        let lock = client.prepared(LOCK)?;
+        let lock = client.prepared(&LOCK)?;
         let writes = writes.iter();
         let writes = writes.map(|(sql, parameter)| Ok((client.prepared(sql)?, parameter.as_ref())));
         let writes: Vec<(Statement, _)> = writes.collect::<Result<_, PgError>>()?;
@@ -177,7 +189,7 @@ impl Store {
                 }
             }
         }
-        let locked = Locked::read(&mut steps, &lock, &[&user, &ids])?;
+        let locked = Locked::read(&mut steps, &lock, &[&user, &ids, &self.trash()])?;
         let operations = bulk.operations.iter().zip(ids).enumerate();
         let refused = operations.filter_map(|(at, (operation, id))| {
             Some(BulkOutcome::Refused(
@@ -258,7 +270,8 @@ fn writes(bulk: &Bulk, ids: &[Uuid], for_good: bool) -> Vec<Write> {
         }
     }
     let delete = if for_good { &DELETE_FOR_GOOD } else { &DELETE };
-    let with_ids: [(&'static str, &[Op]); 1] = [(delete, &[Op::Delete])];
+    let with_ids: [(&'static str, &[Op]); 2] =
+        [(delete, &[Op::Delete]), (&RESTORE, &[Op::Restore])];
     for (sql, kinds) in with_ids {
         let ids: Vec<Uuid> = of(kinds).map(|(_, id)| *id).collect();
         if !ids.is_empty() {

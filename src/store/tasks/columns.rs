@@ -106,16 +106,51 @@ pub(super) fn all(table: &str) -> String {
     columns.join(", ")
 }
 
+/// Null for each column of [`all`] but the id, for a UNION with these.
+pub(super) fn id_alone(table: &str) -> String {
+    let columns = SHOWN.iter().flat_map(|shown| shown.columns);
+    let columns: Vec<String> = columns
+        .map(|name| match *name {
+            "id" => format!("{table}.id"),
+            _ => "NULL".to_owned(),
+        })
+        .collect();
+    columns.join(", ")
+}
+
 /// The names of the written columns.
 fn names() -> String {
     let names: Vec<&str> = WRITTEN.iter().map(|written| written.column).collect();
     names.join(", ")
 }
 
-/// The names of all columns that hold a task; `written_by` says only who wrote it.
+/// The columns that a task has besides its key and [`WRITTEN`], with their values when it comes back from the trash.
+const KEPT: [(&str, &str); 4] = [
+    ("completed_at", "completed_at"),
+    ("created_at", "created_at"),
+    (
+        "updated_at",
+        "greatest(now(), updated_at + interval '1 microsecond')",
+    ),
+    ("version", "version + 1"),
+];
+
+/// The columns that hold a task, without its key; `written_by` is not one of them.
+pub(super) fn contents() -> impl Iterator<Item = &'static str> {
+    let kept = KEPT.iter().map(|(column, _)| *column);
+    kept.chain(WRITTEN.iter().map(|written| written.column))
+}
+
+/// The key and [`contents`].
 pub(super) fn stored() -> String {
-    let names = names();
-    format!("user_id, id, completed_at, created_at, updated_at, version, {names}")
+    let columns: Vec<&str> = ["user_id", "id"].into_iter().chain(contents()).collect();
+    columns.join(", ")
+}
+
+/// The values of [`stored`] for a task that comes back from the trash.
+pub(super) fn restored() -> String {
+    let kept = KEPT.map(|(_, value)| value).join(", ");
+    format!("user_id, id, {kept}, {}", names())
 }
 
 /// What an UPDATE of a task sets besides its columns. They move where `changed` says that something really changes: `updated_at` always

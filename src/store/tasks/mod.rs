@@ -10,9 +10,11 @@
 //! - `statement`: a statement that is put together from parts
 //! - `tags`: counts them, renames and removes them everywhere
 //! - `stats`: numbers
+//! - `changes`: what has changed since a client asked last
 //! - `trash`: deletes tasks, shows deleted ones, restores them
 
 mod bulk;
+mod changes;
 mod columns;
 mod create;
 mod filters;
@@ -39,10 +41,13 @@ use columns::{all, touch};
 use json::read_tag;
 
 pub use bulk::{BulkOutcome, OperationTask, Refusal};
+pub use changes::TaskChanges;
 pub use create::TaskCreation;
 pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
 pub use matching::{MatchedTasks, MatchingChange};
+pub use trash::TaskRestoration;
+pub(super) use trash::remove_contents;
 
 /// The outcome of a write to one task.
 #[derive(Debug, PartialEq)]
