@@ -94,7 +94,7 @@ fn operations_of_all_kinds_are_done_and_answered_in_their_order() {
         let new = task(0);
         assert_eq!(
             (of("tags", new), of("due_date", new)),
-            (json!(["a", "b"]), json!("2030-01-31"))
+            (json!(["b", "a"]), json!("2030-01-31"))
         );
         assert_eq!(
             (of("completed_at", new), of("version", new)),

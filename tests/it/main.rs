@@ -41,6 +41,7 @@ mod jwt_attacks;
 mod lists;
 mod logout;
 mod maintenance;
+mod matching;
 mod metrics;
 mod migrations;
 mod outages;
