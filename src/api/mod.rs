@@ -13,6 +13,7 @@
 //! - [`stats`]: tasks in numbers
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
+//! - [`bulk`]: many tasks in one request
 //! - [`trash`]: deleted tasks
 //! - [`changes`]: what has changed since a client asked last
 //! - [`auth`]: registration, login, refresh, logout
@@ -23,6 +24,7 @@ pub mod account;
 pub mod api_tokens;
 pub mod auth;
 mod body;
+pub mod bulk;
 pub mod changes;
 mod conditions;
 pub mod dispatch;

@@ -14,6 +14,7 @@
 //! - [`feed`]: how much of the feed of changes a client knows
 //! - [`stats`]: how many tasks there are of which kind
 //! - [`etag`]: which state of a task a client has seen
+//! - [`bulk`]: many operations in one request
 //! - [`idempotency`]: the key by which a client says a request again
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
@@ -25,6 +26,7 @@
 pub mod account;
 pub mod address;
 pub mod api_token;
+pub mod bulk;
 pub mod certificate;
 pub mod etag;
 pub mod fair_budget;

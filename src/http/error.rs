@@ -67,6 +67,8 @@ pub enum Error {
     NotImplemented(&'static str),
     /// 503: not possible now, with the cause.
     Unavailable(String),
+    /// The error of the operation at this place of a request with many.
+    InOperation(usize, Box<Error>),
     /// 505: a version of HTTP that the server does not support.
     VersionNotSupported,
 }
@@ -99,6 +101,7 @@ macro_rules! errors {
         impl Error {
             fn row(&self) -> &'static ErrorRow {
                 match self {
+                    Error::InOperation(_, error) => error.row(),
                     $($variant => &const { errors!(row $status $code $sentence $when) },)*
                 }
             }
@@ -261,6 +264,13 @@ impl Error {
                 "{text}; try again in {} s",
                 whole_seconds(*retry_after)
             )),
+            // Fields are named with the operation's place.
+            Error::InOperation(_, error) if matches!(**error, Error::Validation(_)) => {
+                error.message()
+            }
+            Error::InOperation(index, error) => {
+                Cow::Owned(format!("operations[{index}]: {}", error.message()))
+            }
             Error::Validation(errors) => {
                 let sentences = errors.iter().map(|e| format!("{} {}", e.field, e.message));
                 Cow::Owned(sentences.collect::<Vec<_>>().join("; "))
@@ -293,7 +303,11 @@ impl Error {
     ) -> Response {
         let ErrorRow { status, code, .. } = *self.row();
         let message = self.message();
-        let details = match (&self, self.cause()) {
+        let (index, error) = match &self {
+            Error::InOperation(index, error) => (Some(*index), &**error),
+            error => (None, error),
+        };
+        let details = match (error, self.cause()) {
             (Error::Validation(errors), _) => errors.clone(),
             (_, Some(cause)) if reveal_cause => vec![FieldError {
                 field: Cow::Borrowed("cause"),
@@ -310,6 +324,7 @@ impl Error {
                 code,
                 message: &message,
                 details,
+                index,
             },
             request_id: request_id.as_str(),
         };
@@ -402,6 +417,9 @@ pub struct ProblemError<'a> {
     message: &'a str,
     /// Every field that is wrong; empty if the error is about something else.
     details: Vec<FieldError>,
+    /// The place of the operation that cannot be done, from 0; in answers to a request with many operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 #[cfg(test)]

@@ -50,7 +50,8 @@ pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{
-    ListedTasks, ShownTask, TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
+    BulkOutcome, ListedTasks, MatchedTasks, MatchingChange, OperationTask, Refusal, ShownTask,
+    TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
 };
 
 /// A database and how it is used.
@@ -244,6 +245,11 @@ impl Store {
         })
     }
 
+    /// How long a statement may take before its connection counts as silent.
+    fn patience(&self) -> Duration {
+        self.settings.database.statement_timeout + SILENCE
+    }
+
     fn attempt<T>(
         &self,
         effect: Effect,
@@ -260,7 +266,7 @@ impl Store {
                 .get(self.settings.database.pool_timeout)
                 .map_err(Error::Unavailable)?;
             let sent = Instant::now();
-            client.set_deadline(sent + self.settings.database.statement_timeout + SILENCE);
+            client.set_deadline(sent + self.patience());
             let result = operation(&mut client);
             client.clear_deadline();
             let error = match result {

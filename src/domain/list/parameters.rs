@@ -1,7 +1,9 @@
 //! Reads a list's query string.
 
-use super::rows::{CHANGES_PARAMETERS, DELETED_AT, Parameter, TRASH_PARAMETERS};
-use super::{Limit, ListQuery, Order, PARAMETERS};
+use super::rows::{
+    CHANGES_PARAMETERS, DELETED_AT, Parameter, TRASH_PARAMETERS, matching_parameters,
+};
+use super::{Filters, Limit, ListQuery, Order, PARAMETERS};
 use crate::domain::feed::FeedCursor;
 
 /// A query as far as its parameters are read, in the order of their rows.
@@ -13,20 +15,22 @@ pub struct Reading {
     pub descending: Option<bool>,
     /// Where changes begin.
     pub since: Option<FeedCursor>,
+    /// Whether tasks are only counted.
+    pub dry_run: bool,
 }
 
 impl Reading {
     /// Reads the decoded names and values of a query string.
     fn of(
         parameters: &[(String, String)],
-        rows: &[Parameter],
+        rows: impl Iterator<Item = &'static Parameter> + Clone,
         query: ListQuery,
     ) -> Result<Reading, String> {
-        let unknown = |(name, _): &&(String, String)| !rows.iter().any(|row| row.is_called(name));
+        let unknown = |(name, _): &&(String, String)| !rows.clone().any(|row| row.is_called(name));
         if let Some((name, _)) = parameters.iter().find(unknown) {
-            let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+            let names: Vec<&str> = rows.map(|row| row.name).collect();
             return Err(format!(
-                "query parameter {name:?} is unknown; a list takes {}",
+                "query parameter {name:?} is unknown; this request takes {}",
                 names.join(", ")
             ));
         }
@@ -55,7 +59,8 @@ impl ListQuery {
     /// # Errors
     /// One sentence that names the parameter that is unknown, given twice or wrong.
     pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        Reading::of(parameters, PARAMETERS, ListQuery::default()).map(|reading| reading.query)
+        Reading::of(parameters, PARAMETERS.iter(), ListQuery::default())
+            .map(|reading| reading.query)
     }
 
     /// As [`ListQuery::from_parameters`], for the list of deleted tasks.
@@ -71,7 +76,7 @@ impl ListQuery {
             },
             ..ListQuery::default()
         };
-        Reading::of(parameters, TRASH_PARAMETERS, query).map(|reading| reading.query)
+        Reading::of(parameters, TRASH_PARAMETERS.iter(), query).map(|reading| reading.query)
     }
 }
 
@@ -80,8 +85,29 @@ impl ListQuery {
 /// # Errors
 /// As [`ListQuery::from_parameters`].
 pub fn changes(parameters: &[(String, String)]) -> Result<(Option<FeedCursor>, Limit), String> {
-    let reading = Reading::of(parameters, CHANGES_PARAMETERS, ListQuery::default())?;
+    let reading = Reading::of(parameters, CHANGES_PARAMETERS.iter(), ListQuery::default())?;
     Ok((reading.since, reading.query.limit))
+}
+
+/// Reads the query string of a change to all tasks that match: the filters, and whether these tasks are only counted.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`]; also if there is no filter.
+pub fn matching(parameters: &[(String, String)]) -> Result<(Filters, bool), String> {
+    let Reading { query, dry_run, .. } =
+        Reading::of(parameters, matching_parameters(), ListQuery::default())?;
+    // A time zone is no filter.
+    let none = Filters {
+        zone: query.filters.zone.clone(),
+        ..Filters::default()
+    };
+    if query.filters == none {
+        return Err(
+            "the query must have a filter, status=completed for example: without one, all tasks match"
+                .to_owned(),
+        );
+    }
+    Ok((query.filters, dry_run))
 }
 
 fn twice(before: &str, name: &str) -> String {
@@ -160,6 +186,32 @@ mod tests {
         let words = format!("q={}", "a b c d e f g h i j k l m n o p q");
         assert!(query(&words).unwrap_err().contains("q must"));
         assert!(query("q=a\0b").unwrap_err().contains("q must"));
+    }
+
+    #[test]
+    fn a_change_to_all_that_match_takes_filters_alone_and_at_least_one() {
+        let filters = |name: &str| matching(&[(name.to_owned(), "1".to_owned())]);
+        for name in [
+            "order",
+            "sort",
+            "limit",
+            "cursor",
+            "offset",
+            "page",
+            "include_total",
+        ] {
+            assert!(filters(name).unwrap_err().contains("unknown"), "{name}");
+        }
+        assert_eq!(filters("q").unwrap().0.words, ["1"]);
+        for (name, value) in [
+            ("tz", "UTC"),
+            ("status", "all"),
+            ("dry_run", "true"),
+            ("search", ""),
+        ] {
+            let error = matching(&[(name.to_owned(), value.to_owned())]).unwrap_err();
+            assert!(error.contains("must have a filter"), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Parameter {
     pub shape: Shape,
     /// Whether it may be sent several times.
     pub repeatable: bool,
+    /// Whether it says which tasks are in the list. The others say how the list is shown.
+    pub is_filter: bool,
     /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
     pub read: Read,
 }
@@ -147,6 +149,7 @@ pub static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     )
+    .of_pages()
     .also(&["sort_order", "sort_direction"]),
     parameter(
         "sort",
@@ -164,6 +167,7 @@ pub static PARAMETERS: &[Parameter] = &[
             }
         },
     )
+    .of_pages()
     .also(&["sort_by"]),
     LIMIT,
     CURSOR,
@@ -173,13 +177,15 @@ pub static PARAMETERS: &[Parameter] = &[
         whole_numbers(0, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
     )
+    .of_pages()
     .also(&["skip"]),
     parameter(
         "page",
         "Which page of `limit` tasks, from 1.",
         whole_numbers(1, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Page(row.whole(text)?)),
-    ),
+    )
+    .of_pages(),
     parameter(
         "include_total",
         "Whether to count `total`.",
@@ -188,7 +194,8 @@ pub static PARAMETERS: &[Parameter] = &[
             reading.query.include_total = boolean(text)?;
             Ok(())
         },
-    ),
+    )
+    .of_pages(),
 ];
 
 const LIMIT: Parameter = parameter(
@@ -201,6 +208,7 @@ const LIMIT: Parameter = parameter(
         Ok(())
     },
 )
+.of_pages()
 .also(&["page_size"]);
 
 const CURSOR: Parameter = parameter(
@@ -214,7 +222,25 @@ const CURSOR: Parameter = parameter(
         )?;
         start(reading, Start::Behind(cursor))
     },
-);
+)
+.of_pages();
+
+/// The parameters of a change to all tasks that match.
+pub fn matching_parameters() -> impl Iterator<Item = &'static Parameter> + Clone {
+    let filters = PARAMETERS.iter().filter(|row| row.is_filter);
+    filters.chain([&DRY_RUN])
+}
+
+static DRY_RUN: Parameter = parameter(
+    "dry_run",
+    "Whether the tasks are only counted.",
+    BOOLEAN,
+    |_, reading, text| {
+        reading.dry_run = boolean(text)?;
+        Ok(())
+    },
+)
+.of_pages();
 
 /// The parameters of the list of deleted tasks.
 pub static TRASH_PARAMETERS: &[Parameter] = &[LIMIT, CURSOR];
@@ -280,6 +306,7 @@ const fn parameter(
         meaning,
         shape,
         repeatable: false,
+        is_filter: true,
         read,
     }
 }
@@ -294,6 +321,11 @@ const fn whole_numbers(min: u32, max: u32) -> Shape {
 impl Parameter {
     const fn also(mut self, aliases: &'static [&'static str]) -> Parameter {
         self.aliases = aliases;
+        self
+    }
+
+    const fn of_pages(mut self) -> Parameter {
+        self.is_filter = false;
         self
     }
 

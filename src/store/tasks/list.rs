@@ -201,7 +201,7 @@ impl Statement {
         statement
     }
 
-    fn of_tasks(columns: &str, user: &UserId) -> Statement {
+    pub(super) fn of_tasks(columns: &str, user: &UserId) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
         statement.text =

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
 use todo_api::domain::list::rows::{
-    CHANGES_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS,
+    CHANGES_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS, matching_parameters,
 };
 use todo_api::domain::task::COMPLETED_ALIASES;
 use todo_api::domain::zone::{ZONE, ZONE_MEANING};
@@ -24,8 +24,10 @@ const LIMITED: [&str; 3] = [
 ];
 
 /// Parameters of a list, from their rows.
-fn list_parameters(rows: &[Parameter]) -> impl Iterator<Item = Value> {
-    rows.iter().map(|row| {
+fn list_parameters<'r>(
+    rows: impl IntoIterator<Item = &'r Parameter>,
+) -> impl Iterator<Item = Value> {
+    rows.into_iter().map(|row| {
         let mut schema = shape(&row.shape);
         let meaning = also(row.meaning, row.aliases);
         if row.name == "sort" {
@@ -135,14 +137,17 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     for name in in_path.iter().chain(row.takes) {
         match *name {
             "list" => parameters.extend(list_parameters(PARAMETERS)),
+            "matching" => parameters.extend(list_parameters(matching_parameters())),
             "trash" => parameters.extend(list_parameters(TRASH_PARAMETERS)),
             "changes" => parameters.extend(list_parameters(CHANGES_PARAMETERS)),
             name => parameters.push(component("parameters", name)),
         }
     }
+    // A request for many tasks has preconditions in its body.
+    let is_one = in_path.contains(&"id");
     let headers = [
-        ("If-Match", answers(412)),
-        ("If-None-Match", answers(412) || answers(304)),
+        ("If-Match", is_one && answers(412)),
+        ("If-None-Match", (is_one && answers(412)) || answers(304)),
         ("X-Request-ID", true),
     ];
     let headers = headers.iter().filter(|(_, taken)| *taken);
