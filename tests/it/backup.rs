@@ -70,6 +70,11 @@ fn a_backup_under_load_is_consistent_and_restores_completely() {
     let directory = tempfile::tempdir().unwrap();
     let user = app.user("u1");
     user.task("before: 'quoted', \"twice\", with \\ and ✓");
+    let deleted = user.task("deleted before");
+    let deleted = format!("/api/tasks/{}", deleted["id"].as_str().unwrap());
+    user.delete(&deleted).expect(204);
+    let feed = user.get("/api/tasks/changes").expect(200).json();
+    let cursor = feed["next_cursor"].as_str().unwrap();
     let stop = AtomicBool::new(false);
     let (before, after) = thread::scope(|scope| {
         for number in 0..2 {
@@ -111,11 +116,28 @@ fn a_backup_under_load_is_consistent_and_restores_completely() {
     let list = again.user("u1").get("/api/tasks").expect(200).json();
     assert_eq!(list, user.get("/api/tasks").expect(200).json());
     again.user("u1").task("after");
+    again
+        .user("u1")
+        .post(&format!("{deleted}/restore"), serde_json::json!({}))
+        .expect(200);
+    // It is another feed, also where the database and the timeline are the same.
+    let feed = |database: &str| -> (String, bool) {
+        let mut client = postgres::Client::connect(database, postgres::NoTls).unwrap();
+        let question = "SELECT id::text, noted <= pg_current_xact_id() FROM todo.feed";
+        let row = client.query_one(question, &[]).unwrap();
+        (row.get(0), row.get(1))
+    };
+    let (new, noted) = feed(&empty);
+    assert!(new != feed(&app.database).0 && noted);
+    again
+        .user("u1")
+        .get(&format!("/api/tasks/changes?since={cursor}"))
+        .expect_error(410, "GONE");
 
     // A restore never overwrites existing tables.
     let said = refused(&script("restore.sh", &[file], &environment));
     assert!(said.contains("restore into a new database"), "{said}");
-    assert_eq!(count(&empty, "todo.tasks"), there + 1);
+    assert_eq!(count(&empty, "todo.tasks"), there + 2);
 }
 
 #[test]

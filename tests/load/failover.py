@@ -3,7 +3,7 @@
 import os
 import time
 
-from programs import Failure, Postgres, Server, Writers, main, say, wait_until
+from programs import Failure, Followers, Postgres, Server, Writers, main, say, wait_until
 
 ROUNDS = int(os.environ.get("FAILOVER_ROUNDS", "10"))
 # With `local`, commits do not wait for the standby, so the check must fail.
@@ -41,7 +41,7 @@ def run(work, stack):
     stack.callback(server.stop)
     server.wait_until_ready()
     longest = 0
-    with Writers(server) as writers:
+    with Writers(server) as writers, Followers(server, ["writer-0", "writer-1"]) as followers:
         for number in range(1, ROUNDS + 1):
             time.sleep(1)
             if number % 2 == 0:
@@ -68,10 +68,14 @@ def run(work, stack):
         time.sleep(0.5)
         writers.stop()
         count = writers.check(primary)
+        restarts = followers.check(primary)
+    if restarts < ROUNDS:
+        raise Failure(f"a client of the feed was told of {restarts} of {ROUNDS} failovers")
     if count < 100 * ROUNDS:
         raise Failure(f"only {count} writes were acknowledged: the load was too small")
     print(
         f"{ROUNDS} failovers: {count} acknowledged writes, none lost, none doubled; "
+        f"no client of the feed missed a change; "
         f"served again within {longest:.1f} s of a promotion, at most {SERVED_AGAIN} s allowed"
     )
 

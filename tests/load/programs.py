@@ -480,3 +480,68 @@ class Writers:
         if odd:
             raise Failure(f"{len(odd)} answers were neither a success nor 503, for example: {odd[0]}")
         return len(acknowledged) + sum(counter["acknowledged"] for counter in counters.values())
+
+
+class Followers:
+    """Clients of the feed of changes, each with a copy of the tasks of one writer."""
+
+    def __init__(self, server, users):
+        self.server = server
+        self.copies = {user: {"tasks": {}, "cursor": None, "restarts": 0} for user in users}
+        self.odd = []
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self._follow, args=item, daemon=True) for item in self.copies.items()]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(60)
+
+    def _follow(self, user, copy):
+        client = self.server.client(user)
+        while not self.stopping.is_set():
+            self._ask(client, copy)
+            time.sleep(0.02)
+
+    def _ask(self, client, copy):
+        """Reads a page, and says whether there was one and it was the last."""
+        since = f"&since={copy['cursor']}" if copy["cursor"] else ""
+        try:
+            status, text = client.request("GET", f"/api/tasks/changes?limit=100{since}")
+        except (OSError, http.client.HTTPException):
+            return False
+        if status == 410:
+            copy.update(tasks={}, cursor=None, restarts=copy["restarts"] + 1)
+        elif status == 200:
+            page = json.loads(text)
+            for task in page["tasks"]:
+                before = copy["tasks"].get(task["id"], 0)
+                if before >= task["version"]:
+                    self.odd.append(f"version {task['version']} of a task came after version {before}")
+                copy["tasks"][task["id"]] = task["version"]
+            copy["cursor"] = page["next_cursor"]
+            return not page["has_more"]
+        elif status != 503:
+            self.odd.append(f"the feed was answered {status}: {text[:200]}")
+        return False
+
+    def check(self, postgres):
+        """Compares the copies with what PostgreSQL has. Gives the smallest number of answers 410 that a follower got."""
+        self.__exit__()
+        for user, copy in self.copies.items():
+            client = self.server.client(user)
+            # The rest of the round that was being read, and one more.
+            for _ in range(2):
+                wait_until(lambda: self._ask(client, copy), 30, f"the feed of {user} does not end")
+            rows = postgres.sql(f"SELECT id, version FROM todo.tasks WHERE user_id = '{user}'")
+            missed = {(id, int(version)) for id, version in rows} ^ set(copy["tasks"].items())
+            if missed:
+                raise Failure(f"the copy of {user} differs in {len(missed)} versions, {min(missed)} among them.")
+        if self.odd:
+            raise Failure(f"{len(self.odd)} answers of the feed were wrong, for example: {self.odd[0]}")
+        return min(copy["restarts"] for copy in self.copies.values())
