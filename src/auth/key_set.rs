@@ -122,7 +122,7 @@ impl PublicKey {
             return Err("it is symmetric: everybody who can read it could sign tokens");
         }
         if jwk.d.is_some() {
-            return Err("it contains its private part, which only its owner may know");
+            return Err("it contains its private part, which must stay secret");
         }
         if jwk.r#use.as_deref().is_some_and(|r#use| r#use != "sig") {
             return Err("it is not for signatures");
@@ -138,10 +138,8 @@ impl PublicKey {
             _ => return Err("only Ed25519, P-256 and RSA keys are used"),
         };
         // RFC 8725, section 3.1: a key is used with one algorithm.
-        if jwk
-            .alg
-            .is_some_and(|named| self::algorithm(&named) != Some(algorithm))
-        {
+        let named = jwk.alg.as_deref();
+        if named.is_some_and(|named| self::algorithm(named) != Some(algorithm)) {
             return Err("its alg is not EdDSA, ES256 or RS256, or does not fit its type");
         }
         Ok(PublicKey {
@@ -180,9 +178,8 @@ fn p256(jwk: &Jwk) -> Result<DecodingKey, &'static str> {
 fn rsa(jwk: &Jwk) -> Result<DecodingKey, &'static str> {
     let (n, e) = (decoded(jwk.n.as_ref())?, decoded(jwk.e.as_ref())?);
     let (n, e) = (without_zeros(&n), without_zeros(&e));
-    let bits = n
-        .first()
-        .map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
+    let unused_bits = n.first().map_or(0, |first| first.leading_zeros() as usize);
+    let bits = n.len() * 8 - unused_bits;
     if !RSA_BITS.contains(&bits) {
         return Err("an RSA key must have 2048 to 8192 bits");
     }

@@ -231,15 +231,12 @@ impl Header {
                 "its header names an extension that is not understood here",
             ));
         }
-        let is_access_token = |typ: &Value| {
-            typ.as_str().is_some_and(|typ| {
-                ["JWT", "at+jwt", "application/jwt", "application/at+jwt"]
-                    .iter()
-                    .any(|known| typ.eq_ignore_ascii_case(known))
-            })
-        };
+        let types = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+        let lower_case = |typ: &Value| typ.as_str().map(str::to_ascii_lowercase);
         // RFC 8725, section 3.11: JWTs of other kinds, such as `logout+jwt`, are not access tokens.
-        if !self.typ.as_ref().is_none_or(is_access_token) {
+        if let Some(typ) = &self.typ
+            && !lower_case(typ).is_some_and(|typ| types.contains(&typ.as_str()))
+        {
             return Err(AuthError::Invalid(
                 "its header says that it is no access token",
             ));

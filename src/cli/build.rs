@@ -19,7 +19,7 @@ use crate::config::{Config, Secret};
 use crate::edge::tls::Tls;
 use crate::store::Store;
 
-/// What the handlers work with.
+/// The state that handlers use.
 pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> {
     let (accounts, requests) = (&config.accounts, &config.requests);
     let token = requests.metrics_token.as_ref().map(Secret::expose);
@@ -78,10 +78,9 @@ pub fn self_check(config: &Config) -> Result<Duration, String> {
     };
     let mut addresses = config.listening.addresses.iter();
     if !config.origin.activated && addresses.all(|listen| listen.direct) {
-        return Err(
-            "LISTEN names direct: addresses alone, where the server cannot check itself for systemd's watchdog: name another, or remove WatchdogSec= from the unit"
-                .to_owned(),
-        );
+        Err(
+            "LISTEN names direct: addresses only, where the server cannot check itself for systemd's watchdog: name another, or remove WatchdogSec= from the unit",
+        )?;
     }
     Ok(match config.process.self_check {
         Duration::ZERO => watchdog / 2,

@@ -93,11 +93,9 @@ impl Config {
         let (cert, key) = (&listening.tls_cert_file, &listening.tls_key_file);
         let in_production = self.process.environment == Environment::Production;
         let missing = "must be set when ENVIRONMENT is production";
+        let both = "cannot be set together with AUTH_JWKS_FILE";
         let (name, problem) = if tokens.key_set_url.is_some() && tokens.key_set_file.is_some() {
-            (
-                "AUTH_JWKS_URL",
-                "cannot be set together with AUTH_JWKS_FILE",
-            )
+            ("AUTH_JWKS_URL", both)
         } else if cert.is_some() && key.is_none() {
             ("TLS_KEY_FILE", "must be set when TLS_CERT_FILE is")
         } else if cert.is_none() && key.is_some() {

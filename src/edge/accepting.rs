@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -116,12 +117,33 @@ impl EventLoop {
         let token = self.next_token;
         self.next_token += 1;
         let socket = OwnedFd::from(socket).into();
-        let outlet = Arc::new(Outlet::new(shared, socket, client, token, encrypted));
+        let outlet = Arc::new(Outlet {
+            shared,
+            socket,
+            peer: client,
+            token,
+            encrypted,
+            opened: self.core.now,
+            answered: AtomicU64::new(0),
+        });
         let data = EventData::new_u64(token);
         let watched = epoll::add(&self.epoll, &outlet.socket, data, interest(false));
-        let mut connection = Connection::new(outlet, transport, state);
-        (connection.own, connection.counted) = (own, counted);
-        connection.admitted = refusal.is_none();
+        let connection = Connection {
+            outlet,
+            own,
+            admitted: refusal.is_none(),
+            counted,
+            transport,
+            state,
+            input: Vec::new(),
+            known: None,
+            outgoing: None,
+            readable: false,
+            closed: false,
+            ended: false,
+            watches_sending: false,
+            armed: None,
+        };
         self.refused += usize::from(refusal.is_some());
         self.connections.insert(token, connection);
         // It fails only if no memory is left.

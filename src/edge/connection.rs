@@ -88,37 +88,17 @@ pub struct Connection {
     /// What is sent before anything else happens.
     pub outgoing: Option<Outgoing>,
     /// Whether the socket may have more input than was read, and whether its other end has closed.
-    readable: bool,
-    closed: bool,
+    pub readable: bool,
+    pub closed: bool,
     /// Whether the client has ended the TLS connection.
-    ended: bool,
+    pub ended: bool,
     /// Whether the kernel reports when the socket can take more bytes.
-    watches_sending: bool,
+    pub watches_sending: bool,
     /// The time of its entry among the timers.
     pub armed: Option<Instant>,
 }
 
 impl Connection {
-    /// A connection in its first state.
-    pub fn new(outlet: Arc<Outlet>, transport: Transport, state: ConnectionState) -> Connection {
-        Connection {
-            outlet,
-            own: false,
-            admitted: true,
-            counted: None,
-            transport,
-            state,
-            input: Vec::new(),
-            known: None,
-            outgoing: None,
-            readable: false,
-            closed: false,
-            ended: false,
-            watches_sending: false,
-            armed: None,
-        }
-    }
-
     /// Notes what the kernel reports of the socket. Returns true: the connection stays open.
     pub fn note(&mut self, flags: EventFlags) -> bool {
         self.closed |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);

@@ -44,29 +44,10 @@ pub struct Outlet {
     /// When the connection was accepted.
     pub opened: Instant,
     /// Milliseconds from `opened` to the end of the last answer, or [`BUSY`] or [`AWAITED`].
-    answered: AtomicU64,
+    pub answered: AtomicU64,
 }
 
 impl Outlet {
-    /// The outlet of a new connection.
-    pub fn new(
-        shared: Arc<EdgeShared>,
-        socket: Socket,
-        peer: ClientAddress,
-        token: u64,
-        encrypted: bool,
-    ) -> Outlet {
-        Outlet {
-            shared,
-            socket,
-            peer,
-            token,
-            encrypted,
-            opened: Instant::now(),
-            answered: AtomicU64::new(0),
-        }
-    }
-
     /// Notes that an answer is under way.
     pub fn begin(&self) {
         self.answered.store(BUSY, Ordering::Release);

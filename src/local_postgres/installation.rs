@@ -30,23 +30,20 @@ impl Installation {
         cluster: &Path,
         made_by: Option<u32>,
     ) -> Result<Installation, String> {
+        let in_directory = |directory| Installation::in_directory(account, directory);
         let path = env::var_os("PATH").unwrap_or_default();
         // A relative entry would be another directory for the programs that we start.
-        let on_path: Vec<PathBuf> = env::split_paths(&path)
-            .filter(|directory| directory.is_absolute())
-            .collect();
-        let known = each_below(Path::new("/usr/lib/postgresql"), "")
-            .chain(each_below(Path::new("/usr"), "pgsql-"))
+        let on_path = env::split_paths(&path).filter(|directory| directory.is_absolute());
+        let known = each_below("/usr/lib/postgresql", "")
+            .chain(each_below("/usr", "pgsql-"))
             .chain([PathBuf::from("/usr/local/pgsql")])
-            .map(|version| version.join("bin"))
-            .collect();
-        let look = |directories: Vec<PathBuf>| {
-            directories
-                .into_iter()
-                .filter_map(|directory| Installation::in_directory(account, directory))
-                .collect()
-        };
-        choose(look(on_path), look(known), cluster, made_by)
+            .map(|version| version.join("bin"));
+        choose(
+            on_path.filter_map(in_directory).collect(),
+            known.filter_map(in_directory).collect(),
+            cluster,
+            made_by,
+        )
     }
 
     /// The path of one of PostgreSQL's programs.
@@ -59,11 +56,8 @@ impl Installation {
             return None;
         }
         let mut command = account.command(&directory.join("postgres"));
-        let result = account::run(
-            command.arg("--version").stdout(Stdio::piped()),
-            VERSION_LIMIT,
-        )
-        .ok()?;
+        command.arg("--version").stdout(Stdio::piped());
+        let result = account::run(&mut command, VERSION_LIMIT).ok()?;
         let major = major(&result.output)?;
         Some(Installation { directory, major })
     }
@@ -102,7 +96,7 @@ fn choose(
 }
 
 /// The directories in `directory` whose names begin with `prefix`.
-fn each_below(directory: &Path, prefix: &'static str) -> impl Iterator<Item = PathBuf> {
+fn each_below(directory: &str, prefix: &'static str) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .filter(move |entry| entry.file_name().to_string_lossy().starts_with(prefix))
@@ -116,10 +110,8 @@ fn major(version: &str) -> Option<u32> {
 
 /// The number that a text begins with.
 pub(super) fn leading_number(text: &str) -> Option<u32> {
-    text.split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    let digits = text.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 #[cfg(test)]
