@@ -5,6 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
+use todo_api::domain::tag::{TAG_MAX, TAGS_MAX};
+use todo_api::domain::task::{DESCRIPTION_MAX, TITLE_MAX};
+use todo_api::domain::user::USER_ID_MAX;
+
 use crate::support::TestApp;
 use crate::support::postgres::{Cluster, empty_database, fresh_database, socket_file, sql};
 use crate::support::process::{free_address, run};
@@ -224,6 +229,22 @@ fn tasks_of_users_that_do_not_exist_are_named() {
     let line = only_wrong(&doctor(&[("DATABASE_URL", &database)]), "rows: ");
     let expected = "user_id is the id of a user, for example u1 ";
     assert!(line.contains(expected), "{line}");
+}
+
+#[test]
+fn the_longest_valid_values_break_no_rule() {
+    let database = fresh_database();
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    let tags: Vec<String> = (0..TAGS_MAX).map(|n| format!("{n:0>TAG_MAX$}")).collect();
+    let task = json!({
+        "title": "é".repeat(TITLE_MAX),
+        "description": "é".repeat(DESCRIPTION_MAX),
+        "due_date": "9999-12-31",
+        "tags": tags,
+    });
+    let user = app.user(&"u".repeat(USER_ID_MAX));
+    user.post("/api/tasks", task).expect(201);
+    healthy(&doctor(&[("DATABASE_URL", &database)]));
 }
 
 #[test]
