@@ -373,3 +373,78 @@ fn a_key_of_another_route_is_not_a_key_of_this_one() {
     send("/api/tasks/bulk").expect_error(422, "VALIDATION_ERROR");
     send("/api/tasks").expect(201);
 }
+
+/// The task without what differs between two tasks with the same fields.
+fn contents(task: &Value) -> Value {
+    let mut task = task.clone();
+    for name in ["id", "created_at", "updated_at", "completed_at"] {
+        task.as_object_mut().unwrap().remove(name);
+    }
+    task
+}
+
+#[test]
+fn a_task_of_many_is_written_as_one_alone() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let long = "\u{1f404}".repeat(2_000);
+    let tags: Vec<String> = (0..20).map(|n| format!("tag {n} \"\\{{}},é")).collect();
+    let bodies = [
+        json!({"title": " \"quoted\" \\ {a,b} NULL '; é\u{301}\u{ffff}", "description": "two\r\nlines\tand \u{2028}"}),
+        json!({"title": "NULL", "description": "", "tags": ["NULL", "null", "{}"]}),
+        json!({"title": "İstanbul ÇA", "description": long, "tags": tags, "priority": "low"}),
+        json!({"title": "first", "due_date": "0001-01-01", "completed": true}),
+        json!({"title": "last", "due_date": "9999-12-31T23:59:59.999999Z", "is_complete": false}),
+        json!({"title": "leap", "due_date": "2024-02-29T23:59:59.123456789+14:00", "priority": "high"}),
+        json!({"title": "day", "due_date": "9999-12-31"}),
+    ];
+    let start = json!({"title": "t", "description": "d", "due_date": "2030-01-31", "tags": ["x"]});
+    for body in &bodies {
+        let alone = user.post("/api/tasks", body.clone()).expect(201).json();
+        let made = results(bulk(&user, json!([{"op": "create", "task": body}])));
+        assert_eq!(contents(&made[0]["task"]), contents(&alone));
+        let [one, other] =
+            [0; 2].map(|_| user.post("/api/tasks", start.clone()).expect(201).json());
+        let path = format!("/api/tasks/{}", id(&one));
+        for changes in [
+            body.clone(),
+            json!({"description": null, "due_date": null, "tags": null}),
+            json!({}),
+            start.clone(),
+        ] {
+            let alone = user.patch(&path, changes.clone()).expect(200).json();
+            let operation = json!({"op": "update", "id": id(&other), "changes": changes});
+            let changed = results(bulk(&user, json!([operation])));
+            assert_eq!(contents(&changed[0]["task"]), contents(&alone));
+            assert_eq!(
+                alone["completed_at"].is_null(),
+                changed[0]["task"]["completed_at"].is_null()
+            );
+        }
+    }
+}
+
+#[test]
+fn without_a_trash_what_is_deleted_cannot_be_restored() {
+    let without = |settings: &mut todo_api::store::StoreSettings| {
+        settings.database.trash = std::time::Duration::ZERO
+    };
+    let app = TestApp::on(&fresh_database(), without, Vec::new());
+    let user = app.user("u1");
+    for delete in ["bulk", "?status=pending"] {
+        let task = user.task("one");
+        if delete == "bulk" {
+            results(bulk(&user, json!([{"op": "delete", "id": id(&task)}])));
+        } else {
+            user.delete(&format!("/api/tasks{delete}")).expect(200);
+        }
+        bulk(&user, json!([{"op": "restore", "id": id(&task)}])).expect_error(404, "NOT_FOUND");
+    }
+    let kept = "SELECT count(*), count(title) FROM todo.deleted_tasks";
+    let row = app.sql().query_one(kept, &[]).unwrap();
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, i64>(1)),
+        (2, 0),
+        "tombstones alone"
+    );
+}
