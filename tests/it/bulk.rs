@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::postgres::{self, fresh_database};
-use crate::support::proxy::Proxy;
+use crate::support::postgres::fresh_database;
 use crate::support::{Actor, Answer, TestApp};
 
-const NO_TASK: &str = "0190b7c6-0000-7000-8000-000000000000";
+pub const NO_TASK: &str = "0190b7c6-0000-7000-8000-000000000000";
 
 pub fn bulk(user: &Actor, operations: Value) -> Answer {
     user.post("/api/tasks/bulk", json!({ "operations": operations }))
@@ -23,7 +22,7 @@ pub fn results(answer: Answer) -> Vec<Value> {
     answer["results"].as_array().unwrap().clone()
 }
 
-fn id(task: &Value) -> &str {
+pub fn id(task: &Value) -> &str {
     task["id"].as_str().unwrap()
 }
 
@@ -300,78 +299,6 @@ fn five_hundred_operations_are_done_and_one_more_is_refused() {
             .iter()
             .all(|result| result["task"]["completed"] == true)
     );
-}
-
-#[test]
-fn a_request_takes_at_most_eight_round_trips() {
-    let proxy = Proxy::to(&postgres::socket_file());
-    let app = TestApp::on(
-        &proxy.url(&fresh_database()),
-        |settings| settings.database.pool_size = 1,
-        Vec::new(),
-    );
-    let user = app.user("u1");
-    // The first time, statements are prepared.
-    let mut sent = 0;
-    for key in ["first", "second"] {
-        let operations = json!(six(&five(&user)));
-        let before = proxy.sent();
-        results(with_key(&user, key, &operations));
-        sent = proxy.sent() - before;
-    }
-    assert!(sent <= 8, "{sent}");
-}
-
-#[test]
-fn a_key_works_once_and_the_answer_has_the_tasks_as_they_are() {
-    let app = TestApp::start();
-    let user = app.user("u1");
-    let tasks = five(&user);
-    let operations = json!(six(&tasks));
-    let first = with_key(&user, "k", &operations).expect(200);
-    assert_eq!(first.header("Idempotency-Replayed"), None);
-    let again = with_key(&user, "k", &operations).expect(200);
-    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
-    assert_eq!(again.body, first.body);
-    // Later changes are shown, and what is gone since is an id.
-    let [new, changed] = [0, 1].map(|at| first.json()["results"][at]["task"].clone());
-    user.delete(&format!("/api/tasks/{}", id(&new))).expect(204);
-    let path = format!("/api/tasks/{}", id(&changed));
-    let later = user
-        .patch(&path, json!({"title": "later"}))
-        .expect(200)
-        .json();
-    let results = results(with_key(&user, "k", &operations));
-    assert_eq!(results[0], json!({"status": 201, "id": new["id"]}));
-    assert_eq!(results[1], json!({"status": 200, "task": later}));
-    // Another body, another user, and a refused request.
-    with_key(
-        &user,
-        "k",
-        &json!([{"op": "create", "task": {"title": "t"}}]),
-    )
-    .expect_error(422, "VALIDATION_ERROR");
-    with_key(&user, "free", &json!([{"op": "delete", "id": NO_TASK}]))
-        .expect_error(404, "NOT_FOUND");
-    let create = json!([{"op": "create", "task": {"title": "t"}}]);
-    for user in [&user, &app.user("u2")] {
-        let made = with_key(user, "free", &create).expect(200);
-        assert_eq!(made.header("Idempotency-Replayed"), None);
-    }
-}
-
-#[test]
-fn a_key_of_another_route_is_not_a_key_of_this_one() {
-    let app = TestApp::start();
-    let user = app.user("u1");
-    let body = json!({"title": "t", "operations": [{"op": "create", "task": {"title": "u"}}]});
-    let send = |path: &str| {
-        let key = [("Idempotency-Key", "k")];
-        user.send("POST", path, &key, Some(body.to_string().as_bytes()))
-    };
-    send("/api/tasks").expect(201);
-    send("/api/tasks/bulk").expect_error(422, "VALIDATION_ERROR");
-    send("/api/tasks").expect(201);
 }
 
 /// The task without what differs between two tasks with the same fields.
