@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_go_by_many_names() {
+    fn sort_orders_have_several_names() {
         let order = |name, descending| Order {
             key: SORT_KEYS.iter().find(|key| key.name == name).unwrap(),
             descending,

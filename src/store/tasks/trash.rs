@@ -66,13 +66,13 @@ pub(super) fn in_trash(seconds: &str) -> String {
     format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
 }
 
-// It locks the user as a new task does.
 static RESTORE: LazyLock<String> = LazyLock::new(|| {
     let here = in_trash("$3");
     restoration(&format!("id = $2 AND {here}"), "")
 });
 
-/// A statement that restores deleted tasks of the user `$1`, with the text behind its rows, and returns the tasks.
+/// A statement that restores deleted tasks of the user `$1`, with the text behind its rows, and returns the tasks. It locks the user as
+/// a new task does.
 pub(super) fn restoration(condition: &str, behind: &str) -> String {
     format!(
         "WITH taken AS (
