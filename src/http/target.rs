@@ -45,6 +45,25 @@ pub fn parameters(query: &str) -> Result<Vec<(String, String)>, &'static str> {
         .ok_or("the query is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte")
 }
 
+/// The value of the only parameter that a route takes, if it is there.
+///
+/// # Errors
+/// One sentence if there is another parameter, or this one twice.
+pub fn only_parameter(query: &str, name: &str) -> Result<Option<String>, String> {
+    let mut found = None;
+    for (given, value) in parameters(query)? {
+        if given != name {
+            return Err(format!(
+                "query parameter {given:?} is unknown; this takes {name}"
+            ));
+        }
+        if found.replace(value).is_some() {
+            return Err(format!("query parameter {name} is given twice"));
+        }
+    }
+    Ok(found)
+}
+
 /// Writes names and values as a query string that [`parameters`] reads back.
 pub fn query<'p>(parameters: impl Iterator<Item = (&'p str, &'p str)>) -> String {
     let mut query = String::new();

@@ -1,5 +1,7 @@
 //! The statements on revocations.
 
+use std::sync::LazyLock;
+
 use postgres::{Error as PgError, Row, Statement, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -72,13 +74,13 @@ pub struct Refused {
 }
 
 // One row at least, so that the next reading always knows where to begin. What was lifted is among them, but for the first reading.
-const CHANGES: &str = concat!(
-    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued, feed
-     FROM (SELECT ",
-    IDENTITY!(),
-    " AS feed) AS once
-     LEFT JOIN {schema}.revocations ON written_by >= $1 AND ($1 > 0 OR until IS NULL OR until > now())"
-);
+static CHANGES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued, feed
+         FROM (SELECT coalesce({IDENTITY}, '') AS feed) AS once
+         LEFT JOIN {{schema}}.revocations ON written_by >= $1 AND ($1 > 0 OR until IS NULL OR until > now())"
+    )
+});
 
 /// Revocations that were added or ended since a reading.
 #[derive(Debug)]
@@ -98,19 +100,17 @@ impl Store {
     /// See [`Error`].
     pub fn revocations_since(&self, since: i64) -> Result<RevocationChanges, Error> {
         self.run(Effect::Read, |client| {
-            let statement = client.prepared(CHANGES)?;
+            let statement = client.prepared(&CHANGES)?;
             let rows = client.query(&statement, &[&since])?;
-            let (next, feed) = match rows.first() {
-                Some(row) => (row.try_get(0)?, row.try_get::<_, Option<String>>(6)?),
-                None => (since, None),
-            };
+            let first = rows.first().map(|row| row.try_get(0)).transpose()?;
+            let feed = rows.first().map(|row| row.try_get(6)).transpose()?;
             let revocations = rows
                 .iter()
                 .filter_map(|row| read_revocation(row).transpose())
                 .collect::<Result<_, PgError>>()?;
             Ok(RevocationChanges {
                 revocations,
-                next,
+                next: first.unwrap_or(since),
                 feed: feed.unwrap_or_default(),
             })
         })

@@ -109,10 +109,9 @@ pub(super) fn show_deleted_task(out: &mut Vec<u8>, row: &Row) -> Result<(), PgEr
     Ok(())
 }
 
-/// Reads a transaction's id.
-pub(super) fn read_transaction(row: &Row, column: &str) -> Result<u64, PgError> {
-    let id = integer(cell(row, column)?);
-    Ok(id.unwrap_or_default().cast_unsigned())
+/// Reads a number of any type.
+pub(super) fn read_integer(row: &Row, column: &str) -> Result<i64, PgError> {
+    Ok(integer(cell(row, column)?).unwrap_or_default())
 }
 
 /// Reads a value by which tasks are sorted.

@@ -4,6 +4,7 @@
 //! remains then is a tombstone: the id and when it was deleted, for the feed of changes.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use postgres::types::ToSql;
 use uuid::Uuid;
@@ -64,6 +65,15 @@ fn keep(columns: &str) -> String {
 /// row may have it for longer.
 pub(super) fn in_trash(seconds: &str) -> String {
     format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
+}
+
+/// The trash as a table, with the time at which a task is removed.
+pub(super) fn trash_table(time: Duration) -> String {
+    let seconds = time.as_secs_f64().to_string();
+    format!(
+        "(SELECT *, deleted_at + make_interval(secs => {seconds}) AS purge_at FROM {{schema}}.deleted_tasks WHERE {})",
+        in_trash(&seconds)
+    )
 }
 
 static RESTORE: LazyLock<String> = LazyLock::new(|| {
