@@ -155,8 +155,7 @@ fn a_token_for_an_address_is_that_of_its_account() {
     let run = |arguments: &[&str]| run(&database, arguments, "");
     let me = |arguments: &[&str]| {
         let token = output_of(&run(arguments));
-        let script =
-            Actor::with_authorization(server.address, &format!("Bearer {}", token.trim_end()));
+        let script = Actor::with_token(server.address, token.trim_end());
         let task = script.post("/api/tasks", serde_json::json!({"title": "t"}));
         task.expect(201).json()["user_id"]
             .as_str()
@@ -192,7 +191,7 @@ fn an_operator_manages_api_tokens() {
         "--expires-at",
         "2999-01-01T00:00:00Z",
     ])));
-    let script = Actor::with_authorization(server.address, &format!("Bearer {}", token.trim_end()));
+    let script = Actor::with_token(server.address, token.trim_end());
     script.get("/api/tasks").expect(200);
     script
         .post("/api/tasks", serde_json::json!({"title": "t"}))
