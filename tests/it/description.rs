@@ -350,7 +350,9 @@ impl<'d> Caller<'d> {
     fn target(&self, user: &Login) -> String {
         let path = self.operation.path.replace("{user_id}", user.id());
         let actor = user.actor();
-        let id = if path.contains("/tasks/{id}") {
+        let id = if path.contains("/trash") || path.ends_with("/restore") {
+            deleted_task(&actor)
+        } else if path.contains("/tasks/{id}") {
             actor.task("one")["id"].as_str().unwrap().to_owned()
         } else if path.contains("/sessions/{id}") {
             let email = user.answer["user"]["email"].as_str().unwrap();
@@ -447,9 +449,14 @@ impl<'d> Caller<'d> {
         for name in &described {
             let (who, target) = (self.who(&user), self.target(&user));
             let value = match *name {
+                "since" => {
+                    let page = self.ask(&who, &target, &[], None);
+                    page.json()["next_cursor"].as_str().unwrap().to_owned()
+                }
                 "cursor" => {
                     who.task("another");
                     who.task("a third");
+                    deleted_task(&who);
                     let page = self.ask(&who, &format!("{target}?limit=1"), &[], None);
                     assert!(page.header("Link").is_some(), "{page:?}");
                     page.json()["next_cursor"].as_str().unwrap().to_owned()
@@ -457,7 +464,7 @@ impl<'d> Caller<'d> {
                 name => parameter(name).to_owned(),
             };
             let answer = self.ask(&who, &format!("{target}?{name}={value}"), &[], None);
-            assert_eq!(answer.status, 200, "{name} {answer:?}");
+            assert!(answer.status < 300, "{name} {answer:?}");
         }
         if !described.is_empty() {
             let target = format!("{}?colour=red", self.target(&user));
@@ -653,6 +660,25 @@ impl<'d> Caller<'d> {
                 self.ask_json(&who, &target, &body)
                     .expect_error(409, "CONFLICT");
             }
+            "restoreTask" => {
+                let target = self.target(&user);
+                let id = target.rsplit('/').nth(1).unwrap();
+                who.post("/api/tasks", json!({"id": id, "title": "new"}))
+                    .expect(201);
+                self.ask(&who, &target, &[], None)
+                    .expect_error(409, "CONFLICT");
+            }
+            "listChanges" => {
+                let target = self.target(&user);
+                let page = self.ask(&who, &target, &[], None).json();
+                let cursor = page["next_cursor"].as_str().unwrap().to_owned();
+                self.app
+                    .sql()
+                    .execute("UPDATE todo.feed SET id = gen_random_uuid()", &[])
+                    .unwrap();
+                self.ask(&who, &format!("{target}?since={cursor}"), &[], None)
+                    .expect_error(410, "GONE");
+            }
             "docsFile" => {
                 self.ask(&who, "/docs/swagger-ui.js", &[], None)
                     .expect_error(404, "NOT_FOUND");
@@ -737,6 +763,13 @@ impl<'d> Caller<'d> {
             self.operation.id()
         );
     }
+}
+
+/// The id of a task that was just deleted.
+fn deleted_task(actor: &Actor) -> String {
+    let id = actor.task("gone")["id"].as_str().unwrap().to_owned();
+    actor.delete(&format!("/api/tasks/{id}")).expect(204);
+    id
 }
 
 /// A body that makes an API token.

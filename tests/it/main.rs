@@ -17,6 +17,7 @@ mod authentication;
 mod backup;
 mod blocked_log;
 mod bounds;
+mod changes;
 mod command_line;
 mod contract;
 mod cors;

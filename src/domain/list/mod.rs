@@ -19,6 +19,7 @@ use super::task::Priority;
 use super::value::{Kind, Value};
 use super::zone::Zone;
 use cursor::Cursor;
+pub use parameters::changes;
 pub use rows::{PARAMETERS, SORT_KEYS};
 
 /// Most tasks in one answer.
@@ -59,6 +60,8 @@ pub struct ListQuery {
     pub start: Start,
     /// Whether to count all matching tasks, even at a cost.
     pub include_total: bool,
+    /// Whether the list is of deleted tasks.
+    pub trash: bool,
 }
 
 /// Filters of a list. A task must match all of them.

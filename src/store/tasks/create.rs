@@ -30,9 +30,10 @@ pub enum TaskCreation {
     IdTaken,
 }
 
-// For a user who has a row; without one it inserts nothing.
+// For a user who has a row; without one it inserts nothing. The lock makes the deletion of the user wait; PostgreSQL's check of a
+// foreign key takes the same lock, and 15 to 20 µs more.
 static CREATE: LazyLock<String> = LazyLock::new(|| {
-    let insert = insert(" FROM {schema}.users WHERE users.id = $1");
+    let insert = insert(" FROM {schema}.users WHERE users.id = $1 FOR KEY SHARE");
     format!("{insert} RETURNING {}", all("task"))
 });
 
@@ -67,6 +68,8 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
              DELETE FROM {{schema}}.idempotency_keys AS expired USING mine
              WHERE (user_id, key) IN (SELECT user_id, key FROM old) AND created_at <= now() - interval '24 hours'
              RETURNING 1
+         ), known_owner AS MATERIALIZED (
+             SELECT users.id FROM mine, {{schema}}.users WHERE users.id = $1 FOR KEY SHARE OF users
          ), owner AS ({owner}), made AS (
              {insert} RETURNING id, created_at
          ), noted AS (
@@ -77,9 +80,7 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
          FROM lock LEFT JOIN known ON true LEFT JOIN made ON true,
               LATERAL {task}",
         owner = OWNER!(" FROM mine"),
-        insert = insert(
-            " FROM mine, (SELECT id FROM {schema}.users WHERE id = $1 UNION ALL SELECT id FROM owner) AS known_owner"
-        ),
+        insert = insert(" FROM (SELECT FROM known_owner UNION ALL SELECT FROM owner) AS owners"),
         columns = all("task"),
         task = made(
             "coalesce(made.id, known.task_id)",
