@@ -71,7 +71,8 @@ pub struct Refused {
     pub no_room: bool,
 }
 
-// One row at least, so that the next reading always knows where to begin. What was lifted is among them, but for the first reading.
+// There is at least one row, so that the next reading knows where to begin. Ended revocations are included, except in the first
+// reading.
 const CHANGES: &str = concat!(
     "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued, feed
      FROM (SELECT ",
