@@ -1,4 +1,4 @@
-//! The checks of `todo-api doctor` in the database. They change nothing.
+//! What `todo-api doctor` asks the database. Nothing is changed by it.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,22 +7,22 @@ use super::migrations::{current_version, latest};
 use super::opening::{AdminConnection, OpenError, check_server};
 use super::rules::{BrokenRule, broken_rules};
 
-/// The findings.
+/// What was found.
 #[derive(Clone, Debug)]
 pub struct Diagnosis {
     /// The server's version, as it reports it.
     pub server_version: String,
-    /// The schema's version; 0 if there is none.
+    /// The schema's version; 0 where there is none.
     pub schema_version: i32,
     /// The version this program needs.
     pub needed_version: i32,
     /// Whether the schema's tables may be made and changed by this user, for migrations.
     pub may_migrate: bool,
-    /// Tables in the schema that this user cannot read or cannot write.
+    /// Tables in the schema that this user may not read, or not write.
     pub forbidden_tables: Vec<String>,
-    /// Rules that rows break. Empty if the tables cannot be read.
+    /// Rules that rows break. Empty where the tables cannot be read.
     pub broken_rules: Vec<BrokenRule>,
-    /// Whether the database is read-only: a replica, or set so.
+    /// Whether nothing can be written there: a replica, or a database that is set to read only.
     pub read_only: bool,
     /// How far this machine's clock is ahead of the database's or behind it, without the time that the query took.
     pub clock_difference: Duration,
@@ -61,10 +61,10 @@ const ROOM: &str = "SELECT least(
 
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 
-/// Checks the database of the settings, through its direct address if there is one.
+/// Looks at the database that the settings name, on the direct way where there is one.
 ///
 /// # Errors
-/// The database cannot be reached, or this program cannot use it.
+/// It cannot be reached, or is none that this program can use.
 pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
     let mut connection = AdminConnection::open(settings)?;
     let server_version = check_server(&mut connection)?;

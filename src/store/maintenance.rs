@@ -1,26 +1,26 @@
-//! Removes rows that are no longer needed.
+//! Upkeep: removes rows that are no longer needed.
 //!
-//! Rows are removed in small batches, so that no statement takes long or holds many locks. One instance holds a lock while it
-//! does this; the others do not wait.
+//! Rows are removed in small lots, so that no statement takes long or holds many locks. One instance does it; the others find the lock
+//! taken and do not wait.
 
 use std::fmt;
 
 use super::tasks::remove_contents;
 use super::{Effect, Error, Store, feed};
 
-/// Most rows that one statement deletes.
+/// Rows that one statement deletes at most.
 const LOT: i64 = 1_000;
-/// The first key of the advisory lock; the second is a hash of the schema's name.
+/// Names our lock among all advisory ones, together with a hash of the schema's name.
 const LOCK: i32 = 0x746f_646f;
 
-/// One kind of rows to remove.
+/// One kind of thing that goes.
 struct Upkeep {
     what: &'static str,
     /// `{trash}` and `{changes}` stand for the seconds of these settings.
     sql: &'static str,
 }
 
-// Revocations stay for an hour after their end, so that every instance reads that they ended.
+// Revocations stay for an hour after their end: until then instances may have yet to read that one was lifted.
 const UPKEEP: &[Upkeep] = &[
     Upkeep {
         what: "expired sessions",
@@ -101,7 +101,7 @@ const NOTE: &str = "UPDATE {schema}.feed SET noted = pg_current_xact_id(), forgo
          SELECT written_by FROM {schema}.deleted_tasks
          WHERE title IS NULL AND deleted_at <= now() - make_interval(secs => $1) ORDER BY written_by DESC LIMIT 1))";
 
-/// The numbers of removed rows.
+/// What has gone.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Done(Vec<(&'static str, u64)>);
 
@@ -120,7 +120,7 @@ impl fmt::Display for Done {
 }
 
 impl Done {
-    /// Whether nothing was removed.
+    /// Whether nothing was there to go.
     pub fn is_nothing(&self) -> bool {
         self.0.is_empty()
     }
@@ -161,7 +161,7 @@ impl Store {
         Ok(Some(done))
     }
 
-    /// The lock belongs to the transaction, so it is always released, also behind a pooler.
+    /// The lock is the transaction's, so it is never left behind, also where a pooler stands between.
     fn remove_a_lot(&self, sql: &str) -> Result<Option<u64>, Error> {
         self.run(Effect::Write, |client| {
             let (lock, remove) = (

@@ -444,7 +444,7 @@ fn a_write_during_the_deletion_of_the_account_leaves_nothing_behind() {
         assert!(statuses.iter().all(expected), "{statuses:?}");
         overtaken += usize::from(statuses.contains(&401));
     }
-    assert!(overtaken > 0, "the writers finished before the deletion");
+    assert!(overtaken > 0, "the writers were done before");
     let mut sql = app.sql();
     for table in ["users", "tasks", "api_tokens"] {
         let count = format!("SELECT count(*) FROM todo.{table}");

@@ -9,7 +9,7 @@ use crate::domain::feed::FeedCursor;
 pub struct Reading {
     /// The query so far.
     pub query: ListQuery,
-    /// The value of `order`: whether the list is descending.
+    /// What `order` says: whether the list is descending.
     pub descending: Option<bool>,
     /// Where changes begin.
     pub since: Option<FeedCursor>,
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_go_by_many_names() {
+    fn sort_orders_have_several_names() {
         let order = |name, descending| Order {
             key: SORT_KEYS.iter().find(|key| key.name == name).unwrap(),
             descending,
