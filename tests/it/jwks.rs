@@ -511,7 +511,7 @@ fn an_unusable_key_is_logged_and_a_set_without_usable_keys_stops_the_start() {
 /// Asserts that the program ends at once, with a line that names the setting and this reason.
 #[track_caller]
 fn refuses_to_start(settings: &[(&str, &str)], reason: &str) {
-    let server = Process::start("postgresql://nobody@127.0.0.1:1/none", settings);
+    let server = Process::start("postgresql://none@127.0.0.1:1/none", settings);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(

@@ -64,7 +64,7 @@ fn an_operator_manages_users() {
         1,
         "8 to 128",
     );
-    refused(&run(&["user", "add", "nobody"], PASSWORD), 2, "email");
+    refused(&run(&["user", "add", "no-address"], PASSWORD), 2, "email");
     server.user("outsider").task("t");
     let list = output_of(&run(&["user", "list"], ""));
     let lines: Vec<&str> = list.lines().collect();
@@ -103,7 +103,7 @@ fn an_operator_manages_users() {
     output_of(&run(&["user", "add", "other@example.org"], PASSWORD));
     let email = |user: &str, email: &str| run(&["user", "email", user, email], "");
     refused(&email(login.id(), "OTHER@example.org"), 1, "already");
-    refused(&email(login.id(), "nobody"), 2, "address");
+    refused(&email(login.id(), "no-address"), 2, "address");
     refused(&email("who@example.org", "a@example.org"), 1, "no user");
     refused(&email("outsider", "a@example.org"), 1, "no password here");
     output_of(&run(&["user", "delete", "other@example.org", "--yes"], ""));
