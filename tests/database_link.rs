@@ -217,6 +217,20 @@ impl Server {
         )
     }
 
+    /// Addresses of this server: with TLS, without TLS, and over its Unix socket.
+    fn addresses(&self) -> [String; 3] {
+        let socket = format!(
+            "postgresql://{USER}@/?host={}&port={}",
+            self.directory.display(),
+            self.port
+        );
+        [
+            self.address("sslmode=require"),
+            self.address("sslmode=disable"),
+            socket,
+        ]
+    }
+
     fn connect(&self, parameters: &str) -> Result<Connection, ConnectError> {
         connect_to(&self.address(parameters))
     }
@@ -509,16 +523,7 @@ fn prefer_continues_without_tls_if_the_server_accepts_nothing_else() {
 #[test]
 fn a_session_starts_with_its_time_limits() {
     let Some(server) = server() else { return };
-    let socket = format!(
-        "postgresql://{USER}@/?host={}&port={}",
-        server.directory.display(),
-        server.port
-    );
-    for address in [
-        server.address("sslmode=require"),
-        server.address("sslmode=disable"),
-        socket,
-    ] {
+    for address in server.addresses() {
         let mut connection = connect_to(&address).unwrap();
         for (setting, value) in [
             ("statement_timeout", "7s"),
@@ -793,16 +798,7 @@ fn a_large_write_into_a_silent_link_ends_with_its_deadline() {
 #[test]
 fn a_statement_on_a_frozen_server_ends_with_its_deadline() {
     let Some(server) = server() else { return };
-    let socket = format!(
-        "postgresql://{USER}@/?host={}&port={}",
-        server.directory.display(),
-        server.port
-    );
-    for address in [
-        server.address("sslmode=disable"),
-        server.address("sslmode=require"),
-        socket,
-    ] {
+    for address in server.addresses() {
         let mut connection = connect_to(&address).unwrap();
         let backend: i32 = connection
             .client
@@ -830,17 +826,8 @@ fn connecting_to_a_frozen_postmaster_ends_with_its_deadline() {
     let server = Server::start(&bin);
     let postmaster = server.postmaster();
     signal("-STOP", &postmaster);
-    let socket = format!(
-        "postgresql://{USER}@/?host={}&port={}",
-        server.directory.display(),
-        server.port
-    );
     let mut outcomes = Vec::new();
-    for address in [
-        server.address("sslmode=disable"),
-        server.address("sslmode=require"),
-        socket,
-    ] {
+    for address in server.addresses() {
         let start = Instant::now();
         let session = DatabaseSettings {
             connect_timeout: Duration::from_millis(300),

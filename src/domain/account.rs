@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_login_is_not_checked_for_form() {
-        let login = Login::from_json(br#"{"email":"nobody","password":"x"}"#).unwrap();
+        let login = Login::from_json(br#"{"email":"no address","password":"x"}"#).unwrap();
         assert_eq!((login.email, login.password.expose()), (None, "x"));
         let form = [
             ("username", "Me@example.org"),

@@ -227,18 +227,7 @@ fn a_deleted_account_is_gone_with_everything() {
     let me = Login::register(app.address, "me@example.org");
     let elsewhere = Login::again(app.address, "me@example.org");
     let minted = app.user(me.id());
-    let token = me
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let script = Actor::with_authorization(
-        app.address,
-        &format!("Bearer {}", token["token"].as_str().unwrap()),
-    );
+    let script = Actor::with_token(app.address, me.api_token());
     me.actor().task("mine");
     script.task("by script");
     let delete = |body| me.actor().send_json("DELETE", "/api/auth/me", body);
@@ -431,16 +420,7 @@ fn a_write_during_the_deletion_of_the_account_leaves_nothing_behind() {
     let mut overtaken = 0;
     for round in 0..5 {
         let me = Login::register(app.address, &format!("{round}@example.org"));
-        let token = me
-            .actor()
-            .post(
-                "/api/auth/tokens",
-                json!({"name": "t", "current_password": PASSWORD}),
-            )
-            .expect(201)
-            .json();
-        let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
-        let script = Actor::with_authorization(app.address, &bearer);
+        let script = Actor::with_token(app.address, me.api_token());
         let statuses: Vec<u16> = thread::scope(|scope| {
             let writers: Vec<_> = [me.actor(), me.actor(), script]
                 .into_iter()
@@ -494,18 +474,10 @@ fn no_answer_and_no_log_line_contains_a_secret() {
     let server = Process::serve(&database, &settings);
     let login = Login::register(server.address, "me@example.org");
     let next = login.refresh();
-    let token = next
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let token = token["token"].as_str().unwrap().to_owned();
+    let token = next.api_token();
     let mut answers = vec![
         try_log_in(server.address, "me@example.org", "a wrong password"),
-        Actor::with_authorization(server.address, &format!("Bearer {token}")).get("/api/auth/me"),
+        Actor::with_token(server.address, &token).get("/api/auth/me"),
         Actor::with_authorization(server.address, &format!("Bearer {}x", next.access_token()))
             .get("/api/tasks"),
         server.anonymous().get(&format!("/api/tasks/{token}")),

@@ -96,7 +96,7 @@ impl Scene {
     }
 
     fn bearer(&self, token: &str) -> Actor {
-        Actor::with_authorization(self.server.address, &format!("Bearer {token}"))
+        Actor::with_token(self.server.address, token)
     }
 
     /// A token of a front end that shares the secret.

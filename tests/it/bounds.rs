@@ -109,31 +109,27 @@ fn a_head_request_is_refused_without_content() {
     }
 }
 
+/// Asserts that these are the limits, exact to the byte.
+#[track_caller]
+fn expect_limits(server: &Process, head: usize, number: usize, target: usize, body: usize) {
+    let token = bearer("u1");
+    for (of, limit, served, refused) in [
+        (&head_of as &dyn Fn(usize) -> Vec<u8>, head, 200, 431),
+        (&fields, number, 200, 431),
+        (&target_of, target, 404, 414),
+        (&|size| with_length(&token, &body_of(size)), body, 201, 413),
+        (&|size| in_chunks(&token, &body_of(size)), body, 201, 413),
+    ] {
+        let answer = ask(server, &of(limit)).expect(served);
+        assert_eq!(answer.header("Connection"), None, "{answer:?}");
+        expect_refusal(&ask(server, &of(limit + 1)), refused);
+    }
+}
+
 #[test]
 fn sizes_are_refused_from_the_first_byte_over_the_limit() {
     let server = Process::serve(&fresh_database(), &[]);
-    let token = bearer("u1");
-    for (most, more, served, refused) in [
-        (head_of(16_384), head_of(16_385), 200, 431),
-        (fields(64), fields(65), 200, 431),
-        (target_of(4_096), target_of(4_097), 404, 414),
-        (
-            with_length(&token, &body_of(1_048_576)),
-            with_length(&token, &body_of(1_048_577)),
-            201,
-            413,
-        ),
-        (
-            in_chunks(&token, &body_of(1_048_576)),
-            in_chunks(&token, &body_of(1_048_577)),
-            201,
-            413,
-        ),
-    ] {
-        let answer = ask(&server, &most).expect(served);
-        assert_eq!(answer.header("Connection"), None, "{answer:?}");
-        expect_refusal(&ask(&server, &more), refused);
-    }
+    expect_limits(&server, 16_384, 64, 4_096, 1_048_576);
 }
 
 #[test]
@@ -145,27 +141,7 @@ fn size_limits_are_settings() {
         ("MAX_BODY_BYTES", "2000"),
     ];
     let server = Process::serve(&fresh_database(), &settings);
-    let token = bearer("u1");
-    for (most, more, served, refused) in [
-        (head_of(2_048), head_of(2_049), 200, 431),
-        (fields(10), fields(11), 200, 431),
-        (target_of(256), target_of(257), 404, 414),
-        (
-            with_length(&token, &body_of(2_000)),
-            with_length(&token, &body_of(2_001)),
-            201,
-            413,
-        ),
-        (
-            in_chunks(&token, &body_of(2_000)),
-            in_chunks(&token, &body_of(2_001)),
-            201,
-            413,
-        ),
-    ] {
-        ask(&server, &most).expect(served);
-        expect_refusal(&ask(&server, &more), refused);
-    }
+    expect_limits(&server, 2_048, 10, 256, 2_000);
 }
 
 #[test]

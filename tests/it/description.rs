@@ -564,7 +564,7 @@ impl<'d> Caller<'d> {
             .as_str()
             .unwrap()
             .to_owned();
-        let script = Actor::with_authorization(self.app.address, &format!("Bearer {token}"));
+        let script = Actor::with_token(self.app.address, token);
         let status = self.ask(&script, &target, &[], None).status;
         let account = self.operation.path.starts_with("/api/auth");
         assert_eq!(

@@ -32,10 +32,9 @@ impl Scene {
     }
 
     fn actors(&self, bearer: &str) -> [Actor; 2] {
-        let value = format!("Bearer {bearer}");
         self.instances
             .each_ref()
-            .map(|server| Actor::with_authorization(server.address, &value))
+            .map(|server| Actor::with_token(server.address, bearer))
     }
 
     /// Steals a token, and checks that it works.

@@ -39,7 +39,7 @@ fn ask(app: &TestApp, token: &str) -> Answer {
 }
 
 fn ask_at(address: SocketAddr, token: &str) -> Answer {
-    Actor::with_authorization(address, &format!("Bearer {token}")).get("/api/tasks")
+    Actor::with_token(address, token).get("/api/tasks")
 }
 
 /// A server that fetches this key set.
@@ -83,7 +83,7 @@ fn a_token_signed_with_a_published_key_is_accepted() {
     wait_until_accepted(&app, &keys[0].token(&claims("u1")));
     for key in &keys {
         let token = key.token(&claims("u1"));
-        let actor = Actor::with_authorization(app.address, &format!("Bearer {token}"));
+        let actor = Actor::with_token(app.address, token);
         let task = actor.task(key.algorithm());
         assert_eq!(task["user_id"], "u1");
         actor.get("/api/u1/tasks").expect(200);
@@ -168,7 +168,7 @@ fn each_client_has_its_own_limit_of_fetches() {
     ];
     let server = Process::serve(&fresh_database(), &settings);
     let ask = |client: &str, token: &str| {
-        Actor::with_authorization(server.address, &format!("Bearer {token}")).send(
+        Actor::with_token(server.address, token).send(
             "GET",
             "/api/tasks",
             &[("X-Forwarded-For", client)],
@@ -511,7 +511,7 @@ fn an_unusable_key_is_logged_and_a_set_without_usable_keys_stops_the_start() {
 /// Asserts that the program ends at once, with a line that names the setting and this reason.
 #[track_caller]
 fn refuses_to_start(settings: &[(&str, &str)], reason: &str) {
-    let server = Process::start("postgresql://nobody@127.0.0.1:1/none", settings);
+    let server = Process::start("postgresql://none@127.0.0.1:1/none", settings);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(

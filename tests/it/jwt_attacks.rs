@@ -19,7 +19,7 @@ use crate::support::{Actor, Answer, TestApp};
 type Attack = (String, String);
 
 fn ask(app: &TestApp, token: &str) -> Answer {
-    Actor::with_authorization(app.address, &format!("Bearer {token}")).get("/api/tasks")
+    Actor::with_token(app.address, token).get("/api/tasks")
 }
 
 /// A server with the tests' secret and the public parts of these keys.

@@ -395,7 +395,7 @@ fn the_client_address_is_read_from_the_right_and_from_trusted_proxies_only() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for list in [
-        "everybody",
+        "anonymous",
         "10.0.0.0/33",
         "10.0.0.1,,10.0.0.2",
         "proxy.example.org",

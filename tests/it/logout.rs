@@ -20,7 +20,7 @@ use crate::support::process::{Process, run};
 /// A token of a front end that shares the secret, with these claims besides `sub` and `exp`.
 fn shared(server: &TestApp, user: &str, claims: &Value) -> Actor {
     let token = Key::secret(SECRET).token(&with_end(user, claims));
-    Actor::with_authorization(server.address, &format!("Bearer {token}"))
+    Actor::with_token(server.address, token)
 }
 
 fn with_end(user: &str, claims: &Value) -> Value {
@@ -108,7 +108,7 @@ fn the_second_form_of_a_signature_does_not_undo_a_logout() {
         other[32 + place] = u8::try_from(difference.rem_euclid(256)).unwrap();
     }
     let other = format!("{message}.{}", crate::support::jwt::base64url(other));
-    let actor = |token: &str| Actor::with_authorization(app.address, &format!("Bearer {token}"));
+    let actor = |token: &str| Actor::with_token(app.address, token);
     wait_until(|| actor(&token).get("/api/tasks").status == 200);
     assert!(is_in(&actor(&other)));
     log_out(&actor(&token));
@@ -139,8 +139,7 @@ fn logout_all_refuses_tokens_issued_before() {
         .post("/api/auth/tokens", json!({"name": "t"}))
         .expect(201)
         .json();
-    let bearer = format!("Bearer {}", script["token"].as_str().unwrap());
-    let script = Actor::with_authorization(app.address, &bearer);
+    let script = Actor::with_token(app.address, script["token"].as_str().unwrap());
     let log_out_everywhere = |actor: &Actor, body: Option<Value>| {
         let body = body.map(|body| body.to_string());
         let body = body.as_ref().map(|body| body.as_bytes());

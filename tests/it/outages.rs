@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::hold::Lock;
 use crate::support::postgres::{self, Cluster, fresh_database};
 use crate::support::process::{Process, signal};
 use crate::support::proxy::Proxy;
@@ -405,10 +406,7 @@ fn a_statement_that_waits_too_long_is_cancelled_and_leaves_no_transaction_open()
     let app = TestApp::on(&fresh_database(), adjust, Vec::new());
     let user = app.user("u1");
     let task = user.task("t");
-    let mut holder = app.sql();
-    let mut lock = holder.transaction().unwrap();
-    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let lock = Lock::tasks(&app.database);
     let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
     for answer in [
         user.get(&path),
@@ -418,7 +416,7 @@ fn a_statement_that_waits_too_long_is_cancelled_and_leaves_no_transaction_open()
     ] {
         answer.expect_error(503, "SERVICE_UNAVAILABLE");
     }
-    drop(lock);
+    lock.release();
     assert_eq!(
         user.get("/api/tasks").expect(200).json()["tasks"],
         json!([task]),

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::login::Login;
-use crate::support::login::PASSWORD;
 use crate::support::postgres::{fresh_database, socket_file, sql};
 use crate::support::process::{Process, free_address};
 use crate::support::proxy::Proxy;
@@ -198,17 +197,11 @@ fn a_refused_request_costs_no_transaction() {
     ];
     let server = Process::serve(&proxy.url(&database), &settings);
     let login = Login::register(server.address, "me@example.org");
-    let script = |actor: &Actor| {
-        let body = json!({"name": "script", "current_password": PASSWORD});
-        let made = actor.post("/api/auth/tokens", body).expect(201).json();
-        let value = format!("Bearer {}", made["token"].as_str().unwrap());
-        Actor::with_authorization(server.address, &value)
-    };
-    let (known, unknown) = (script(&login.actor()), script(&login.actor()));
+    let script = || Actor::with_token(server.address, login.api_token());
+    let (known, unknown) = (script(), script());
     known.get("/api/tasks").expect(200);
     let invented = |number: usize| {
-        let value = format!("Bearer todo_{number:043}");
-        Actor::with_authorization(server.address, &value).get("/api/tasks")
+        Actor::with_token(server.address, format!("todo_{number:043}")).get("/api/tasks")
     };
     for number in 0..4 {
         invented(number).expect(401);

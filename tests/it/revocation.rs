@@ -100,18 +100,7 @@ fn no_token_is_accepted_for_long_without_the_database() {
     let mut cluster = Cluster::start(false);
     let server = Process::serve(&cluster.url("todo"), &[]);
     let login = Login::register(server.address, "me@example.org");
-    let script = login
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let script = Actor::with_authorization(
-        server.address,
-        &format!("Bearer {}", script["token"].as_str().unwrap()),
-    );
+    let script = Actor::with_token(server.address, login.api_token());
     script.get("/api/tasks").expect(200);
     cluster.stop();
     let began = Instant::now();

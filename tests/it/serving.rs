@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::hold::{Lock, wait_until};
 use crate::support::http::Connection;
 use crate::support::postgres::{empty_database, fresh_database, sql};
 use crate::support::process::{Process, free_address, run, signal};
@@ -23,19 +24,16 @@ fn sigterm_and_sigint_finish_requests_in_flight_and_exit_0() {
         let task = user.task("t");
         let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
         // The statement waits until the test releases the lock.
-        let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
-        let mut lock = other.transaction().unwrap();
-        lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
-            .unwrap();
+        let mut lock = Lock::tasks(&database);
         let in_flight = {
             let (user, path) = (user.clone(), path.clone());
             thread::spawn(move || user.patch(&path, json!({ "title": "in flight" })))
         };
-        wait_until(|| waiting_statements(&database) > 0);
+        lock.wait_for_waiting(1);
         server.signal(name);
         server.wait_for("finishing what is in flight");
         wait_until(|| user.try_send("GET", "/health", &[], None).is_err());
-        lock.commit().unwrap();
+        lock.release();
         let answer = in_flight.join().unwrap().expect(200);
         assert_eq!(answer.json()["title"], "in flight");
         assert_eq!(answer.header("Connection"), Some("close"));
@@ -56,12 +54,9 @@ fn a_stop_ends_within_its_timeout() {
     let server = Process::serve(&database, &settings);
     let user = server.user("u1");
     user.task("t");
-    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
-    let mut lock = other.transaction().unwrap();
-    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut lock = Lock::tasks(&database);
     let stuck = thread::spawn(move || user.try_send("GET", "/api/tasks", &[], None));
-    wait_until(|| waiting_statements(&database) > 0);
+    lock.wait_for_waiting(1);
     let began = Instant::now();
     server.signal("TERM");
     let (status, log) = server.wait();
@@ -215,8 +210,7 @@ fn the_log_has_one_line_a_request_and_nothing_secret() {
         .expect(403);
     log.push_str(&server.wait_for("route=/api/{user_id}/tasks status=403"));
     let forged = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
-    let other_program =
-        crate::support::Actor::with_authorization(server.address, &format!("Bearer {forged}"));
+    let other_program = crate::support::Actor::with_token(server.address, forged);
     other_program
         .send(
             "GET",
@@ -377,22 +371,6 @@ fn a_write_that_a_killed_server_acknowledged_exists_exactly_once() {
     });
     assert!(acknowledged.len() > 50, "{}", acknowledged.len());
     crate::outages::assert_exactly_once(&database, &acknowledged);
-}
-
-/// The number of statements that wait for a lock.
-pub fn waiting_statements(database: &str) -> i64 {
-    let mut client = postgres::Client::connect(database, postgres::NoTls).unwrap();
-    let count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
-    client.query_one(count, &[]).unwrap().get(0)
-}
-
-#[track_caller]
-pub fn wait_until(mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < until, "waited too long");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

@@ -183,29 +183,20 @@ fn a_session_can_be_ended_from_another() {
 fn no_kind_of_token_is_accepted_as_another() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
-    let script = login
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let script = script["token"].as_str().unwrap();
+    let script = login.api_token();
     let refresh = |token: &str| {
         app.anonymous()
             .post("/api/auth/refresh", json!({"refresh_token": token}))
     };
-    let bearer = |token: &str, path: &str| {
-        crate::support::Actor::with_authorization(app.address, &format!("Bearer {token}")).get(path)
-    };
+    let bearer =
+        |token: &str, path: &str| crate::support::Actor::with_token(app.address, token).get(path);
     bearer(login.refresh_token(), "/api/tasks").expect_error(401, "UNAUTHORIZED");
     bearer(login.refresh_token(), "/api/auth/me").expect_error(401, "UNAUTHORIZED");
-    bearer(script, "/api/auth/me").expect_error(401, "UNAUTHORIZED");
-    bearer(script, "/api/auth/tokens").expect_error(401, "UNAUTHORIZED");
+    bearer(&script, "/api/auth/me").expect_error(401, "UNAUTHORIZED");
+    bearer(&script, "/api/auth/tokens").expect_error(401, "UNAUTHORIZED");
     for token in [
         login.access_token(),
-        script,
+        &script,
         "",
         "refresh_",
         &"x".repeat(10_000),
@@ -226,14 +217,7 @@ fn no_kind_of_token_is_accepted_as_another() {
 fn the_database_contains_no_usable_token() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org").refresh();
-    let script = login
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
+    let script = login.api_token();
     login.actor().get("/api/tasks").expect(200);
     let tables = "SELECT coalesce(string_agg(t::text, '\n'), '') FROM todo.";
     let mut sql = app.sql();
@@ -249,7 +233,7 @@ fn the_database_contains_no_usable_token() {
         for secret in [
             login.access_token(),
             login.refresh_token(),
-            script["token"].as_str().unwrap(),
+            &script,
             PASSWORD,
         ] {
             assert!(!text.contains(secret), "{table}");

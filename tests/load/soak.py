@@ -40,7 +40,7 @@ HOSTILE = [
     b"POST /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 9\r\n\r\n{}",
     b"POST /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\nContent-Length: 100000\r\n\r\n" + b"[" * 100_000,
     b"POST /api/auth/login HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 44\r\n\r\n"
-    + b'{"email":"nobody@example.org","password":"x"',
+    + b'{"email":"unknown@example.org","password":"x"',
     b"GET /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\n\r\n" * 30,
     b"GET /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN.x\r\n\r\n" * 30,
 ]

@@ -11,7 +11,7 @@ use crate::domain::feed::FeedCursor;
 pub struct Reading {
     /// The query so far.
     pub query: ListQuery,
-    /// The value of `order`: whether the list is descending.
+    /// What `order` says: whether the list is descending.
     pub descending: Option<bool>,
     /// Where changes begin.
     pub since: Option<FeedCursor>,

@@ -1,5 +1,6 @@
 //! Clients of the server, with or without a token.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,6 +50,11 @@ impl Actor {
             authorization: Some(value.to_owned()),
             id: String::new(),
         }
+    }
+
+    /// A client with this bearer token.
+    pub fn with_token(address: SocketAddr, token: impl Display) -> Actor {
+        Actor::with_authorization(address, &format!("Bearer {token}"))
     }
 
     /// The user's path form of a target: `/tasks` becomes `/api/<id>/tasks`.

@@ -5,16 +5,22 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-/// An exclusive lock on the table of tasks, until this is dropped.
+/// An exclusive lock on a table, until this is dropped.
 pub struct Lock {
     client: Client,
 }
 
 impl Lock {
     pub fn tasks(database: &str) -> Lock {
+        Lock::table(database, "tasks")
+    }
+
+    pub fn table(database: &str, table: &str) -> Lock {
         let mut client = Client::connect(database, NoTls).unwrap();
         client
-            .batch_execute("BEGIN; LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
+            .batch_execute(&format!(
+                "BEGIN; LOCK TABLE todo.{table} IN ACCESS EXCLUSIVE MODE"
+            ))
             .unwrap();
         Lock { client }
     }

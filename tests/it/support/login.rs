@@ -61,7 +61,19 @@ impl Login {
 
     /// As [`Login::actor`], to another server.
     pub fn actor_at(&self, address: SocketAddr) -> Actor {
-        Actor::with_authorization(address, &format!("Bearer {}", self.access_token()))
+        Actor::with_token(address, self.access_token())
+    }
+
+    /// Makes an API token with every scope.
+    #[track_caller]
+    pub fn api_token(&self) -> String {
+        let body = json!({"name": "t", "current_password": PASSWORD});
+        let made = self
+            .actor()
+            .post("/api/auth/tokens", body)
+            .expect(201)
+            .json();
+        made["token"].as_str().unwrap().to_owned()
     }
 
     /// Presents the refresh token.
