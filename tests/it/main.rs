@@ -56,5 +56,6 @@ mod supervision;
 mod support;
 mod tags;
 mod tasks;
+mod transfer;
 mod user_command;
 mod versions;
