@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-
 use super::*;
 use crate::domain::task::Due;
 use crate::domain::timestamp::Timestamp;
