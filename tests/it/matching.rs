@@ -10,7 +10,7 @@ use crate::support::{Actor, Answer, TestApp};
 /// Makes tasks, each with its number as title, and every second one with a tag.
 fn make(user: &Actor, number: usize) {
     let task = |n: usize| {
-        let tags = if n % 2 == 0 {
+        let tags = if n.is_multiple_of(2) {
             json!(["even"])
         } else {
             json!([])

@@ -15,10 +15,10 @@ use postgres::{Error as PgError, Statement};
 use uuid::Uuid;
 
 use super::columns::{TaskRow, all, insert_many, many, row, rows_as_json, update_many};
-use super::create::{claim_key, note_key};
+use super::create::{OWNED, claim_key, note_key};
 use super::json::{ShownTask, read_tag};
 use super::trash::{deletion, in_trash, restoration};
-use crate::domain::bulk::{Bulk, Op, Operation};
+use crate::domain::bulk::{Bulk, Op};
 use crate::domain::etag::ETag;
 use crate::domain::fields::FieldError;
 use crate::domain::idempotency::Repeatable;
@@ -74,28 +74,29 @@ static CLAIM: LazyLock<String> = LazyLock::new(|| {
 });
 
 // The rows of tasks are locked before those of deleted ones, because `deleted` depends on their count. New ids are among them: of two
-// transactions that create or restore the same deleted task, one waits here.
+// transactions that create or restore the same deleted task, one waits here. A user known only from a token gets a row; one whose
+// account was deleted a moment ago has none.
 static LOCK: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "WITH live AS MATERIALIZED (
+        "WITH owner AS ({owner}), live AS MATERIALIZED (
              SELECT id, version, created_at FROM {{schema}}.tasks WHERE user_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE
          ), deleted AS MATERIALIZED (
              SELECT id, version, created_at, {here} AS here FROM {{schema}}.deleted_tasks
              WHERE user_id = $1 AND id = ANY ($2) AND (SELECT count(*) FROM live) >= 0 ORDER BY id FOR UPDATE
          )
-         SELECT id, version, created_at, false AS deleted FROM live
-         UNION ALL SELECT id, version, created_at, true FROM deleted WHERE here",
+         SELECT 'owner' AS what, NULL::uuid AS id, NULL::bigint AS version, NULL::timestamptz AS created_at FROM ({OWNED}) AS owned
+         UNION ALL SELECT 'live', id, version, created_at FROM live
+         UNION ALL SELECT 'deleted', id, version, created_at FROM deleted WHERE here",
+        owner = OWNER!(""),
         here = in_trash("$3"),
     )
 });
 
 static CREATE: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "WITH owner AS ({owner})
-         {insert} ORDER BY new.id ON CONFLICT (user_id, id) DO NOTHING RETURNING {columns}",
-        owner = OWNER!(""),
-        insert = insert_many(&many(2)),
-        columns = all("task"),
+        "{} ORDER BY new.id ON CONFLICT (user_id, id) DO NOTHING RETURNING {}",
+        insert_many(&many(2)),
+        all("task"),
     )
 });
 
@@ -128,6 +129,7 @@ type Write = (&'static str, Box<dyn ToSql + Sync>);
 /// The states of the tasks that are locked.
 #[derive(Default)]
 struct Locked {
+    has_owner: bool,
     live: HashMap<Uuid, ETag>,
     in_trash: HashMap<Uuid, ETag>,
 }
@@ -151,9 +153,11 @@ impl Store {
                 Err(error) if violates(&error, "idempotency_keys_pkey") => run(),
                 outcome => outcome,
             }
-        })
+        })?
+        .ok_or(Error::UserGone)
     }
 
+    /// `None` if the user's account was deleted a moment ago.
     fn bulk_once(
         &self,
         client: &mut Client,
@@ -162,7 +166,7 @@ impl Store {
         key: Option<&Repeatable>,
         ids: &[Uuid],
         writes: &[Write],
-    ) -> Result<BulkOutcome, PgError> {
+    ) -> Result<Option<BulkOutcome>, PgError> {
         let claim = match key {
             Some(key) => Some((key, client.prepared(&CLAIM)?, client.prepared(&AS_NOW)?)),
             None => None,
@@ -172,43 +176,52 @@ impl Store {
         let writes = writes.map(|(sql, parameter)| Ok((client.prepared(sql)?, parameter.as_ref())));
         let writes: Vec<(Statement, _)> = writes.collect::<Result<_, PgError>>()?;
         let mut steps = client.steps(self.patience())?;
-        if let Some((key, claim, as_now)) = claim {
-            let parameters: [&(dyn ToSql + Sync); 4] =
-                [&user, &key.key(), &key.digest(), &bulk.first_id];
-            for row in steps.query(&claim, &parameters)? {
-                match row.try_get::<_, Option<&[u8]>>("digest")? {
-                    Some(digest) if digest != key.digest() => return Ok(BulkOutcome::OtherBody),
-                    Some(_) => {
-                        let ids = bulk.ids(row.try_get("task_id")?);
-                        let mut found = HashMap::new();
-                        read_tasks(&mut steps, &as_now, &[&user, &ids], &mut found)?;
-                        return Ok(BulkOutcome::Before(in_order(&ids, found)));
-                    }
-                    None if row.try_get("held")? => {}
-                    None => return Ok(BulkOutcome::Running),
-                }
-            }
+        if let Some((key, claim, as_now)) = &claim
+            && let Some(outcome) = earlier(&mut steps, user, bulk, key, [claim, as_now])?
+        {
+            return Ok(Some(outcome));
         }
         let locked = Locked::read(&mut steps, &lock, &[&user, &ids, &self.trash()])?;
-        let operations = bulk.operations.iter().zip(ids).enumerate();
-        let refused = operations.filter_map(|(at, (operation, id))| {
-            Some(BulkOutcome::Refused(
-                at,
-                locked.refusal(operation, id, bulk)?,
-            ))
-        });
-        if let Some(refused) = refused.into_iter().next() {
-            return Ok(refused);
+        if !locked.has_owner {
+            return Ok(None);
+        }
+        if let Some((at, refusal)) = locked.refusal(bulk, ids) {
+            return Ok(Some(BulkOutcome::Refused(at, refusal)));
         }
         let mut done = HashMap::new();
         for (statement, parameter) in &writes {
             read_tasks(&mut steps, statement, &[&user, *parameter], &mut done)?;
         }
         if let Some(at) = ids.iter().position(|id| !done.contains_key(id)) {
-            return Ok(BulkOutcome::Refused(at, Refusal::IdTaken));
+            return Ok(Some(BulkOutcome::Refused(at, Refusal::IdTaken)));
         }
         steps.commit()?;
-        Ok(BulkOutcome::Done(in_order(ids, done)))
+        Ok(Some(BulkOutcome::Done(in_order(ids, done))))
+    }
+}
+
+/// Claims the key; gives the outcome if another request has it.
+fn earlier(
+    steps: &mut Steps,
+    user: &str,
+    bulk: &Bulk,
+    key: &Repeatable,
+    [claim, as_now]: [&Statement; 2],
+) -> Result<Option<BulkOutcome>, PgError> {
+    let parameters: [&(dyn ToSql + Sync); 4] = [&user, &key.key(), &key.digest(), &bulk.first_id];
+    let Some(row) = steps.query(claim, &parameters)?.into_iter().next() else {
+        return Ok(None);
+    };
+    match row.try_get::<_, Option<&[u8]>>("digest")? {
+        Some(digest) if digest != key.digest() => Ok(Some(BulkOutcome::OtherBody)),
+        Some(_) => {
+            let ids = bulk.ids(row.try_get("task_id")?);
+            let mut tasks = HashMap::new();
+            read_tasks(steps, as_now, &[&user, &ids], &mut tasks)?;
+            Ok(Some(BulkOutcome::Before(in_order(&ids, tasks))))
+        }
+        None if row.try_get("held")? => Ok(None),
+        None => Ok(Some(BulkOutcome::Running)),
     }
 }
 
@@ -220,29 +233,39 @@ impl Locked {
     ) -> Result<Locked, PgError> {
         let mut locked = Locked::default();
         for row in steps.query(lock, parameters)? {
-            let states = match row.try_get("deleted")? {
-                true => &mut locked.in_trash,
-                false => &mut locked.live,
+            let states = match row.try_get("what")? {
+                "live" => &mut locked.live,
+                "deleted" => &mut locked.in_trash,
+                _ => {
+                    locked.has_owner = true;
+                    continue;
+                }
             };
             states.insert(row.try_get("id")?, read_tag(&row)?);
         }
         Ok(locked)
     }
 
-    /// Why an operation cannot be done, in the order of checks of a request for one task.
-    fn refusal(&self, operation: &Operation, id: &Uuid, bulk: &Bulk) -> Option<Refusal> {
-        let state = match operation.op {
-            Some(Op::Update | Op::Complete | Op::Delete) => Some(self.live.get(id)),
-            Some(Op::Restore) => Some(self.in_trash.get(id)),
-            Some(Op::Create) | None => None,
-        };
-        let makes = matches!(operation.op, Some(Op::Create | Op::Restore));
-        match (state, &operation.if_match) {
-            (Some(None), _) => Some(Refusal::NotFound),
-            (Some(Some(tag)), Some(tags)) if !tags.match_strongly(*tag) => Some(Refusal::Stale),
-            _ if !operation.errors.is_empty() => Some(Refusal::Invalid(bulk.errors())),
-            _ => (makes && self.live.contains_key(id)).then_some(Refusal::IdTaken),
-        }
+    /// The first operation that cannot be done.
+    fn refusal(&self, bulk: &Bulk, ids: &[Uuid]) -> Option<(usize, Refusal)> {
+        let operations = bulk.operations.iter().zip(ids).enumerate();
+        let mut refused = operations.filter_map(|(at, (operation, id))| {
+            // In the order of checks of a request for one task.
+            let state = match operation.op {
+                Some(Op::Update | Op::Complete | Op::Delete) => Some(self.live.get(id)),
+                Some(Op::Restore) => Some(self.in_trash.get(id)),
+                Some(Op::Create) | None => None,
+            };
+            let makes = matches!(operation.op, Some(Op::Create | Op::Restore));
+            let refusal = match (state, &operation.if_match) {
+                (Some(None), _) => Some(Refusal::NotFound),
+                (Some(Some(tag)), Some(tags)) if !tags.match_strongly(*tag) => Some(Refusal::Stale),
+                _ if !operation.errors.is_empty() => Some(Refusal::Invalid(bulk.errors())),
+                _ => (makes && self.live.contains_key(id)).then_some(Refusal::IdTaken),
+            };
+            Some((at, refusal?))
+        });
+        refused.next()
     }
 }
 

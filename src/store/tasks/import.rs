@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::columns::{Changes, TaskRow, insert_many, many, row, rows_as_json, update_many};
+use super::create::OWNED;
 use crate::domain::transfer::{ImportCount, ImportedTask, OnConflict};
 use crate::domain::user::UserId;
 use crate::domain::value::Value;
@@ -36,15 +37,16 @@ fn import(updated: &str) -> String {
          ), there AS MATERIALIZED (
              SELECT new.id, {changed} AS changed
              FROM new JOIN {{schema}}.tasks AS task ON task.user_id = $1 AND task.id = new.id
-         ), {updated}, owner AS ({owner}), created AS (
+         ), {updated}, owner AS ({owner}), owned AS MATERIALIZED ({OWNED}), created AS (
              {insert} WHERE NOT EXISTS (SELECT FROM there WHERE there.id = new.id) ORDER BY new.id
              ON CONFLICT (user_id, id) DO NOTHING RETURNING 1
          )
-         SELECT (SELECT count(*) FROM created), (SELECT count(*) FROM updated), (SELECT count(*) FROM there WHERE NOT changed)",
+         SELECT (SELECT count(*) FROM created), (SELECT count(*) FROM updated), (SELECT count(*) FROM there WHERE NOT changed)
+         FROM owned",
         many = many(2),
         changed = Changes::of_many().condition,
         owner = OWNER!(""),
-        insert = insert_many("new"),
+        insert = insert_many("new, owned"),
     )
 }
 
@@ -76,23 +78,27 @@ impl Store {
             OnConflict::Skip => &SKIP,
             OnConflict::Update => &UPDATE,
         };
-        let [created, updated, unchanged] = self.run(Effect::Write, |client| {
+        let counts = self.run(Effect::Write, |client| {
             let statement = client.prepared(text)?;
             let mut steps = client.steps(self.patience())?;
             let mut counts = [0; 3];
             for rows in &rows {
-                for row in steps.query(&statement, &[&user.as_str(), rows])? {
-                    for (at, count) in counts.iter_mut().enumerate() {
-                        let more: i64 = row.try_get(at)?;
-                        *count += usize::try_from(more).unwrap_or_default();
-                    }
+                let row = steps.query(&statement, &[&user.as_str(), rows])?.pop();
+                // The user's account was deleted a moment ago.
+                let Some(row) = row else {
+                    return Ok(None);
+                };
+                for (at, count) in counts.iter_mut().enumerate() {
+                    let more: i64 = row.try_get(at)?;
+                    *count += usize::try_from(more).unwrap_or_default();
                 }
             }
             if !dry_run {
                 steps.commit()?;
             }
-            Ok(counts)
+            Ok(Some(counts))
         })?;
+        let [created, updated, unchanged] = counts.ok_or(Error::UserGone)?;
         Ok(ImportCount {
             created,
             updated,
