@@ -20,10 +20,6 @@ use crate::http::target;
 /// Most tasks that one request imports.
 const IMPORT_MAX: usize = 5_000;
 
-const MEDIA_TYPES: Error = Error::UnsupportedMediaType(
-    "the body must be JSON Lines or CSV; send the header Content-Type: application/jsonl or text/csv, or the parameter format",
-);
-
 const JSONL: &str = constant_fields!("application/jsonl", "no-store", "");
 const CSV: &str = constant_fields!("text/csv; charset=utf-8", "no-store", "");
 
@@ -105,7 +101,9 @@ fn format_of(request: &Request) -> Result<Format, Error> {
         "text/csv" => Ok(Format::Csv),
         "application/jsonl" | "application/x-ndjson" => Ok(Format::Jsonl),
         _ if is_json(content_type) => Ok(Format::Jsonl),
-        _ => Err(MEDIA_TYPES),
+        _ => Err(Error::UnsupportedMediaType(
+            "the body must be JSON Lines or CSV; send the header Content-Type: application/jsonl or text/csv, or the parameter format",
+        )),
     }
 }
 

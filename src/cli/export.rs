@@ -3,9 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 
-use super::progress::Progress;
 use super::user::open_and_find;
-use super::{CommandLine, Failure};
+use super::{CommandLine, Failure, setup};
 use crate::domain::transfer::Format;
 
 commands! {
@@ -30,12 +29,13 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         "" => Box::new(io::stdout()),
         _ => Box::new(File::create(&part).map_err(cannot_write)?),
     };
-    let (mut progress, mut written) = (Progress::new("exported"), Ok(()));
+    let (mut done, mut written) = (0, Ok(()));
     let exported = open
         .store
         .export_all(&user.account.id, format, |text, tasks| {
             written = output.write_all(text);
-            progress.add(tasks);
+            done += tasks;
+            setup::show_progress("exported", done);
             written.is_ok()
         });
     written

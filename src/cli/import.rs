@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::BufReader;
 
 use super::export::format;
-use super::progress::Progress;
 use super::user::find_or_take_id;
 use super::{CommandLine, Failure, complain, print, setup};
 use crate::domain::timestamp::Timestamp;
@@ -42,7 +41,7 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     let input = BufReader::new(File::open(path).map_err(cannot_read)?);
     let mut tasks = read_tasks(input, format, &user, Timestamp::now());
     let (mut count, mut room) = (ImportCount::default(), ERRORS_MAX);
-    let mut progress = Progress::new("imported");
+    let mut before = 0;
     loop {
         let mut lot = FileTasks::default();
         for task in tasks.by_ref().take(IMPORTED_AT_ONCE) {
@@ -60,7 +59,6 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
             complain(&format!("line {line}: {field} {message}"));
         }
         room = room.saturating_sub(lot.errors.len());
-        let before = progress.tasks();
         if lot.wrong > 0 && !line.has("skip-errors") {
             let wrong = lot.wrong;
             return Err(format!(
@@ -74,9 +72,9 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         count +=
             done.map_err(|error| format!("the import failed after {before} tasks: {error}"))?;
         count.skipped += lot.wrong;
-        progress.add(lot.count());
+        before += lot.count();
+        setup::show_progress("imported", before);
     }
-    drop(progress);
     let ImportCount {
         created,
         updated,

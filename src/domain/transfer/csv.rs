@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io::{self, BufRead};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Record, wrong};
 use crate::domain::shape::Shape;
@@ -119,13 +119,15 @@ fn as_json(cell: &str, field: &TaskField) -> Option<String> {
         return clears.then(|| "null".to_owned());
     }
     Some(match shape {
-        Shape::Boolean if ["true", "yes", "1"].contains(&&*text.to_lowercase()) => {
-            "true".to_owned()
+        Shape::Boolean | Shape::Integer { .. } => {
+            let word = text.to_lowercase();
+            let is_json = serde_json::from_str::<Value>(&word).is_ok();
+            if is_json {
+                word
+            } else {
+                json!(word).to_string()
+            }
         }
-        Shape::Boolean if ["false", "no", "0"].contains(&&*text.to_lowercase()) => {
-            "false".to_owned()
-        }
-        Shape::Integer { .. } if text.parse::<i64>().is_ok() => text.to_owned(),
         Shape::List { .. } => {
             let tags = serde_json::from_str::<Vec<String>>(text);
             let words = text.split(',').map(str::trim).map(str::to_owned);

@@ -62,26 +62,20 @@ impl ImportedTask {
         let mut read = ImportedTask::default();
         let (mut own_id, mut content) = (None, String::new());
         for field in TASK_FIELDS {
-            let clearable = match field.sent {
-                Sent::Never => continue,
-                Sent::Created(_) | Sent::Clearable(_) => true,
-                _ => field.nullable,
-            };
             let required = matches!(field.sent, Sent::Required(_));
             let (task, kept) = (&mut read.task, &mut read.kept);
-            let there = fields.read((field.name, field.aliases), required, clearable, |json| {
+            let there = fields.read((field.name, field.aliases), required, true, |json| {
                 content.extend([field.name, json, "\n"]);
                 match field.sent {
-                    Sent::Created(set) => set(task, json).or_else(|_| {
-                        own_id = own(json)?;
-                        Ok(())
-                    }),
-                    Sent::Required(set) | Sent::Optional(set) | Sent::Clearable(set) => {
-                        set(task, json)
-                    }
-                    Sent::Imported(set) if json != "null" => set(kept, json),
-                    Sent::Imported(_) | Sent::Never => Ok(()),
+                    Sent::Required(set) | Sent::Clearable(set) => return set(task, json),
+                    _ if json == "null" => {}
+                    Sent::Never => {}
+                    Sent::Optional(set) => return set(task, json),
+                    Sent::Imported(set) => return set(kept, json),
+                    Sent::Created(set) if set(task, json).is_ok() => {}
+                    Sent::Created(_) => own_id = own(json)?,
                 }
+                Ok(())
             });
             read.sent.extend(there.then_some(field.name));
         }
@@ -102,12 +96,11 @@ impl ImportedTask {
     }
 }
 
-/// The id that a task has in its source: a text or a number. None if it is null or empty.
+/// The id that a task has in its source: a text or a number. None if it is empty.
 fn own(json: &str) -> Result<Option<String>, &'static str> {
     let id = match json.as_bytes().first() {
         Some(b'"') => String::from_json(json)?,
         Some(b'-' | b'0'..=b'9') => json.to_owned(),
-        _ if json == "null" => String::new(),
         _ => return Err("must be a UUID, or a text or number"),
     };
     Ok(Some(id).filter(|id| !id.is_empty()))

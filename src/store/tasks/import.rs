@@ -14,30 +14,17 @@ use crate::store::{Effect, Error, Store};
 /// Most tasks that one statement writes.
 pub const IMPORTED_AT_ONCE: usize = 1_000;
 
-// Rows are written and locked in the order of their ids, so that two imports do not wait for each other. A row that is as the file says
-// is neither written nor locked.
-static SKIP: LazyLock<String> = LazyLock::new(|| import("updated AS (SELECT WHERE false)"));
-
-static UPDATE: LazyLock<String> = LazyLock::new(|| {
-    import(&format!(
-        "changing AS MATERIALIZED (
-             SELECT new.* FROM new JOIN {{schema}}.tasks AS task ON task.user_id = $1 AND task.id = new.id
-             WHERE {changed} ORDER BY new.id FOR UPDATE OF task
-         ), updated AS ({update} RETURNING 1)",
-        changed = Changes::of_many().condition,
-        update = update_many("changing AS new"),
-    ))
-});
-
-/// An import whose changes of stored tasks are in a query called `updated`.
-fn import(updated: &str) -> String {
+// `$3` says whether tasks that are there change. Rows are written and locked in the order of their ids, so that two imports do not wait
+// for each other. A row that is as the file says is neither written nor locked.
+static IMPORT: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "WITH new AS MATERIALIZED (
-             SELECT * FROM {many}
-         ), there AS MATERIALIZED (
+        "WITH new AS MATERIALIZED (SELECT * FROM {many}), there AS MATERIALIZED (
              SELECT new.id, {changed} AS changed
              FROM new JOIN {{schema}}.tasks AS task ON task.user_id = $1 AND task.id = new.id
-         ), {updated}, owner AS ({owner}), owned AS MATERIALIZED ({OWNED}), created AS (
+         ), changing AS MATERIALIZED (
+             SELECT new.* FROM new JOIN {{schema}}.tasks AS task ON task.user_id = $1 AND task.id = new.id
+             WHERE $3 AND {changed} ORDER BY new.id FOR UPDATE OF task
+         ), updated AS ({update} RETURNING 1), owner AS ({owner}), owned AS MATERIALIZED ({OWNED}), created AS (
              {insert} WHERE NOT EXISTS (SELECT FROM there WHERE there.id = new.id) ORDER BY new.id
              ON CONFLICT (user_id, id) DO NOTHING RETURNING 1
          )
@@ -45,10 +32,11 @@ fn import(updated: &str) -> String {
          FROM owned",
         many = many(2),
         changed = Changes::of_many().condition,
+        update = update_many("changing AS new"),
         owner = OWNER!(""),
         insert = insert_many("new, owned"),
     )
-}
+});
 
 impl Store {
     /// Imports tasks in one transaction, with one statement for each thousand. `dry_run` counts what would be done, and undoes it.
@@ -65,25 +53,24 @@ impl Store {
         on_conflict: OnConflict,
         dry_run: bool,
     ) -> Result<ImportCount, Error> {
+        let updates = on_conflict == OnConflict::Update;
         let mut by_id = BTreeMap::new();
         for task in tasks {
             let taken = by_id.entry(task.task.id).or_insert(task);
-            if on_conflict == OnConflict::Update {
+            if updates {
                 *taken = task;
             }
         }
         let rows: Vec<TaskRow> = by_id.into_values().map(imported_row).collect();
         let rows: Vec<String> = rows.chunks(IMPORTED_AT_ONCE).map(rows_as_json).collect();
-        let text: &'static str = match on_conflict {
-            OnConflict::Skip => &SKIP,
-            OnConflict::Update => &UPDATE,
-        };
         let counts = self.run(Effect::Write, |client| {
-            let statement = client.prepared(text)?;
+            let statement = client.prepared(&IMPORT)?;
             let mut steps = client.steps(self.patience())?;
             let mut counts = [0; 3];
             for rows in &rows {
-                let row = steps.query(&statement, &[&user.as_str(), rows])?.pop();
+                let row = steps
+                    .query(&statement, &[&user.as_str(), rows, &updates])?
+                    .pop();
                 // The user's account was deleted a moment ago.
                 let Some(row) = row else {
                     return Ok(None);
