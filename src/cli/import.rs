@@ -1,7 +1,7 @@
 //! `todo-api import`: reads tasks of a user from a file.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read, stdin};
 
 use super::export::format;
 use super::user::find_or_take_id;
@@ -16,7 +16,7 @@ commands! {
     "import FILE --user USER [--id] [--format FORMAT] [--on-conflict RULE] [--skip-errors] [--dry-run]",
         "Read tasks of a user from a file",
         "
-  FILE                the file: an export, a list as the API returns it, or another table
+  FILE                an export, a list as the API returns it, or another table; - is standard input
   --user USER         the user: an id, or the email address of an account
   --id                USER is an id, even if it looks like an address or is not known here
   --format FORMAT     jsonl or csv (default: csv for a FILE that ends with .csv, else jsonl)
@@ -38,8 +38,11 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     let user = line.value("user").unwrap_or_default();
     let user = find_or_take_id(&open.store, user, line.has("id"))?;
     let cannot_read = |error| format!("cannot read {path}: {error}");
-    let input = BufReader::new(File::open(path).map_err(cannot_read)?);
-    let mut tasks = read_tasks(input, format, &user, Timestamp::now());
+    let input: Box<dyn Read> = match path {
+        "-" => Box::new(stdin()),
+        _ => Box::new(File::open(path).map_err(cannot_read)?),
+    };
+    let mut tasks = read_tasks(BufReader::new(input), format, &user, Timestamp::now());
     let (mut count, mut room) = (ImportCount::default(), ERRORS_MAX);
     let mut before = 0;
     loop {
