@@ -293,7 +293,7 @@ fn mutated_files_never_crash_a_reader() {
 }
 
 #[test]
-#[ignore = "scripts/check scale runs it in release"]
+#[ignore = "takes a minute; scripts/check attack runs it"]
 fn a_million_mutated_files_never_crash_a_reader() {
     read_mutated(1_000_000);
 }
