@@ -13,6 +13,7 @@
 //! - [`stats`]: tasks in numbers
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
+//! - [`transfer`]: export and import of tasks
 //! - [`bulk`]: many tasks in one request
 //! - [`trash`]: deleted tasks
 //! - [`changes`]: what has changed since a client asked last
@@ -40,6 +41,7 @@ pub mod sessions;
 pub mod stats;
 pub mod tags;
 pub mod tasks;
+pub mod transfer;
 pub mod trash;
 
 use self::guessing::Guessing;

@@ -5,6 +5,7 @@
 //! - [`session`]: logins, where they came from, and what ends them
 //! - [`certificate`]: what a TLS certificate says about itself
 //! - [`task`]: a task, its fields described once, and what a client sends about one
+//! - [`transfer`]: files of tasks: what an export writes and an import reads
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
@@ -44,6 +45,7 @@ pub mod stats;
 pub mod tag;
 pub mod task;
 pub mod timestamp;
+pub mod transfer;
 pub mod user;
 pub mod value;
 pub mod zone;

@@ -228,6 +228,8 @@ impl Unauthorized {
 
 /// The start of every `WWW-Authenticate` challenge.
 const REALM: &str = "Bearer realm=\"todo-api\"";
+/// Wrong fields that the sentence of a 422 names.
+const SENTENCES: usize = 10;
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -272,8 +274,12 @@ impl Error {
                 Cow::Owned(format!("operations[{index}]: {}", error.message()))
             }
             Error::Validation(errors) => {
-                let sentences = errors.iter().map(|e| format!("{} {}", e.field, e.message));
-                Cow::Owned(sentences.collect::<Vec<_>>().join("; "))
+                let sentences = errors.iter().take(SENTENCES);
+                let sentences = sentences.map(|e| format!("{} {}", e.field, e.message));
+                let more = errors.len().saturating_sub(SENTENCES);
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let sentences: Vec<String> = sentences.chain(more).collect();
+                Cow::Owned(sentences.join("; "))
             }
             Error::ExpectationFailed
             | Error::Gone

@@ -50,8 +50,8 @@ pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{
-    BulkOutcome, ListedTasks, MatchedTasks, MatchingChange, OperationTask, Refusal, ShownTask,
-    TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
+    BulkOutcome, IMPORTED_AT_ONCE, ListedTasks, MatchedTasks, MatchingChange, OperationTask,
+    Refusal, ShownTask, TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
 };
 
 /// A database and how it is used.
@@ -134,6 +134,8 @@ pub struct Store {
 enum Effect {
     Read,
     Write,
+    /// Never sent again: what was read has gone to a client, or into a file.
+    Once,
 }
 
 impl Store {
@@ -280,7 +282,8 @@ impl Store {
             } else if lost || outdated {
                 pool.suspect_all_like(&client);
             }
-            if !sent_before && (outdated || (lost && may_send_again(effect, &error))) {
+            let is_safe = outdated || (lost && may_send_again(effect, &error));
+            if !sent_before && effect != Effect::Once && is_safe {
                 sent_before = true;
                 continue;
             }
@@ -335,7 +338,7 @@ fn may_send_again(effect: Effect, error: &postgres::Error) -> bool {
     match effect {
         // After a silence no time is left for a second attempt.
         Effect::Read => !is_silence(error),
-        Effect::Write => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
+        Effect::Write | Effect::Once => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
     }
 }
 

@@ -94,7 +94,8 @@ impl Client {
         self.connection.client.query_typed_raw(&text, values)
     }
 
-    fn with_schema(&self, sql: &str) -> String {
+    /// The text of a statement with the schema's name.
+    pub fn with_schema(&self, sql: &str) -> String {
         sql.replace("{schema}", &self.schema.quoted())
     }
 
@@ -116,6 +117,11 @@ impl Client {
     /// Sets the moment by which the server must have answered.
     pub fn set_deadline(&self, at: Instant) {
         self.connection.deadline.set(at);
+    }
+
+    /// The deadline itself, to be moved while the connection is in use.
+    pub fn deadline(&self) -> Deadline {
+        self.connection.deadline.clone()
     }
 
     /// How long ago it was opened.

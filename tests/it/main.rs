@@ -60,6 +60,7 @@ mod supervision;
 mod support;
 mod tags;
 mod tasks;
+mod transfer;
 mod trash;
 mod user_command;
 mod versions;

@@ -11,6 +11,7 @@ use crate::domain::feed::FeedCursor;
 use crate::domain::shape::{Shape, TEXT};
 use crate::domain::tag::{TAG, TAGS_WITH_COMMAS};
 use crate::domain::task::{DUE, PRIORITY};
+use crate::domain::transfer::{Format, OnConflict};
 use crate::domain::value::Kind;
 use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 
@@ -231,7 +232,7 @@ pub fn matching_parameters() -> impl Iterator<Item = &'static Parameter> + Clone
     filters.chain([&DRY_RUN])
 }
 
-static DRY_RUN: Parameter = parameter(
+const DRY_RUN: Parameter = parameter(
     "dry_run",
     "Whether the tasks are only counted.",
     BOOLEAN,
@@ -241,6 +242,48 @@ static DRY_RUN: Parameter = parameter(
     },
 )
 .of_pages();
+
+/// The parameters of an export: those of a list, but for pages, and the format.
+pub fn export_parameters() -> impl Iterator<Item = &'static Parameter> + Clone {
+    let shown = ["order", "sort", "cursor"];
+    let rows = PARAMETERS.iter();
+    let rows = rows.filter(move |row| row.is_filter || shown.contains(&row.name));
+    rows.chain([&FORMAT])
+}
+
+/// The parameters of an import.
+pub static IMPORT_PARAMETERS: &[Parameter] = &[
+    FORMAT,
+    parameter(
+        "on_conflict",
+        "What happens to a task that is there already: `skip` leaves it, `update` changes the fields that the file has. By default `skip`.",
+        Shape::OneOf(OnConflict::NAMES),
+        |_, reading, text| {
+            reading.on_conflict = OnConflict::parse(text)?;
+            Ok(())
+        },
+    ),
+    parameter(
+        "skip_errors",
+        "Whether tasks with errors are left out. Otherwise one error refuses all tasks.",
+        BOOLEAN,
+        |_, reading, text| {
+            reading.skip_errors = boolean(text)?;
+            Ok(())
+        },
+    ),
+    DRY_RUN,
+];
+
+const FORMAT: Parameter = parameter(
+    "format",
+    "The format of the file. By default an export is `jsonl`, and an import follows `Content-Type`.",
+    Shape::OneOf(Format::NAMES),
+    |_, reading, text| {
+        reading.format = Some(Format::parse(text)?);
+        Ok(())
+    },
+);
 
 /// The parameters of the list of deleted tasks.
 pub static TRASH_PARAMETERS: &[Parameter] = &[LIMIT, CURSOR];

@@ -14,7 +14,7 @@ use postgres::types::ToSql;
 use postgres::{Error as PgError, Statement};
 use uuid::Uuid;
 
-use super::columns::{TaskRow, all, insert_many, row, rows_as_json, update_many};
+use super::columns::{TaskRow, all, insert_many, many, row, rows_as_json, update_many};
 use super::create::{OWNERS, claim_key, note_key};
 use super::json::{ShownTask, read_tag};
 use super::trash::{deletion, in_trash, restoration};
@@ -98,13 +98,13 @@ static LOCK: LazyLock<String> = LazyLock::new(|| {
 static CREATE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "{} ORDER BY new.id ON CONFLICT (user_id, id) DO NOTHING RETURNING {}",
-        insert_many(2),
+        insert_many(&many(2)),
         all("task"),
     )
 });
 
 static UPDATE: LazyLock<String> =
-    LazyLock::new(|| format!("{} RETURNING {}", update_many(2), all("task")));
+    LazyLock::new(|| format!("{} RETURNING {}", update_many(&many(2)), all("task")));
 
 static DELETE: LazyLock<String> = LazyLock::new(|| delete(false));
 static DELETE_FOR_GOOD: LazyLock<String> = LazyLock::new(|| delete(true));

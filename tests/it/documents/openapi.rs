@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
 use todo_api::domain::list::rows::{
-    CHANGES_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS, matching_parameters,
+    CHANGES_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS,
+    export_parameters, matching_parameters,
 };
 use todo_api::domain::task::COMPLETED_ALIASES;
 use todo_api::domain::zone::{ZONE, ZONE_MEANING};
@@ -138,6 +139,8 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
         match *name {
             "list" => parameters.extend(list_parameters(PARAMETERS)),
             "matching" => parameters.extend(list_parameters(matching_parameters())),
+            "export" => parameters.extend(list_parameters(export_parameters())),
+            "import" => parameters.extend(list_parameters(IMPORT_PARAMETERS)),
             "trash" => parameters.extend(list_parameters(TRASH_PARAMETERS)),
             "changes" => parameters.extend(list_parameters(CHANGES_PARAMETERS)),
             name => parameters.push(component("parameters", name)),
@@ -237,6 +240,10 @@ fn content(types: &[&str]) -> Value {
                     "text/css; charset=utf-8",
                     "image/png",
                 ][..],
+                json!({"type": "string"}),
+            ),
+            "TaskFile" => (
+                &["application/jsonl", "text/csv; charset=utf-8"][..],
                 json!({"type": "string"}),
             ),
             "Json" => (&["application/json"][..], json!({"type": "object"})),
