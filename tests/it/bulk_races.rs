@@ -184,7 +184,10 @@ fn crossing_requests_never_deadlock() {
         bulk(&user, json!(operations[..2]))
     };
     let statuses = race(&[&even, &odd, &remake, &remake, &down], 100);
-    assert!(statuses.is_superset(&BTreeSet::from([200, 404, 409])), "{statuses:?}");
+    assert!(
+        statuses.is_superset(&BTreeSet::from([200, 404, 409])),
+        "{statuses:?}"
+    );
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     let deadlocks: i64 = app.sql().query_one(deadlocks, &[]).unwrap().get(0);
     assert_eq!(deadlocks, 0);
