@@ -4,7 +4,6 @@
 //! transaction committed. If the news fills more than one page, all pages of the round show one snapshot: what a later transaction
 //! writes comes in the next round, and nothing comes twice. The first copy is a round of all tasks.
 
-use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Error as PgError, Row};
 use uuid::Uuid;
@@ -60,8 +59,12 @@ impl Store {
                 ..TaskChanges::default()
             };
             match statement.each_row(client, |row| changes.add(row, limit)) {
-                // A cursor that the client made itself.
-                Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
+                // Class 22, data exception: the client made the cursor itself.
+                Err(error)
+                    if error
+                        .code()
+                        .is_some_and(|code| code.code().starts_with("22")) =>
+                {
                     Ok(None)
                 }
                 read => read.map(|()| changes.finish()),
