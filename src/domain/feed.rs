@@ -22,10 +22,8 @@ const BYTES_MAX: u64 = 65_536;
 /// not be able to read it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeedCursor {
-    /// The feed.
+    /// The feed, and the account.
     pub feed: String,
-    /// When the user's row was made; empty where there was none.
-    pub owner: String,
     /// The client knows all tasks as this snapshot shows them. `None` during the first copy.
     pub known: Option<String>,
     /// The round whose pages are being read.
@@ -87,7 +85,6 @@ mod tests {
         let snapshot = format!("98765432100:98765499999:{}", ids.join(","));
         FeedCursor {
             feed: "d41d8cd98f00b204e9800998ecf8427e".to_owned(),
-            owner: "1795875967073937".to_owned(),
             known: Some(snapshot.clone()),
             round: Some(Round {
                 snapshot,

@@ -4,7 +4,6 @@
 //! transaction committed. If the news fills more than one page, all pages of the round show one snapshot: what a later transaction
 //! writes comes in the next round, and nothing comes twice. The first copy is a round of all tasks.
 
-use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Error as PgError, Row};
 use uuid::Uuid;
@@ -60,8 +59,12 @@ impl Store {
                 ..TaskChanges::default()
             };
             match statement.each_row(client, |row| changes.add(row, limit)) {
-                // A cursor that the client made itself.
-                Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => {
+                // Class 22, data exception: the client made the cursor itself.
+                Err(error)
+                    if error
+                        .code()
+                        .is_some_and(|code| code.code().starts_with("22")) =>
+                {
                     Ok(None)
                 }
                 read => read.map(|()| changes.finish()),
@@ -75,42 +78,36 @@ impl Statement {
     fn changes(user: &UserId, since: Option<&FeedCursor>, limit: Limit) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
-        let owner = format!(
-            "coalesce((SELECT extract(epoch FROM created_at) FROM {{schema}}.users WHERE id = {user})::text, '')"
+        let mut news = format!("task.user_id = {user}");
+        // An account that was deleted and made again is another feed.
+        let feed = format!(
+            "concat({IDENTITY}, (SELECT extract(epoch FROM created_at) FROM {{schema}}.users WHERE id = {user}))"
         );
-        let (mut news, mut continues) = (format!("task.user_id = {user}"), "true".to_owned());
+        let mut continues = "true".to_owned();
+        if let Some(since) = since {
+            continues = format!(
+                "{feed} = {}",
+                statement.bind(since.feed.clone(), Type::TEXT)
+            );
+        }
         // The first copy walks the key and has no deleted tasks. It is planned for its user: the tasks of a large one are not sorted for
         // each page. Otherwise there is mostly no news, and few statements that are prepared are better than a limit that fits.
         let (mut order, mut rows) = ("id", limit.get());
-        if let Some(since) = since {
-            let feed = statement.bind(since.feed.clone(), Type::TEXT);
-            let known_owner = statement.bind(since.owner.clone(), Type::TEXT);
-            // A client without an account had no tasks.
-            continues = format!("{feed} = {IDENTITY} AND {known_owner} IN ('', {owner})");
-        }
         if let Some(known) = since.and_then(|since| since.known.as_ref()) {
-            let known = statement.snapshot(known);
+            let known = statement.snapshot(known, &mut continues);
             news += &format!(
                 " AND task.written_by >= pg_snapshot_xmin({known}) AND NOT pg_visible_in_snapshot(task.written_by, {known})"
             );
-            // It knows no transactions that are still to be, and all whose tombstones were removed.
-            continues += &format!(
-                " AND pg_snapshot_xmax({known}) <= pg_snapshot_xmax(pg_current_snapshot()) AND forgotten < pg_snapshot_xmin({known})"
-            );
+            continues += &format!(" AND forgotten < pg_snapshot_xmin({known})");
             order = "written_by, id";
-            rows = *COMMON_LIMITS
-                .iter()
-                .find(|common| **common >= rows)
-                .unwrap_or(&LIMIT_MAX);
+            let common = COMMON_LIMITS.iter().find(|common| **common >= rows);
+            rows = common.copied().unwrap_or(LIMIT_MAX);
             statement.prepare = true;
         }
         if let Some(Round { snapshot, after }) = since.and_then(|since| since.round.as_ref()) {
-            let snapshot = statement.snapshot(snapshot);
-            news += &format!(" AND pg_visible_in_snapshot(task.written_by, {snapshot})");
-            continues += &format!(
-                " AND pg_snapshot_xmax({snapshot}) <= pg_snapshot_xmax(pg_current_snapshot())"
-            );
+            let snapshot = statement.snapshot(snapshot, &mut continues);
             let id = statement.bind(after.1, Type::UUID);
+            news += &format!(" AND pg_visible_in_snapshot(task.written_by, {snapshot})");
             news += &match order {
                 "id" => format!(" AND task.id > {id}"),
                 _ => {
@@ -119,24 +116,14 @@ impl Statement {
                 }
             };
         }
-        let end = format!("ORDER BY {order} LIMIT {}", rows + 1);
-        let part = |columns: &str, gone: bool, table: &str, more: &str| {
-            format!(
-                "(SELECT {columns}, task.written_by, {gone} AS gone FROM {{schema}}.{table} AS task WHERE {news}{more} {end})"
-            )
-        };
-        let mut page = part(&all("task"), false, "tasks", "");
-        if order != "id" {
-            let not_in_use = format!(
-                " AND NOT EXISTS (SELECT FROM {{schema}}.tasks AS live WHERE live.user_id = {user} AND live.id = task.id)"
-            );
-            let deleted = part(&id_alone("task"), true, "deleted_tasks", &not_in_use);
-            page = format!("(SELECT * FROM ({page} UNION ALL {deleted}) AS news {end})");
-        }
+        let page = news_page(
+            &news,
+            &format!("ORDER BY {order} LIMIT {}", rows + 1),
+            order != "id",
+        );
         statement.text = format!(
             "WITH state AS MATERIALIZED (
-                 SELECT pg_current_snapshot()::text AS snapshot, {IDENTITY} AS feed, {owner} AS owner, {continues} AS continues
-                 FROM {{schema}}.feed
+                 SELECT pg_current_snapshot()::text AS snapshot, {feed} AS feed, {continues} AS continues FROM {{schema}}.feed
              )
              SELECT page.*, state.* FROM state LEFT JOIN {page} AS page ON true ORDER BY {order}",
         );
@@ -144,11 +131,31 @@ impl Statement {
         statement
     }
 
-    /// An expression that PostgreSQL evaluates once.
-    fn snapshot(&mut self, snapshot: &str) -> String {
+    /// An expression for a snapshot, which PostgreSQL evaluates once. It must not know transactions that are still to be.
+    fn snapshot(&mut self, snapshot: &str, continues: &mut String) -> String {
         let text = self.bind(snapshot.to_owned(), Type::TEXT);
-        format!("(SELECT {text}::text::pg_snapshot)")
+        let snapshot = format!("(SELECT {text}::text::pg_snapshot)");
+        *continues += &format!(
+            " AND pg_snapshot_xmax({snapshot}) <= pg_snapshot_xmax(pg_current_snapshot())"
+        );
+        snapshot
     }
+}
+
+/// A subquery with the tasks for which `news` holds, and with deleted ones whose ids are not in use.
+fn news_page(news: &str, end: &str, with_deleted: bool) -> String {
+    let part = |columns: &str, gone: bool, table: &str, more: &str| {
+        format!(
+            "(SELECT {columns}, task.written_by, {gone} AS gone FROM {{schema}}.{table} AS task WHERE {news}{more} {end})"
+        )
+    };
+    let tasks = part(&all("task"), false, "tasks", "");
+    if !with_deleted {
+        return tasks;
+    }
+    let not_in_use = " AND NOT EXISTS (SELECT FROM {schema}.tasks AS live WHERE live.user_id = task.user_id AND live.id = task.id)";
+    let deleted = part(&id_alone("task"), true, "deleted_tasks", not_in_use);
+    format!("(SELECT * FROM ({tasks} UNION ALL {deleted}) AS news {end})")
 }
 
 impl TaskChanges {
@@ -157,7 +164,6 @@ impl TaskChanges {
             self.snapshot = row.try_get("snapshot")?;
             self.continues = row.try_get("continues")?;
             self.next.feed = row.try_get("feed")?;
-            self.next.owner = row.try_get("owner")?;
         }
         let Some(gone) = row.try_get::<_, Option<bool>>("gone")? else {
             return Ok(());

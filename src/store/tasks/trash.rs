@@ -63,8 +63,10 @@ fn keep(columns: &str) -> String {
 
 /// That a row of `deleted_tasks` is still in the trash, where tasks stay for so many seconds. Until maintenance removes its content, a
 /// row may have it for longer.
+///
+/// It asks for the version: an index that is for maintenance has the rows with a title, of all users, and PostgreSQL would walk it.
 pub(super) fn in_trash(seconds: &str) -> String {
-    format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
+    format!("version IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
 }
 
 /// The trash as a table, with the time at which a task is removed.
