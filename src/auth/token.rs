@@ -17,10 +17,12 @@ use super::claims::{Claims, Signer, sent};
 use super::cryptography;
 use super::error::AuthError;
 use super::guard::Sender;
-use super::jwks::Keys;
+use super::jwks::{KeySetUrl, Keys, Location, Timing};
 use super::key_set::{self, Candidates, KeySet};
 use super::opaque;
 use super::token_cache::TokenCache;
+
+use crate::config::{Secret, TokenSettings};
 
 pub use super::claims::{Expected, ISSUER, Origin, Session, Verified};
 pub use super::minter::{Minter, NewToken};
@@ -65,6 +67,31 @@ impl TokenVerifier {
             expected: Expected::default(),
             cache: TokenCache::default(),
         }
+    }
+
+    /// A verifier for the secret, with the other settings of tokens.
+    ///
+    /// # Errors
+    /// The key set cannot be read; one sentence.
+    pub fn of_settings(secret: &str, settings: &TokenSettings) -> Result<TokenVerifier, String> {
+        let previous = settings.previous_secret.as_ref().map(Secret::expose);
+        let verifier = TokenVerifier::new(secret, previous).expecting(Expected {
+            issuers: settings.issuers.clone(),
+            audiences: settings.audiences.clone(),
+        });
+        let location = match (&settings.key_set_file, &settings.key_set_url) {
+            (Some(file), _) => Location::File(file.clone()),
+            (None, Some(url)) => Location::Url(KeySetUrl::parse(url)?),
+            (None, None) => return Ok(verifier),
+        };
+        if settings.audiences.is_empty() {
+            log::warn!(
+                "JWT_AUDIENCE is not set: tokens that the owner of the key set in {location} makes for other services are accepted here too"
+            );
+        }
+        let keys = Keys::load(&location, Timing::default());
+        let keys = keys.map_err(|problem| format!("{location}: {problem}"))?;
+        Ok(verifier.trusting(keys))
     }
 
     /// Adds a key set of another issuer.
