@@ -13,6 +13,8 @@
 //! - [`stats`]: tasks in numbers
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
+//! - [`trash`]: deleted tasks
+//! - [`changes`]: what has changed since a client asked last
 //! - [`auth`]: registration, login, refresh, logout
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's account, sessions and API tokens
 //! - [`pages`]: the API's description, and pages for browsers
@@ -21,6 +23,7 @@ pub mod account;
 pub mod api_tokens;
 pub mod auth;
 mod body;
+pub mod changes;
 mod conditions;
 pub mod dispatch;
 pub mod guessing;
@@ -35,6 +38,7 @@ pub mod sessions;
 pub mod stats;
 pub mod tags;
 pub mod tasks;
+pub mod trash;
 
 use self::guessing::Guessing;
 use self::limits::RequestLimits;

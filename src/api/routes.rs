@@ -11,8 +11,8 @@
 
 use super::Handler::{self, Account, AtOnce, Public, Unlimited, User};
 use super::{
-    Resource, account, api_tokens, auth, health, lists, metrics, pages, root, sessions, stats,
-    tags, tasks,
+    Resource, account, api_tokens, auth, changes, health, lists, metrics, pages, root, sessions,
+    stats, tags, tasks, trash,
 };
 use crate::domain::api_token::Scope;
 use crate::http::request::Method::{self, Delete, Get, Patch, Post, Put};
@@ -168,6 +168,25 @@ table! {
             "Show the tasks in numbers" "How many tasks there are of each kind, and how many were completed on each of the last 30 days."
             takes ["tz"]
             200 Stats "The numbers";
+        Get "/api/[{user_id}/]tasks/changes" User(&TASKS, changes::show) listChanges
+            "List changes" "Tasks that have changed since the client asked last, and ids of deleted ones. Without `since`, all tasks in the order of their ids."
+            takes ["changes"]
+            200 Changes "The changes",
+            410 "The changes since the cursor are not known any more; the client copies all tasks afresh";
+        Get "/api/[{user_id}/]tasks/trash" User(&TASKS, trash::list) listTrash
+            "List deleted tasks" "Those that can be restored, the last deleted first."
+            takes ["trash"]
+            200 Trash "The deleted tasks" fields ["Link"];
+        Delete "/api/[{user_id}/]tasks/trash" User(&TASKS, trash::empty) emptyTrash
+            "Empty the trash" "The deleted tasks cannot be restored any more."
+            200 TaskCount "How many tasks it were";
+        Delete "/api/[{user_id}/]tasks/trash/{id}" User(&TASKS, trash::purge) purgeTask
+            "Remove a task from the trash" "It cannot be restored any more."
+            204 "The task is not in the trash any more";
+        Post "/api/[{user_id}/]tasks/{id}/restore" User(&TASKS, trash::restore) restoreTask
+            "Restore a deleted task" "With the same id, fields and `created_at`; its `version` is one higher."
+            200 Task "The task as it is now" fields ["ETag"],
+            409 "A new task has this id";
         Get "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::show) getTask
             "Show a task" "One task, with its `ETag`."
             200 Task "The task" fields ["ETag"],
@@ -184,7 +203,8 @@ table! {
             200 Task "The task as it is now" fields ["ETag"],
             412 "The task has changed since; nothing is done";
         Delete "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::delete) deleteTask
-            "Delete a task" "A deleted task cannot be restored."
+            "Delete a task" "It goes to the trash, from which it can be restored for `TRASH_DAYS`; with `permanent=true` it does not."
+            takes ["permanent"]
             204 "The task is deleted",
             412 "The task has changed since; nothing is done";
         Patch "/api/[{user_id}/]tasks/{id}/complete" User(&TASKS, tasks::complete) completeTask

@@ -11,6 +11,7 @@
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
+//! - [`feed`]: how much of the feed of changes a client knows
 //! - [`stats`]: how many tasks there are of which kind
 //! - [`etag`]: which state of a task a client has seen
 //! - [`idempotency`]: the key by which a client says a request again
@@ -27,6 +28,7 @@ pub mod api_token;
 pub mod certificate;
 pub mod etag;
 pub mod fair_budget;
+pub mod feed;
 pub mod fields;
 pub mod fold;
 pub mod idempotency;

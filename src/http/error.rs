@@ -38,6 +38,8 @@ pub enum Error {
     RequestTimeout(&'static str),
     /// 409: the request contradicts what is stored.
     Conflict(&'static str),
+    /// 410: what the client knows of the changes is of no use any more.
+    Gone,
     /// 412: the stored state is not the one that the request names.
     PreconditionFailed(&'static str),
     /// 413: the body has more bytes than this limit.
@@ -135,6 +137,9 @@ errors! {
     Error::Conflict(_) => 409 "CONFLICT"
         "a task with this id exists already"
         "The request contradicts what is stored";
+    Error::Gone => 410 "GONE"
+        "the changes since then are not known any more; get all tasks afresh, without since"
+        "The changes since the cursor are not known any more; the client copies all tasks afresh";
     Error::PreconditionFailed(_) => 412 "PRECONDITION_FAILED"
         "the task has changed since: get it again, and send its new ETag in If-Match"
         "The task is not as `If-Match` says";
@@ -261,6 +266,7 @@ impl Error {
                 Cow::Owned(sentences.collect::<Vec<_>>().join("; "))
             }
             Error::ExpectationFailed
+            | Error::Gone
             | Error::VersionNotSupported
             | Error::Internal(_)
             | Error::Unavailable(_) => Cow::Borrowed(self.row().sentence),

@@ -75,7 +75,8 @@ pub struct UserRow {
     pub has_password: bool,
 }
 
-// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago.
+// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago. The update changes
+// nothing: with it the id is returned where another request has inserted the row in the meantime, too.
 macro_rules! owner {
     ($from:literal) => {
         concat!(
@@ -84,7 +85,7 @@ macro_rules! owner {
             " WHERE NOT EXISTS (SELECT FROM {schema}.users WHERE id = $1)
                 AND NOT EXISTS (SELECT FROM {schema}.revocations
                                 WHERE kind = 'user' AND id = $1 AND (until IS NULL OR until > now()))
-              ON CONFLICT (id) DO NOTHING"
+              ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING id"
         )
     };
 }
@@ -162,6 +163,10 @@ const MARK_DELETED: &str = "UPDATE {schema}.users
      SET deleted_at = now(), active = false, email = NULL, name = NULL, password_hash = NULL WHERE id = $1";
 
 const FORGET_NETWORKS: &str = "DELETE FROM {schema}.session_networks WHERE user_id = $1";
+
+const DELETE_TRASH: &str = "DELETE FROM {schema}.deleted_tasks WHERE user_id = $1 AND id IN (
+         SELECT id FROM {schema}.deleted_tasks WHERE user_id = $1 LIMIT $2
+     )";
 
 const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1";
 
@@ -407,10 +412,24 @@ impl Store {
     /// # Errors
     /// See [`Error`]; a second call goes on.
     pub fn finish_deletion(&self, user: &UserId) -> Result<(), Error> {
-        let tasks: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
-        while self.execute(Effect::Write, DELETE_TASKS, &tasks)? > 0 {}
-        self.execute(Effect::Write, DELETE, &[&user.as_str()])
-            .map(drop)
+        let some: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
+        for delete in [DELETE_TASKS, DELETE_TRASH] {
+            while self.execute(Effect::Write, delete, &some)? > 0 {}
+        }
+        let rest: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &i64::MAX];
+        self.run(Effect::Write, |client| {
+            let (delete, tasks, trash) = (
+                client.prepared(DELETE)?,
+                client.prepared(DELETE_TASKS)?,
+                client.prepared(DELETE_TRASH)?,
+            );
+            let mut transaction = client.transaction()?;
+            // It waits for writes to tasks that are under way. The next statements see what they left.
+            transaction.execute(&delete, &[&user.as_str()])?;
+            transaction.execute(&tasks, &rest)?;
+            transaction.execute(&trash, &rest)?;
+            transaction.commit()
+        })
     }
 
     /// Disables a user for tokens of every issuer and ends their sessions, or enables the user again.

@@ -19,6 +19,7 @@ mod accounts;
 mod api_tokens;
 pub mod connector;
 pub mod diagnosis;
+mod feed;
 pub mod maintenance;
 mod migrations;
 pub mod opening;
@@ -48,7 +49,9 @@ pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
-pub use tasks::{ListedTasks, ShownTask, TaskCreation, TaskOutcome, TaskPage};
+pub use tasks::{
+    ListedTasks, ShownTask, TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
+};
 
 /// A database and how it is used.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 
 use super::connector::{self, Connection, Target};
 use super::migrations::{current_version, latest, migrate};
-use super::{SILENCE, StoreSettings, describe};
+use super::{SILENCE, StoreSettings, describe, feed};
 
 /// The oldest PostgreSQL that is supported, as `server_version_num`.
 const OLDEST_SERVER: i32 = 130_000;
@@ -70,6 +70,7 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
             "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
         )))?,
     };
+    feed::repair(connection.client(), &settings.database.schema)?;
     Ok(Opened {
         server_version,
         schema_version: latest,

@@ -1,33 +1,40 @@
 //! Reads a list's query string.
 
-use super::{ListQuery, PARAMETERS};
+use super::rows::{CHANGES_PARAMETERS, DELETED_AT, Parameter, TRASH_PARAMETERS};
+use super::{Limit, ListQuery, Order, PARAMETERS};
+use crate::domain::feed::FeedCursor;
 
-/// A query as far as its parameters are read, in the order of [`PARAMETERS`].
+/// A query as far as its parameters are read, in the order of their rows.
 #[derive(Default)]
 pub struct Reading {
     /// The query so far.
     pub query: ListQuery,
     /// What `order` says: whether the list is descending.
     pub descending: Option<bool>,
+    /// Where changes begin.
+    pub since: Option<FeedCursor>,
 }
 
-impl ListQuery {
+impl Reading {
     /// Reads the decoded names and values of a query string.
-    ///
-    /// # Errors
-    /// One sentence that names the parameter that is unknown, given twice or wrong.
-    pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        let unknown =
-            |(name, _): &&(String, String)| !PARAMETERS.iter().any(|row| row.is_called(name));
+    fn of(
+        parameters: &[(String, String)],
+        rows: &[Parameter],
+        query: ListQuery,
+    ) -> Result<Reading, String> {
+        let unknown = |(name, _): &&(String, String)| !rows.iter().any(|row| row.is_called(name));
         if let Some((name, _)) = parameters.iter().find(unknown) {
-            let names: Vec<&str> = PARAMETERS.iter().map(|row| row.name).collect();
+            let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
             return Err(format!(
                 "query parameter {name:?} is unknown; a list takes {}",
                 names.join(", ")
             ));
         }
-        let mut reading = Reading::default();
-        for row in PARAMETERS {
+        let mut reading = Reading {
+            query,
+            ..Reading::default()
+        };
+        for row in rows {
             let mut before: Option<&str> = None;
             for (name, value) in parameters.iter().filter(|(name, _)| row.is_called(name)) {
                 match before.replace(name) {
@@ -38,8 +45,43 @@ impl ListQuery {
                     .map_err(|error| format!("query parameter {name} {error}"))?;
             }
         }
-        Ok(reading.query)
+        Ok(reading)
     }
+}
+
+impl ListQuery {
+    /// Reads the decoded names and values of a query string.
+    ///
+    /// # Errors
+    /// One sentence that names the parameter that is unknown, given twice or wrong.
+    pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
+        Reading::of(parameters, PARAMETERS, ListQuery::default()).map(|reading| reading.query)
+    }
+
+    /// As [`ListQuery::from_parameters`], for the list of deleted tasks.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_trash(parameters: &[(String, String)]) -> Result<ListQuery, String> {
+        let query = ListQuery {
+            trash: true,
+            order: Order {
+                key: &DELETED_AT,
+                descending: true,
+            },
+            ..ListQuery::default()
+        };
+        Reading::of(parameters, TRASH_PARAMETERS, query).map(|reading| reading.query)
+    }
+}
+
+/// Reads the query string of the feed of changes: where they begin, and how many are wanted.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`].
+pub fn changes(parameters: &[(String, String)]) -> Result<(Option<FeedCursor>, Limit), String> {
+    let reading = Reading::of(parameters, CHANGES_PARAMETERS, ListQuery::default())?;
+    Ok((reading.since, reading.query.limit))
 }
 
 fn twice(before: &str, name: &str) -> String {
@@ -71,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_is_the_newest_thousand() {
+    fn without_parameters_the_list_is_the_newest_thousand() {
         assert_eq!(query("").unwrap(), ListQuery::default());
         assert_eq!(query("limit=7").unwrap().limit.get(), 7);
         assert_eq!(query("page_size=7").unwrap().limit.get(), 7);
     }
 
     #[test]
-    fn unknown_doubled_and_wrong_parameters_are_named() {
+    fn unknown_repeated_and_wrong_parameters_are_named() {
         for (text, named) in [
             ("colour=red", "\"colour\""),
             ("Limit=1", "\"Limit\""),
@@ -121,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_go_by_many_names() {
+    fn sort_orders_have_several_names() {
         let order = |name, descending| Order {
             key: SORT_KEYS.iter().find(|key| key.name == name).unwrap(),
             descending,
@@ -156,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_survive_a_plus_that_nobody_encoded() {
+    fn a_timestamp_may_have_an_unencoded_plus() {
         let conditions = |text: &str| query(text).unwrap().filters.conditions;
         let moment = Timestamp::parse("2026-01-31T07:30:00Z").unwrap();
         let due = [Condition::DueBefore(Bound::Value(Value::Moment(moment)))];

@@ -8,6 +8,7 @@ use super::values::{
     status, tag, words,
 };
 use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
+use crate::domain::feed::FeedCursor;
 use crate::domain::shape::{Shape, TEXT};
 use crate::domain::tag::{TAG, TAGS_WITH_COMMAS};
 use crate::domain::task::{DUE, PRIORITY};
@@ -165,29 +166,8 @@ pub static PARAMETERS: &[Parameter] = &[
         },
     )
     .also(&["sort_by"]),
-    parameter(
-        "limit",
-        "Most tasks in the answer, 1,000 by default.",
-        whole_numbers(1, LIMIT_MAX as u32),
-        |row, reading, text| {
-            // The row's limits fit.
-            reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
-            Ok(())
-        },
-    )
-    .also(&["page_size"]),
-    parameter(
-        "cursor",
-        "The `next_cursor` of the answer before; the other parameters must be the same.",
-        TEXT,
-        |_, reading, text| {
-            let query = &reading.query;
-            let cursor = Cursor::decode(text, &query.filters, query.order).ok_or(
-                "must be the next_cursor of an answer to the same filters and order; start again without it",
-            )?;
-            start(reading, Start::Behind(cursor))
-        },
-    ),
+    LIMIT,
+    CURSOR,
     parameter(
         "offset",
         "How many tasks to skip.",
@@ -211,6 +191,54 @@ pub static PARAMETERS: &[Parameter] = &[
         },
     ),
 ];
+
+const LIMIT: Parameter = parameter(
+    "limit",
+    "Most tasks in the answer, 1,000 by default.",
+    whole_numbers(1, LIMIT_MAX as u32),
+    |row, reading, text| {
+        // The row's limits fit.
+        reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
+        Ok(())
+    },
+)
+.also(&["page_size"]);
+
+const CURSOR: Parameter = parameter(
+    "cursor",
+    "The `next_cursor` of the answer before; the other parameters must be the same.",
+    TEXT,
+    |_, reading, text| {
+        let query = &reading.query;
+        let cursor = Cursor::decode(text, &query.filters, query.order).ok_or(
+            "must be the next_cursor of an answer to the same filters and order; start again without it",
+        )?;
+        start(reading, Start::Behind(cursor))
+    },
+);
+
+/// The parameters of the list of deleted tasks.
+pub static TRASH_PARAMETERS: &[Parameter] = &[LIMIT, CURSOR];
+
+/// The parameters of the feed of changes.
+pub static CHANGES_PARAMETERS: &[Parameter] = &[
+    parameter(
+        "since",
+        "The `next_cursor` of the answer before. Without it, every task is in the answers.",
+        TEXT,
+        |_, reading, text| {
+            reading.since = Some(
+                FeedCursor::decode(text)
+                    .ok_or("must be the next_cursor of an answer; start again without it")?,
+            );
+            Ok(())
+        },
+    ),
+    LIMIT,
+];
+
+/// The order of the list of deleted tasks.
+pub const DELETED_AT: SortKey = sort_key("deleted_at", &[], Kind::Moment);
 
 /// The newest first is the default order.
 pub const CREATED_AT: SortKey = sort_key("created_at", &["created"], Kind::Moment);

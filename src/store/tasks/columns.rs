@@ -99,10 +99,61 @@ pub(super) fn all(table: &str) -> String {
     columns.join(", ")
 }
 
+/// Null for each column of [`all`] but the id, for a UNION with these.
+pub(super) fn id_alone(table: &str) -> String {
+    let columns = SHOWN.iter().flat_map(|shown| shown.columns);
+    let columns: Vec<String> = columns
+        .map(|name| match *name {
+            "id" => format!("{table}.id"),
+            _ => "NULL".to_owned(),
+        })
+        .collect();
+    columns.join(", ")
+}
+
 /// The names of the written columns.
 fn names() -> String {
     let names: Vec<&str> = WRITTEN.iter().map(|written| written.column).collect();
     names.join(", ")
+}
+
+/// The columns that a task has besides its key and [`WRITTEN`], with their values when it comes back from the trash.
+const KEPT: [(&str, &str); 4] = [
+    ("completed_at", "completed_at"),
+    ("created_at", "created_at"),
+    (
+        "updated_at",
+        "greatest(now(), updated_at + interval '1 microsecond')",
+    ),
+    ("version", "version + 1"),
+];
+
+/// The columns that hold a task, without its key; `written_by` is not one of them.
+pub(super) fn contents() -> impl Iterator<Item = &'static str> {
+    let kept = KEPT.iter().map(|(column, _)| *column);
+    kept.chain(WRITTEN.iter().map(|written| written.column))
+}
+
+/// The key and [`contents`].
+pub(super) fn stored() -> String {
+    let columns: Vec<&str> = ["user_id", "id"].into_iter().chain(contents()).collect();
+    columns.join(", ")
+}
+
+/// The values of [`stored`] for a task that comes back from the trash.
+pub(super) fn restored() -> String {
+    let kept = KEPT.map(|(_, value)| value).join(", ");
+    format!("user_id, id, {kept}, {}", names())
+}
+
+/// What an UPDATE of a task sets besides its columns. They move where `changed` says that something really changes: `updated_at` always
+/// forward, whatever the clock does.
+pub(super) fn touch(changed: &str) -> String {
+    format!(
+        "updated_at = CASE WHEN {changed} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END,
+         version = CASE WHEN {changed} THEN version + 1 ELSE version END,
+         written_by = CASE WHEN {changed} THEN pg_current_xact_id() ELSE written_by END"
+    )
 }
 
 /// An INSERT of a task, with the text behind its list of values. Its parameters are the user, the id, whether the task is
@@ -142,10 +193,8 @@ pub(super) fn new_values(draft: &Draft) -> Vec<Value> {
     values.collect()
 }
 
-/// An UPDATE of one task, and the values of its parameters from `$3` on; `$1` and `$2` are the task's key. It names the sent columns
-/// alone: one statement for all of them, with a JSON parameter, took PostgreSQL 40 µs more.
-///
-/// `updated_at` and `version` move when something really changes; `updated_at` always forward, whatever the clock does.
+/// An UPDATE of one task, up to its condition, and the values of its parameters from `$3` on; `$1` and `$2` are the task's key. It names
+/// the sent columns alone: one statement for all of them, with a JSON parameter, took PostgreSQL 40 µs more.
 pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
     let task = draft.task();
     let (mut sets, mut old, mut new, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -170,11 +219,9 @@ pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
     let changed = format!("({}) IS DISTINCT FROM ({})", old.join(", "), new.join(", "));
     let text = format!(
         "UPDATE {{schema}}.tasks AS task
-         SET {sets},
-             updated_at = CASE WHEN {changed} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END,
-             version = CASE WHEN {changed} THEN version + 1 ELSE version END
-         WHERE user_id = $1 AND id = $2",
+         SET {sets}, {touch}",
         sets = sets.join(", "),
+        touch = touch(&changed),
     );
     (text, values)
 }

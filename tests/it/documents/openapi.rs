@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
-use todo_api::domain::list::rows::{PARAMETERS, SORT_KEYS};
+use todo_api::domain::list::rows::{
+    CHANGES_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS,
+};
 use todo_api::domain::task::COMPLETED_ALIASES;
 use todo_api::domain::zone::{ZONE, ZONE_MEANING};
 use todo_api::http::error::{ERRORS, ErrorRow};
@@ -21,9 +23,9 @@ const LIMITED: [&str; 3] = [
     "X-RateLimit-Reset",
 ];
 
-/// The parameters of a list, from their rows.
-fn list_parameters() -> impl Iterator<Item = Value> {
-    PARAMETERS.iter().map(|row| {
+/// Parameters of a list, from their rows.
+fn list_parameters(rows: &[Parameter]) -> impl Iterator<Item = Value> {
+    rows.iter().map(|row| {
         let mut schema = shape(&row.shape);
         let meaning = also(row.meaning, row.aliases);
         if row.name == "sort" {
@@ -132,7 +134,9 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
     for name in in_path.iter().chain(row.takes) {
         match *name {
-            "list" => parameters.extend(list_parameters()),
+            "list" => parameters.extend(list_parameters(PARAMETERS)),
+            "trash" => parameters.extend(list_parameters(TRASH_PARAMETERS)),
+            "changes" => parameters.extend(list_parameters(CHANGES_PARAMETERS)),
             name => parameters.push(component("parameters", name)),
         }
     }

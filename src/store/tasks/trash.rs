@@ -1,0 +1,162 @@
+//! The trash.
+//!
+//! A deleted task moves from `tasks` to `deleted_tasks`, in one statement. It stays in the trash with its content for `TRASH_DAYS`. What
+//! remains then is a tombstone: the id and when it was deleted, for the feed of changes.
+
+use std::sync::LazyLock;
+
+use postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::columns::{all, contents, restored, stored};
+use super::{ShownTask, TASKS, TaskOutcome, TaskWrite};
+use crate::domain::etag::EntityTags;
+use crate::domain::user::UserId;
+use crate::store::{Effect, Error, Store, violates};
+
+/// Tasks of which one statement empties the trash, so that it ends in time.
+const EMPTIED_AT_ONCE: i64 = 5_000;
+
+/// The outcome of restoring a task.
+#[derive(Debug)]
+pub enum TaskRestoration {
+    /// It was restored.
+    Restored(ShownTask),
+    /// The trash has no task of that id.
+    NotFound,
+    /// The user has a new task of that id; nothing was changed.
+    IdTaken,
+}
+
+static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(&stored()));
+
+static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete("user_id, id"));
+
+fn delete(columns: &str) -> TaskWrite {
+    let moved = format!(
+        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = $2{{guard}} RETURNING {columns})"
+    );
+    let write = format!("{} RETURNING id", keep(columns));
+    TaskWrite::new(&moved, &write, TASKS, 2)
+}
+
+/// An INSERT of the deleted tasks that a query called `moved` returns, with these columns. The id may have been deleted before.
+fn keep(columns: &str) -> String {
+    let stored = stored();
+    let new = stored.replace(", ", ", excluded.");
+    format!(
+        "INSERT INTO {{schema}}.deleted_tasks AS task ({columns}) SELECT {columns} FROM moved
+         ON CONFLICT (user_id, id) DO UPDATE
+         SET ({stored}, deleted_at, written_by) = (excluded.{new}, excluded.deleted_at, excluded.written_by)"
+    )
+}
+
+/// That a row of `deleted_tasks` is still in the trash, where tasks stay for so many seconds. Until maintenance removes its content, a
+/// row may have it for longer.
+pub(super) fn in_trash(seconds: &str) -> String {
+    format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
+}
+
+static RESTORE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "WITH taken AS (
+             DELETE FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND id = $2 AND {here} RETURNING {stored}
+         )
+         INSERT INTO {{schema}}.tasks AS task ({stored}) SELECT {restored} FROM taken RETURNING {shown}",
+        here = in_trash("$3"),
+        stored = stored(),
+        restored = restored(),
+        shown = all("task"),
+    )
+});
+
+// The id stays, for the feed of changes.
+static PURGE: LazyLock<String> = LazyLock::new(|| {
+    let (remove, here) = (remove_contents(), in_trash("$3"));
+    format!("{remove} WHERE user_id = $1 AND id = $2 AND {here}")
+});
+
+static EMPTY: LazyLock<String> = LazyLock::new(|| {
+    let (remove, here) = (remove_contents(), in_trash("$3"));
+    format!(
+        "{remove} WHERE user_id = $1 AND id IN (
+             SELECT id FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND {here} ORDER BY id LIMIT $2 FOR UPDATE
+         )"
+    )
+});
+
+/// Makes tombstones of deleted tasks, up to the condition that says which.
+pub(in crate::store) fn remove_contents() -> String {
+    let nulls: Vec<String> = contents()
+        .map(|column| format!("{column} = NULL"))
+        .collect();
+    format!("UPDATE {{schema}}.deleted_tasks SET {}", nulls.join(", "))
+}
+
+impl Store {
+    /// Deletes a task, if it is in a state that `if_match` names. It goes to the trash, unless there is none or it is deleted for good.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn delete_task(
+        &self,
+        user: &UserId,
+        id: Uuid,
+        for_good: bool,
+        if_match: Option<&EntityTags>,
+    ) -> Result<TaskOutcome<()>, Error> {
+        let delete = match for_good || self.settings.database.trash.is_zero() {
+            true => &DELETE_FOR_GOOD,
+            false => &DELETE,
+        };
+        self.write_task(delete, if_match, &[&user.as_str(), &id], |_| Ok(()))
+    }
+
+    /// Restores a task from the trash. Its version is one higher than before.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn restore_task(&self, user: &UserId, id: Uuid) -> Result<TaskRestoration, Error> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &self.trash()];
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(&RESTORE)?;
+            match client.query_opt(&statement, &parameters) {
+                Ok(Some(row)) => ShownTask::read(&row).map(TaskRestoration::Restored),
+                Ok(None) => Ok(TaskRestoration::NotFound),
+                Err(error) if violates(&error, "tasks_pkey") => Ok(TaskRestoration::IdTaken),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Removes a task from the trash for good; false if it is not there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn purge_task(&self, user: &UserId, id: Uuid) -> Result<bool, Error> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &self.trash()];
+        Ok(self.execute(Effect::Write, &PURGE, &parameters)? > 0)
+    }
+
+    /// Removes all of a user's tasks from the trash for good, some at a time, and returns their number.
+    ///
+    /// # Errors
+    /// See [`Error`]; a second call goes on.
+    pub fn empty_trash(&self, user: &UserId) -> Result<u64, Error> {
+        let parameters: [&(dyn ToSql + Sync); 3] =
+            [&user.as_str(), &EMPTIED_AT_ONCE, &self.trash()];
+        let mut all = 0;
+        loop {
+            let emptied = self.execute(Effect::Write, &EMPTY, &parameters)?;
+            all += emptied;
+            if emptied < EMPTIED_AT_ONCE.unsigned_abs() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Seconds that a deleted task stays in the trash.
+    fn trash(&self) -> f64 {
+        self.settings.database.trash.as_secs_f64()
+    }
+}
