@@ -24,7 +24,7 @@ use super::token_cache::TokenCache;
 
 use crate::config::{Secret, TokenSettings};
 
-pub use super::claims::{Expected, ISSUER, Origin, Session, Verified};
+pub use super::claims::{Expected, ISSUER, TokenOrigin, TokenSession, Verified};
 pub use super::minter::{Minter, NewToken};
 
 /// Reads the token from an `Authorization` header field (RFC 6750, section 2.1). The scheme is case-insensitive.
@@ -322,9 +322,9 @@ mod tests {
         let verified = verify(&TokenVerifier::new(SECRET, None), &token).unwrap();
         assert_eq!(
             (&verified.user, verified.email.as_deref(), verified.origin),
-            (&user, Some("z@example.org"), Origin::Ours)
+            (&user, Some("z@example.org"), TokenOrigin::Ours)
         );
-        let Session::None(token_of_no_session) = &verified.session else {
+        let TokenSession::None(token_of_no_session) = &verified.session else {
             panic!()
         };
         let issued_at = token_of_no_session.issued_at.unwrap();
@@ -354,10 +354,10 @@ mod tests {
         let token = minter.sign(&new).unwrap();
         assert_eq!(minter.sign(&new).unwrap(), token);
         let verified = verify(&TokenVerifier::new(SECRET, None), &token).unwrap();
-        assert_eq!(verified.session, Session::Ours(new.session.unwrap()));
+        assert_eq!(verified.session, TokenSession::Ours(new.session.unwrap()));
         assert_eq!(
             (verified.user, verified.origin),
-            (user.clone(), Origin::Ours)
+            (user.clone(), TokenOrigin::Ours)
         );
     }
 
