@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::auth::error::AuthError;
+use crate::config::RequestSettings;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, whole_seconds};
 use crate::http::limiter::{Allowance, KEYS, LimitKey, Limiter, Wait};
@@ -22,12 +23,12 @@ pub struct RequestLimits {
 }
 
 impl RequestLimits {
-    /// Limits in requests an hour, for a user and for an address; 0 is no limit.
-    pub fn new(per_user: u32, per_address: u32) -> RequestLimits {
+    /// The configured limits.
+    pub fn new(settings: &RequestSettings) -> RequestLimits {
         let limiter = |most| (most > 0).then(|| Limiter::new(most, WINDOW, KEYS));
         RequestLimits {
-            users: limiter(per_user),
-            addresses: limiter(per_address),
+            users: limiter(settings.per_user),
+            addresses: limiter(settings.per_address),
         }
     }
 

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use super::{App, Call};
 use crate::auth::opaque::hash;
+use crate::config::RequestSettings;
 use crate::http::error::Error;
 use crate::http::request::{ClientAddress, Request};
 use crate::http::response::{Response, constant_fields};
@@ -16,18 +17,19 @@ const PROXY_FIELDS: &str = "X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host X
     X-Forwarded-Server Forwarded X-Real-IP CF-Connecting-IP True-Client-IP Via";
 
 /// Which clients may see the metrics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MetricsAccess {
     networks: Vec<IpNet>,
     token_hash: Option<[u8; 32]>,
 }
 
 impl MetricsAccess {
-    /// Clients in these networks, unless they come through a proxy, and clients with this token.
-    pub fn new(networks: Vec<IpNet>, token: Option<&str>) -> MetricsAccess {
+    /// Clients in the configured networks, unless they come through a proxy, and clients with the configured token.
+    pub fn new(settings: &RequestSettings) -> MetricsAccess {
+        let token = settings.metrics_token.as_ref();
         MetricsAccess {
-            networks,
-            token_hash: token.map(hash),
+            networks: settings.metrics_networks.clone(),
+            token_hash: token.map(|token| hash(token.expose().trim())),
         }
     }
 

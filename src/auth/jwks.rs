@@ -72,7 +72,11 @@ impl Keys {
         let shared = Arc::new(SharedKeys {
             timing,
             set: RwLock::new(None),
-            fetches: Mutex::new(Fetches::new(timing.refill)),
+            fetches: Mutex::new(Fetches {
+                // The thread begins with a fetch.
+                wanted: true,
+                ..Fetches::default()
+            }),
             changed: Condvar::new(),
         });
         let file = match location {
@@ -82,10 +86,9 @@ impl Keys {
             }
             Location::Url(url) => {
                 let (fetcher, url) = (Arc::clone(&shared), url.clone());
-                thread::Builder::new()
-                    .name("key-set".to_owned())
-                    .spawn(move || fetcher.run(&url))
-                    .map_err(|error| format!("cannot start a thread: {error}"))?;
+                let thread = thread::Builder::new().name("key-set".to_owned());
+                let thread = thread.spawn(move || fetcher.run(&url));
+                thread.map_err(|error| format!("cannot start a thread: {error}"))?;
                 None
             }
         };
@@ -157,6 +160,7 @@ struct FetchedSet {
     since: Instant,
 }
 
+#[derive(Default)]
 struct Fetches {
     /// Whether the thread must fetch.
     wanted: bool,
@@ -171,19 +175,6 @@ struct Fetches {
 }
 
 impl Fetches {
-    fn new(refill: Duration) -> Fetches {
-        Fetches {
-            // The thread begins with a fetch.
-            wanted: true,
-            begun: 0,
-            ended: 0,
-            failed: false,
-            awaited: false,
-            allowances: FetchAllowances::new(refill),
-            stopping: false,
-        }
-    }
-
     fn is_idle(&self) -> bool {
         !self.wanted && !self.failed && self.begun == self.ended
     }
@@ -244,7 +235,8 @@ impl SharedKeys {
                 break Err("the key of a token is unknown, and the key set cannot be fetched");
             }
             if fetches.is_idle() {
-                if !fetches.allowances.take(sender.holder, Instant::now()) {
+                let (refill, now) = (self.timing.refill, Instant::now());
+                if !fetches.allowances.take(sender.holder, refill, now) {
                     break Err(
                         "the key of a token is unknown, and its client has caused too many fetches of the key set",
                     );
@@ -270,11 +262,10 @@ impl SharedKeys {
         let mut logged = None;
         loop {
             let began = Instant::now();
-            {
-                let mut fetches = self.lock();
-                fetches.wanted = false;
-                fetches.begun += 1;
-            }
+            let mut fetches = self.lock();
+            fetches.wanted = false;
+            fetches.begun += 1;
+            drop(fetches);
             let problem = fetch(&agent, url)
                 .and_then(|fetched| self.take(fetched, &mut document, url.host()))
                 .err();

@@ -25,7 +25,10 @@ use std::{fmt, thread};
 use reader::SettingsReader;
 use source::Source;
 
-pub use settings::{Config, DatabaseSettings, EdgeLimits, GuessingLimits};
+pub use settings::{
+    AccountSettings, Config, DatabaseSettings, EdgeLimits, GuessingLimits, RequestSettings,
+    TokenSettings,
+};
 
 /// A value that is never shown.
 #[derive(Clone, PartialEq, Eq)]

@@ -91,10 +91,7 @@ impl EventLoop {
         let shared = Arc::clone(&self.core.shared);
         let own = shared.is_own(peer);
         let client = ClientAddress::of_peer(peer.as_socket());
-        let exempt = shared.options.limits.trusted_proxies.trusts(client)
-            || matches!(client, ClientAddress::Ip(address) if address.is_loopback());
-        let counted =
-            Some(client.network()).filter(|network| !exempt && *network != Network::Local);
+        let counted = self.counted_network(client);
         let refusal = match self.admission.admit(counted, own) {
             Err(Full::Server) if self.make_room() => self.admission.admit(counted, own).err(),
             other => other.err(),
@@ -148,6 +145,17 @@ impl EventLoop {
         self.connections.insert(token, connection);
         // It fails only if no memory is left.
         self.attend(token, |_, _| watched.is_ok());
+    }
+
+    /// The network in whose count a connection of this client is; `None` for trusted proxies and for clients on this machine.
+    fn counted_network(&self, client: ClientAddress) -> Option<Network> {
+        let proxies = &self.core.shared.options.limits.trusted_proxies;
+        match client {
+            _ if proxies.trusts(client) => None,
+            ClientAddress::Ip(address) if address.is_loopback() => None,
+            ClientAddress::Local => None,
+            ClientAddress::Ip(_) => Some(client.network()),
+        }
     }
 
     /// Closes a connection that has been idle for long; false if there is none.

@@ -13,7 +13,7 @@ use postgres::{Config, NoTls};
 
 use super::account::{self, ProgramResult};
 use super::{
-    ClusterOptions, Installation, OsAccount, SocketDirectory, directory, failed_to, socket,
+    ClusterOptions, OsAccount, PostgresInstallation, SocketDirectory, directory, failed_to, socket,
 };
 
 /// The name of the superuser and of the database.
@@ -45,7 +45,7 @@ pub(super) struct Cluster {
     /// PostgreSQL's data directory, `postgres` in `directory`.
     pub(super) files: PathBuf,
     pub(super) account: OsAccount,
-    pub(super) installation: Installation,
+    pub(super) installation: PostgresInstallation,
     pub(super) socket: SocketDirectory,
 }
 

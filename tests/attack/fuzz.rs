@@ -16,8 +16,10 @@ use todo_api::api::{App, Call, Handler, HandlerOutcome};
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::EdgeLimits;
 use todo_api::domain::address::Address;
+use todo_api::domain::origins::Origins;
 use todo_api::edge::tls::Tls;
 use todo_api::http::error::Error;
+use todo_api::http::policy::Policy;
 use todo_api::http::request::Method;
 use todo_api::http::response::Response;
 use todo_api::http::router::{Route, Router};
@@ -642,10 +644,11 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         ..config.edge
     };
     let table = routes().into_iter().chain(told).collect();
+    let policy = Policy::new(&Origins::default(), None, false);
     let parts = Parts {
         tls,
         on_failure: Box::new(|reason| panic!("{reason}")),
-        ..parts(&app, Router::new(table), Arc::default())
+        ..parts(&app, Router::new(table), Arc::new(policy))
     };
     let server = start_server(&config, parts);
     let addresses = server.addresses().cloned().collect();

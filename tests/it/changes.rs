@@ -632,6 +632,7 @@ fn shows(operation: &str) -> Shows {
         "createTask" => show(Some(json!({"title": "t"})), &["new"], &[]),
         "updateTask" | "patchTask" => show(Some(json!({"title": "t2"})), &["id"], &[]),
         "completeTask" => show(None, &["id"], &[]),
+        "importTasks" => show(Some(json!({"title": "t"})), &["new"], &[]),
         "deleteTask" | "deleteMatchingTasks" => show(None, &[], &["id"]),
         "patchMatchingTasks" => show(Some(json!({"priority": "high"})), &["id"], &[]),
         "bulkTasks" => {

@@ -212,7 +212,10 @@ fn a_preflight_on_any_path_needs_no_token_and_does_not_count() {
     let plain = anonymous
         .send("OPTIONS", "/api/tasks", &[("Origin", APP)], None)
         .expect(204);
-    assert_eq!(plain.header("Allow"), Some("GET, HEAD, POST, OPTIONS"));
+    assert_eq!(
+        plain.header("Allow"),
+        Some("GET, HEAD, POST, PATCH, DELETE, OPTIONS")
+    );
     assert_eq!(plain.header("Access-Control-Allow-Methods"), None);
     expect_readable(&plain, APP);
     anonymous

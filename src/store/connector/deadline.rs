@@ -100,8 +100,6 @@ pub(super) struct DeadlineStream {
     timer: Option<Pin<Box<Sleep>>>,
     /// Stays set, because a late answer would be read as the answer to the next statement.
     timed_out: bool,
-    /// The end of the stream was read; the next read reports it.
-    ending: bool,
 }
 
 impl DeadlineStream {
@@ -116,7 +114,6 @@ impl DeadlineStream {
             deadline,
             timer: None,
             timed_out: false,
-            ending: false,
         }
     }
 
@@ -130,11 +127,9 @@ impl DeadlineStream {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        self.deadline.0.ended.store(true, Ordering::Relaxed);
-        if self.ending {
+        if self.deadline.0.ended.swap(true, Ordering::Relaxed) {
             return outcome;
         }
-        self.ending = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -15,7 +15,7 @@ use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::source::Source;
-use todo_api::config::{Config, Environment, GuessingLimits, ModuleChecks};
+use todo_api::config::{Config, Environment, ModuleChecks};
 use todo_api::domain::address::{Address, parse_list};
 use todo_api::domain::origins::Origins;
 use todo_api::http::policy::Policy;
@@ -159,21 +159,20 @@ pub fn parts(app: &Arc<App>, router: Router<Handler>, policy: Arc<Policy>) -> Pa
 
 /// The shared state of handlers. Its only limits are those on guessing.
 pub fn app(store: Store, verifier: TokenVerifier) -> App {
-    let day = Duration::from_secs(24 * 3600);
+    let mut config = defaults();
+    (config.requests.per_user, config.requests.per_address) = (0, 0);
+    config.requests.metrics_networks.clear();
+    config.guessing.registrations_per_address = 0;
+    config.guessing.refreshes_per_address = 0;
     App {
         store,
         guard: Guard::new(verifier),
-        limits: RequestLimits::new(0, 0),
-        issuer: Issuer::new(SECRET, day, 30 * day),
+        limits: RequestLimits::new(&config.requests),
+        issuer: Issuer::new(SECRET, &config.tokens, &config.accounts),
         hashing: Crew::start().unwrap(),
-        guessing: Guessing::new(&GuessingLimits {
-            failures_per_account: 10,
-            failures_per_address: 30,
-            registrations_per_address: 0,
-            refreshes_per_address: 0,
-        }),
-        metrics: MetricsAccess::default(),
-        registration_is_open: true,
+        guessing: Guessing::new(&config.guessing),
+        metrics: MetricsAccess::new(&config.requests),
+        accounts: config.accounts,
         installation: Installation {
             command: "todo-api".to_owned(),
             tls: false,
