@@ -267,7 +267,7 @@ impl<'d> Caller<'d> {
         }
     }
 
-    fn new_login(&self) -> Login {
+    fn somebody(&self) -> Login {
         let email = format!("{}@example.org", uuid::Uuid::new_v4());
         Login::register(self.app.address, &email)
     }
@@ -417,7 +417,7 @@ impl<'d> Caller<'d> {
     }
 
     fn succeed(&self) {
-        let user = self.new_login();
+        let user = self.somebody();
         let answer = self.ask_well(&user);
         if self.operation.id() == "metrics" {
             // They may be forbidden here; tests/it/metrics.rs checks them.
@@ -430,7 +430,7 @@ impl<'d> Caller<'d> {
             self.operation.id()
         );
         if self.operation.value["requestBody"]["required"] == false {
-            let another = self.new_login();
+            let another = self.somebody();
             let (who, target) = (self.who(&another), self.target(&another));
             assert_eq!(self.ask(&who, &target, &[], None).status, answer.status);
         }
@@ -524,7 +524,7 @@ impl<'d> Caller<'d> {
 
     /// Sends no token, the wrong token, the wrong path.
     fn be_refused(&self) {
-        let user = self.new_login();
+        let user = self.somebody();
         let target = self.target(&user);
         self.ask(&self.app.anonymous(), &format!("{target}%zz"), &[], None)
             .expect_error(400, "BAD_REQUEST");
@@ -571,7 +571,7 @@ impl<'d> Caller<'d> {
         let Some(schema) = self.operation.body() else {
             return;
         };
-        let user = self.new_login();
+        let user = self.somebody();
         let (who, target) = (self.who(&user), self.target(&user));
         self.ask(&who, &target, &[], Some(b"{"))
             .expect_error(400, "BAD_REQUEST");
@@ -627,7 +627,7 @@ impl<'d> Caller<'d> {
                 .as_u64()
                 .map(|most| "ä".repeat(usize::try_from(most).unwrap()));
             if let Some(longest) = longest.filter(|_| field["format"].is_null()) {
-                let user = self.new_login();
+                let user = self.somebody();
                 let (who, target) = (self.who(&user), self.target(&user));
                 let mut body = self.good_body(&user).unwrap();
                 body[name] = longest.into();
@@ -642,7 +642,7 @@ impl<'d> Caller<'d> {
 
     /// Sends requests whose answer depends on what exists.
     fn use_existing_resources(&self) {
-        let user = self.new_login();
+        let user = self.somebody();
         let who = self.who(&user);
         if self.operation.path.contains("{id}") || self.operation.path.contains("{name}") {
             let target = self.operation.path.replace("{user_id}", user.id());
@@ -713,7 +713,7 @@ impl<'d> Caller<'d> {
                     .expect_error(401, "UNAUTHORIZED");
             }
             "updateAccount" => {
-                let mut body = json!({"email": self.new_login().answer["user"]["email"]});
+                let mut body = json!({"email": self.somebody().answer["user"]["email"]});
                 self.ask_json(&who, "/api/auth/me", &body)
                     .expect_error(403, "FORBIDDEN");
                 body["current_password"] = PASSWORD.into();
