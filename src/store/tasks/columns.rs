@@ -220,7 +220,7 @@ pub(super) struct Changes {
 impl Changes {
     /// Those of a draft, with the parameters that stand for its values.
     pub(super) fn of(draft: &Draft, mut bind: impl FnMut(Value) -> String) -> Changes {
-        Changes::new(|written, _| {
+        Changes::new("now()", |written, _| {
             let value = (written.value)(draft.task());
             let is_sent = draft.sends(written.field);
             is_sent.then(|| format!("{}::{}", bind(value), written.kind))
@@ -228,8 +228,8 @@ impl Changes {
     }
 
     /// Those of the rows of [`many`], each of which changes the fields that its `sent` names.
-    fn of_many() -> Changes {
-        Changes::new(|written, old| {
+    pub(super) fn of_many() -> Changes {
+        Changes::new("coalesce(new.completed_at, now())", |written, old| {
             let Written { column, field, .. } = written;
             let new =
                 format!("CASE WHEN '{field}' = ANY (new.sent) THEN new.{column} ELSE {old} END");
@@ -237,8 +237,9 @@ impl Changes {
         })
     }
 
-    /// Gives each column, as an expression with its old value, to a function that gives its new value.
-    fn new(mut value: impl FnMut(&Written, &str) -> Option<String>) -> Changes {
+    /// Gives each column, as an expression with its old value, to a function that gives its new value. A task that is completed was done
+    /// at `done_at`.
+    fn new(done_at: &str, mut value: impl FnMut(&Written, &str) -> Option<String>) -> Changes {
         let (mut sets, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for written in WRITTEN {
             let column = format!("task.{}", written.column);
@@ -251,7 +252,7 @@ impl Changes {
         let completed = "task.completed_at IS NOT NULL";
         if let Some(value) = value(&COMPLETED, completed) {
             sets.push(format!(
-                "completed_at = CASE WHEN {value} THEN coalesce(task.completed_at, now()) END"
+                "completed_at = CASE WHEN {value} THEN coalesce(task.completed_at, {done_at}) END"
             ));
             old.push(completed.to_owned());
             new.push(value);
@@ -301,9 +302,9 @@ pub(super) fn many(parameter: usize) -> String {
     )
 }
 
-/// An INSERT of the rows of [`many`] for the user `$1`. `created_at` and `updated_at` are now and `version` is 1 where a row has none; a
+/// An INSERT of rows of [`many`] for the user `$1`, from an item for FROM called new. `created_at` and `updated_at` are now and `version` is 1 where a row has none; a
 /// task that is completed without a `completed_at` is so from now on.
-pub(super) fn insert_many(parameter: usize) -> String {
+pub(super) fn insert_many(from: &str) -> String {
     let values: Vec<String> = (WRITTEN.iter())
         .map(|written| format!("new.{}", written.column))
         .collect();
@@ -311,20 +312,17 @@ pub(super) fn insert_many(parameter: usize) -> String {
         "INSERT INTO {{schema}}.tasks AS task (user_id, id, completed_at, created_at, updated_at, version, {names})
          SELECT $1, new.id, coalesce(new.completed_at, CASE WHEN new.completed THEN now() END),
                 coalesce(new.created_at, now()), coalesce(new.updated_at, now()), coalesce(new.version, 1), {values}
-         FROM {rows}",
+         FROM {from}",
         names = names(),
         values = values.join(", "),
-        rows = many(parameter),
     )
 }
 
-/// An UPDATE of the tasks of the user `$1` by the rows of [`many`], each of which changes the fields that its `sent` names.
-pub(super) fn update_many(parameter: usize) -> String {
-    format!(
-        "{} FROM {} WHERE task.user_id = $1 AND task.id = new.id",
-        Changes::of_many().update(),
-        many(parameter)
-    )
+/// An UPDATE of the tasks of the user `$1` by rows of [`many`], from an item for FROM called new. Each row changes the fields that its
+/// `sent` names. A task that it completes has the row's `completed_at`, or was done now.
+pub(super) fn update_many(from: &str) -> String {
+    let update = Changes::of_many().update();
+    format!("{update} FROM {from} WHERE task.user_id = $1 AND task.id = new.id")
 }
 
 #[cfg(test)]
