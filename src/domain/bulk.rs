@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -15,6 +15,15 @@ use super::task::draft::Draft;
 pub const OPERATIONS_MAX: usize = 500;
 /// Most wrong fields that one answer names.
 pub const ERRORS_MAX: usize = 100;
+
+/// What was done to the tasks that match.
+#[derive(Debug, Serialize)]
+pub struct MatchingResult {
+    /// How many tasks were changed or deleted, or would be with `dry_run`.
+    pub count: u16,
+    /// Whether more tasks match; the same request changes them next.
+    pub has_more: bool,
+}
 
 /// What an operation does to its task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -63,7 +72,7 @@ impl Bulk {
     /// The body, or `operations`, is something else.
     pub fn from_json(body: &[u8]) -> Result<Bulk, BodyError> {
         let mut fields = Fields::of(body)?;
-        let mut operations: Vec<Operation> = Vec::new();
+        let (mut operations, mut seen) = (Vec::new(), HashSet::new());
         fields.read(("operations", &[]), true, false, |json| {
             let sent: Vec<&RawValue> =
                 serde_json::from_str(json).map_err(|_| "must be an array")?;
@@ -71,21 +80,10 @@ impl Bulk {
                 return Err("must have 1 to 500 entries");
             }
             let sent = sent.iter().enumerate();
-            operations.extend(sent.map(|(at, json)| Operation::read(json.get(), at)));
+            operations.extend(sent.map(|(at, json)| Operation::read(json.get(), at, &mut seen)));
             Ok(())
         });
         fields.finish()?;
-        let mut seen = HashSet::new();
-        for (at, operation) in operations.iter_mut().enumerate() {
-            if operation.id.is_some_and(|id| !seen.insert(id)) {
-                operation.op = None;
-                let error = FieldError {
-                    field: "id".into(),
-                    message: "is in another operation, too; an id may occur once".into(),
-                };
-                operation.errors.push(placed(error, at));
-            }
-        }
         Ok(Bulk {
             operations,
             // Room for the places, in the random part.
@@ -110,53 +108,58 @@ impl Bulk {
 }
 
 impl Operation {
-    fn read(json: &str, at: usize) -> Operation {
+    /// Reads the operation at a place. `seen` has the ids of the operations before.
+    fn read(json: &str, at: usize, seen: &mut HashSet<Uuid>) -> Operation {
+        let place = format!("operations[{at}]");
         let mut operation = Operation::default();
-        let errors = match Fields::of(json.as_bytes()) {
-            Ok(fields) => operation.fill(fields),
-            Err(error) => in_place(error, ""),
-        };
-        let errors = errors.into_iter().map(|error| placed(error, at));
-        operation.errors = errors.collect();
+        match Fields::nested(json, &place).map(|fields| operation.fill(fields)) {
+            None => operation.complain(place, "must be a JSON object"),
+            Some(Err(BodyError::Invalid(errors))) => operation.errors = errors,
+            Some(_) => {}
+        }
+        if operation.id.is_some_and(|id| !seen.insert(id)) {
+            operation.op = None;
+            operation.complain(
+                format!("operations[{at}].id"),
+                "is in another operation, too; an id may occur once",
+            );
+        }
         operation
     }
 
-    /// Takes the fields that its kind has, and gives the errors.
-    fn fill(&mut self, mut fields: Fields) -> Vec<FieldError> {
+    fn complain(&mut self, field: String, message: &'static str) {
+        self.errors.push(FieldError {
+            field: field.into(),
+            message: message.into(),
+        });
+    }
+
+    /// Takes the fields that its kind has.
+    fn fill(&mut self, mut fields: Fields) -> Result<(), BodyError> {
         let op = fields.required::<Op>("op");
         if op.is_some_and(|op| op != Op::Create) {
             self.id = fields.required("id");
             self.if_match = fields.optional("if_match");
         }
-        let mut errors = Vec::new();
-        let mut read = |name: &'static str, read: fn(&[u8]) -> Result<Draft, BodyError>| {
-            fields.read((name, &[]), true, false, |json| {
-                match read(json.as_bytes()) {
-                    Ok(draft) => self.draft = draft,
-                    Err(error) => errors = in_place(error, name),
-                }
-                Ok(())
-            });
-        };
-        match op {
-            Some(Op::Create) => read("task", Draft::new_task),
-            Some(Op::Update) => read("changes", Draft::changes),
+        let draft = match op {
+            Some(Op::Create) => fields.object("task", |task| Draft::read(task, true)),
+            Some(Op::Update) => fields.object("changes", |changes| Draft::read(changes, false)),
             Some(Op::Complete) => {
+                let mut draft = None;
                 fields.read(("completed", COMPLETED_ALIASES), true, false, |json| {
-                    self.draft = Draft::completion(bool::from_json(json)?);
+                    draft = Some(Draft::completion(bool::from_json(json)?));
                     Ok(())
                 });
+                draft
             }
-            Some(Op::Delete | Op::Restore) | None => {}
-        }
+            Some(Op::Delete | Op::Restore) | None => None,
+        };
+        self.draft = draft.unwrap_or_default();
         if self.draft.sends("id") {
             self.id = Some(self.draft.task().id);
         }
         self.op = op.filter(|op| *op == Op::Create || self.id.is_some());
-        if let Err(BodyError::Invalid(own)) = fields.finish() {
-            errors.extend(own);
-        }
-        errors
+        fields.finish()
     }
 }
 
@@ -164,31 +167,6 @@ impl Field for Op {
     fn from_json(json: &str) -> Result<Op, &'static str> {
         serde_json::from_str(json)
             .map_err(|_| "must be create, update, complete, delete or restore")
-    }
-}
-
-/// The errors of a nested object with this name.
-fn in_place(error: BodyError, name: &'static str) -> Vec<FieldError> {
-    match error {
-        BodyError::Malformed(_) => vec![FieldError {
-            field: name.into(),
-            message: "must be a JSON object with names in valid Unicode".into(),
-        }],
-        BodyError::Invalid(mut errors) => {
-            for error in errors.iter_mut().filter(|error| error.field == "body") {
-                error.field = name.into();
-            }
-            errors
-        }
-    }
-}
-
-/// An error with the place of the operation in its name.
-fn placed(error: FieldError, at: usize) -> FieldError {
-    let dot = if error.field.is_empty() { "" } else { "." };
-    FieldError {
-        field: format!("operations[{at}]{dot}{}", error.field).into(),
-        ..error
     }
 }
 
@@ -228,7 +206,7 @@ mod tests {
             ),
             (
                 r#"{"op":"create","task":{"\ud800":1}}"#.to_owned(),
-                "operations[1].task must be a JSON object with",
+                "operations[1].task must be a JSON object",
             ),
             (
                 r#"{"op":"create","task":{"title":""}}"#.to_owned(),

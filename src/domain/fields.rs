@@ -71,6 +71,8 @@ pub struct Fields<'a> {
     // Each value is parsed when it is read, so that a bad one (a lone surrogate, for example) is an error of that field only.
     sent: BTreeMap<String, &'a RawValue>,
     errors: Vec<FieldError>,
+    /// Where the object lies in the body; empty for the body itself.
+    place: String,
 }
 
 impl<'a> Fields<'a> {
@@ -104,7 +106,39 @@ impl<'a> Fields<'a> {
         Ok(Fields {
             sent,
             errors: Vec::new(),
+            place: String::new(),
         })
+    }
+
+    /// Reads an object within a body, with its place there; `None` if it is no object with names in Unicode.
+    pub fn nested(json: &'a str, place: &str) -> Option<Fields<'a>> {
+        Some(Fields {
+            sent: serde_json::from_str(json).ok()?,
+            errors: Vec::new(),
+            place: place.to_owned(),
+        })
+    }
+
+    /// A field that must be an object. Its fields are named as those of this object are.
+    pub fn object<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Fields<'a>) -> Result<T, BodyError>,
+    ) -> Option<T> {
+        let Some(raw) = self.sent.get(name) else {
+            self.complain(name, "is required");
+            return None;
+        };
+        let Some(fields) = Fields::nested(raw.get(), &self.place) else {
+            self.complain(name, "must be a JSON object");
+            return None;
+        };
+        match read(fields) {
+            Ok(value) => return Some(value),
+            Err(BodyError::Invalid(errors)) => self.errors.extend(errors),
+            Err(BodyError::Malformed(_)) => {}
+        }
+        None
     }
 
     /// A required field.
@@ -194,8 +228,12 @@ impl<'a> Fields<'a> {
     }
 
     fn complain(&mut self, field: &'static str, message: &'static str) {
+        let field = match self.place.as_str() {
+            "" => Cow::Borrowed(field),
+            place => Cow::Owned(format!("{place}.{field}")),
+        };
         self.errors.push(FieldError {
-            field: Cow::Borrowed(field),
+            field,
             message: Cow::Borrowed(message),
         });
     }

@@ -50,8 +50,8 @@ pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{
-    BulkOutcome, IMPORTED_AT_ONCE, ListedTasks, MatchedTasks, MatchingChange, OperationTask,
-    Refusal, ShownTask, TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
+    BulkOutcome, IMPORTED_AT_ONCE, ListedTasks, Refusal, ShownTask, TaskChanges, TaskCreation,
+    TaskOutcome, TaskPage, TaskRestoration,
 };
 
 /// A database and how it is used.

@@ -19,11 +19,7 @@ impl Draft {
     /// # Errors
     /// See [`BodyError`]; every bad field is named at once.
     pub fn new_task(body: &[u8]) -> Result<Draft, BodyError> {
-        let task = Task {
-            id: Uuid::now_v7(),
-            ..Task::default()
-        };
-        Draft::read(task, body, true)
+        Draft::read(Fields::of(body)?, true)
     }
 
     /// Reads the body of a PUT or PATCH: changes to a task. Absent fields stay.
@@ -31,7 +27,7 @@ impl Draft {
     /// # Errors
     /// As [`Draft::new_task`].
     pub fn changes(body: &[u8]) -> Result<Draft, BodyError> {
-        Draft::read(Task::default(), body, false)
+        Draft::read(Fields::of(body)?, false)
     }
 
     /// That a task is done, or not.
@@ -46,9 +42,15 @@ impl Draft {
         }
     }
 
-    fn read(mut task: Task, body: &[u8], new: bool) -> Result<Draft, BodyError> {
-        let mut fields = Fields::of(body)?;
-        let mut sent = Vec::new();
+    /// Reads a new task, or changes to one.
+    ///
+    /// # Errors
+    /// As [`Draft::new_task`].
+    pub fn read(mut fields: Fields, new: bool) -> Result<Draft, BodyError> {
+        let (mut task, mut sent) = (Task::default(), Vec::new());
+        if new {
+            task.id = Uuid::now_v7();
+        }
         for field in TASK_FIELDS {
             let (read, required, clearable) = match field.sent {
                 Sent::Created(read) if new => (read, false, false),

@@ -8,15 +8,17 @@
 //! operations were done, and on which tasks. The tasks are shown as they are now.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use postgres::types::ToSql;
-use postgres::{Error as PgError, Statement};
+use postgres::{Error as PgError, Row, Statement, Transaction};
 use uuid::Uuid;
 
 use super::columns::{TaskRow, all, insert_many, many, row, rows_as_json, update_many};
 use super::create::{OWNERS, claim_key, note_key};
-use super::json::{ShownTask, read_tag};
+use super::json::{read_tag, show_task};
 use super::trash::{deletion, in_trash, restoration};
 use crate::domain::bulk::{Bulk, Op};
 use crate::domain::etag::ETag;
@@ -25,31 +27,20 @@ use crate::domain::idempotency::Repeatable;
 use crate::domain::user::UserId;
 use crate::domain::value::Value;
 use crate::store::accounts::OWNER;
-use crate::store::pool::{Client, Steps};
+use crate::store::pool::Client;
 use crate::store::{Effect, Error, Store, violates};
 
 /// The outcome of many operations.
 #[derive(Debug)]
 pub enum BulkOutcome {
-    /// All were done.
-    Done(Vec<OperationTask>),
-    /// A request with the same key did them before.
-    Before(Vec<OperationTask>),
+    /// All were done. The results as JSON, and whether a request with the same key did the operations before.
+    Done(Vec<u8>, bool),
     /// The key was used with another body.
     OtherBody,
     /// A request with this key is still running.
     Running,
     /// The operation at this place cannot be done, and the ones before it could be; nothing was changed.
     Refused(usize, Refusal),
-}
-
-/// The task of an operation.
-#[derive(Debug)]
-pub struct OperationTask {
-    /// Its id.
-    pub id: Uuid,
-    /// The task; `None` if it is deleted.
-    pub task: Option<ShownTask>,
 }
 
 /// Why an operation cannot be done.
@@ -74,8 +65,8 @@ static CLAIM: LazyLock<String> = LazyLock::new(|| {
 });
 
 // The user is locked first, then tasks, then deleted ones: each item depends on the count of the one before. New ids are among them: of
-// two transactions that create or restore the same deleted task, one waits here. A user known only from a token gets a row; one whose
-// account was deleted a moment ago has none.
+// two transactions that create or restore the same deleted task, one waits here. A user known only from a token gets a row; for one whose
+// account was deleted a moment ago there is no row in the result.
 static LOCK: LazyLock<String> = LazyLock::new(|| {
     format!(
         "WITH known_owner AS MATERIALIZED (
@@ -87,19 +78,24 @@ static LOCK: LazyLock<String> = LazyLock::new(|| {
              SELECT id, version, created_at, {here} AS here FROM {{schema}}.deleted_tasks
              WHERE user_id = $1 AND id = ANY ($2) AND (SELECT count(*) FROM live) >= 0 ORDER BY id FOR UPDATE
          )
-         SELECT 'owner' AS what, NULL::uuid AS id, NULL::bigint AS version, NULL::timestamptz AS created_at FROM ({OWNERS}) AS owners
-         UNION ALL SELECT 'live', id, version, created_at FROM live
-         UNION ALL SELECT 'deleted', id, version, created_at FROM deleted WHERE here",
+         SELECT state.* FROM ({OWNERS}) AS owners LEFT JOIN (
+             SELECT false AS deleted, id, version, created_at FROM live
+             UNION ALL SELECT true, id, version, created_at FROM deleted WHERE here
+         ) AS state ON true",
         owner = OWNER!(""),
         here = in_trash("$3"),
     )
 });
 
+// An id that is used since the tasks were locked is left out, and not waited for: a request that deletes that task may wait for the row
+// in the trash, which is locked here.
+const IS_FREE: &str =
+    "NOT EXISTS (SELECT FROM {schema}.tasks AS live WHERE live.user_id = $1 AND live.id = new.id)";
+
 static CREATE: LazyLock<String> = LazyLock::new(|| {
+    let (insert, columns) = (insert_many(&many(2)), all("task"));
     format!(
-        "{} ORDER BY new.id ON CONFLICT (user_id, id) DO NOTHING RETURNING {}",
-        insert_many(&many(2)),
-        all("task"),
+        "{insert} WHERE {IS_FREE} ORDER BY new.id ON CONFLICT (user_id, id) DO NOTHING RETURNING {columns}"
     )
 });
 
@@ -109,33 +105,24 @@ static UPDATE: LazyLock<String> =
 static DELETE: LazyLock<String> = LazyLock::new(|| delete(false));
 static DELETE_FOR_GOOD: LazyLock<String> = LazyLock::new(|| delete(true));
 
+fn delete(for_good: bool) -> String {
+    let (moved, kept) = deletion(&in_many("true"), for_good);
+    format!("WITH {moved} {kept} RETURNING id")
+}
+
 static RESTORE: LazyLock<String> = LazyLock::new(|| {
-    restoration(
-        "id = ANY ($2)",
-        " ORDER BY id ON CONFLICT (user_id, id) DO NOTHING",
-    )
+    let behind = " ORDER BY id ON CONFLICT (user_id, id) DO NOTHING";
+    restoration(&in_many(IS_FREE), behind)
 });
+
+fn in_many(condition: &str) -> String {
+    format!("id IN (SELECT new.id FROM {} WHERE {condition})", many(2))
+}
 
 static AS_NOW: LazyLock<String> = LazyLock::new(|| {
     let columns = all("task");
     format!("SELECT {columns} FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = ANY ($2)")
 });
-
-fn delete(for_good: bool) -> String {
-    let (moved, kept) = deletion("id = ANY ($2)", for_good);
-    format!("WITH {moved} {kept} RETURNING id")
-}
-
-/// A statement for all operations of a kind. Its parameters are the user and this one. It returns tasks, or ids alone.
-type Write = (&'static str, Box<dyn ToSql + Sync>);
-
-/// The states of the tasks that are locked.
-#[derive(Default)]
-struct Locked {
-    has_owner: bool,
-    live: HashMap<Uuid, ETag>,
-    in_trash: HashMap<Uuid, ETag>,
-}
 
 impl Store {
     /// Does many operations, or none of them; once where the request has a key.
@@ -149,11 +136,24 @@ impl Store {
         key: Option<&Repeatable>,
     ) -> Result<BulkOutcome, Error> {
         let ids = bulk.ids(bulk.first_id);
-        let writes = writes(bulk, &ids, self.settings.database.trash.is_zero());
+        let delete = match self.settings.database.trash.is_zero() {
+            true => &DELETE_FOR_GOOD,
+            false => &DELETE,
+        };
+        let kinds: [(&'static str, &[Op]); 4] = [
+            (&CREATE, &[Op::Create]),
+            (&UPDATE, &[Op::Update, Op::Complete]),
+            (delete, &[Op::Delete]),
+            (&RESTORE, &[Op::Restore]),
+        ];
+        let writes = kinds.map(|(sql, kinds)| (sql, rows(bulk, &ids, kinds)));
         self.run(Effect::Write, |client| {
-            let mut run = || self.bulk_once(client, user.as_str(), bulk, key, &ids, &writes);
-            match run() {
-                Err(error) if violates(&error, "idempotency_keys_pkey") => run(),
+            // It may wait for locks, and then write.
+            client.set_deadline(Instant::now() + 2 * self.patience());
+            match self.bulk_once(client, user.as_str(), bulk, key, &ids, &writes) {
+                Err(error) if violates(&error, "idempotency_keys_pkey") => {
+                    Ok(Some(BulkOutcome::Running))
+                }
                 outcome => outcome,
             }
         })?
@@ -168,165 +168,143 @@ impl Store {
         bulk: &Bulk,
         key: Option<&Repeatable>,
         ids: &[Uuid],
-        writes: &[Write],
+        writes: &[(&'static str, Option<String>)],
     ) -> Result<Option<BulkOutcome>, PgError> {
-        let claim = match key {
-            Some(key) => Some((key, client.prepared(&CLAIM)?, client.prepared(&AS_NOW)?)),
-            None => None,
-        };
+        let [claim, as_now] = [client.prepared(&CLAIM)?, client.prepared(&AS_NOW)?];
         let lock = client.prepared(&LOCK)?;
-        let writes = writes.iter();
-        let writes = writes.map(|(sql, parameter)| Ok((client.prepared(sql)?, parameter.as_ref())));
-        let writes: Vec<(Statement, _)> = writes.collect::<Result<_, PgError>>()?;
-        let mut steps = client.steps(self.patience())?;
-        if let Some((key, claim, as_now)) = &claim
-            && let Some(outcome) = earlier(&mut steps, user, bulk, key, [claim, as_now])?
-        {
-            return Ok(Some(outcome));
+        let mut prepared = Vec::new();
+        for (sql, rows) in writes {
+            if let Some(rows) = rows {
+                prepared.push((client.prepared(sql)?, rows));
+            }
         }
-        let locked = Locked::read(&mut steps, &lock, &[&user, &ids, &self.trash()])?;
-        if !locked.has_owner {
+        let mut transaction = client.transaction()?;
+        if let Some(key) = key {
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&user, &key.key(), &key.digest(), &bulk.first_id];
+            let row = transaction.query_one(&claim, &parameters)?;
+            match row.try_get::<_, Option<&[u8]>>("digest")? {
+                Some(digest) if digest != key.digest() => return Ok(Some(BulkOutcome::OtherBody)),
+                Some(_) => {
+                    let ids = bulk.ids(row.try_get("task_id")?);
+                    let mut tasks = HashMap::new();
+                    read_tasks(&mut transaction, &as_now, &[&user, &ids], &mut tasks)?;
+                    return Ok(Some(BulkOutcome::Done(results(bulk, &ids, &tasks), true)));
+                }
+                None if row.try_get("held")? => {}
+                None => return Ok(Some(BulkOutcome::Running)),
+            }
+        }
+        let locked = transaction.query(&lock, &[&user, &ids, &self.trash()])?;
+        if locked.is_empty() {
             return Ok(None);
         }
-        if let Some((at, refusal)) = locked.refusal(bulk, ids) {
+        if let Some((at, refusal)) = refusal(bulk, ids, &read_states(&locked)?) {
             return Ok(Some(BulkOutcome::Refused(at, refusal)));
         }
-        let mut done = HashMap::new();
-        for (statement, parameter) in &writes {
-            read_tasks(&mut steps, statement, &[&user, *parameter], &mut done)?;
+        let mut tasks = HashMap::new();
+        for (statement, rows) in &prepared {
+            read_tasks(&mut transaction, statement, &[&user, rows], &mut tasks)?;
         }
-        if let Some(at) = ids.iter().position(|id| !done.contains_key(id)) {
+        if let Some(at) = ids.iter().position(|id| !tasks.contains_key(id)) {
             return Ok(Some(BulkOutcome::Refused(at, Refusal::IdTaken)));
         }
-        steps.commit()?;
-        Ok(Some(BulkOutcome::Done(in_order(ids, done))))
+        transaction.commit()?;
+        Ok(Some(BulkOutcome::Done(results(bulk, ids, &tasks), false)))
     }
 }
 
-/// Claims the key; gives the outcome if another request has it.
-fn earlier(
-    steps: &mut Steps,
-    user: &str,
-    bulk: &Bulk,
-    key: &Repeatable,
-    [claim, as_now]: [&Statement; 2],
-) -> Result<Option<BulkOutcome>, PgError> {
-    let parameters: [&(dyn ToSql + Sync); 4] = [&user, &key.key(), &key.digest(), &bulk.first_id];
-    let Some(row) = steps.query(claim, &parameters)?.into_iter().next() else {
-        return Ok(None);
-    };
-    match row.try_get::<_, Option<&[u8]>>("digest")? {
-        Some(digest) if digest != key.digest() => Ok(Some(BulkOutcome::OtherBody)),
-        Some(_) => {
-            let ids = bulk.ids(row.try_get("task_id")?);
-            let mut tasks = HashMap::new();
-            read_tasks(steps, as_now, &[&user, &ids], &mut tasks)?;
-            Ok(Some(BulkOutcome::Before(in_order(&ids, tasks))))
+/// The states of tasks, by whether they are deleted.
+type States = HashMap<(bool, Uuid), ETag>;
+
+fn read_states(rows: &[Row]) -> Result<States, PgError> {
+    let mut states = States::new();
+    for row in rows {
+        if let Some(id) = row.try_get("id")? {
+            states.insert((row.try_get("deleted")?, id), read_tag(row)?);
         }
-        None if row.try_get("held")? => Ok(None),
-        None => Ok(Some(BulkOutcome::Running)),
     }
+    Ok(states)
 }
 
-impl Locked {
-    fn read(
-        steps: &mut Steps,
-        lock: &Statement,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Locked, PgError> {
-        let mut locked = Locked::default();
-        for row in steps.query(lock, parameters)? {
-            let states = match row.try_get("what")? {
-                "live" => &mut locked.live,
-                "deleted" => &mut locked.in_trash,
-                _ => {
-                    locked.has_owner = true;
-                    continue;
-                }
-            };
-            states.insert(row.try_get("id")?, read_tag(&row)?);
-        }
-        Ok(locked)
-    }
-
-    /// The first operation that cannot be done.
-    fn refusal(&self, bulk: &Bulk, ids: &[Uuid]) -> Option<(usize, Refusal)> {
-        let operations = bulk.operations.iter().zip(ids).enumerate();
-        let mut refused = operations.filter_map(|(at, (operation, id))| {
-            // In the order of checks of a request for one task.
-            let state = match operation.op {
-                Some(Op::Update | Op::Complete | Op::Delete) => Some(self.live.get(id)),
-                Some(Op::Restore) => Some(self.in_trash.get(id)),
-                Some(Op::Create) | None => None,
-            };
-            let makes = matches!(operation.op, Some(Op::Create | Op::Restore));
-            let refusal = match (state, &operation.if_match) {
-                (Some(None), _) => Some(Refusal::NotFound),
-                (Some(Some(tag)), Some(tags)) if !tags.match_strongly(*tag) => Some(Refusal::Stale),
-                _ if !operation.errors.is_empty() => Some(Refusal::Invalid(bulk.errors())),
-                _ => (makes && self.live.contains_key(id)).then_some(Refusal::IdTaken),
-            };
-            Some((at, refusal?))
-        });
-        refused.next()
-    }
+/// The first operation that cannot be done, by the order of checks of a request for one task.
+fn refusal(bulk: &Bulk, ids: &[Uuid], states: &States) -> Option<(usize, Refusal)> {
+    let operations = bulk.operations.iter().zip(ids).enumerate();
+    let mut refused = operations.filter_map(|(at, (operation, id))| {
+        let [live, deleted] = [false, true].map(|deleted| states.get(&(deleted, *id)));
+        let (state, makes) = match operation.op {
+            None => (None, false),
+            Some(Op::Create) => (None, true),
+            Some(Op::Restore) => (Some(deleted), true),
+            Some(Op::Update | Op::Complete | Op::Delete) => (Some(live), false),
+        };
+        let refusal = match (state, &operation.if_match) {
+            (Some(None), _) => Some(Refusal::NotFound),
+            (Some(Some(tag)), Some(tags)) if !tags.match_strongly(*tag) => Some(Refusal::Stale),
+            _ if !operation.errors.is_empty() => Some(Refusal::Invalid(bulk.errors())),
+            _ => (makes && live.is_some()).then_some(Refusal::IdTaken),
+        };
+        Some((at, refusal?))
+    });
+    refused.next()
 }
 
-fn writes(bulk: &Bulk, ids: &[Uuid], for_good: bool) -> Vec<Write> {
-    let of = |kinds: &'static [Op]| {
-        let operations = bulk.operations.iter().zip(ids);
-        operations.filter(|(operation, _)| operation.op.is_some_and(|op| kinds.contains(&op)))
-    };
-    let mut writes: Vec<Write> = Vec::new();
-    let with_rows: [(&'static str, &[Op]); 2] = [
-        (&CREATE, &[Op::Create]),
-        (&UPDATE, &[Op::Update, Op::Complete]),
-    ];
-    for (sql, kinds) in with_rows {
-        let rows = of(kinds).map(|(operation, id)| {
-            let sent = operation.draft.sent().iter().map(|name| (*name).to_owned());
-            let mut row = row(operation.draft.task());
-            row.insert("id", Value::Text(id.to_string()));
-            row.insert("sent", Value::Texts(sent.collect()));
-            row
-        });
-        let rows: Vec<TaskRow> = rows.collect();
-        if !rows.is_empty() {
-            writes.push((sql, Box::new(rows_as_json(&rows))));
-        }
-    }
-    let delete = if for_good { &DELETE_FOR_GOOD } else { &DELETE };
-    let with_ids: [(&'static str, &[Op]); 2] =
-        [(delete, &[Op::Delete]), (&RESTORE, &[Op::Restore])];
-    for (sql, kinds) in with_ids {
-        let ids: Vec<Uuid> = of(kinds).map(|(_, id)| *id).collect();
-        if !ids.is_empty() {
-            writes.push((sql, Box::new(ids)));
-        }
-    }
-    writes
+/// The operations of these kinds as the parameter of [`many`]; `None` if there are none.
+fn rows(bulk: &Bulk, ids: &[Uuid], kinds: &[Op]) -> Option<String> {
+    let operations = bulk.operations.iter().zip(ids);
+    let operations =
+        operations.filter(|(operation, _)| operation.op.is_some_and(|op| kinds.contains(&op)));
+    let rows = operations.map(|(operation, id)| {
+        let sent = operation.draft.sent().iter().map(|name| (*name).to_owned());
+        let mut row = row(operation.draft.task());
+        row.insert("id", Value::Text(id.to_string()));
+        row.insert("sent", Value::Texts(sent.collect()));
+        row
+    });
+    let rows: Vec<TaskRow> = rows.collect();
+    (!rows.is_empty()).then(|| rows_as_json(&rows))
 }
 
-/// Runs a statement, and notes the tasks that it returns. A row that is an id alone is a deleted task.
+/// Runs a statement, and notes the tasks that it returns, as JSON. A row that is an id alone is a deleted task; its JSON is empty.
 fn read_tasks(
-    steps: &mut Steps,
+    transaction: &mut Transaction,
     statement: &Statement,
     parameters: &[&(dyn ToSql + Sync)],
-    tasks: &mut HashMap<Uuid, Option<ShownTask>>,
+    tasks: &mut HashMap<Uuid, Vec<u8>>,
 ) -> Result<(), PgError> {
-    for row in steps.query(statement, parameters)? {
-        let is_task = row.len() > 1;
-        let task = is_task.then(|| ShownTask::read(&row)).transpose()?;
-        tasks.insert(row.try_get("id")?, task);
+    for row in transaction.query(statement, parameters)? {
+        let mut json = Vec::new();
+        if row.len() > 1 {
+            show_task(&mut json, &row)?;
+        }
+        tasks.insert(row.try_get("id")?, json);
     }
     Ok(())
 }
 
-fn in_order(ids: &[Uuid], mut tasks: HashMap<Uuid, Option<ShownTask>>) -> Vec<OperationTask> {
-    let ids = ids.iter().copied();
-    ids.map(|id| OperationTask {
-        id,
-        task: tasks.remove(&id).flatten(),
-    })
-    .collect()
+/// The answer: the status of each operation, and its task; of one that is deleted, its id.
+fn results(bulk: &Bulk, ids: &[Uuid], tasks: &HashMap<Uuid, Vec<u8>>) -> Vec<u8> {
+    let mut json = b"{\"results\":".to_vec();
+    for (at, (operation, id)) in bulk.operations.iter().zip(ids).enumerate() {
+        let before = if at == 0 { '[' } else { ',' };
+        let status = match operation.op {
+            Some(Op::Create) => 201,
+            Some(Op::Delete) => 204,
+            _ => 200,
+        };
+        // Writing to a Vec does not fail.
+        let _ = write!(json, "{before}{{\"status\":{status},");
+        match tasks.get(id).filter(|task| !task.is_empty()) {
+            Some(task) => {
+                json.extend_from_slice(b"\"task\":");
+                json.extend_from_slice(task);
+            }
+            None => {
+                let _ = write!(json, "\"id\":\"{id}\"");
+            }
+        }
+        json.push(b'}');
+    }
+    json.extend_from_slice(b"]}");
+    json
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::Instant;
+
+use postgres::types::ToSql;
 
 use super::columns::{Changes, TaskRow, insert_many, many, row, rows_as_json, update_many};
 use super::create::OWNERS;
@@ -66,13 +69,13 @@ impl Store {
         let rows: Vec<TaskRow> = by_id.into_values().map(imported_row).collect();
         let rows: Vec<String> = rows.chunks(IMPORTED_AT_ONCE).map(rows_as_json).collect();
         let counts = self.run(Effect::Write, |client| {
-            let statement = client.prepared(&IMPORT)?;
-            let mut steps = client.steps(self.patience())?;
+            let (statement, deadline) = (client.prepared(&IMPORT)?, client.deadline());
+            let mut transaction = client.transaction()?;
             let mut counts = [0; 3];
             for rows in &rows {
-                let row = steps
-                    .query(&statement, &[&user.as_str(), rows, &updates])?
-                    .pop();
+                deadline.set(Instant::now() + self.patience());
+                let values: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &rows.as_str(), &updates];
+                let row = transaction.query_opt(&statement, &values)?;
                 // The user's account was deleted a moment ago.
                 let Some(row) = row else {
                     return Ok(None);
@@ -83,7 +86,7 @@ impl Store {
                 }
             }
             if !dry_run {
-                steps.commit()?;
+                transaction.commit()?;
             }
             Ok(Some(counts))
         })?;

@@ -5,6 +5,7 @@ use super::columns::Changes;
 use super::list::is_unknown_zone;
 use super::statement::Statement;
 use super::trash::deletion;
+use crate::domain::bulk::MatchingResult;
 use crate::domain::list::Filters;
 use crate::domain::task::draft::Draft;
 use crate::domain::user::UserId;
@@ -13,31 +14,9 @@ use crate::store::{Effect, Error, Store};
 /// Most tasks that one statement changes, so that it ends in time, and no row is locked for long.
 const MATCHES_MAX: u16 = 1_000;
 
-/// What is done to the tasks that match.
-#[derive(Clone, Copy, Debug)]
-pub enum MatchingChange<'d> {
-    /// The sent fields change. Tasks that have these values already do not match.
-    Update(&'d Draft),
-    /// They are deleted.
-    Delete,
-}
-
-/// The outcome of a change to all tasks that match.
-#[derive(Debug)]
-pub enum MatchedTasks {
-    /// It was made.
-    Changed {
-        /// How many tasks were changed.
-        count: u16,
-        /// Whether there are more.
-        has_more: bool,
-    },
-    /// PostgreSQL does not know the time zone.
-    UnknownZone,
-}
-
 impl Store {
-    /// Changes the tasks that match, at most 1,000; or only counts them.
+    /// Changes the tasks that match, at most 1,000, or deletes them where there are no changes; or only counts them. Tasks that have
+    /// the new values already do not match. `None` where PostgreSQL does not know the time zone.
     ///
     /// # Errors
     /// See [`Error`].
@@ -45,27 +24,27 @@ impl Store {
         &self,
         user: &UserId,
         filters: &Filters,
-        change: MatchingChange,
-        only_count: bool,
-    ) -> Result<MatchedTasks, Error> {
+        changes: Option<&Draft>,
+        dry_run: bool,
+    ) -> Result<Option<MatchingResult>, Error> {
         let for_good = self.settings.database.trash.is_zero();
-        let statement = Statement::matching(user, filters, change, for_good, only_count);
+        let statement = Statement::matching(user, filters, changes, for_good, dry_run);
         self.run(Effect::Write, |client| {
+            // One more than are changed is found.
             let mut found: i64 = 0;
             let read = statement.each_row(client, |row| {
                 found = row.try_get(0)?;
                 Ok(())
             });
             match read {
-                Err(error) if is_unknown_zone(&error) => return Ok(MatchedTasks::UnknownZone),
+                Err(error) if is_unknown_zone(&error) => return Ok(None),
                 read => read?,
             }
-            // One more than are changed is found.
-            let found = u16::try_from(found).unwrap_or(MATCHES_MAX);
-            Ok(MatchedTasks::Changed {
-                count: found.min(MATCHES_MAX),
-                has_more: found > MATCHES_MAX,
-            })
+            let count = u16::try_from(found).unwrap_or(MATCHES_MAX).min(MATCHES_MAX);
+            Ok(Some(MatchingResult {
+                count,
+                has_more: found > count.into(),
+            }))
         })
     }
 }
@@ -76,32 +55,31 @@ impl Statement {
     fn matching(
         user: &UserId,
         filters: &Filters,
-        change: MatchingChange,
+        changes: Option<&Draft>,
         for_good: bool,
-        only_count: bool,
+        dry_run: bool,
     ) -> Statement {
         let mut statement = Statement::of_tasks("task.id", user, TASKS);
         statement.add_filters(filters);
         let chosen =
             format!("id = ANY (ARRAY(SELECT id FROM found ORDER BY id LIMIT {MATCHES_MAX}))");
-        let (condition, write) = match change {
-            MatchingChange::Update(draft) => {
-                let changes = Changes::of(draft, |value| statement.bind_value(value));
-                let update = changes.update();
-                let write = format!("written AS ({update} WHERE user_id = $1 AND {chosen})");
-                (format!(" AND {}", changes.condition), write)
-            }
-            MatchingChange::Delete => {
-                let (moved, kept) = deletion(&chosen, for_good);
-                (String::new(), format!("{moved}, kept AS ({kept})"))
-            }
+        let write = if let Some(draft) = changes {
+            let changes = Changes::of(draft, |value| statement.bind_value(value));
+            statement.text += &format!(" AND {}", changes.condition);
+            format!(
+                "written AS ({} WHERE user_id = $1 AND {chosen})",
+                changes.update()
+            )
+        } else {
+            let (moved, kept) = deletion(&chosen, for_good);
+            format!("{moved}, kept AS ({kept})")
         };
-        let (lock, write) = match only_count {
+        let (lock, write) = match dry_run {
             true => ("", String::new()),
             false => (" FOR UPDATE", format!(", {write}")),
         };
         statement.text = format!(
-            "WITH found AS MATERIALIZED ({all}{condition} ORDER BY task.id LIMIT {most}{lock}){write} SELECT count(*) FROM found",
+            "WITH found AS MATERIALIZED ({all} ORDER BY task.id LIMIT {most}{lock}){write} SELECT count(*) FROM found",
             all = statement.text,
             most = MATCHES_MAX + 1,
         );

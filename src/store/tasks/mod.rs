@@ -44,13 +44,12 @@ use crate::domain::user::UserId;
 use columns::{all, touch};
 use json::read_tag;
 
-pub use bulk::{BulkOutcome, OperationTask, Refusal};
+pub use bulk::{BulkOutcome, Refusal};
 pub use changes::TaskChanges;
 pub use create::TaskCreation;
 pub use import::IMPORTED_AT_ONCE;
 pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
-pub use matching::{MatchedTasks, MatchingChange};
 pub use trash::TaskRestoration;
 pub(super) use trash::remove_contents;
 
