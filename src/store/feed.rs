@@ -3,13 +3,14 @@
 //! A reader names transactions. Their numbers mean something else after a restore from a backup, and after a failover to a standby that had
 //! not received the last ones. The identity changes then: it has the id in the table `feed`, the database, and the timeline.
 //!
-//! A restore to another cluster keeps the id and may find a lower counter of transactions. Rows then come from transactions that are still
-//! to be. When the program starts, and at every maintenance, it compares the counter with the one noted.
+//! A restore to another cluster keeps the id, and the counter of transactions may be lower there. Rows then name transactions that do not
+//! exist yet. When the program starts, and at every maintenance, it compares the counter with the one noted.
 
 use postgres::Error as PgError;
 
 use super::Schema;
 
+/// The identity, as an expression. `timeline()` is in `sql/`.
 pub(super) const IDENTITY: &str = "(SELECT md5(concat_ws('/', id, (SELECT oid FROM pg_database WHERE datname = current_database()),
                             {schema}.timeline())) FROM {schema}.feed)";
 
@@ -22,8 +23,8 @@ const REPAIR: &str = "SET LOCAL statement_timeout = 0;
      UPDATE {schema}.deleted_tasks SET written_by = pg_current_xact_id() WHERE written_by > pg_current_xact_id();
      UPDATE {schema}.revocations SET written_by = DEFAULT WHERE written_by > pg_current_xact_id()::text::bigint";
 
-/// Gives the feed a new id if the counter of transactions is lower than the one noted, and the rows of transactions that are still to be
-/// a present one.
+/// If the counter of transactions is lower than the one noted: gives the feed a new id, and makes this transaction the one that wrote the
+/// rows that name a later one.
 pub(super) fn repair(client: &mut postgres::Client, schema: &Schema) -> Result<(), PgError> {
     let named = |sql: &str| sql.replace("{schema}", &schema.quoted());
     if client.query_one(&named(IS_BEHIND), &[])?.try_get(0)? {

@@ -95,8 +95,8 @@ const UPKEEP: &[Upkeep] = &[
     },
 ];
 
-/// Notes the counter of transactions, and the newest tombstone that the statement above may remove: clients that do not know it are
-/// answered so before it goes.
+/// Notes the counter of transactions, and the newest tombstone that the statement above may remove. From then on, clients that do not
+/// know it are answered 410.
 const NOTE: &str = "UPDATE {schema}.feed SET noted = pg_current_xact_id(), forgotten = greatest(forgotten, (
          SELECT written_by FROM {schema}.deleted_tasks
          WHERE title IS NULL AND deleted_at <= now() - make_interval(secs => $1) ORDER BY written_by DESC LIMIT 1))";

@@ -406,7 +406,7 @@ fn another_timeline_or_a_restored_database_is_another_feed() {
         .unwrap();
     replica.catch_up(&user, 10);
     assert_eq!(replica.restarts, 1);
-    // Restored to a cluster that has counted fewer transactions: rows come from transactions that are still to be.
+    // Restored to a cluster that has counted fewer transactions: rows name transactions that do not exist yet.
     sql.batch_execute(
         "UPDATE todo.feed SET noted = '1000000000';
          UPDATE todo.tasks SET written_by = '999999999';

@@ -1,6 +1,7 @@
 //! Migrations, and databases that the program refuses.
 
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use todo_api::store::connector::Target;
 
 use crate::support::TestApp;
@@ -167,4 +168,44 @@ fn the_only_right_needed_is_to_make_tables_in_the_schema() {
     user.task("other");
     let list = user.get("/api/tasks?q=BRULEE&tag=a").expect(200).json();
     assert_eq!(list["count"], 1);
+}
+
+#[test]
+fn a_database_of_the_first_release_keeps_its_tasks() {
+    let database = empty_database();
+    let first = include_str!("../../sql/V1__schema.sql");
+    let checksum: String = Sha256::digest(first)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    sql(
+        &database,
+        &format!(
+            "CREATE SCHEMA todo; SET search_path = todo;
+             CREATE TABLE schema_migrations (
+                 version integer NOT NULL CONSTRAINT schema_migrations_pkey PRIMARY KEY, name text NOT NULL,
+                 checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+             {first}
+             INSERT INTO schema_migrations VALUES (1, 'V1__schema', '{checksum}');
+             INSERT INTO users (id) VALUES ('u1');
+             INSERT INTO tasks (user_id, id, title) SELECT 'u1', gen_random_uuid(), 'old' FROM generate_series(1, 3)"
+        ),
+    );
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    let user = app.user("u1");
+    let copy = user.get("/api/tasks/changes").expect(200).json();
+    let tasks = copy["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 3);
+    let task = format!("/api/tasks/{}", tasks[0]["id"].as_str().unwrap());
+    user.delete(&task).expect(204);
+    let since = copy["next_cursor"].as_str().unwrap();
+    let news = user
+        .get(&format!("/api/tasks/changes?since={since}"))
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&news["tasks"], &news["deleted"]),
+        (&json!([]), &json!([tasks[0]["id"]]))
+    );
+    user.post(&format!("{task}/restore"), json!({})).expect(200);
 }

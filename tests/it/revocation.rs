@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::actors::Actor;
 use crate::support::hold::wait_until;
 use crate::support::login::{Login, PASSWORD};
-use crate::support::postgres::{Cluster, fresh_database};
+use crate::support::postgres::{Cluster, fresh_database, sql};
 use crate::support::process::{Process, run};
 
 #[test]
@@ -91,6 +91,30 @@ fn a_revocation_that_commits_late_is_seen() {
         thread::sleep(Duration::from_millis(100));
     }
     transaction.commit().unwrap();
+    thread::sleep(Duration::from_secs(2));
+    assert!(!login.is_in());
+}
+
+#[test]
+fn a_revocation_of_a_lower_transaction_is_seen_after_a_failover() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let login = Login::register(server.address, "me@example.org");
+    assert!(login.is_in());
+    // As a new primary has it that was behind: the number is one that this instance has read up to.
+    sql(
+        &database,
+        &format!(
+            "INSERT INTO todo.revocations (kind, id, written_by) VALUES ('user', '{}', 1)",
+            login.id()
+        ),
+    );
+    thread::sleep(Duration::from_secs(2));
+    assert!(login.is_in(), "it is not new by its number");
+    sql(
+        &database,
+        "CREATE OR REPLACE FUNCTION todo.timeline() RETURNS text LANGUAGE sql AS $$ SELECT '00000002' $$",
+    );
     thread::sleep(Duration::from_secs(2));
     assert!(!login.is_in());
 }

@@ -373,7 +373,7 @@ fn maintenance_removes_contents_first_and_tombstones_later() {
     );
     let said = maintain(&app, &[]);
     assert!(said.contains("3 tasks from the trash"), "{said}");
-    // The oldest becomes a tombstone now. Readers are told of the removal first, by the next maintenance.
+    // The oldest is a tombstone now. The next maintenance notes it in the feed, and removes it then.
     let said = maintain(&app, &[]);
     assert!(said.contains("1 tombstones"), "{said}");
     assert_eq!(maintain(&app, &[]), "there was nothing to do\n");

@@ -70,7 +70,7 @@ def run(work, stack):
         count = writers.check(primary)
         restarts = followers.check(primary)
     if restarts < ROUNDS:
-        raise Failure(f"a client of the feed was told of {restarts} of {ROUNDS} failovers")
+        raise Failure(f"a client of the feed was answered 410 after {restarts} of {ROUNDS} failovers")
     if count < 100 * ROUNDS:
         raise Failure(f"only {count} writes were acknowledged: the load was too small")
     print(

@@ -131,7 +131,8 @@ impl Statement {
         statement
     }
 
-    /// An expression for a snapshot, which PostgreSQL evaluates once. It must not know transactions that are still to be.
+    /// An expression for a snapshot, which PostgreSQL evaluates once. It must not
+    /// contain transactions that do not exist yet: after a restore, the cursor of a client may.
     fn snapshot(&mut self, snapshot: &str, continues: &mut String) -> String {
         let text = self.bind(snapshot.to_owned(), Type::TEXT);
         let snapshot = format!("(SELECT {text}::text::pg_snapshot)");
