@@ -27,7 +27,6 @@ mod serve;
 mod setup;
 mod signals;
 mod supervisor;
-mod tls_client;
 mod token;
 mod upkeep;
 mod user;

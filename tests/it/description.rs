@@ -53,7 +53,7 @@ fn every_route_is_described_and_nothing_else() {
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_everything_says_what_it_is() {
+fn every_reference_resolves_and_everything_has_a_description() {
     fn walk(document: &Value, value: &Value) {
         resolve(document, value);
         let inner: Vec<&Value> = match value {
@@ -100,7 +100,7 @@ fn every_reference_leads_somewhere_and_everything_says_what_it_is() {
 }
 
 #[test]
-fn what_is_served_is_what_is_described() {
+fn every_answer_is_as_described() {
     let app = TestApp::start();
     let document = document();
     for operation in operations(&document) {
@@ -114,7 +114,7 @@ fn what_is_served_is_what_is_described() {
 }
 
 #[test]
-fn a_request_too_many_is_described_where_it_is_refused() {
+fn operations_with_a_rate_limit_describe_429() {
     let document = document();
     for operation in operations(&document) {
         let unlimited = operation.value["tags"][0] == "Service";
@@ -124,7 +124,7 @@ fn a_request_too_many_is_described_where_it_is_refused() {
 }
 
 #[test]
-fn query_parameters_are_accepted_as_their_patterns_say() {
+fn query_parameters_are_accepted_if_and_only_if_they_match_their_patterns() {
     let app = TestApp::start();
     let user = app.user("u1");
     let document = app.anonymous().get("/openapi.json").expect(200).json();
