@@ -161,6 +161,9 @@ fn a_task_without_a_uuid_gets_the_same_one_each_time() {
     assert_eq!(first[0], first[1]);
     assert_ne!(first[2], first[3]);
     assert!(first.iter().all(|id| id.get_version_num() == 5));
+    // A new version of the program gives the same ids.
+    assert_eq!(first[0].to_string(), "eb15300a-5dd4-5f78-a7b9-a8b23002a20c");
+    assert_eq!(first[3].to_string(), "a40fdf06-288b-5875-a62b-7f36ab3cbb70");
     // A task that is added does not change the ids of the others.
     let more = ids(&format!("{{\"title\":\"new\"}}\n{text}"), Format::Jsonl);
     assert_eq!(more[1..], first);
