@@ -103,7 +103,7 @@ impl Client {
         self.connection.deadline.set(at);
     }
 
-    /// How long ago it was opened.
+    /// The time since it was opened.
     pub fn age(&self) -> Duration {
         self.made.elapsed()
     }
