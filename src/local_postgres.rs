@@ -29,6 +29,7 @@ mod supervision;
 use self::account::OsAccount;
 use self::cluster::Cluster;
 use self::directory::Lock;
+pub use self::directory::make_private_directory;
 use self::installation::PostgresInstallation;
 use self::socket::SocketDirectory;
 pub use self::supervision::Supervised;

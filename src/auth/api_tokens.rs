@@ -14,9 +14,9 @@ use crate::domain::user::UserId;
 use crate::store::{ApiTokenUse, Store};
 use crate::sync::lock;
 
-/// How long a token is not looked up again. A token that another instance deletes is refused after this time.
+/// Time for which a token is not looked up again. A token that another instance deletes is refused after this time.
 const FRESH: Duration = Duration::from_secs(1);
-/// How long a token is accepted while the database does not answer.
+/// Time for which a token is accepted while the database does not answer.
 const TRUSTED: Duration = Duration::from_secs(30);
 /// Tokens that are cached. A token beyond that is looked up by every request.
 const CACHED_MAX: usize = 10_000;

@@ -7,7 +7,7 @@ use crate::domain::fair_budget::Holder;
 
 /// Fetches that a client may cause in a burst.
 const BURST: u32 = 5;
-/// Clients that are remembered. Further ones share one allowance.
+/// Clients with an allowance of their own. All others share one.
 const CLIENTS_MAX: usize = 4_096;
 
 /// Allows each client [`BURST`] fetches, and one more after each refill.

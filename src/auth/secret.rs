@@ -1,9 +1,11 @@
 //! The signing key if none is configured. It is made once and kept in a file, so that tokens survive a restart.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use crate::local_postgres::make_private_directory;
 
 /// The file with the key in the data directory. Only its owner may read it.
 const FILE: &str = "secret";
@@ -15,7 +17,7 @@ const FILE: &str = "secret";
 pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
     let path = data_dir.join(FILE);
     let fail = |what: &str, error: io::Error| format!("cannot {what} {}: {error}", path.display());
-    make_private(data_dir).map_err(|error| fail("make the directory of", error))?;
+    make_private_directory(data_dir).map_err(|error| fail("make the directory of", error))?;
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes)
         .map_err(|error| format!("no random bytes for a secret: {error}"))?;
@@ -63,18 +65,6 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
 /// Whether `data_dir` has a key. The answer is yes if the directory cannot be read.
 pub fn exists(data_dir: &Path) -> bool {
     data_dir.join(FILE).try_exists().unwrap_or(true)
-}
-
-/// Makes the directory if it is missing. Only its owner may enter it; [`crate::local_postgres`] lets the user in that runs a private
-/// PostgreSQL.
-fn make_private(directory: &Path) -> io::Result<()> {
-    if let Some(parent) = directory.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
 }
 
 #[cfg(test)]

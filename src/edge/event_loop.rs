@@ -23,7 +23,7 @@ use crate::metrics;
 const READ: usize = 16 * 1024;
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 64;
-/// How often idle connections are looked for while the server drains.
+/// Time between two searches for idle connections while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// Tokens of events and timers: the mailbox and the age of tickets, the listeners, and connections.
 const MAILBOX: u64 = 0;
@@ -62,7 +62,7 @@ pub struct EventLoop {
     pub refused: usize,
     /// Connections that can continue in the next round.
     unfinished: BTreeSet<u64>,
-    /// Idle connections that may be closed for new ones, the longest idle last, and when they were looked for.
+    /// Idle connections that may be closed for new ones, the longest idle last, and the time of the last search for them.
     pub idle: Vec<u64>,
     pub looked: Option<Instant>,
     pub complained: Option<Instant>,
@@ -201,7 +201,7 @@ impl EventLoop {
         }
     }
 
-    /// Looks for tickets that are too old and, while the server drains, for idle connections.
+    /// Expires tickets that are too old and, while the server drains, closes idle connections.
     fn tick(&mut self) {
         self.next_tick = None;
         let shared = Arc::clone(&self.core.shared);

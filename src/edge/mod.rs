@@ -1,6 +1,6 @@
 //! Everything between a client and the workers: connections, limits, deadlines, framing, TLS.
 //!
-//! tiny_http is kept as the queue to the workers, but no client talks to it. The edge reads each request whole under limits and
+//! tiny_http is the queue to the workers, but no client connects to it. The edge reads each request whole under limits and
 //! deadlines, checks its framing, and hands it to the workers as a ticket. The worker's answer goes straight to the client's socket.
 //!
 //! # Why it exists
@@ -41,17 +41,17 @@
 //! | Lingering | the client's end | 2 s | close | closed |
 //!
 //! In each state bytes may wait to be sent (`outlet::Outgoing`): the rest of an answer, an answer over TLS, an interim response.
-//! They come first, with deadlines of their own (`SEND_TIMEOUT`, and 4 KiB a second).
+//! They are sent first, with deadlines of their own (`SEND_TIMEOUT`, and 4 KiB a second).
 //!
-//! The kernel tells of each change of a socket once (`EPOLLET`), so a request costs no system call for waiting. What happens to it:
+//! The kernel reports each change of a socket once (`EPOLLET`), so a request costs no system call for waiting. The steps of a request:
 //!
 //! 1. The loop receives it, and hands all whole requests of a round to the workers (`tickets`).
-//! 2. A worker sends the answer with one system call and notes that it is out (`outlet`).
-//! 3. The loop looks at that note when the next request has come. It is woken only if it already waits for the end of the answer,
-//!    or has to send the rest of it.
+//! 2. A worker sends the answer with one system call and notes that it is sent (`outlet`).
+//! 3. The loop reads that note when the next request has come. It is woken only if it already waits for the end of the answer, or
+//!    has to send the rest of it.
 //!
-//! Nothing in the loop waits: sockets are used without blocking, locks are held for no system call, log lines go to a queue. A round
-//! of it that takes more than 10 ms is counted (`todo_api_edge_slow_rounds_total`).
+//! Nothing in the loop waits: sockets do not block, no lock is held during a system call, and log lines go to a queue. A round that
+//! takes more than 10 ms is counted (`todo_api_edge_slow_rounds_total`).
 //!
 //! Measured on two cores that are shared with PostgreSQL, the load and other work: with one thread for each connection a request
 //! for one task took 44 to 49 µs of CPU, with the loop 33 to 34. 9,900 idle connections take 15 MB and 23 threads in all. A TLS
@@ -63,23 +63,23 @@
 //! | thread | number | does |
 //! |---|---|---|
 //! | `edge` | 1 | all of the above |
-//! | `self-check` | 1 | asks the server over its own address |
+//! | `self-check` | 1 | sends requests to the server's own address |
 //! | `certificate` | 1 with TLS | loads changed certificates |
 //! | workers | `WORKERS`, and one more for every eight | serve requests |
-//! | tiny_http's own | 3 or more | hand the bell to a worker |
+//! | tiny_http's own | 3 or more | pass the bell to a worker |
 //!
 //! # Modules
 //!
 //! - [`limits`]: resource limits
 //! - `listener`, `accepting`, `admission`: listening sockets, new connections, their number
 //! - `event_loop`, `timers`: the loop and its deadlines
-//! - `connection`, `receiving`: a connection's state, and requests out of its bytes
+//! - `connection`, `receiving`: a connection's state, and the requests in its bytes
 //! - [`head`], [`body`]: framing (RFC 9112)
 //! - [`client`]: the client of a request that came through proxies
 //! - `tickets`: whole requests that wait for a worker
-//! - `outlet`, `answers`: how answers leave, and the memory they take
+//! - `outlet`, `answers`: sending of answers, and their memory
 //! - [`tls`], `transport`, `socket`: between a connection and its client
-//! - `self_check`: whether all of it still works
+//! - `self_check`: checks that the server answers
 
 mod accepting;
 mod admission;
@@ -127,7 +127,7 @@ use crate::http::responder::{Admit, Responder};
 use crate::http::response::Response;
 use crate::sync::lock;
 
-/// How often the certificate's files are looked at.
+/// Time between two checks of the certificate's files.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
 /// While draining, how long an idle connection may still send one more request.
 const LAST_REQUEST: Duration = Duration::from_secs(3);

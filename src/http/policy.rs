@@ -21,9 +21,9 @@ const SENT: &str =
 /// Header fields that pages may read besides those that the standard always allows.
 const READ: &str = "ETag, Link, Location, X-Request-ID, Retry-After, Idempotency-Replayed, \
     X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset";
-/// For how many seconds a browser may keep the answer to a preflight: the longest time that Chromium uses.
+/// Seconds for which a browser may keep the answer to a preflight: the longest time that Chromium uses.
 const PREFLIGHT_AGE: &str = "7200";
-/// How many refused origins are logged, and how much of each.
+/// The number of refused origins that are logged, and of the characters of each.
 const LOGGED_ORIGINS: usize = 20;
 const LOGGED_CHARACTERS: usize = 200;
 

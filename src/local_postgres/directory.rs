@@ -15,7 +15,21 @@ use super::{failed_to, installation};
 /// its process id.
 const LOCK_LIMIT: Duration = Duration::from_millis(200);
 
-/// Makes the directory, for its owner only, if it is missing. Returns its absolute path.
+/// Makes a directory that only its owner may enter, if it is missing. Missing parents get the usual mode.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_private_directory(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the directory if it is missing. Returns its absolute path.
 pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, String> {
     let make = || {
         if directory.as_os_str().as_bytes().contains(&b'\n') {
@@ -23,13 +37,8 @@ pub(super) fn make_directory(directory: &Path) -> Result<PathBuf, String> {
             let problem = "PostgreSQL does not support a line break in the path";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
-        if let Some(parent) = directory.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        match DirBuilder::new().mode(0o700).create(directory) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => directory.canonicalize(),
-        }
+        make_private_directory(directory)?;
+        directory.canonicalize()
     };
     make().map_err(|e| failed_to("make", directory, &e))
 }

@@ -109,7 +109,7 @@ impl Client {
         self.connection.deadline.clone()
     }
 
-    /// How long ago it was opened.
+    /// The time since it was opened.
     pub fn age(&self) -> Duration {
         self.made.elapsed()
     }
