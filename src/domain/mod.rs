@@ -2,21 +2,21 @@
 //!
 //! - [`account`]: accounts with a password here, and what clients send about them
 //! - [`api_token`]: tokens that users make for their scripts
-//! - [`session`]: logins, where they came from, and what ends them
-//! - [`certificate`]: what a TLS certificate says about itself
-//! - [`task`]: a task, its fields described once, and what a client sends about one
+//! - [`session`]: sessions and refused tokens
+//! - [`certificate`]: expiry and signature algorithm of a TLS certificate
+//! - [`task`]: a task, its fields described once, and the requests about one
 //! - [`transfer`]: files of tasks: what an export writes and an import reads
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
 //! - [`fields`]: reads a JSON object field by field and collects all errors
 //! - [`tag`]: words by which a user groups tasks
-//! - [`list`]: what is asked of a list of tasks: filters, order, page
+//! - [`list`]: the query for a list of tasks: filters, order, page
 //! - [`feed`]: how much of the feed of changes a client knows
-//! - [`stats`]: how many tasks there are of which kind
-//! - [`etag`]: which state of a task a client has seen
+//! - [`stats`]: statistics of tasks
+//! - [`etag`]: entity tags and preconditions
 //! - [`bulk`]: many operations in one request
-//! - [`idempotency`]: the key by which a client says a request again
+//! - [`idempotency`]: the key with which a client repeats a request
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
 //! - [`zone`]: time zones
