@@ -55,6 +55,7 @@ mod stats;
 mod supervision;
 mod support;
 mod tags;
+mod takeover;
 mod tasks;
 mod user_command;
 mod versions;
