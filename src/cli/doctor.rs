@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{CommandLine, Failure, backups, print, setup};
+use super::{CommandLine, Failure, backups, print, setup, takeover};
 use crate::config::Config;
 use crate::edge::tls::{self, Tls};
 use crate::local_postgres::LocalPostgres;
@@ -180,6 +180,12 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
         ),
     ];
     findings.extend(broken_rules);
+    findings.extend(
+        found
+            .waiting_tasks
+            .as_deref()
+            .map(|table| Ok(takeover::offer(table))),
+    );
     Ok(findings)
 }
 

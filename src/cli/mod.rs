@@ -25,6 +25,7 @@ mod serve;
 mod setup;
 mod signals;
 mod supervisor;
+mod takeover;
 mod tls_client;
 mod token;
 mod upkeep;
@@ -47,6 +48,7 @@ const COMMANDS: &[&[Command]] = &[
     api_token::COMMANDS,
     token::COMMANDS,
     openapi::COMMANDS,
+    takeover::COMMANDS,
     maintenance::COMMANDS,
     healthcheck::COMMANDS,
     config::COMMANDS,

@@ -5,6 +5,7 @@
 //! - [`session`]: logins, where they came from, and what ends them
 //! - [`certificate`]: what a TLS certificate says about itself
 //! - [`task`]: a task, its fields described once, and what a client sends about one
+//! - [`takeover`]: the plan of an import from the database of another back end
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
@@ -38,6 +39,7 @@ pub mod session;
 pub mod shape;
 pub mod stats;
 pub mod tag;
+pub mod takeover;
 pub mod task;
 pub mod timestamp;
 pub mod user;

@@ -7,6 +7,7 @@
 //! - [`diagnosis`]: what an operator wants to know of the database before it is used
 //! - `rules`: finds rows that break a rule of this program
 //! - [`maintenance`]: removes rows that are no longer needed
+//! - [`takeover`]: reads the database of another back end, and writes its users
 //! - `tasks`: the statements on tasks and their tags
 //! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on users and their tokens
 //!
@@ -26,6 +27,7 @@ pub mod pool;
 mod revocations;
 mod rules;
 mod sessions;
+pub mod takeover;
 mod tasks;
 
 use std::fmt;
