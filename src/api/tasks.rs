@@ -88,7 +88,8 @@ pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
     refuse_known(app, call, user, id)?;
-    done(app.store.delete_task(user, id, if_match.as_ref())?).map(|()| Response::empty(204))
+    let outcome = app.store.delete_task(user, id, false, if_match.as_ref())?;
+    done(outcome).map(|()| Response::empty(204))
 }
 
 /// A task, with its entity tag.

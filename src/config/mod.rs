@@ -102,6 +102,8 @@ impl Config {
             ("TLS_KEY_FILE", "must be set when TLS_CERT_FILE is")
         } else if cert.is_none() && key.is_some() {
             ("TLS_CERT_FILE", "must be set when TLS_KEY_FILE is")
+        } else if self.database.changes < self.database.trash {
+            ("CHANGES_DAYS", "must be at least TRASH_DAYS")
         } else if in_production && self.database.url.is_none() {
             ("DATABASE_URL", missing)
         } else if in_production && tokens.secret.is_none() {
@@ -291,6 +293,8 @@ mod tests {
         assert!(refused(&[("AUTH_JWKS_URL", "ftp://a")]).starts_with("AUTH_JWKS_URL must start"));
         assert!(refused(&[("TLS_CERT_FILE", "a")]).starts_with("TLS_KEY_FILE must be set"));
         assert!(refused(&[("TLS_KEY_FILE", "a")]).starts_with("TLS_CERT_FILE must be set"));
+        assert!(refused(&[("TRASH_DAYS", "91")]).starts_with("CHANGES_DAYS must be at least"));
+        assert!(load(&[("TRASH_DAYS", "91"), ("CHANGES_DAYS", "91")]).is_ok());
         let line = refused(&[("DATABASE_URL_UNPOOLED", "mysql://hunter2")]);
         assert!(line.starts_with("DATABASE_URL_UNPOOLED must"), "{line}");
     }

@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::timestamp::Timestamp;
+
 /// One thing that is wrong with what was sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
@@ -223,6 +225,13 @@ impl Field for String {
 impl Field for Uuid {
     fn from_json(json: &str) -> Result<Uuid, &'static str> {
         Uuid::try_parse(&string(json)?).map_err(|_| "must be a UUID")
+    }
+}
+
+impl Field for Timestamp {
+    fn from_json(json: &str) -> Result<Timestamp, &'static str> {
+        Timestamp::parse(&string(json)?)
+            .ok_or("must be a timestamp with offset (2026-01-31T09:30:00Z)")
     }
 }
 

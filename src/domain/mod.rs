@@ -6,6 +6,7 @@
 //! - [`certificate`]: what a TLS certificate says about itself
 //! - [`task`]: a task, its fields described once, and what a client sends about one
 //! - [`takeover`]: the plan of an import from the database of another back end
+//! - [`transfer`]: files of tasks: what an export writes and an import reads
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
@@ -42,6 +43,7 @@ pub mod tag;
 pub mod takeover;
 pub mod task;
 pub mod timestamp;
+pub mod transfer;
 pub mod user;
 pub mod value;
 pub mod zone;

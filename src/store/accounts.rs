@@ -163,7 +163,13 @@ const MARK_DELETED: &str = "UPDATE {schema}.users
 
 const FORGET_NETWORKS: &str = "DELETE FROM {schema}.session_networks WHERE user_id = $1";
 
+const DELETE_TRASH: &str = "DELETE FROM {schema}.deleted_tasks WHERE user_id = $1 AND id IN (
+         SELECT id FROM {schema}.deleted_tasks WHERE user_id = $1 LIMIT $2
+     )";
+
 const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1";
+
+const DELETE_REST_OF_TRASH: &str = "DELETE FROM {schema}.deleted_tasks WHERE user_id = $1";
 
 const LIST: &str = concat!(
     "SELECT ",
@@ -407,10 +413,21 @@ impl Store {
     /// # Errors
     /// See [`Error`]; a second call goes on.
     pub fn finish_deletion(&self, user: &UserId) -> Result<(), Error> {
-        let tasks: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
-        while self.execute(Effect::Write, DELETE_TASKS, &tasks)? > 0 {}
-        self.execute(Effect::Write, DELETE, &[&user.as_str()])
-            .map(drop)
+        let some: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
+        for delete in [DELETE_TASKS, DELETE_TRASH] {
+            while self.execute(Effect::Write, delete, &some)? > 0 {}
+        }
+        self.run(Effect::Write, |client| {
+            let (delete, rest) = (
+                client.prepared(DELETE)?,
+                client.prepared(DELETE_REST_OF_TRASH)?,
+            );
+            let mut transaction = client.transaction()?;
+            // It waits for deletions of tasks that are under way. The second statement sees what they moved.
+            transaction.execute(&delete, &[&user.as_str()])?;
+            transaction.execute(&rest, &[&user.as_str()])?;
+            transaction.commit()
+        })
     }
 
     /// Disables a user for tokens of every issuer and ends their sessions, or enables the user again.

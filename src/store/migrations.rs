@@ -25,7 +25,7 @@ macro_rules! migrations {
 }
 
 /// In order; the first one is version 1.
-const MIGRATIONS: &[Migration] = migrations!["V1__schema"];
+const MIGRATIONS: &[Migration] = migrations!["V1__schema", "V2__trash_and_changes"];
 
 /// Interval between two attempts to take the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(200);

@@ -8,6 +8,7 @@
 //! - `statement`: a statement that is put together from parts
 //! - `tags`: counts them, renames and removes them everywhere
 //! - `stats`: numbers
+//! - `trash`: deletes tasks, shows deleted ones, restores them
 
 mod columns;
 mod create;
@@ -17,6 +18,7 @@ mod list;
 mod statement;
 mod stats;
 mod tags;
+mod trash;
 
 use std::sync::LazyLock;
 
@@ -29,7 +31,7 @@ use super::{Effect, Error, Store};
 use crate::domain::etag::{ETag, EntityTags};
 use crate::domain::task::draft::{Completion, Draft};
 use crate::domain::user::UserId;
-use columns::all;
+use columns::{all, touch};
 use json::read_tag;
 
 pub use create::TaskCreation;
@@ -52,23 +54,18 @@ static GET: LazyLock<String> = LazyLock::new(|| {
     format!("SELECT {columns} FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = $2")
 });
 
+const TASKS: &str = "{schema}.tasks";
+
 const STATE: &str = "SELECT version, created_at FROM {schema}.tasks WHERE user_id = $1 AND id = $2";
 
 // `$3` is the completion to set, or null to toggle it. Setting what is set already changes nothing.
 static COMPLETE: LazyLock<TaskWrite> = LazyLock::new(|| {
-    let write = "UPDATE {schema}.tasks AS task
-         SET completed_at = CASE WHEN coalesce($3::bool, completed_at IS NULL) THEN coalesce(completed_at, now()) END,
-             updated_at = CASE WHEN $3::bool IS DISTINCT FROM (completed_at IS NOT NULL)
-                               THEN greatest(now(), updated_at + interval '1 microsecond')
-                               ELSE updated_at END,
-             version = CASE WHEN $3::bool IS DISTINCT FROM (completed_at IS NOT NULL) THEN version + 1 ELSE version END
-         WHERE user_id = $1 AND id = $2";
-    TaskWrite::new(write, &all("task"), 3)
-});
-
-static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| {
-    let write = "DELETE FROM {schema}.tasks AS task WHERE user_id = $1 AND id = $2";
-    TaskWrite::new(write, "id", 2)
+    let touch = touch("$3::bool IS DISTINCT FROM (completed_at IS NOT NULL)");
+    let write = format!(
+        "UPDATE {{schema}}.tasks AS task
+         SET completed_at = CASE WHEN coalesce($3::bool, completed_at IS NULL) THEN coalesce(completed_at, now()) END, {touch}"
+    );
+    TaskWrite::update(&write, 3)
 });
 
 /// A write to one task in two forms: without and with a precondition.
@@ -78,22 +75,35 @@ struct TaskWrite {
 }
 
 impl TaskWrite {
-    /// The two forms of a statement with so many parameters, which gives back these columns, the id first.
+    /// The two forms of an UPDATE with so many parameters, which is given up to its condition. They return the task.
+    fn update(write: &str, parameters: usize) -> TaskWrite {
+        let columns = all("task");
+        let write = format!("{write} WHERE user_id = $1 AND id = $2{{guard}} RETURNING {columns}");
+        TaskWrite::new("", &write, TASKS, parameters)
+    }
+
+    /// The two forms of a statement with so many parameters, which returns the id first. `with` is the common table expressions before
+    /// it. `{guard}` is where the condition on the row in `table` ends.
     ///
     /// The precondition is checked on the row that is changed: a write that waited for another one sees what that one left.
     /// The state at the start of the statement decides between a missing task and one in another state.
-    fn new(write: &str, returning: &str, parameters: usize) -> TaskWrite {
+    fn new(with: &str, write: &str, table: &str, parameters: usize) -> TaskWrite {
         let (versions, moments) = (parameters + 1, parameters + 2);
+        let guard = format!(
+            " AND (version, created_at) IN (SELECT * FROM unnest(${versions}::int8[], ${moments}::timestamptz[]))"
+        );
+        let (before, comma) = match with {
+            "" => ("", ""),
+            _ => ("WITH ", ", "),
+        };
         TaskWrite {
-            plain: format!("{write} RETURNING {returning}"),
+            plain: format!("{before}{with} {write}").replace("{guard}", ""),
             guarded: format!(
-                "WITH written AS (
-                     {write} AND (version, created_at) IN (SELECT * FROM unnest(${versions}::int8[], ${moments}::timestamptz[]))
-                     RETURNING {returning}
-                 )
-                 SELECT written.*, EXISTS (SELECT FROM {{schema}}.tasks WHERE user_id = $1 AND id = $2) AS there
+                "WITH {with}{comma}written AS ({write})
+                 SELECT written.*, EXISTS (SELECT FROM {table} WHERE user_id = $1 AND id = $2) AS there
                  FROM (SELECT) AS always LEFT JOIN written ON true"
-            ),
+            )
+            .replace("{guard}", &guard),
         }
     }
 }
@@ -139,7 +149,7 @@ impl Store {
         let user = user.as_str();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&user, &id];
         parameters.extend(values.iter().map(|value| value as &(dyn ToSql + Sync)));
-        let update = TaskWrite::new(&text, &all("task"), parameters.len());
+        let update = TaskWrite::update(&text, parameters.len());
         self.write_task(&update, if_match, &parameters, ShownTask::read)
     }
 
@@ -160,19 +170,6 @@ impl Store {
         };
         let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &completed];
         self.write_task(&COMPLETE, if_match, &parameters, ShownTask::read)
-    }
-
-    /// Deletes a task, if it is in a state that `if_match` names.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn delete_task(
-        &self,
-        user: &UserId,
-        id: Uuid,
-        if_match: Option<&EntityTags>,
-    ) -> Result<TaskOutcome<()>, Error> {
-        self.write_task(&DELETE, if_match, &[&user.as_str(), &id], |_| Ok(()))
     }
 
     /// Runs a write to one task in the form that its precondition asks for.

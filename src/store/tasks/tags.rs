@@ -27,6 +27,7 @@ const REPLACE: &str = "WITH locked AS MATERIALIZED (
          SET tags = CASE WHEN $3::text IS NULL OR tags @> ARRAY[$3] THEN array_remove(tags, $2)
                          ELSE array_replace(tags, $2, $3) END,
              version = version + 1,
+             written_by = pg_current_xact_id(),
              updated_at = greatest(now(), updated_at + interval '1 microsecond')
          WHERE user_id = $1 AND id = ANY (ARRAY(SELECT id FROM locked)) AND tags @> ARRAY[$2]
          RETURNING 1

@@ -174,7 +174,7 @@ fn task(name: &str) -> Option<Value> {
     let (mut required, mut properties) = (Vec::new(), Map::new());
     for field in TASK_FIELDS {
         let (is_sent, must_be_sent, may_be_null) = match field.sent {
-            Sent::Never => (false, false, false),
+            Sent::Never | Sent::Imported(_) => (false, false, false),
             Sent::Created(_) => (is_new, false, false),
             Sent::Required(_) => (true, is_new, false),
             Sent::Optional(_) => (true, false, false),

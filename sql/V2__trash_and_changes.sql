@@ -1,0 +1,58 @@
+-- The trash, and the feed of changes.
+--
+-- A change is found by the transaction that wrote it. A client names the snapshot that it knows completely, and gets the rows whose
+-- transaction that snapshot does not contain. So a transaction that commits late is not missed, and a long one delays nothing.
+
+-- The transaction that made the last real change of the task. The default does not depend on the row, so PostgreSQL stores it once and
+-- does not rewrite the table.
+ALTER TABLE tasks ADD COLUMN written_by xid8 NOT NULL DEFAULT pg_current_xact_id();
+
+-- The feed of changes. Every real change of a task costs an entry here.
+CREATE INDEX tasks_changes ON tasks (user_id, written_by);
+
+-- Deleted tasks: first with their content, in the trash, then as tombstones, which tell the feed's clients that the task is gone. A
+-- tombstone has no title, and only the columns of the key, `deleted_at` and `written_by`. An id may be here and in `tasks`, where a
+-- client used it again.
+--
+-- There is no foreign key: each deletion would lock the user's row. The deletion of an account removes these rows, too.
+CREATE TABLE deleted_tasks (
+    user_id            text COLLATE "C" NOT NULL,
+    id                 uuid NOT NULL,
+    title              text COLLATE "C",
+    description        text COLLATE "C",
+    completed_at       timestamptz,
+    priority           smallint,
+    due_at             timestamptz,
+    due_on             date,
+    created_at         timestamptz,
+    updated_at         timestamptz,
+    version            bigint,
+    tags               text[] COLLATE "C",
+    title_folded       text COLLATE "C",
+    description_folded text COLLATE "C",
+    -- The transaction that deleted the task.
+    written_by         xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    deleted_at         timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT deleted_tasks_pkey PRIMARY KEY (user_id, id)
+);
+
+CREATE INDEX deleted_tasks_changes ON deleted_tasks (user_id, written_by);
+-- For maintenance: contents that have been in the trash for too long, and tombstones that are old enough to go. A row is in one of them.
+CREATE INDEX deleted_tasks_contents ON deleted_tasks (deleted_at) WHERE title IS NOT NULL;
+CREATE INDEX deleted_tasks_tombstones ON deleted_tasks (deleted_at) WHERE title IS NULL;
+
+-- The feed of changes: one row. Clients continue only with the same id; with another one, they copy all tasks afresh.
+CREATE TABLE feed (
+    id        uuid NOT NULL DEFAULT gen_random_uuid(),
+    -- The counter of transactions at the last maintenance. A counter that is lower belongs to another cluster: the tables were restored
+    -- there, and the feed gets a new id.
+    noted     xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    -- The newest transaction whose tombstone may have been removed. Clients that do not know it copy all tasks afresh.
+    forgotten xid8 NOT NULL DEFAULT '0',
+    -- At most one row.
+    one       boolean NOT NULL DEFAULT true,
+    CONSTRAINT feed_pkey PRIMARY KEY (one),
+    CONSTRAINT feed_one_check CHECK (one)
+);
+
+INSERT INTO feed DEFAULT VALUES;
