@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal};
+use std::mem;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{CommandLine, Failure, print, setup};
 use crate::auth::password::is_readable;
 use crate::domain::account::{Email, Name};
 use crate::domain::takeover::{Choices, Plan, Reading, Source, TablePlan, plan};
 use crate::domain::timestamp::Timestamp;
+use crate::domain::transfer::{Ids, ImportedTask, OnConflict};
 use crate::domain::user::UserId;
-use crate::store::Store;
 use crate::store::takeover::{ForeignDatabase, ImportedUser};
+use crate::store::{Error, Store};
+
+/// Tasks that are written at once.
+const TASKS_AT_ONCE: usize = 1_000;
 
 /// Rows of which the plan shows values.
 const SAMPLES: usize = 3;
@@ -35,6 +40,8 @@ const HELP: &str = "
 
 The other database is read in one snapshot, and nothing in it is changed. The plan is printed
 first. Tasks and users that are here already stay as they are, so the command can be run again.
+An account whose password hash is not bcrypt or Argon2 needs `todo-api user password ID --id`,
+and one without a valid or free address `todo-api user email ID EMAIL --id`.
 ";
 
 commands! {
@@ -157,13 +164,121 @@ impl Takeover<'_> {
         Ok(())
     }
 
-    /// Imports everything, or without a store counts what would be imported, and prints what came of it.
+    /// Imports everything, or without a store counts what would be imported, and prints the result.
     fn run(&mut self, store: Option<&Store>) -> Result<(), Failure> {
         if let Some(users) = &self.plan.users {
-            users_of(&mut self.other, users, store)?.print("users")?;
+            import_users(&mut self.other, users, store)?.print("users")?;
+        }
+        let (plan, title) = (&self.plan.tasks, self.plan.tasks.table.title());
+        let mut tasks = Tasks {
+            space: format!("{}\n{title}", self.source),
+            store,
+            owner: None,
+            batch: Vec::new(),
+            report: Report::default(),
+        };
+        // Sorted by their owner, because a statement writes tasks of one user.
+        self.other.read(plan, "user_id", |rows| {
+            for row in rows {
+                tasks.add(plan.object(&row))?;
+            }
+            Ok::<_, Failure>(true)
+        })?;
+        tasks.write()?;
+        tasks.report.print("tasks")
+    }
+}
+
+/// The tasks that have been read and not been written, and what came of the others.
+struct Tasks<'s> {
+    /// Ids that are made from those of the other back end differ by this.
+    space: String,
+    store: Option<&'s Store>,
+    owner: Option<(UserId, Ids)>,
+    batch: Vec<ImportedTask>,
+    report: Report,
+}
+
+impl Tasks<'_> {
+    fn add(&mut self, mut row: Map<String, Value>) -> Result<(), Failure> {
+        let id = row
+            .get("id")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let owner = row.remove("user_id");
+        let owner = owner.as_ref().and_then(Value::as_str).unwrap_or_default();
+        if self
+            .owner
+            .as_ref()
+            .is_none_or(|(user, _)| user.as_str() != owner)
+            || self.batch.len() >= TASKS_AT_ONCE
+        {
+            self.write()?;
+            let user = UserId::parse(owner).ok();
+            self.owner = user.map(|user| (user.clone(), Ids::new(&user, &self.space)));
+        }
+        let Some((_, ids)) = &mut self.owner else {
+            self.report
+                .refuse("user_id must have 1 to 255 characters".to_owned(), &id);
+            return Ok(());
+        };
+        match ImportedTask::read(&Value::Object(row).to_string(), ids) {
+            Ok(task) => {
+                if id.parse() != Ok(task.task.id) {
+                    self.report.count("with a new id", 1);
+                }
+                self.batch.push(with_moments(task));
+            }
+            Err(errors) => {
+                let errors = errors
+                    .iter()
+                    .map(|error| format!("{} {}", error.field, error.message));
+                self.report
+                    .refuse(errors.collect::<Vec<_>>().join(" and "), &id);
+            }
         }
         Ok(())
     }
+
+    /// Writes the batch, or without a store counts it. Tasks that were deleted here do not come back.
+    fn write(&mut self) -> Result<(), Failure> {
+        let tasks = mem::take(&mut self.batch);
+        let (Some((user, _)), false) = (&self.owner, tasks.is_empty()) else {
+            return Ok(());
+        };
+        let Some(store) = self.store else {
+            self.report.count("to import", tasks.len());
+            return Ok(());
+        };
+        let deleted = store.deleted_tasks(user, tasks.iter().map(|task| task.task.id).collect())?;
+        let kept: Vec<ImportedTask> = tasks
+            .into_iter()
+            .filter(|task| !deleted.contains(&task.task.id))
+            .collect();
+        match store.import_tasks(user, &kept, OnConflict::Skip, false) {
+            Ok(count) => {
+                self.report.count("imported", count.created);
+                self.report
+                    .count("here already", count.unchanged + count.skipped);
+                self.report.count("deleted here", deleted.len());
+            }
+            Err(Error::UserGone) => self.report.count("of users deleted here", kept.len()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Moments that the other back end does not have follow from those that it has, not from the clock.
+fn with_moments(mut task: ImportedTask) -> ImportedTask {
+    let kept = &mut task.kept;
+    kept.created_at = kept.created_at.or(kept.updated_at);
+    kept.updated_at = kept.updated_at.or(kept.created_at);
+    if task.task.completed {
+        kept.completed_at = kept.completed_at.or(kept.updated_at);
+    }
+    task
 }
 
 /// What was counted, and why rows are left out.
@@ -176,7 +291,9 @@ struct Report {
 
 impl Report {
     fn count(&mut self, what: &'static str, more: usize) {
-        *self.counts.entry(what).or_default() += more as u64;
+        if more > 0 {
+            *self.counts.entry(what).or_default() += more as u64;
+        }
     }
 
     fn refuse(&mut self, reason: String, id: &str) {
@@ -192,7 +309,12 @@ impl Report {
             .iter()
             .map(|(name, count)| format!("{count} {name}"));
         let counts: Vec<String> = counts.collect();
-        print(&format!("  {what}: {}\n", counts.join(", ")))?;
+        let counts = if counts.is_empty() {
+            "none".to_owned()
+        } else {
+            counts.join(", ")
+        };
+        print(&format!("  {what}: {counts}\n"))?;
         for (reason, (rows, example)) in &self.refused {
             print(&format!(
                 "  {what} left out: {rows}, because {reason} (the first has the id {example})\n"
@@ -217,7 +339,7 @@ fn shown<'v>(source: &Source, values: impl Iterator<Item = &'v str>) -> String {
     }
 }
 
-fn users_of(
+fn import_users(
     other: &mut ForeignDatabase,
     plan: &TablePlan,
     store: Option<&Store>,
@@ -232,20 +354,50 @@ fn users_of(
                 Err(reason) => report.refuse(reason, row["id"].as_str().unwrap_or_default()),
             }
         }
-        let has_password = |user: &&ImportedUser| user.password_hash.is_some();
-        report.count("with an account", users.iter().filter(has_password).count());
-        report.count(
-            "without a password",
-            users.iter().filter(|user| !has_password(user)).count(),
-        );
         let Some(store) = store else {
+            for user in &users {
+                let lack = lacks(
+                    user.password_hash.as_deref(),
+                    user.email.as_ref().map(Email::as_str),
+                );
+                report.count(
+                    if user.password_hash.is_some() {
+                        "accounts"
+                    } else {
+                        "without an account"
+                    },
+                    1,
+                );
+                report.count(
+                    "accounts without a usable password or address",
+                    usize::from(lack.is_some()),
+                );
+                report.count("disabled", usize::from(!user.active));
+            }
             return Ok::<_, Failure>(true);
         };
         let added = store.add_imported_users(&users)?;
-        report.count("added", added.len());
+        report.count("imported", added.len());
+        report.count("here already", users.len() - added.len());
+        for user in &added {
+            if let Some(lack) = lacks(user.password_hash.as_deref(), user.email.as_deref()) {
+                let (id, email) = (&user.id, user.email.as_deref().unwrap_or("no address"));
+                print(&format!("  the account {id} ({email}) needs {lack}\n"))?;
+            }
+        }
         Ok(true)
     })?;
     Ok(report)
+}
+
+/// What an account needs before its user can log in. A user without a hash has no account here.
+fn lacks(hash: Option<&str>, email: Option<&str>) -> Option<&'static str> {
+    match (hash?, email) {
+        (NO_PASSWORD, None) => Some("a password and an address"),
+        (NO_PASSWORD, _) => Some("a password"),
+        (_, None) => Some("an address"),
+        _ => None,
+    }
 }
 
 fn read_user(row: &Value) -> Result<ImportedUser, String> {

@@ -2,6 +2,7 @@
 
 use postgres::{Client, Row};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::connector::{self, Connection, Target};
 use super::opening::{self, AdminConnection, OpenError};
@@ -73,11 +74,14 @@ const ADD_USERS: &str = "WITH given AS (
          SET email = excluded.email, name = coalesce(account.name, excluded.name), password_hash = excluded.password_hash,
              active = excluded.active
          WHERE account.password_hash IS NULL AND account.active AND excluded.password_hash IS NOT NULL
-         RETURNING id, email, active
+         RETURNING id, email, password_hash, active
      ), refused AS (
          INSERT INTO {schema}.revocations (kind, id) SELECT 'user', id FROM added WHERE NOT active ON CONFLICT DO NOTHING
      )
-     SELECT id, email FROM added";
+     SELECT id, email, password_hash FROM added";
+
+const DELETED_TASKS: &str =
+    "SELECT id FROM {schema}.deleted_tasks WHERE user_id = $1 AND id = ANY ($2)";
 
 /// A user of another back end.
 #[derive(Debug)]
@@ -103,6 +107,8 @@ pub struct AddedUser {
     pub id: String,
     /// The address; `None` if there is none, or another account has it.
     pub email: Option<String>,
+    /// The hash.
+    pub password_hash: Option<String>,
 }
 
 /// Another back end's database, in one snapshot. Nothing in it is changed.
@@ -224,6 +230,14 @@ impl ForeignDatabase {
 }
 
 impl Store {
+    /// Those of these ids under which the user has deleted a task.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn deleted_tasks(&self, user: &UserId, ids: Vec<Uuid>) -> Result<Vec<Uuid>, Error> {
+        self.rows(DELETED_TASKS, &[&user.as_str(), &ids], |row| row.try_get(0))
+    }
+
     /// Adds users, and returns those who are new or have got their account.
     ///
     /// # Errors
@@ -249,6 +263,7 @@ impl Store {
                 Ok(AddedUser {
                     id: row.try_get(0)?,
                     email: row.try_get(1)?,
+                    password_hash: row.try_get(2)?,
                 })
             };
             rows.iter().map(added).collect()
