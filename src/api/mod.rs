@@ -13,6 +13,7 @@
 //! - [`stats`]: tasks in numbers
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
+//! - [`transfer`]: export and import of tasks
 //! - [`auth`]: registration, login, refresh, logout
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's account, sessions and API tokens
 //! - [`pages`]: the API's description, and pages for browsers
@@ -35,6 +36,7 @@ pub mod sessions;
 pub mod stats;
 pub mod tags;
 pub mod tasks;
+pub mod transfer;
 
 use self::guessing::Guessing;
 use self::limits::RequestLimits;

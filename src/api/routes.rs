@@ -12,7 +12,7 @@
 use super::Handler::{self, Account, AtOnce, Public, Unlimited, User};
 use super::{
     Resource, account, api_tokens, auth, health, lists, metrics, pages, root, sessions, stats,
-    tags, tasks,
+    tags, tasks, transfer,
 };
 use crate::domain::api_token::Scope;
 use crate::http::request::Method::{self, Delete, Get, Patch, Post, Put};
@@ -168,6 +168,10 @@ table! {
             "Show the tasks in numbers" "How many tasks there are of each kind, and how many were completed on each of the last 30 days."
             takes ["tz"]
             200 Stats "The numbers";
+        Post "/api/[{user_id}/]tasks/import" User(&TASKS, transfer::import) importTasks
+            "Import tasks" "Up to 5,000 tasks in JSON Lines or CSV, or a list as this API returns it. All or none, unless `skip_errors` is true. A task whose id exists is left as it is, or changed with `on_conflict=update`. Importing a file twice changes nothing."
+            takes ["format", "dry_run", "on_conflict", "skip_errors"] body [TaskFile, Json]
+            200 ImportResult "What was done";
         Get "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::show) getTask
             "Show a task" "One task, with its `ETag`."
             200 Task "The task" fields ["ETag"],

@@ -218,6 +218,8 @@ impl Unauthorized {
     }
 }
 
+/// Wrong fields that the sentence of a 422 names.
+const SENTENCES: usize = 10;
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -255,10 +257,11 @@ impl Error {
                 whole_seconds(*retry_after)
             )),
             Error::Validation(errors) => {
-                let sentences: Vec<String> = errors
-                    .iter()
-                    .map(|e| format!("{} {}", e.field, e.message))
-                    .collect();
+                let sentences = errors.iter().take(SENTENCES);
+                let sentences = sentences.map(|e| format!("{} {}", e.field, e.message));
+                let more = errors.len().saturating_sub(SENTENCES);
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let sentences: Vec<String> = sentences.chain(more).collect();
                 Cow::Owned(sentences.join("; "))
             }
             Error::ExpectationFailed

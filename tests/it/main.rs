@@ -57,5 +57,6 @@ mod support;
 mod tags;
 mod takeover;
 mod tasks;
+mod transfer;
 mod user_command;
 mod versions;

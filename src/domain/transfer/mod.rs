@@ -15,9 +15,12 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::ops::AddAssign;
 
 use serde::Serialize;
+
+use super::fields::FieldError;
 
 pub use imported::{Ids, ImportedTask};
 pub use reader::{FileTask, TaskReader};
@@ -76,6 +79,51 @@ impl OnConflict {
             "skip" => Ok(OnConflict::Skip),
             "update" => Ok(OnConflict::Update),
             _ => Err("must be skip or update"),
+        }
+    }
+}
+
+/// Most errors that an import names.
+pub const ERRORS_MAX: usize = 100;
+
+/// One thing that is wrong with a line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LineError {
+    /// The number of the line on which the task starts, from 1.
+    pub line: u64,
+    /// The field's name; `line` if the whole line is wrong.
+    pub field: Cow<'static, str>,
+    /// What it must be: the end of a sentence that starts with the field's name.
+    pub message: Cow<'static, str>,
+}
+
+/// Some tasks of a file.
+#[derive(Debug, Default)]
+pub struct FileTasks {
+    /// Those that can be imported.
+    pub tasks: Vec<ImportedTask>,
+    /// How many others there are.
+    pub wrong: usize,
+    /// What is wrong with them; at most [`ERRORS_MAX`].
+    pub errors: Vec<LineError>,
+}
+
+impl FileTasks {
+    /// Adds one.
+    pub fn add(&mut self, FileTask { line, task }: FileTask) {
+        match task {
+            Ok(task) => self.tasks.push(task),
+            Err(errors) => {
+                self.wrong += 1;
+                let room = ERRORS_MAX.saturating_sub(self.errors.len());
+                let errors = errors.into_iter().take(room);
+                self.errors
+                    .extend(errors.map(|FieldError { field, message }| LineError {
+                        line,
+                        field,
+                        message,
+                    }));
+            }
         }
     }
 }

@@ -227,9 +227,9 @@ pub(super) fn many(parameter: usize) -> String {
     )
 }
 
-/// An INSERT of the rows of [`many`] for the user `$1`. `created_at` and `updated_at` are now and `version` is 1 where a row has none; a
-/// task that is completed without a `completed_at` is so from now on.
-pub(super) fn insert_many(parameter: usize) -> String {
+/// An INSERT of rows of [`many`], from an item for FROM called new, for the user `$1`. `created_at` and `updated_at` are now and `version`
+/// is 1 where a row has none; a task that is completed without a `completed_at` is so from now on.
+pub(super) fn insert_many(from: &str) -> String {
     let values: Vec<String> = (WRITTEN.iter())
         .map(|written| format!("new.{}", written.column))
         .collect();
@@ -237,11 +237,36 @@ pub(super) fn insert_many(parameter: usize) -> String {
         "INSERT INTO {{schema}}.tasks AS task (user_id, id, completed_at, created_at, updated_at, version, {names})
          SELECT $1, new.id, coalesce(new.completed_at, CASE WHEN new.completed THEN now() END),
                 coalesce(new.created_at, now()), coalesce(new.updated_at, now()), coalesce(new.version, 1), {values}
-         FROM {rows}",
+         FROM {from}",
         names = names(),
         values = values.join(", "),
-        rows = many(parameter),
     )
+}
+
+/// For tasks joined with rows of [`many`], called new: what an UPDATE sets to change the fields in `sent`, and whether that is a change.
+pub(super) fn update_many() -> (String, String) {
+    let columns = WRITTEN.iter();
+    let columns = columns.map(|written| {
+        (
+            written.column,
+            written.field,
+            format!("new.{}", written.column),
+        )
+    });
+    let completed_at =
+        "CASE WHEN new.completed THEN coalesce(new.completed_at, task.completed_at, now()) END";
+    let completed_at = ("completed_at", "completed", completed_at.to_owned());
+    let (sets, changes): (Vec<String>, Vec<String>) = columns
+        .chain([completed_at])
+        .map(|(column, field, value)| {
+            let sent = format!("'{field}' = ANY (new.sent)");
+            (
+                format!("{column} = CASE WHEN {sent} THEN {value} ELSE task.{column} END"),
+                format!("({sent} AND task.{column} IS DISTINCT FROM {value})"),
+            )
+        })
+        .unzip();
+    (sets.join(", "), changes.join(" OR "))
 }
 
 #[cfg(test)]

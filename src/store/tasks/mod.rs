@@ -3,6 +3,7 @@
 //! - `columns`: every column and every field, and the statements' lists of them
 //! - `json`: shows a row as JSON
 //! - `create`: creates a task, once under an idempotency key
+//! - `import`: many tasks of a file
 //! - `list`: pages of tasks
 //! - `filters`: which tasks are in a list
 //! - `statement`: a statement that is put together from parts
@@ -13,6 +14,7 @@
 mod columns;
 mod create;
 mod filters;
+mod import;
 mod json;
 mod list;
 mod statement;
