@@ -4,24 +4,23 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal};
 use std::mem;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{CommandLine, Failure, print, setup};
 use crate::auth::password::is_readable;
 use crate::domain::account::{Email, Name};
-use crate::domain::takeover::{Choices, Plan, Reading, Source, TablePlan, plan};
+use crate::domain::takeover::{Cells, Choices, Reading, Source, Table, TablePlan, plan};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::transfer::{Ids, ImportedTask, OnConflict};
 use crate::domain::user::UserId;
-use crate::store::takeover::{ForeignDatabase, ImportedUser};
+use crate::store::takeover::ForeignDatabase;
 use crate::store::{Error, Store};
 
 /// Tasks that are written at once.
 const TASKS_AT_ONCE: usize = 1_000;
 
-/// Rows of which the plan shows values.
+/// Rows of which the plan shows values, and the length to which it cuts them.
 const SAMPLES: usize = 3;
-/// Characters of a value that the plan shows.
 const SAMPLE_MAX: usize = 30;
 
 /// The password hash of an account whose own cannot be read here. It matches no password.
@@ -66,49 +65,51 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         values: line.values("value"),
     };
     let url = line.value("from").unwrap_or_default();
-    let mut other = ForeignDatabase::open(url, &config.database)
-        .map_err(|problem| Failure::usage(format!("--from: {problem}")))?;
+    let opened = ForeignDatabase::open(url, &config.database);
+    let mut other = opened.map_err(|problem| Failure::usage(format!("--from: {problem}")))?;
     let tables = other.tables()?;
-    let mut plan = plan(&tables, &choices).map_err(unclear)?;
-    settle(&mut other, &mut plan, &choices)?;
-    let source = line.value("source").unwrap_or(other.name()).to_owned();
-    let mut takeover = Takeover {
-        other,
-        plan,
-        source,
+    let plans = settled_plan(&mut other, &tables, &choices)?;
+    let source = line.value("source").unwrap_or(&other.name).to_owned();
+    let mut import = |store| {
+        // Users first: their tasks would make them known without an account.
+        for plan in plans.iter().rev() {
+            let report = import_table(&mut other, plan, &source, store)?;
+            if store.is_none() {
+                describe(plan, &report)?;
+            }
+            report.print()?;
+        }
+        Ok::<_, Failure>(())
     };
-    takeover.describe()?;
-    print("To be imported:\n")?;
-    takeover.run(None)?;
+    import(None)?;
     if line.has("dry-run") || !(line.has("yes") || confirmed()?) {
         return print("Nothing was changed.\n");
     }
     let open = setup::open_store(&config)?;
     print("Imported:\n")?;
-    takeover.run(Some(&open.store))
+    import(Some(&open.store))
 }
 
-fn unclear(problems: Vec<String>) -> Failure {
-    Failure::usage(problems.join("\n"))
-}
-
-/// Finds out what the values of columns mean that have few.
-fn settle(other: &mut ForeignDatabase, plan: &mut Plan, choices: &Choices) -> Result<(), Failure> {
+fn settled_plan<'t>(
+    other: &mut ForeignDatabase,
+    tables: &'t [Table],
+    choices: &Choices,
+) -> Result<Vec<TablePlan<'t>>, Failure> {
+    let unclear = |problems: Vec<String>| Failure::usage(problems.join("\n"));
+    let mut plans = plan(tables, choices).map_err(unclear)?;
     let mut problems = Vec::new();
-    for table in [Some(&mut plan.tasks), plan.users.as_mut()]
-        .into_iter()
-        .flatten()
-    {
-        for source in &mut table.sources {
+    for TablePlan { table, sources } in &mut plans {
+        for source in sources {
             if let (Reading::Choice(_), Some(column)) = (source.reading, source.column) {
-                let found = other.values(table.table, column)?;
-                problems.extend(source.settle(&found, choices).err());
+                let found = other.values(table, column)?;
+                problems.extend(source.settle(found, choices).err());
             }
         }
     }
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(unclear(problems)),
+    if problems.is_empty() {
+        Ok(plans)
+    } else {
+        Err(unclear(problems))
     }
 }
 
@@ -122,98 +123,150 @@ fn confirmed() -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-struct Takeover<'t> {
-    other: ForeignDatabase,
-    plan: Plan<'t>,
-    source: String,
+/// Prints what is read from a table.
+fn describe(plan: &TablePlan, report: &Report) -> Result<(), Failure> {
+    print(&format!("{} from {}\n", report.what, plan.table.title()))?;
+    for (at, source) in plan.sources.iter().enumerate() {
+        let column = source.column.map_or("-", |column| &column.name);
+        let values = report
+            .samples
+            .iter()
+            .filter_map(|row| row.get(at)?.as_deref());
+        let line = format!(
+            "  {:20} {column:20} {}",
+            source.field,
+            shown(source, values)
+        );
+        print(&format!("{}\n", line.trim_end()))?;
+    }
+    let unread = plan.unread().join(", ");
+    print(&format!(
+        "  not read: {}\n",
+        if unread.is_empty() { "-" } else { &unread }
+    ))
 }
 
-impl Takeover<'_> {
-    /// Prints the plan.
-    fn describe(&mut self) -> Result<(), Failure> {
-        for (what, table) in [
-            ("tasks", Some(&self.plan.tasks)),
-            ("users", self.plan.users.as_ref()),
-        ] {
-            let Some(table) = table else {
-                print(&format!("{what}: no table\n"))?;
-                continue;
-            };
-            let rows = self.other.count(table.table)?;
-            print(&format!("{what}: {}, {rows} rows\n", table.table.title()))?;
-            let mut samples = Vec::new();
-            self.other.read(table, "id", |rows| {
-                samples = rows.into_iter().take(SAMPLES).collect();
-                Ok::<_, Failure>(false)
-            })?;
-            for (at, source) in table.sources.iter().enumerate() {
-                let values = samples.iter().filter_map(|row| row.get(at)?.as_deref());
-                let column = source.column.map_or("-", |column| &column.name);
-                let line = format!(
-                    "  {:14} {column:20} {}",
-                    source.field,
-                    shown(source, values)
-                );
-                print(&format!("{}\n", line.trim_end()))?;
+/// What a field holds: the meanings of a choice, else the first values.
+fn shown<'v>(source: &Source, values: impl Iterator<Item = &'v str>) -> String {
+    let meanings = source.meanings.iter();
+    let meanings = meanings.map(|(value, rows, meaning)| format!("{value} = {meaning} ({rows})"));
+    let samples =
+        values.map(|value| format!("{:?}", value.chars().take(SAMPLE_MAX).collect::<String>()));
+    let texts: Vec<String> = match (source.field.as_str(), source.reading) {
+        ("users.password_hash", _) => Vec::new(),
+        (_, Reading::Choice(_)) => meanings.collect(),
+        _ => samples.collect(),
+    };
+    texts.join(", ")
+}
+
+/// What was counted, and why rows were left out.
+struct Report {
+    what: &'static str,
+    counts: BTreeMap<&'static str, usize>,
+    /// By the reason: how many, and the id of the first.
+    refused: BTreeMap<String, (usize, String)>,
+    /// The first rows.
+    samples: Vec<Cells>,
+}
+
+impl Report {
+    fn count(&mut self, what: &'static str, more: usize) {
+        if more > 0 {
+            *self.counts.entry(what).or_default() += more;
+        }
+    }
+
+    fn refuse(&mut self, reason: String, id: &str) {
+        self.refused
+            .entry(reason)
+            .or_insert_with(|| (0, id.to_owned()))
+            .0 += 1;
+    }
+
+    fn print(&self) -> Result<(), Failure> {
+        let counts: Vec<String> = self
+            .counts
+            .iter()
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        print(&format!(
+            "  {}: {}\n",
+            self.what,
+            if counts.is_empty() {
+                "none".to_owned()
+            } else {
+                counts.join(", ")
             }
-            let unread: Vec<&str> = table.unread().collect();
-            if !unread.is_empty() {
-                print(&format!("  not read: {}\n", unread.join(", ")))?;
-            }
+        ))?;
+        for (reason, (rows, example)) in &self.refused {
+            print(&format!(
+                "  left out: {rows}, because {reason} (the first has the id {example})\n"
+            ))?;
         }
         Ok(())
     }
-
-    /// Imports everything, or without a store counts what would be imported, and prints the result.
-    fn run(&mut self, store: Option<&Store>) -> Result<(), Failure> {
-        if let Some(users) = &self.plan.users {
-            import_users(&mut self.other, users, store)?.print("users")?;
-        }
-        let (plan, title) = (&self.plan.tasks, self.plan.tasks.table.title());
-        let mut tasks = Tasks {
-            space: format!("{}\n{title}", self.source),
-            store,
-            owner: None,
-            batch: Vec::new(),
-            report: Report::default(),
-        };
-        // Sorted by their owner, because a statement writes tasks of one user.
-        self.other.read(plan, "user_id", |rows| {
-            for row in rows {
-                tasks.add(plan.object(&row))?;
-            }
-            Ok::<_, Failure>(true)
-        })?;
-        tasks.write()?;
-        tasks.report.print("tasks")
-    }
 }
 
-/// The tasks that have been read and not been written, and what came of the others.
-struct Tasks<'s> {
-    /// Ids that are made from those of the other back end differ by this.
-    space: String,
+/// Imports a table, or without a store counts what would be imported.
+fn import_table(
+    other: &mut ForeignDatabase,
+    plan: &TablePlan,
+    source: &str,
+    store: Option<&Store>,
+) -> Result<Report, Failure> {
+    let has_tasks = plan.sources.iter().any(|source| source.field == "user_id");
+    let mut import = Import {
+        store,
+        space: format!("{source}\n{}", plan.table.title()),
+        owner: None,
+        batch: Vec::new(),
+        report: Report {
+            what: if has_tasks { "tasks" } else { "users" },
+            counts: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            samples: Vec::new(),
+        },
+    };
+    // A statement writes tasks of one user.
+    let order = if has_tasks { "user_id" } else { "users.id" };
+    other.read(plan, order, |rows| {
+        let missing = SAMPLES.saturating_sub(import.report.samples.len());
+        import
+            .report
+            .samples
+            .extend(rows.iter().take(missing).cloned());
+        let mut rows = rows.iter().map(|row| plan.object(row));
+        if has_tasks {
+            rows.try_for_each(|row| import.task(row))
+        } else {
+            import.users(rows)
+        }
+    })?;
+    import.write()?;
+    Ok(import.report)
+}
+
+struct Import<'s> {
     store: Option<&'s Store>,
+    /// The source of ids that are made from those of the other back end.
+    space: String,
+    /// The owner of the batch.
     owner: Option<(UserId, Ids)>,
     batch: Vec<ImportedTask>,
     report: Report,
 }
 
-impl Tasks<'_> {
-    fn add(&mut self, mut row: Map<String, Value>) -> Result<(), Failure> {
-        let id = row
-            .get("id")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+impl Import<'_> {
+    fn task(&mut self, mut row: Map<String, Value>) -> Result<(), Failure> {
+        let id = text(&row, "id").to_owned();
         let owner = row.remove("user_id");
         let owner = owner.as_ref().and_then(Value::as_str).unwrap_or_default();
-        if self
+        let is_another = self
             .owner
             .as_ref()
-            .is_none_or(|(user, _)| user.as_str() != owner)
-            || self.batch.len() >= TASKS_AT_ONCE
-        {
+            .is_none_or(|(user, _)| user.as_str() != owner);
+        if is_another || self.batch.len() >= TASKS_AT_ONCE {
             self.write()?;
             let user = UserId::parse(owner).ok();
             self.owner = user.map(|user| (user.clone(), Ids::new(&user, &self.space)));
@@ -225,9 +278,8 @@ impl Tasks<'_> {
         };
         match ImportedTask::read(&Value::Object(row).to_string(), ids) {
             Ok(task) => {
-                if id.parse() != Ok(task.task.id) {
-                    self.report.count("with a new id", 1);
-                }
+                let is_new = id.parse() != Ok(task.task.id);
+                self.report.count("with a new id", usize::from(is_new));
                 self.batch.push(with_moments(task));
             }
             Err(errors) => {
@@ -241,33 +293,71 @@ impl Tasks<'_> {
         Ok(())
     }
 
-    /// Writes the batch, or without a store counts it. Tasks that were deleted here do not come back.
+    /// Writes the batch, except tasks that were deleted here.
     fn write(&mut self) -> Result<(), Failure> {
-        let tasks = mem::take(&mut self.batch);
-        let (Some((user, _)), false) = (&self.owner, tasks.is_empty()) else {
-            return Ok(());
-        };
-        let Some(store) = self.store else {
+        let mut tasks = mem::take(&mut self.batch);
+        let (Some((user, _)), Some(store)) = (&self.owner, self.store) else {
             self.report.count("to import", tasks.len());
             return Ok(());
         };
-        let deleted = store.deleted_tasks(user, tasks.iter().map(|task| task.task.id).collect())?;
-        let kept: Vec<ImportedTask> = tasks
-            .into_iter()
-            .filter(|task| !deleted.contains(&task.task.id))
-            .collect();
-        match store.import_tasks(user, &kept, OnConflict::Skip, false) {
+        let ids = tasks.iter().map(|task| task.task.id).collect();
+        let deleted = store.deleted_tasks(user, ids)?;
+        self.report.count("deleted here", deleted.len());
+        tasks.retain(|task| !deleted.contains(&task.task.id));
+        match store.import_tasks(user, &tasks, OnConflict::Skip, false) {
             Ok(count) => {
                 self.report.count("imported", count.created);
                 self.report
                     .count("here already", count.unchanged + count.skipped);
-                self.report.count("deleted here", deleted.len());
             }
-            Err(Error::UserGone) => self.report.count("of users deleted here", kept.len()),
+            Err(Error::UserGone) => self.report.count("of users deleted here", tasks.len()),
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
+
+    fn users(&mut self, rows: impl Iterator<Item = Map<String, Value>>) -> Result<(), Failure> {
+        let mut users = Vec::new();
+        for row in rows {
+            match read_user(&row) {
+                Ok(user) => users.push(user),
+                Err(reason) => self.report.refuse(reason, text(&row, "users.id")),
+            }
+        }
+        let Some(store) = self.store else {
+            for user in &users {
+                let kind = if user["password_hash"].is_null() {
+                    "without an account"
+                } else {
+                    "with an account"
+                };
+                self.report.count(kind, 1);
+                self.report
+                    .count("who cannot log in yet", usize::from(needs(user).is_some()));
+                self.report
+                    .count("disabled", usize::from(user["active"] == false));
+            }
+            return Ok(());
+        };
+        let added = store.add_imported_users(&json!(users).to_string())?;
+        self.report.count("imported", added.len());
+        self.report.count("here already", users.len() - added.len());
+        for user in added {
+            let user = serde_json::from_str(&user)?;
+            if let Some(needs) = needs(&user) {
+                let (id, email) = (&user["id"], &user["email"]);
+                print(&format!("  the account {id} ({email}) needs {needs}\n"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text<'r>(row: &'r Map<String, Value>, field: &str) -> &'r str {
+    row.get(field)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .trim()
 }
 
 /// Moments that the other back end does not have follow from those that it has, not from the clock.
@@ -281,145 +371,31 @@ fn with_moments(mut task: ImportedTask) -> ImportedTask {
     task
 }
 
-/// What was counted, and why rows are left out.
-#[derive(Default)]
-struct Report {
-    counts: BTreeMap<&'static str, u64>,
-    /// By the reason: how many, and the id of the first.
-    refused: BTreeMap<String, (u64, String)>,
-}
-
-impl Report {
-    fn count(&mut self, what: &'static str, more: usize) {
-        if more > 0 {
-            *self.counts.entry(what).or_default() += more as u64;
-        }
-    }
-
-    fn refuse(&mut self, reason: String, id: &str) {
-        self.refused
-            .entry(reason)
-            .or_insert_with(|| (0, id.to_owned()))
-            .0 += 1;
-    }
-
-    fn print(&self, what: &str) -> Result<(), Failure> {
-        let counts = self
-            .counts
-            .iter()
-            .map(|(name, count)| format!("{count} {name}"));
-        let counts: Vec<String> = counts.collect();
-        let counts = if counts.is_empty() {
-            "none".to_owned()
-        } else {
-            counts.join(", ")
-        };
-        print(&format!("  {what}: {counts}\n"))?;
-        for (reason, (rows, example)) in &self.refused {
-            print(&format!(
-                "  {what} left out: {rows}, because {reason} (the first has the id {example})\n"
-            ))?;
-        }
-        Ok(())
-    }
-}
-
-/// What a field holds: the meanings of a choice, else the first values.
-fn shown<'v>(source: &Source, values: impl Iterator<Item = &'v str>) -> String {
-    let meanings = source.meanings.iter();
-    let meanings = meanings.map(|(value, rows, meaning)| format!("{value} = {meaning} ({rows})"));
-    let samples = values.map(|value| {
-        let start: String = value.chars().take(SAMPLE_MAX).collect();
-        format!("{start:?}")
-    });
-    match (source.field, source.reading) {
-        ("password_hash", _) => String::new(),
-        (_, Reading::Choice(_)) => meanings.collect::<Vec<_>>().join(", "),
-        _ => samples.collect::<Vec<_>>().join(", "),
-    }
-}
-
-fn import_users(
-    other: &mut ForeignDatabase,
-    plan: &TablePlan,
-    store: Option<&Store>,
-) -> Result<Report, Failure> {
-    let mut report = Report::default();
-    other.read(plan, "id", |rows| {
-        let mut users = Vec::new();
-        for row in rows {
-            let row = Value::Object(plan.object(&row));
-            match read_user(&row) {
-                Ok(user) => users.push(user),
-                Err(reason) => report.refuse(reason, row["id"].as_str().unwrap_or_default()),
-            }
-        }
-        let Some(store) = store else {
-            for user in &users {
-                let lack = lacks(
-                    user.password_hash.as_deref(),
-                    user.email.as_ref().map(Email::as_str),
-                );
-                report.count(
-                    if user.password_hash.is_some() {
-                        "accounts"
-                    } else {
-                        "without an account"
-                    },
-                    1,
-                );
-                report.count(
-                    "accounts without a usable password or address",
-                    usize::from(lack.is_some()),
-                );
-                report.count("disabled", usize::from(!user.active));
-            }
-            return Ok::<_, Failure>(true);
-        };
-        let added = store.add_imported_users(&users)?;
-        report.count("imported", added.len());
-        report.count("here already", users.len() - added.len());
-        for user in &added {
-            if let Some(lack) = lacks(user.password_hash.as_deref(), user.email.as_deref()) {
-                let (id, email) = (&user.id, user.email.as_deref().unwrap_or("no address"));
-                print(&format!("  the account {id} ({email}) needs {lack}\n"))?;
-            }
-        }
-        Ok(true)
-    })?;
-    Ok(report)
+fn read_user(row: &Map<String, Value>) -> Result<Value, String> {
+    let text = |field| Some(text(row, field)).filter(|text| !text.is_empty());
+    let id = UserId::parse(text("users.id").unwrap_or_default());
+    let id = id.map_err(|problem| format!("the id {problem}"))?;
+    let hash = text("users.password_hash");
+    let hash = hash.map(|hash| if is_readable(hash) { hash } else { NO_PASSWORD });
+    // Without an account here, the address is of no use.
+    let email = text("users.email").filter(|_| hash.is_some());
+    let is = |field: &str, flag: bool| row.get(field) == Some(&Value::Bool(flag));
+    Ok(json!({
+        "id": id.as_str(),
+        "email": email.and_then(|email| Email::parse(email).ok()),
+        "name": text("users.name").filter(|name| Name::parse(name).is_ok()),
+        "password_hash": hash,
+        "active": !is("users.active", false) && !is("users.disabled", true),
+        "created_at": text("users.created_at").and_then(Timestamp::parse),
+    }))
 }
 
 /// What an account needs before its user can log in. A user without a hash has no account here.
-fn lacks(hash: Option<&str>, email: Option<&str>) -> Option<&'static str> {
-    match (hash?, email) {
-        (NO_PASSWORD, None) => Some("a password and an address"),
+fn needs(user: &Value) -> Option<&'static str> {
+    match (user["password_hash"].as_str()?, user["email"].is_null()) {
+        (NO_PASSWORD, true) => Some("a password and an address"),
         (NO_PASSWORD, _) => Some("a password"),
-        (_, None) => Some("an address"),
+        (_, true) => Some("an address"),
         _ => None,
     }
-}
-
-fn read_user(row: &Value) -> Result<ImportedUser, String> {
-    let text = |field: &str| {
-        row[field]
-            .as_str()
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-    };
-    let id = UserId::parse(row["id"].as_str().unwrap_or_default());
-    let password_hash = text("password_hash").map(|hash| match is_readable(hash) {
-        true => hash.to_owned(),
-        false => NO_PASSWORD.to_owned(),
-    });
-    // Without an account here, the address is of no use.
-    let email = text("email").filter(|_| password_hash.is_some());
-    Ok(ImportedUser {
-        id: id.map_err(|problem| format!("the id {problem}"))?,
-        email: email.and_then(|email| Email::parse(email).ok()),
-        name: text("name").and_then(|name| Name::parse(name).ok()),
-        password_hash,
-        active: row["active"] != false && row["disabled"] != true,
-        created_at: text("created_at").and_then(Timestamp::parse),
-    })
 }

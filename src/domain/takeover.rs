@@ -1,54 +1,56 @@
 //! The plan of an import from the database of another back end: which table and columns hold what is kept here.
 //!
-//! Names that are common are found. Where two columns or two tables could be meant, or a value has no clear meaning, the plan fails and
-//! names the options that decide.
+//! Usual names are found. Where two columns or two tables could be meant, or a value has no clear meaning, there is no plan, and a
+//! sentence names the options that decide.
 
 use serde_json::{Map, Value};
 
 use super::shape::Shape;
 use super::task::TASK_FIELDS;
 
-/// Names of tables that hold tasks.
-pub const TASK_TABLES: &[&str] = &["tasks", "task", "todos", "todo"];
-const USER_TABLES: &[&str] = &["users", "user"];
+const TASK_TABLES: &str = "tasks task todos todo";
+const USER_TABLES: &str = "users user";
 
-/// Columns that hold a field of a task, besides those with the field's own names.
-const OTHER_COLUMNS: &[(&str, &[&str])] = &[
-    ("id", &["uuid", "task_id", "todo_id"]),
-    ("user_id", &["owner_id", "owner"]),
-    ("title", &["name", "task"]),
-    ("description", &["details", "notes", "body", "content"]),
-    ("completed", &["done", "is_done", "complete", "status"]),
-    ("completed_at", &["done_at", "finished_at"]),
-    ("due_date", &["due_at", "due", "deadline"]),
-    ("tags", &["labels"]),
-    ("created_at", &["created", "date_created"]),
-    ("updated_at", &["updated", "date_updated", "modified_at"]),
+/// Fields of a task, each with columns that may hold it besides those with its own names.
+const TASK_COLUMNS: &[&str] = &[
+    "id uuid task_id todo_id",
+    "user_id owner_id owner",
+    "title name task",
+    "description details notes body content",
+    "completed done is_done complete status",
+    "completed_at done_at finished_at",
+    "due_date due_at due deadline",
+    "tags labels",
+    "created_at created date_created",
+    "updated_at updated date_updated modified_at",
 ];
 
-/// Fields of a user, and the columns that hold them.
-const USER_FIELDS: &[(&str, &[&str])] = &[
-    ("id", &["uuid", "user_id"]),
-    ("email", &["email_address"]),
-    ("name", &["full_name", "display_name"]),
-    ("password_hash", &["hashed_password", "password"]),
-    ("active", &["is_active", "enabled"]),
-    ("disabled", &["is_disabled", "banned"]),
-    ("created_at", &["created", "date_created", "date_joined"]),
+/// Fields of a user, each with other columns that may hold it.
+const USER_COLUMNS: &[&str] = &[
+    "id uuid user_id",
+    "email email_address",
+    "name full_name display_name",
+    "password_hash hashed_password password",
+    "active is_active enabled",
+    "disabled is_disabled banned",
+    "created_at created date_created date_joined",
 ];
 
-/// Words for yes and no, as states of a task too.
-const YES: &[&str] = &["true", "yes", "1", "done", "completed", "complete"];
-#[rustfmt::skip]
-const NO: &[&str] = &[
-    "false", "no", "0", "open", "pending", "todo", "to_do", "new", "not_started", "in_progress", "incomplete",
-];
+/// Fields that every row needs.
+const REQUIRED: [&str; 4] = ["id", "user_id", "title", "users.id"];
+
+/// Usual words for true and false, also as states of a task.
+const YES: &str = "true t yes 1 done completed complete";
+const NO: &str = "false f no 0 open pending todo to_do new not_started in_progress incomplete";
 
 /// A column with more values than this does not hold a field that has few.
 pub const VALUES_MAX: usize = 50;
 
+/// A row of the other database: the text of each column, or null.
+pub type Cells = Vec<Option<String>>;
+
 /// A table of the other database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Table {
     /// Its schema.
     pub schema: String,
@@ -59,7 +61,7 @@ pub struct Table {
 }
 
 /// A column of such a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -67,15 +69,8 @@ pub struct Column {
     pub kind: String,
 }
 
-impl Table {
-    /// Its name with its schema.
-    pub fn title(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
-    }
-}
-
-/// What the command line decides.
-#[derive(Clone, Debug, Default)]
+/// The decisions of the command line.
+#[derive(Debug, Default)]
 pub struct Choices {
     /// The table with tasks.
     pub tasks: Option<String>,
@@ -88,7 +83,7 @@ pub struct Choices {
 }
 
 /// How a field is read from the text of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reading {
     /// As it is.
     Text,
@@ -99,119 +94,110 @@ pub enum Reading {
 }
 
 /// A field, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Source<'t> {
-    /// The field's name.
-    pub field: &'static str,
+    /// The field's name; of a user's field with `users.` before it.
+    pub field: String,
     /// How it is read.
     pub reading: Reading,
-    /// Its column; `None` where there is none.
+    /// Its column, if there is one.
     pub column: Option<&'t Column>,
-    /// The values of a choice, how many rows have each, and what they mean.
-    pub meanings: Vec<(String, i64, &'static str)>,
+    /// The values of a choice, how many rows have each, and what each means.
+    pub meanings: Vec<(String, String, &'static str)>,
+    /// Columns with these names may hold it.
+    usual: Vec<String>,
 }
 
-/// A table, and what is read from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A table, and the fields that it may have.
+#[derive(Debug, PartialEq)]
 pub struct TablePlan<'t> {
     /// The table.
     pub table: &'t Table,
-    /// The fields that it may have.
+    /// The fields.
     pub sources: Vec<Source<'t>>,
 }
 
-/// What is imported.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan<'t> {
-    /// The tasks.
-    pub tasks: TablePlan<'t>,
-    /// The users; `None` if there is no table of users.
-    pub users: Option<TablePlan<'t>>,
+impl Table {
+    /// Its name with its schema.
+    pub fn title(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// Whether it has a usual name of a table of tasks.
+    pub fn has_tasks(&self) -> bool {
+        has(TASK_TABLES, &self.name.to_lowercase())
+    }
 }
 
-/// A field that is looked for.
-struct Wanted {
-    name: &'static str,
-    columns: Vec<&'static str>,
-    reading: Reading,
-    required: bool,
-}
-
-/// Makes the plan for a database with these tables.
+/// Makes the plan for a database with these tables: of the tasks and, if there is a table with them, of the users.
 ///
 /// # Errors
-/// All that is missing or ambiguous, each in a sentence that names the options to add.
-pub fn plan<'t>(tables: &'t [Table], choices: &Choices) -> Result<Plan<'t>, Vec<String>> {
-    let mut problems = Vec::new();
-    let (task_fields, user_fields) = (task_fields(), user_fields());
+/// All that is missing or ambiguous, each in a sentence.
+pub fn plan<'t>(tables: &'t [Table], choices: &Choices) -> Result<Vec<TablePlan<'t>>, Vec<String>> {
+    let (mut plans, mut problems, mut fields) = (Vec::new(), Vec::new(), Vec::new());
+    for (flag, usual, chosen, mut sources) in [
+        ("tasks", TASK_TABLES, &choices.tasks, task_sources()),
+        ("users", USER_TABLES, &choices.users, user_sources()),
+    ] {
+        fields.extend(sources.iter().map(|source| source.field.clone()));
+        match find_table(tables, flag, usual, chosen.as_deref()) {
+            Ok(Some(table)) => {
+                for source in &mut sources {
+                    let found = source.find(table, &choices.columns);
+                    source.column = found
+                        .map_err(|problem| problems.push(problem))
+                        .ok()
+                        .flatten();
+                }
+                plans.push(TablePlan { table, sources });
+            }
+            Ok(None) => {}
+            Err(problem) => problems.push(problem),
+        }
+    }
     for text in &choices.columns {
-        let field = text.split_once('=').map(|(field, _)| field);
-        let known = field.is_some_and(|field| match field.strip_prefix("users.") {
-            Some(field) => user_fields.iter().any(|wanted| wanted.name == field),
-            None => task_fields.iter().any(|wanted| wanted.name == field),
-        });
-        if !known {
+        let (field, _) = text.split_once('=').unwrap_or_default();
+        if !fields.iter().any(|known| known == field) {
+            let fields = fields.join(", ");
             problems.push(format!(
-                "--map {text} must be FIELD=COLUMN: {}",
-                names(&task_fields, &user_fields)
+                "--map {text} must be FIELD=COLUMN; the fields are {fields}"
             ));
         }
     }
-    let tasks = find_table(
-        tables,
-        "tasks",
-        TASK_TABLES,
-        choices.tasks.as_deref(),
-        &mut problems,
-    );
-    if tasks.is_none() && problems.is_empty() {
-        let names = TASK_TABLES.join(", ");
-        problems.push(format!("no table is named {names}: add --tasks TABLE"));
-    }
-    let users = find_table(
-        tables,
-        "users",
-        USER_TABLES,
-        choices.users.as_deref(),
-        &mut problems,
-    );
-    let tasks = tasks.map(|table| plan_table(table, "", &task_fields, choices, &mut problems));
-    let users =
-        users.map(|table| plan_table(table, "users.", &user_fields, choices, &mut problems));
-    match tasks {
-        Some(tasks) if problems.is_empty() => Ok(Plan { tasks, users }),
-        _ => Err(problems),
+    if problems.is_empty() {
+        Ok(plans)
+    } else {
+        Err(problems)
     }
 }
 
-fn task_fields() -> Vec<Wanted> {
-    // The version counts changes here; that of another program may count something else.
+fn task_sources<'t>() -> Vec<Source<'t>> {
+    // The version counts changes here, and that of another program may count something else.
     let fields = TASK_FIELDS.iter().filter(|field| field.name != "version");
-    let wanted = fields.map(|field| {
-        let others = OTHER_COLUMNS.iter().filter(|(name, _)| *name == field.name);
-        let others = others.flat_map(|(_, columns)| *columns);
-        let columns = field.aliases.iter().chain(others).copied();
-        Wanted {
-            name: field.name,
-            columns: std::iter::once(field.name).chain(columns).collect(),
-            reading: reading(&field.shape),
-            required: matches!(field.name, "id" | "user_id" | "title"),
-        }
+    let sources = fields.map(|field| {
+        let usual = TASK_COLUMNS
+            .iter()
+            .find(|words| words.split(' ').next() == Some(field.name));
+        let usual = usual.unwrap_or(&field.name).split(' ');
+        Source::new(
+            field.name.to_owned(),
+            usual.chain(field.aliases.iter().copied()),
+            reading(&field.shape),
+        )
     });
-    wanted.collect()
+    sources.collect()
 }
 
-fn user_fields() -> Vec<Wanted> {
-    let wanted = USER_FIELDS.iter().map(|(name, others)| Wanted {
-        name,
-        columns: std::iter::once(name).chain(*others).copied().collect(),
-        reading: match *name {
+fn user_sources<'t>() -> Vec<Source<'t>> {
+    let sources = USER_COLUMNS.iter().map(|words| {
+        let field = words.split(' ').next().unwrap_or_default();
+        let reading = match field {
             "active" | "disabled" => reading(&Shape::Boolean),
             _ => Reading::Text,
-        },
-        required: *name == "id",
+        };
+        Source::new(format!("users.{field}"), words.split(' '), reading)
     });
-    wanted.collect()
+    sources.collect()
 }
 
 fn reading(shape: &Shape) -> Reading {
@@ -224,219 +210,191 @@ fn reading(shape: &Shape) -> Reading {
     }
 }
 
-fn names(tasks: &[Wanted], users: &[Wanted]) -> String {
-    let tasks = tasks.iter().map(|wanted| wanted.name.to_owned());
-    let users = users.iter().map(|wanted| format!("users.{}", wanted.name));
-    format!(
-        "the fields are {}",
-        tasks.chain(users).collect::<Vec<_>>().join(", ")
-    )
+fn has(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
 }
 
-/// A name by which columns and tables are compared: `createdAt` is `created_at`.
+/// A name without what differs between styles: `createdAt` is `created_at`.
 fn plain(name: &str) -> String {
     name.replace('_', "").to_lowercase()
+}
+
+/// What follows `KEY=` in the last option that begins so.
+fn chosen<'c>(options: &'c [String], key: &str) -> Option<&'c str> {
+    let mut options = options.iter().rev();
+    options.find_map(|option| option.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// The only one that was found, if there is one.
+fn only<'t, T>(
+    found: &[&'t T],
+    what: &str,
+    option: impl Fn(&T) -> String,
+) -> Result<Option<&'t T>, String> {
+    if found.len() < 2 {
+        return Ok(found.first().copied());
+    }
+    let options: Vec<String> = found.iter().map(|found| option(found)).collect();
+    Err(format!(
+        "more than one {what}: add {}",
+        options.join(" or ")
+    ))
 }
 
 fn find_table<'t>(
     tables: &'t [Table],
     flag: &str,
-    usual: &[&str],
+    usual: &str,
     chosen: Option<&str>,
-    problems: &mut Vec<String>,
-) -> Option<&'t Table> {
+) -> Result<Option<&'t Table>, String> {
     let is_meant = |table: &&Table| match chosen {
         Some(chosen) => table.name == chosen || table.title() == chosen,
-        None => usual.contains(&table.name.to_lowercase().as_str()),
+        None => has(usual, &table.name.to_lowercase()),
     };
     let found: Vec<&Table> = tables.iter().filter(is_meant).collect();
-    match (found.as_slice(), chosen) {
-        ([], Some(chosen)) => problems.push(format!("--{flag} {chosen}: there is no such table")),
-        ([] | [_], _) => {}
-        _ => {
-            let options = found
-                .iter()
-                .map(|table| format!("--{flag} {}", table.title()));
-            problems.push(format!(
-                "more than one table may hold the {flag}: add {}",
-                either(options)
-            ));
+    match chosen {
+        Some(chosen) if found.is_empty() => {
+            Err(format!("--{flag} {chosen}: there is no such table"))
+        }
+        None if found.is_empty() && flag == "tasks" => Err(format!(
+            "no table has one of the names {usual}: add --tasks TABLE"
+        )),
+        _ => only(&found, &format!("table may hold the {flag}"), |table| {
+            format!("--{flag} {}", table.title())
+        }),
+    }
+}
+
+impl<'t> Source<'t> {
+    fn new<'n>(
+        field: String,
+        usual: impl Iterator<Item = &'n str>,
+        reading: Reading,
+    ) -> Source<'t> {
+        Source {
+            field,
+            reading,
+            column: None,
+            meanings: Vec::new(),
+            usual: usual.map(plain).collect(),
         }
     }
-    found.first().copied()
-}
 
-fn either(options: impl Iterator<Item = String>) -> String {
-    options.collect::<Vec<_>>().join(" or ")
-}
-
-fn plan_table<'t>(
-    table: &'t Table,
-    prefix: &str,
-    wanted: &[Wanted],
-    choices: &Choices,
-    problems: &mut Vec<String>,
-) -> TablePlan<'t> {
-    let mut find = |wanted: &Wanted| {
-        let field = format!("{prefix}{}", wanted.name);
-        let chosen = choices
-            .columns
-            .iter()
-            .filter_map(|text| text.split_once('='));
-        let chosen = chosen
-            .filter(|(name, _)| *name == field)
-            .map(|(_, column)| column)
-            .next_back();
-        let usual: Vec<String> = wanted.columns.iter().map(|name| plain(name)).collect();
+    fn find(&self, table: &'t Table, choices: &[String]) -> Result<Option<&'t Column>, String> {
+        let (field, title) = (&self.field, table.title());
+        let chosen = chosen(choices, field);
         let is_meant = |column: &&Column| match chosen {
             Some(chosen) => column.name == chosen,
-            None => usual.contains(&plain(&column.name)),
+            None => self.usual.contains(&plain(&column.name)),
         };
         let found: Vec<&Column> = table.columns.iter().filter(is_meant).collect();
-        let title = table.title();
-        match (found.as_slice(), chosen) {
-            ([], Some(chosen)) if !chosen.is_empty() => {
-                problems.push(format!(
-                    "--map {field}={chosen}: {title} has no such column"
-                ));
-            }
-            ([], _) if wanted.required => {
-                problems.push(format!(
-                    "no column of {title} is known to hold {field}: add --map {field}=COLUMN"
-                ));
-            }
-            ([] | [_], _) => {}
-            _ => {
-                let options = found
-                    .iter()
-                    .map(|column| format!("--map {field}={}", column.name));
-                problems.push(format!(
-                    "more than one column of {title} may hold {field}: add {}",
-                    either(options)
-                ));
-            }
+        match chosen {
+            Some(chosen) if found.is_empty() && !chosen.is_empty() => Err(format!(
+                "--map {field}={chosen}: {title} has no such column"
+            )),
+            _ if found.is_empty() && REQUIRED.contains(&field.as_str()) => Err(format!(
+                "no column of {title} is known to hold {field}: add --map {field}=COLUMN"
+            )),
+            _ => only(
+                &found,
+                &format!("column of {title} may hold {field}"),
+                |column| format!("--map {field}={}", column.name),
+            ),
         }
-        Source {
-            field: wanted.name,
-            reading: wanted.reading,
-            column: found.first().copied(),
-            meanings: Vec::new(),
-        }
-    };
-    let sources = wanted.iter().map(&mut find).collect();
-    TablePlan { table, sources }
-}
-
-impl<'t> TablePlan<'t> {
-    /// Where a field is.
-    pub fn column(&self, field: &str) -> Option<&'t Column> {
-        let mut sources = self.sources.iter();
-        sources.find(|source| source.field == field)?.column
     }
 
-    /// Columns that are not read.
-    pub fn unread(&self) -> impl Iterator<Item = &str> {
-        let is_read = |column: &Column| {
+    /// Notes what the values of a choice mean. `found` has them with the number of their rows.
+    ///
+    /// # Errors
+    /// The meaning of a value is not clear: a sentence with the options to add.
+    pub fn settle(
+        &mut self,
+        found: Vec<(String, String)>,
+        choices: &Choices,
+    ) -> Result<(), String> {
+        let (Reading::Choice(ours), Some(column)) = (self.reading, self.column) else {
+            return Ok(());
+        };
+        let (field, column) = (&self.field, &column.name);
+        if found.len() > VALUES_MAX {
+            return Err(format!(
+                "{column} has too many values to be {field}: add --map {field}=COLUMN"
+            ));
+        }
+        let mut unclear = String::new();
+        for (value, rows) in found {
+            let key = format!("{field}:{value}");
+            let meaning =
+                chosen(&choices.values, &key).map_or_else(|| usual_meaning(&value), str::to_owned);
+            match ours.iter().find(|name| **name == meaning) {
+                Some(meaning) => self.meanings.push((value, rows, meaning)),
+                None => unclear += &format!(" --value '{key}=…' ({rows} rows)"),
+            }
+        }
+        if unclear.is_empty() {
+            return Ok(());
+        }
+        let ours = ours.join(", ");
+        Err(format!(
+            "values of {column} have no clear meaning: add{unclear}, each with one of {ours}"
+        ))
+    }
+
+    fn value(&self, cell: &str) -> Option<Value> {
+        let words = || {
+            cell.split(',')
+                .map(str::trim)
+                .filter(|word| !word.is_empty())
+        };
+        match self.reading {
+            Reading::Text => Some(Value::from(cell)),
+            Reading::Choice(_) => {
+                let (.., meaning) = self.meanings.iter().find(|(value, ..)| value == cell)?;
+                let flag = meaning.parse::<bool>().map(Value::from);
+                Some(flag.unwrap_or_else(|_| Value::from(*meaning)))
+            }
+            Reading::List => {
+                let list = serde_json::from_str(cell).ok().filter(Value::is_array);
+                Some(list.unwrap_or_else(|| words().map(Value::from).collect()))
+            }
+        }
+    }
+}
+
+/// The meaning of a word that has a usual one, else the word in lower case.
+fn usual_meaning(value: &str) -> String {
+    let word = value.to_lowercase().replace(['-', ' '], "_");
+    match (has(YES, &word), has(NO, &word)) {
+        (true, _) => "true".to_owned(),
+        (_, true) => "false".to_owned(),
+        _ => word,
+    }
+}
+
+impl TablePlan<'_> {
+    /// The names of columns that are not read.
+    pub fn unread(&self) -> Vec<&str> {
+        let is_read = |column| {
             self.sources
                 .iter()
                 .any(|source| source.column == Some(column))
         };
-        let unread = self
-            .table
-            .columns
-            .iter()
-            .filter(move |column| !is_read(column));
-        unread.map(|column| column.name.as_str())
+        let unread = self.table.columns.iter().filter(|column| !is_read(*column));
+        unread.map(|column| column.name.as_str()).collect()
     }
 
-    /// A row as a JSON object of the fields, from the texts of the columns of `sources`. Fields without a value are absent.
-    pub fn object(&self, cells: &[Option<String>]) -> Map<String, Value> {
-        let mut json = Map::new();
+    /// A row as a JSON object of the fields that are not null.
+    pub fn object(&self, cells: &Cells) -> Map<String, Value> {
+        let mut object = Map::new();
         for (source, cell) in self.sources.iter().zip(cells) {
             if let Some(value) = cell.as_deref().and_then(|cell| source.value(cell)) {
-                json.insert(source.field.to_owned(), value);
+                object.insert(source.field.clone(), value);
             }
         }
         // A task that was opened again may still have it.
-        if json.get("completed") == Some(&Value::Bool(false)) {
-            json.remove("completed_at");
+        if object.get("completed") == Some(&Value::Bool(false)) {
+            object.remove("completed_at");
         }
-        json
-    }
-}
-
-impl Source<'_> {
-    /// Notes what each value of the column means, null excepted.
-    ///
-    /// # Errors
-    /// The meaning of a value is not clear: a sentence with the options to add.
-    pub fn settle(&mut self, found: &[(String, i64)], choices: &Choices) -> Result<(), String> {
-        let Reading::Choice(ours) = self.reading else {
-            return Ok(());
-        };
-        let (field, column) = (self.field, self.column.map_or("", |column| &column.name));
-        if found.len() > VALUES_MAX {
-            return Err(format!(
-                "{column} has more than {VALUES_MAX} values, and {field} has few: add --map {field}=COLUMN"
-            ));
-        }
-        let mut unclear = Vec::new();
-        for (value, rows) in found {
-            let key = format!("{field}:{value}");
-            let chosen = choices
-                .values
-                .iter()
-                .filter_map(|text| text.rsplit_once('='));
-            let chosen = chosen
-                .filter(|(name, _)| *name == key)
-                .map(|(_, meaning)| meaning)
-                .next_back();
-            let word = chosen.map_or_else(|| usual_meaning(value), str::to_owned);
-            match ours.iter().find(|name| **name == word) {
-                Some(meaning) => self.meanings.push((value.clone(), *rows, meaning)),
-                None => unclear.push(format!("--value '{key}=…' ({rows} rows)")),
-            }
-        }
-        match unclear.is_empty() {
-            true => Ok(()),
-            false => Err(format!(
-                "{column} has values whose meaning is not clear: add {}, each with one of {}",
-                unclear.join(" "),
-                ours.join(", ")
-            )),
-        }
-    }
-
-    fn value(&self, cell: &str) -> Option<Value> {
-        Some(match self.reading {
-            Reading::Text => Value::from(cell),
-            Reading::Choice(_) => {
-                let mut meanings = self.meanings.iter();
-                match meanings.find(|(value, ..)| value == cell)?.2 {
-                    flag @ ("true" | "false") => Value::Bool(flag == "true"),
-                    name => Value::from(name),
-                }
-            }
-            Reading::List => serde_json::from_str(cell)
-                .ok()
-                .filter(Value::is_array)
-                .unwrap_or_else(|| {
-                    let words = cell.split(',').map(str::trim);
-                    words
-                        .filter(|word| !word.is_empty())
-                        .map(Value::from)
-                        .collect()
-                }),
-        })
-    }
-}
-
-/// The meaning of a value that has a usual one, else the value in lower case.
-fn usual_meaning(value: &str) -> String {
-    let word = value.trim().to_lowercase().replace(['-', ' '], "_");
-    match word.as_str() {
-        word if YES.contains(&word) => "true".to_owned(),
-        word if NO.contains(&word) => "false".to_owned(),
-        _ => word,
+        object
     }
 }
