@@ -158,7 +158,7 @@ fn parse_and_run(
     if words.is_empty() {
         words.push("serve".to_owned());
     }
-    let command = with_flags(named(words)?, &flags);
+    let command = named(words)?;
     let line = CommandLine {
         arguments: words.iter().skip(command.name().count()).cloned().collect(),
         flags,
@@ -198,15 +198,6 @@ fn named(words: &[String]) -> Result<&'static Command, Failure> {
     } else {
         format!("there is no command {words:?}; {group} needs one of: {actions}")
     }))
-}
-
-/// Of the commands with this name, one that takes all these flags; this one if there is none.
-fn with_flags(command: &'static Command, flags: &[(&str, String)]) -> &'static Command {
-    let mut commands = COMMANDS.iter().copied().flatten();
-    let takes_all = |other: &&Command| {
-        other.name().eq(command.name()) && flags.iter().all(|(flag, _)| other.flag(flag).is_some())
-    };
-    commands.find(takes_all).unwrap_or(command)
 }
 
 impl Command {
