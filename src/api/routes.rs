@@ -168,6 +168,10 @@ table! {
             "Show the tasks in numbers" "How many tasks there are of each kind, and how many were completed on each of the last 30 days."
             takes ["tz"]
             200 Stats "The numbers";
+        Get "/api/[{user_id}/]tasks/export" User(&TASKS, transfer::export) exportTasks
+            "Export tasks" "A file in JSON Lines or CSV with every field, for backups, spreadsheets and other programs. One answer has at most 10,000 tasks or 8 MiB and is a whole file; `Link` leads to the next one."
+            takes ["format", "export"]
+            200 TaskFile "The tasks" fields ["Link", "Content-Disposition"];
         Post "/api/[{user_id}/]tasks/import" User(&TASKS, transfer::import) importTasks
             "Import tasks" "Up to 5,000 tasks in JSON Lines or CSV, or a list as this API returns it. All or none, unless `skip_errors` is true. A task whose id exists is left as it is, or changed with `on_conflict=update`. Importing a file twice changes nothing."
             takes ["format", "dry_run", "on_conflict", "skip_errors"] body [TaskFile, Json]

@@ -5,14 +5,16 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::body::{check_encoding, is_json};
+use super::lists::{UNKNOWN_ZONE, link_to_next};
 use super::{App, Call};
 use crate::domain::fields::{BodyError, FieldError};
+use crate::domain::list::ListQuery;
 use crate::domain::timestamp::Timestamp;
 use crate::domain::transfer::{FileTasks, Format, ImportCount, LineError, OnConflict, TaskReader};
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::request::Request;
-use crate::http::response::Response;
+use crate::http::response::{Response, constant_fields};
 use crate::http::target;
 
 /// Most tasks that one request imports.
@@ -21,6 +23,44 @@ const IMPORT_MAX: usize = 5_000;
 const MEDIA_TYPES: Error = Error::UnsupportedMediaType(
     "the body must be JSON Lines or CSV; send the header Content-Type: application/jsonl or text/csv, or the parameter format",
 );
+
+const JSONL: &str = constant_fields!("application/jsonl", "no-store", "");
+const CSV: &str = constant_fields!("text/csv; charset=utf-8", "no-store", "");
+
+/// `GET /tasks/export`
+pub fn export(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+    let bad = |text: String| Error::BadRequest(text.into());
+    let parameters = target::parameters(call.query).map_err(|text| bad(text.to_owned()))?;
+    let (formats, filters): (Vec<_>, Vec<_>) = parameters
+        .iter()
+        .cloned()
+        .partition(|(name, _)| name == "format");
+    let format = match formats.as_slice() {
+        [] => Format::Jsonl,
+        [(_, name)] => {
+            Format::parse(name).map_err(|error| bad(format!("query parameter format {error}")))?
+        }
+        _ => return Err(bad("query parameter format is given twice".to_owned())),
+    };
+    let query = ListQuery::of_export(&filters).map_err(bad)?;
+    let page = app.store.export_page(user, &query, format)?;
+    let page = page.ok_or(Error::BadRequest(UNKNOWN_ZONE.into()))?;
+    let (fields, name) = match format {
+        Format::Jsonl => (JSONL, "tasks.jsonl"),
+        Format::Csv => (CSV, "tasks.csv"),
+    };
+    let response = Response::new(200, fields, page.file).header(
+        "Content-Disposition",
+        format!("attachment; filename=\"{name}\""),
+    );
+    Ok(match page.next {
+        Some(cursor) => {
+            let next = cursor.encode(&query.filters, query.order);
+            response.header("Link", link_to_next(call, &parameters, &next))
+        }
+        None => response,
+    })
+}
 
 /// What an import has done.
 #[derive(Serialize)]

@@ -25,8 +25,8 @@ macro_rules! commands {
 
 /// A command.
 pub struct Command {
-    /// Its name, of one word or a group and an action; its arguments in capitals; its flags, in brackets if they are optional.
-    /// The command line is parsed by this text.
+    /// Its name, of one word or a group and an action; its arguments in capitals; its flags. Optional ones are in brackets. The command
+    /// line is parsed by this text.
     pub usage: &'static str,
     /// What it does, in one sentence.
     pub about: &'static str,
@@ -158,12 +158,16 @@ fn parse_and_run(
     if words.is_empty() {
         words.push("serve".to_owned());
     }
-    let command = named(words)?;
+    let first = named(words)?;
     let line = CommandLine {
-        arguments: words.iter().skip(command.name().count()).cloned().collect(),
+        arguments: words.iter().skip(first.name().count()).cloned().collect(),
         flags,
         env_file,
     };
+    // A command may have several forms, which are rows of the same name.
+    let mut forms = matching(words).filter(|form| form.name().eq(first.name()));
+    let command = forms.find(|form| form.check(&line).is_ok());
+    let command = command.unwrap_or(first);
     command.check(&line).map_err(Failure::usage)?;
     (command.run)(&line)
 }
@@ -206,9 +210,10 @@ impl Command {
         self.usage.split(' ').take_while(in_lower_case)
     }
 
-    /// The arguments that must follow the name.
+    /// The arguments that follow the name; those in brackets may be left out.
     fn arguments(&self) -> impl Iterator<Item = &'static str> {
-        let in_upper_case = |part: &&str| part.starts_with(|c: char| c.is_ascii_uppercase());
+        let word = |part: &str| part.trim_start_matches('[').chars().next();
+        let in_upper_case = move |part: &&str| word(part).is_some_and(|c| c.is_ascii_uppercase());
         let after_name = self.usage.split(' ').skip(self.name().count());
         after_name.take_while(in_upper_case)
     }
@@ -234,10 +239,12 @@ impl Command {
         let missing = self
             .flags()
             .find(|flag| flag.required && !line.has(flag.name));
+        let missing_argument = self.arguments().nth(line.arguments.len());
+        let missing_argument = missing_argument.filter(|word| !word.starts_with('['));
         Err(
             if let Some(word) = line.arguments.get(self.arguments().count()) {
                 format!("unexpected argument {word:?}")
-            } else if let Some(word) = self.arguments().nth(line.arguments.len()) {
+            } else if let Some(word) = missing_argument {
                 format!("{} needs {word}", self.title())
             } else if let Some((flag, _)) = unknown {
                 format!("{} does not take --{flag}", self.title())

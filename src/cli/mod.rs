@@ -4,6 +4,7 @@
 //! - `serve`: the server itself, with `build` (its parts), `events`, `open_database`, `signals`, `supervisor` (systemd), `upkeep`,
 //!   `first_steps`
 //! - `backups`: a check of `doctor`
+//! - `progress`: the line on a terminal that says how far a command is
 //! - `setup`: steps that several commands share: the log, the database, the secret
 
 #[macro_use]
@@ -15,12 +16,15 @@ mod build;
 mod config;
 mod doctor;
 mod events;
+mod export;
 mod first_steps;
 mod healthcheck;
+mod import;
 mod maintenance;
 mod migrate;
 mod open_database;
 mod openapi;
+mod progress;
 mod serve;
 mod setup;
 mod signals;
@@ -47,6 +51,8 @@ const COMMANDS: &[&[Command]] = &[
     user::COMMANDS,
     api_token::COMMANDS,
     token::COMMANDS,
+    export::COMMANDS,
+    import::COMMANDS,
     openapi::COMMANDS,
     takeover::COMMANDS,
     maintenance::COMMANDS,

@@ -159,19 +159,7 @@ fn set_email(line: &CommandLine) -> Result<(), Failure> {
 fn set_active(line: &CommandLine, active: bool) -> Result<(), Failure> {
     let (user, by_id) = (line.argument(0), line.has("id"));
     let open = setup::open_store(&line.config()?)?;
-    let id = match find(&open.store, user, by_id)? {
-        Some(found) => found.account.id,
-        // A user of another issuer has no row here before the first write.
-        None if by_id => {
-            UserId::parse(user).map_err(|problem| Failure::usage(format!("the id {problem}")))?
-        }
-        None => {
-            return Err(format!(
-                "there is no user {user:?}; add --id for the id of a user that only another issuer knows"
-            )
-            .into());
-        }
-    };
+    let id = find_or_take_id(&open.store, user, by_id)?;
     open.store.set_active(&id, active)?;
     let (event, result) = if active {
         (Event::AccountEnabled, "enabled again")
@@ -196,6 +184,21 @@ fn delete(line: &CommandLine) -> Result<(), Failure> {
         false => "; with a token of another issuer they can start again, unless you disable them",
     };
     print(&format!("{id} is deleted{warning}\n"))
+}
+
+/// The id of the user with this id or address. With `--id` it may be one that is not known here: a user of another issuer has no row before
+/// the first write.
+pub fn find_or_take_id(store: &Store, user: &str, by_id: bool) -> Result<UserId, Failure> {
+    match find(store, user, by_id)? {
+        Some(found) => Ok(found.account.id),
+        None if by_id => {
+            UserId::parse(user).map_err(|problem| Failure::usage(format!("the id {problem}")))
+        }
+        None => Err(format!(
+            "there is no user {user:?}; add --id for the id of a user that only another issuer knows"
+        )
+        .into()),
+    }
 }
 
 fn find(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failure> {

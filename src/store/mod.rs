@@ -50,7 +50,9 @@ pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
-pub use tasks::{ListedTasks, ShownTask, TaskCreation, TaskOutcome, TaskPage};
+pub use tasks::{
+    ExportPage, IMPORTED_AT_ONCE, ListedTasks, ShownTask, TaskCreation, TaskOutcome, TaskPage,
+};
 
 /// A database and how it is used.
 #[derive(Clone)]
@@ -132,6 +134,8 @@ pub struct Store {
 enum Effect {
     Read,
     Write,
+    /// Never sent again: what was read has gone to a client, or into a file.
+    Once,
 }
 
 impl Store {
@@ -273,7 +277,11 @@ impl Store {
             } else if lost || outdated {
                 pool.suspect_all_like(&client);
             }
-            if !sent_before && (outdated || (lost && may_send_again(effect, &error))) {
+            let may_send_again = match outdated {
+                true => effect != Effect::Once,
+                false => lost && may_send_again(effect, &error),
+            };
+            if !sent_before && may_send_again {
                 sent_before = true;
                 continue;
             }
@@ -329,6 +337,7 @@ fn may_send_again(effect: Effect, error: &postgres::Error) -> bool {
         // After a silence there is no time left for a second try.
         Effect::Read => !is_silence(error),
         Effect::Write => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
+        Effect::Once => false,
     }
 }
 

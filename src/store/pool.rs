@@ -22,7 +22,7 @@ use postgres::types::{ToSql, Type};
 use postgres::{RowIter, Statement};
 use r2d2::{HandleError, ManageConnection, PooledConnection};
 
-use super::connector::{self, Connection, Target};
+use super::connector::{self, Connection, Deadline, Target};
 use super::{Schema, StoreSettings};
 use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
@@ -93,13 +93,19 @@ impl Client {
         self.connection.client.query_typed_raw(&text, values)
     }
 
-    fn with_schema(&self, sql: &str) -> String {
+    /// The text of a statement with the schema's name.
+    pub fn with_schema(&self, sql: &str) -> String {
         sql.replace("{schema}", &self.schema.quoted())
     }
 
     /// Sets the moment by which the server must have answered.
     pub fn set_deadline(&self, at: Instant) {
         self.connection.deadline.set(at);
+    }
+
+    /// The deadline itself, to be moved while the connection is in use.
+    pub fn deadline(&self) -> Deadline {
+        self.connection.deadline.clone()
     }
 
     /// How long ago it was opened.

@@ -1,5 +1,6 @@
 //! Reads a list's query string.
 
+use super::rows::OF_PAGES;
 use super::{ListQuery, PARAMETERS};
 
 /// A query as far as its parameters are read, in the order of [`PARAMETERS`].
@@ -17,13 +18,29 @@ impl ListQuery {
     /// # Errors
     /// One sentence that names the parameter that is unknown, given twice or wrong.
     pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        let unknown =
-            |(name, _): &&(String, String)| !PARAMETERS.iter().any(|row| row.is_called(name));
+        ListQuery::read(parameters, "a list takes ", &[])
+    }
+
+    /// As [`ListQuery::from_parameters`], without the parameters of pages.
+    ///
+    /// # Errors
+    /// As [`ListQuery::from_parameters`].
+    pub fn of_export(parameters: &[(String, String)]) -> Result<ListQuery, String> {
+        ListQuery::read(parameters, "an export takes format, ", OF_PAGES)
+    }
+
+    fn read(
+        parameters: &[(String, String)],
+        takes: &str,
+        without: &[&str],
+    ) -> Result<ListQuery, String> {
+        let rows = PARAMETERS.iter().filter(|row| !without.contains(&row.name));
+        let unknown = |(name, _): &&(String, String)| !rows.clone().any(|row| row.is_called(name));
         if let Some((name, _)) = parameters.iter().find(unknown) {
-            let names: Vec<&str> = PARAMETERS.iter().map(|row| row.name).collect();
+            let names: Vec<&str> = rows.map(|row| row.name).collect();
+            let names = names.join(", ");
             return Err(format!(
-                "query parameter {name:?} is unknown; a list takes {}",
-                names.join(", ")
+                "query parameter {name:?} is unknown; {takes}{names}"
             ));
         }
         let mut reading = Reading::default();

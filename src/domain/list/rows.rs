@@ -212,6 +212,9 @@ pub static PARAMETERS: &[Parameter] = &[
     ),
 ];
 
+/// Names of the parameters that only lists in pages take: an export has no limit to choose, and goes on by cursor.
+pub const OF_PAGES: &[&str] = &["limit", "offset", "page", "include_total"];
+
 /// The newest first is the default order.
 pub const CREATED_AT: SortKey = sort_key("created_at", &["created"], Kind::Moment);
 

@@ -115,10 +115,7 @@ impl TaskPage {
         show_task(&mut self.json, row)?;
         self.count += 1;
         if self.count == limit {
-            self.last = Some(Cursor {
-                value: read_value(row, "sort_key", query.order.key.kind)?,
-                id: row.try_get("id")?,
-            });
+            self.last = Some(cursor_behind(row, query)?);
         }
         Ok(())
     }
@@ -140,6 +137,14 @@ impl TaskPage {
     }
 }
 
+/// The place behind a task.
+pub(super) fn cursor_behind(row: &Row, query: &ListQuery) -> Result<Cursor, PgError> {
+    Ok(Cursor {
+        value: read_value(row, "sort_key", query.order.key.kind)?,
+        id: row.try_get("id")?,
+    })
+}
+
 /// Whether PostgreSQL refused a statement because it does not know a time zone. Nothing else that a list or numbers are asked
 /// with can be out of its range.
 pub(super) fn is_unknown_zone(error: &PgError) -> bool {
@@ -149,6 +154,19 @@ pub(super) fn is_unknown_zone(error: &PgError) -> bool {
 impl Statement {
     /// A page, and one task more.
     fn page(user: &UserId, query: &ListQuery) -> Statement {
+        let mut statement = Statement::in_order(user, query);
+        let text = &mut statement.text;
+        text.push_str(&format!(" LIMIT {}", query.limit.get() + 1));
+        if query.offset() > 0 {
+            text.push_str(&format!(" OFFSET {}", query.offset()));
+        }
+        statement.large = query.limit.get() > LARGE;
+        statement.prepare = walks_an_index(query);
+        statement
+    }
+
+    /// All tasks that match, from the cursor on, with the value by which they are sorted.
+    pub(super) fn in_order(user: &UserId, query: &ListQuery) -> Statement {
         let mut statement = Statement::of_tasks(
             &format!("{}, {} AS sort_key", all("task"), sort_key(query.order.key)),
             user,
@@ -169,16 +187,8 @@ impl Statement {
         };
         let key = sort_key(query.order.key);
         statement.text.push_str(&format!(
-            " ORDER BY {key} {direction}{nulls}, task.id {direction} LIMIT {}",
-            query.limit.get() + 1
+            " ORDER BY {key} {direction}{nulls}, task.id {direction}"
         ));
-        if query.offset() > 0 {
-            statement
-                .text
-                .push_str(&format!(" OFFSET {}", query.offset()));
-        }
-        statement.large = query.limit.get() > LARGE;
-        statement.prepare = walks_an_index(query);
         statement
     }
 

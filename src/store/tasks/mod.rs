@@ -3,6 +3,7 @@
 //! - `columns`: every column and every field, and the statements' lists of them
 //! - `json`: shows a row as JSON
 //! - `create`: creates a task, once under an idempotency key
+//! - `export`: all tasks, for files
 //! - `import`: many tasks of a file
 //! - `list`: pages of tasks
 //! - `filters`: which tasks are in a list
@@ -13,6 +14,7 @@
 
 mod columns;
 mod create;
+mod export;
 mod filters;
 mod import;
 mod json;
@@ -37,6 +39,8 @@ use columns::{all, touch};
 use json::read_tag;
 
 pub use create::TaskCreation;
+pub use export::ExportPage;
+pub use import::IMPORTED_AT_ONCE;
 pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
 

@@ -1,6 +1,7 @@
 //! A statement that is put together from parts.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::private::BytesMut;
@@ -9,6 +10,9 @@ use postgres::{Error as PgError, Row};
 
 use crate::domain::value::Value;
 use crate::store::pool::Client;
+
+/// Rows of one batch.
+const BATCH: i32 = 1_000;
 
 /// A statement that is put together, and the values of its parameters.
 #[derive(Default)]
@@ -50,6 +54,37 @@ impl Statement {
             with(&row)?;
         }
         Ok(())
+    }
+
+    /// Runs it, and does something with one batch of rows after the other, until that returns false. All rows are of one snapshot, and
+    /// few are in memory at once. Each batch may take PostgreSQL this long.
+    pub(super) fn each_batch(
+        &self,
+        client: &mut Client,
+        limit: Duration,
+        mut with: impl FnMut(&[Row]) -> Result<bool, PgError>,
+    ) -> Result<(), PgError> {
+        let (text, deadline) = (client.with_schema(&self.text), client.deadline());
+        let mut transaction = client.build_transaction().read_only(true).start()?;
+        // The receiver of a batch may take its time.
+        transaction.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")?;
+        let types: Vec<Type> = self.values.iter().map(|(_, kind)| kind.clone()).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = self
+            .values
+            .iter()
+            .map(|(value, _)| value.as_ref())
+            .collect();
+        let statement = transaction.prepare_typed(&text, &types)?;
+        let portal = transaction.bind(&statement, &values)?;
+        loop {
+            deadline.set(Instant::now() + limit);
+            let rows = transaction.query_portal(&portal, BATCH)?;
+            let is_last = i32::try_from(rows.len()).is_ok_and(|read| read < BATCH);
+            if !with(&rows)? || is_last {
+                deadline.set(Instant::now() + limit);
+                return transaction.commit();
+            }
+        }
     }
 
     /// Adds a value and gives the parameter that stands for it.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
-use todo_api::domain::list::rows::{PARAMETERS, SORT_KEYS};
+use todo_api::domain::list::rows::{OF_PAGES, PARAMETERS, SORT_KEYS};
 use todo_api::domain::task::COMPLETED_ALIASES;
 use todo_api::domain::zone::{ZONE, ZONE_MEANING};
 use todo_api::http::error::{ERRORS, ErrorRow};
@@ -21,9 +21,10 @@ const LIMITED: [&str; 3] = [
     "X-RateLimit-Reset",
 ];
 
-/// The parameters of a list, from their rows.
-fn list_parameters() -> impl Iterator<Item = Value> {
-    PARAMETERS.iter().map(|row| {
+/// The parameters of a list, from their rows, without some.
+fn list_parameters(without: &[&str]) -> impl Iterator<Item = Value> {
+    let rows = PARAMETERS.iter().filter(|row| !without.contains(&row.name));
+    rows.map(|row| {
         let mut schema = shape(&row.shape);
         let meaning = also(row.meaning, row.aliases);
         if row.name == "sort" {
@@ -132,7 +133,8 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
     for name in in_path.iter().chain(row.takes) {
         match *name {
-            "list" => parameters.extend(list_parameters()),
+            "list" => parameters.extend(list_parameters(&[])),
+            "export" => parameters.extend(list_parameters(OF_PAGES)),
             name => parameters.push(component("parameters", name)),
         }
     }
@@ -228,6 +230,10 @@ fn content(types: &[&str]) -> Value {
                     "text/css; charset=utf-8",
                     "image/png",
                 ][..],
+                json!({"type": "string"}),
+            ),
+            "TaskFile" => (
+                &["application/jsonl", "text/csv; charset=utf-8"][..],
                 json!({"type": "string"}),
             ),
             "Json" => (&["application/json"][..], json!({"type": "object"})),
