@@ -139,10 +139,8 @@ impl Guard {
         }
         let read = Instant::now();
         let local = store.is_local_account(user)?;
-        let mut outside = lock(&self.outside);
-        if local {
-            outside.remove(user);
-        } else {
+        if !local {
+            let mut outside = lock(&self.outside);
             if outside.len() >= REMEMBERED {
                 outside.clear();
             }

@@ -62,10 +62,12 @@ impl CommandLine {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The values of a flag that may be given more than once.
-    pub fn values(&self, name: &str) -> Vec<String> {
-        let given = self.flags.iter().filter(|(flag, _)| *flag == name);
-        given.map(|(_, value)| value.clone()).collect()
+    /// All flags, as `NAME=VALUE`.
+    pub fn options(&self) -> Vec<String> {
+        let flags = self.flags.iter();
+        flags
+            .map(|(flag, value)| format!("{flag}={value}"))
+            .collect()
     }
 
     /// Whether a flag was given.

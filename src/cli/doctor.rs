@@ -180,12 +180,8 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
         ),
     ];
     findings.extend(broken_rules);
-    findings.extend(
-        found
-            .waiting_tasks
-            .as_deref()
-            .map(|table| Ok(takeover::offer(table))),
-    );
+    let offer = found.waiting_tasks.as_ref().map(takeover::offer);
+    findings.extend(offer.map(Ok));
     Ok(findings)
 }
 

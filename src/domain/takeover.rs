@@ -3,16 +3,17 @@
 //! Usual names are found. Where two columns or two tables could be meant, or a value has no clear meaning, there is no plan, and a
 //! sentence names the options that decide.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::shape::Shape;
+use super::shape::{Shape, TEXT};
 use super::task::TASK_FIELDS;
 
 const TASK_TABLES: &str = "tasks task todos todo";
 const USER_TABLES: &str = "users user";
 
-/// Fields of a task, each with columns that may hold it besides those with its own names.
-const TASK_COLUMNS: &[&str] = &[
+/// Fields, and columns that may hold them besides those with the field's own names. Fields of a user have `users.` before them.
+const COLUMNS: &[&str] = &[
     "id uuid task_id todo_id",
     "user_id owner_id owner",
     "title name task",
@@ -23,21 +24,17 @@ const TASK_COLUMNS: &[&str] = &[
     "tags labels",
     "created_at created date_created",
     "updated_at updated date_updated modified_at",
+    "users.id uuid user_id",
+    "users.email email_address",
+    "users.name full_name display_name",
+    "users.password_hash hashed_password password",
+    "users.active is_active enabled",
+    "users.disabled is_disabled banned",
+    "users.created_at created date_created date_joined",
 ];
 
-/// Fields of a user, each with other columns that may hold it.
-const USER_COLUMNS: &[&str] = &[
-    "id uuid user_id",
-    "email email_address",
-    "name full_name display_name",
-    "password_hash hashed_password password",
-    "active is_active enabled",
-    "disabled is_disabled banned",
-    "created_at created date_created date_joined",
-];
-
-/// Fields that every row needs.
-const REQUIRED: [&str; 4] = ["id", "user_id", "title", "users.id"];
+/// What must be found.
+const REQUIRED: &str = "tasks= map=id= map=user_id= map=title= map=users.id=";
 
 /// Usual words for true and false, also as states of a task.
 const YES: &str = "true t yes 1 done completed complete";
@@ -49,37 +46,16 @@ pub const VALUES_MAX: usize = 50;
 /// A row of the other database: the text of each column, or null.
 pub type Cells = Vec<Option<String>>;
 
-/// A table of the other database.
-#[derive(Debug, PartialEq)]
-pub struct Table {
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
+/// A table of the other database, or a column of one.
+#[derive(Debug, PartialEq, Deserialize)]
+pub struct Item {
+    /// Its name; a table's with its schema unless that is `public`.
     pub name: String,
-    /// Its columns.
-    pub columns: Vec<Column>,
-}
-
-/// A column of such a table.
-#[derive(Debug, PartialEq)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// Its type, as PostgreSQL writes it.
-    pub kind: String,
-}
-
-/// The decisions of the command line.
-#[derive(Debug, Default)]
-pub struct Choices {
-    /// The table with tasks.
-    pub tasks: Option<String>,
-    /// The table with users.
-    pub users: Option<String>,
-    /// `FIELD=COLUMN` or `users.FIELD=COLUMN`. Without a column the field is not read.
-    pub columns: Vec<String>,
-    /// `FIELD:VALUE=MEANING`
-    pub values: Vec<String>,
+    /// In SQL: a table's name, or the text of a column.
+    pub sql: String,
+    /// A table's columns.
+    #[serde(default)]
+    pub columns: Vec<Item>,
 }
 
 /// How a field is read from the text of a column.
@@ -96,108 +72,105 @@ pub enum Reading {
 /// A field, and where it is.
 #[derive(Debug, PartialEq)]
 pub struct Source<'t> {
-    /// The field's name; of a user's field with `users.` before it.
-    pub field: String,
+    /// The field's name.
+    pub field: &'static str,
     /// How it is read.
     pub reading: Reading,
     /// Its column, if there is one.
-    pub column: Option<&'t Column>,
+    pub column: Option<&'t Item>,
     /// The values of a choice, how many rows have each, and what each means.
     pub meanings: Vec<(String, String, &'static str)>,
-    /// Columns with these names may hold it.
-    usual: Vec<String>,
 }
 
 /// A table, and the fields that it may have.
 #[derive(Debug, PartialEq)]
 pub struct TablePlan<'t> {
     /// The table.
-    pub table: &'t Table,
+    pub table: &'t Item,
     /// The fields.
     pub sources: Vec<Source<'t>>,
 }
 
-impl Table {
-    /// Its name with its schema.
-    pub fn title(&self) -> String {
-        format!("{}.{}", self.schema, self.name)
-    }
-
-    /// Whether it has a usual name of a table of tasks.
-    pub fn has_tasks(&self) -> bool {
-        has(TASK_TABLES, &self.name.to_lowercase())
-    }
-}
-
-/// Makes the plan for a database with these tables: of the tasks and, if there is a table with them, of the users.
+/// Makes the plan for a database with these tables: of the tasks and, if there is a table with them, of the users. The options are
+/// `tasks=TABLE`, `users=TABLE`, `map=FIELD=COLUMN` and `value=FIELD:VALUE=MEANING`. A field without a column is not read.
 ///
-/// # Errors
-/// All that is missing or ambiguous, each in a sentence.
-pub fn plan<'t>(tables: &'t [Table], choices: &Choices) -> Result<Vec<TablePlan<'t>>, Vec<String>> {
-    let (mut plans, mut problems, mut fields) = (Vec::new(), Vec::new(), Vec::new());
-    for (flag, usual, chosen, mut sources) in [
-        ("tasks", TASK_TABLES, &choices.tasks, task_sources()),
-        ("users", USER_TABLES, &choices.users, user_sources()),
+/// Adds a sentence to `problems` for everything that is missing or ambiguous.
+pub fn plan<'t>(
+    tables: &'t [Item],
+    options: &[String],
+    problems: &mut Vec<String>,
+) -> Vec<TablePlan<'t>> {
+    let (mut plans, mut known) = (Vec::new(), Vec::new());
+    let mut pick = |all, usual: &dyn Fn(&str) -> bool, key: &str| {
+        let picked = pick(all, usual, key, options);
+        picked.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        })
+    };
+    for (key, usual, fields) in [
+        ("tasks=", TASK_TABLES, task_fields()),
+        ("users=", USER_TABLES, user_fields()),
     ] {
-        fields.extend(sources.iter().map(|source| source.field.clone()));
-        match find_table(tables, flag, usual, chosen.as_deref()) {
-            Ok(Some(table)) => {
-                for source in &mut sources {
-                    let found = source.find(table, &choices.columns);
-                    source.column = found
-                        .map_err(|problem| problems.push(problem))
-                        .ok()
-                        .flatten();
-                }
-                plans.push(TablePlan { table, sources });
+        known.extend(fields.iter().map(|(field, ..)| *field));
+        let Some(table) = pick(tables, &|name| is_table(name, usual), key) else {
+            continue;
+        };
+        let sources = fields.into_iter().map(|(field, aliases, shape)| {
+            let (usual, key) = (usual_columns(field, aliases), format!("map={field}="));
+            let is_usual = |name: &str| usual.contains(&plain(name));
+            Source {
+                field,
+                reading: reading(shape),
+                column: pick(&table.columns, &is_usual, &key),
+                meanings: Vec::new(),
             }
-            Ok(None) => {}
-            Err(problem) => problems.push(problem),
+        });
+        let sources = sources.collect();
+        plans.push(TablePlan { table, sources });
+    }
+    for option in options.iter().filter(|option| option.starts_with("map=")) {
+        let mut keys = known.iter().map(|field| format!("map={field}="));
+        if !keys.any(|key| option.starts_with(&key)) {
+            let known = known.join(", ");
+            let option = option.replacen('=', " ", 1);
+            let rule = "must be FIELD=COLUMN with one of the fields";
+            problems.push(format!("--{option} {rule} {known}"));
         }
     }
-    for text in &choices.columns {
-        let (field, _) = text.split_once('=').unwrap_or_default();
-        if !fields.iter().any(|known| known == field) {
-            let fields = fields.join(", ");
-            problems.push(format!(
-                "--map {text} must be FIELD=COLUMN; the fields are {fields}"
-            ));
-        }
-    }
-    if problems.is_empty() {
-        Ok(plans)
-    } else {
-        Err(problems)
-    }
+    plans
 }
 
-fn task_sources<'t>() -> Vec<Source<'t>> {
+/// A field: its name, its other names in requests, and its shape.
+type Wanted = (&'static str, &'static [&'static str], &'static Shape);
+
+fn task_fields() -> Vec<Wanted> {
     // The version counts changes here, and that of another program may count something else.
     let fields = TASK_FIELDS.iter().filter(|field| field.name != "version");
-    let sources = fields.map(|field| {
-        let usual = TASK_COLUMNS
-            .iter()
-            .find(|words| words.split(' ').next() == Some(field.name));
-        let usual = usual.unwrap_or(&field.name).split(' ');
-        Source::new(
-            field.name.to_owned(),
-            usual.chain(field.aliases.iter().copied()),
-            reading(&field.shape),
-        )
-    });
-    sources.collect()
+    let fields = fields.map(|field| (field.name, field.aliases, &field.shape));
+    fields.collect()
 }
 
-fn user_sources<'t>() -> Vec<Source<'t>> {
-    let sources = USER_COLUMNS.iter().map(|words| {
-        let field = words.split(' ').next().unwrap_or_default();
-        let reading = match field {
-            "active" | "disabled" => reading(&Shape::Boolean),
-            _ => Reading::Text,
-        };
-        Source::new(format!("users.{field}"), words.split(' '), reading)
+fn user_fields() -> Vec<Wanted> {
+    let fields = COLUMNS.iter().filter_map(|words| words.split(' ').next());
+    let fields = fields.filter_map(|field| match field {
+        "users.active" | "users.disabled" => Some((field, &[][..], &Shape::Boolean)),
+        _ => field
+            .starts_with("users.")
+            .then_some((field, &[][..], &TEXT)),
     });
-    sources.collect()
+    fields.collect()
+}
+
+fn usual_columns(field: &str, aliases: &[&str]) -> Vec<String> {
+    let mut columns = COLUMNS.iter();
+    let words = columns.find(|words| words.split(' ').next() == Some(field));
+    let words = words.unwrap_or(&field).trim_start_matches("users.");
+    words
+        .split(' ')
+        .chain(aliases.iter().copied())
+        .map(plain)
+        .collect()
 }
 
 fn reading(shape: &Shape) -> Reading {
@@ -219,143 +192,89 @@ fn plain(name: &str) -> String {
     name.replace('_', "").to_lowercase()
 }
 
-/// What follows `KEY=` in the last option that begins so.
-fn chosen<'c>(options: &'c [String], key: &str) -> Option<&'c str> {
+/// What follows in the last option that begins with this.
+fn chosen<'o>(options: &'o [String], key: &str) -> Option<&'o str> {
     let mut options = options.iter().rev();
-    options.find_map(|option| option.strip_prefix(key)?.strip_prefix('='))
+    options.find_map(|option| option.strip_prefix(key))
 }
 
-/// The only one that was found, if there is one.
-fn only<'t, T>(
-    found: &[&'t T],
-    what: &str,
-    option: impl Fn(&T) -> String,
-) -> Result<Option<&'t T>, String> {
-    if found.len() < 2 {
-        return Ok(found.first().copied());
-    }
-    let options: Vec<String> = found.iter().map(|found| option(found)).collect();
-    Err(format!(
-        "more than one {what}: add {}",
-        options.join(" or ")
-    ))
-}
-
-fn find_table<'t>(
-    tables: &'t [Table],
-    flag: &str,
-    usual: &str,
-    chosen: Option<&str>,
-) -> Result<Option<&'t Table>, String> {
-    let is_meant = |table: &&Table| match chosen {
-        Some(chosen) => table.name == chosen || table.title() == chosen,
-        None => has(usual, &table.name.to_lowercase()),
-    };
-    let found: Vec<&Table> = tables.iter().filter(is_meant).collect();
-    match chosen {
-        Some(chosen) if found.is_empty() => {
-            Err(format!("--{flag} {chosen}: there is no such table"))
-        }
-        None if found.is_empty() && flag == "tasks" => Err(format!(
-            "no table has one of the names {usual}: add --tasks TABLE"
+/// The one that the option with this key names or, without the option, the only one with a usual name.
+fn pick<'t>(
+    all: &'t [Item],
+    is_usual: &dyn Fn(&str) -> bool,
+    key: &str,
+    options: &[String],
+) -> Result<Option<&'t Item>, String> {
+    let chosen = chosen(options, key);
+    let is_meant = |item: &&Item| chosen.map_or(is_usual(&item.name), |name| name == item.name);
+    let found: Vec<&Item> = all.iter().filter(is_meant).collect();
+    let option = format!("--{}", key.replacen('=', " ", 1));
+    match (found.as_slice(), chosen) {
+        ([], Some(name)) if !name.is_empty() => Err(format!("{option}{name}: there is none")),
+        ([], _) if has(REQUIRED, key) => Err(format!(
+            "nothing with a usual name is there: add {option}NAME"
         )),
-        _ => only(&found, &format!("table may hold the {flag}"), |table| {
-            format!("--{flag} {}", table.title())
-        }),
+        ([] | [_], _) => Ok(found.first().copied()),
+        _ => {
+            let options = found.iter().map(|item| format!("{option}{}", item.name));
+            let options = options.collect::<Vec<_>>().join(" or ");
+            Err(format!("more than one has a usual name: add {options}"))
+        }
     }
 }
 
-impl<'t> Source<'t> {
-    fn new<'n>(
-        field: String,
-        usual: impl Iterator<Item = &'n str>,
-        reading: Reading,
-    ) -> Source<'t> {
-        Source {
-            field,
-            reading,
-            column: None,
-            meanings: Vec::new(),
-            usual: usual.map(plain).collect(),
-        }
-    }
+/// Whether a table has one of these usual names, in any schema.
+fn is_table(name: &str, usual: &str) -> bool {
+    let name = name.rsplit('.').next().unwrap_or_default();
+    has(usual, &name.to_lowercase())
+}
 
-    fn find(&self, table: &'t Table, choices: &[String]) -> Result<Option<&'t Column>, String> {
-        let (field, title) = (&self.field, table.title());
-        let chosen = chosen(choices, field);
-        let is_meant = |column: &&Column| match chosen {
-            Some(chosen) => column.name == chosen,
-            None => self.usual.contains(&plain(&column.name)),
-        };
-        let found: Vec<&Column> = table.columns.iter().filter(is_meant).collect();
-        match chosen {
-            Some(chosen) if found.is_empty() && !chosen.is_empty() => Err(format!(
-                "--map {field}={chosen}: {title} has no such column"
-            )),
-            _ if found.is_empty() && REQUIRED.contains(&field.as_str()) => Err(format!(
-                "no column of {title} is known to hold {field}: add --map {field}=COLUMN"
-            )),
-            _ => only(
-                &found,
-                &format!("column of {title} may hold {field}"),
-                |column| format!("--map {field}={}", column.name),
-            ),
-        }
-    }
+/// Whether a table has a usual name of a table with tasks.
+pub fn is_task_table(table: &Item) -> bool {
+    is_table(&table.name, TASK_TABLES)
+}
 
-    /// Notes what the values of a choice mean. `found` has them with the number of their rows.
-    ///
-    /// # Errors
-    /// The meaning of a value is not clear: a sentence with the options to add.
-    pub fn settle(
-        &mut self,
-        found: Vec<(String, String)>,
-        choices: &Choices,
-    ) -> Result<(), String> {
-        let (Reading::Choice(ours), Some(column)) = (self.reading, self.column) else {
-            return Ok(());
+impl Source<'_> {
+    /// Notes what the values of a choice mean. `found` has pairs of a value and the number of its rows. Returns a sentence with the
+    /// options to add if a meaning is not clear.
+    pub fn settle(&mut self, found: Vec<Cells>, options: &[String]) -> Option<String> {
+        let (field, mut unclear) = (self.field, String::new());
+        let Reading::Choice(ours) = self.reading else {
+            return None;
         };
-        let (field, column) = (&self.field, &column.name);
         if found.len() > VALUES_MAX {
-            return Err(format!(
-                "{column} has too many values to be {field}: add --map {field}=COLUMN"
-            ));
+            return Some(format!("too many values of {field}: add --map {field}=…"));
         }
-        let mut unclear = String::new();
-        for (value, rows) in found {
-            let key = format!("{field}:{value}");
-            let meaning =
-                chosen(&choices.values, &key).map_or_else(|| usual_meaning(&value), str::to_owned);
+        for cells in found {
+            let mut cells = cells.into_iter().flatten();
+            let (value, rows) = cells.next().zip(cells.next())?;
+            let chosen = chosen(options, &format!("value={field}:{value}="));
+            let meaning = chosen.map_or_else(|| usual_meaning(&value), str::to_owned);
             match ours.iter().find(|name| **name == meaning) {
                 Some(meaning) => self.meanings.push((value, rows, meaning)),
-                None => unclear += &format!(" --value '{key}=…' ({rows} rows)"),
+                None => unclear += &format!(" --value '{field}:{value}=…' ({rows} rows)"),
             }
         }
-        if unclear.is_empty() {
-            return Ok(());
-        }
         let ours = ours.join(", ");
-        Err(format!(
-            "values of {column} have no clear meaning: add{unclear}, each with one of {ours}"
-        ))
+        let problem =
+            || format!("values without a clear meaning: add{unclear}, each with one of {ours}");
+        (!unclear.is_empty()).then(problem)
     }
 
     fn value(&self, cell: &str) -> Option<Value> {
-        let words = || {
-            cell.split(',')
-                .map(str::trim)
-                .filter(|word| !word.is_empty())
-        };
         match self.reading {
             Reading::Text => Some(Value::from(cell)),
             Reading::Choice(_) => {
-                let (.., meaning) = self.meanings.iter().find(|(value, ..)| value == cell)?;
+                let mut meanings = self.meanings.iter();
+                let (.., meaning) = meanings.find(|(value, ..)| value == cell)?;
                 let flag = meaning.parse::<bool>().map(Value::from);
                 Some(flag.unwrap_or_else(|_| Value::from(*meaning)))
             }
             Reading::List => {
                 let list = serde_json::from_str(cell).ok().filter(Value::is_array);
-                Some(list.unwrap_or_else(|| words().map(Value::from).collect()))
+                let words = cell.split(',').map(str::trim);
+                let words = words.filter(|word| !word.is_empty());
+                Some(list.unwrap_or_else(|| words.map(Value::from).collect()))
             }
         }
     }
@@ -372,29 +291,264 @@ fn usual_meaning(value: &str) -> String {
 }
 
 impl TablePlan<'_> {
-    /// The names of columns that are not read.
-    pub fn unread(&self) -> Vec<&str> {
-        let is_read = |column| {
-            self.sources
-                .iter()
-                .any(|source| source.column == Some(column))
-        };
-        let unread = self.table.columns.iter().filter(|column| !is_read(*column));
-        unread.map(|column| column.name.as_str()).collect()
+    /// The names of columns that are not read, separated by commas.
+    pub fn unread(&self) -> String {
+        let read: Vec<&Item> = (self.sources.iter())
+            .filter_map(|source| source.column)
+            .collect();
+        let unread = self
+            .table
+            .columns
+            .iter()
+            .filter(|column| !read.contains(column));
+        let unread: Vec<&str> = unread.map(|column| column.name.as_str()).collect();
+        unread.join(", ")
     }
 
     /// A row as a JSON object of the fields that are not null.
     pub fn object(&self, cells: &Cells) -> Map<String, Value> {
-        let mut object = Map::new();
-        for (source, cell) in self.sources.iter().zip(cells) {
-            if let Some(value) = cell.as_deref().and_then(|cell| source.value(cell)) {
-                object.insert(source.field.clone(), value);
-            }
-        }
+        let pairs = self.sources.iter().zip(cells).filter_map(|(source, cell)| {
+            let value = source.value(cell.as_deref()?)?;
+            Some((source.field.to_owned(), value))
+        });
+        let mut object: Map<String, Value> = pairs.collect();
         // A task that was opened again may still have it.
         if object.get("completed") == Some(&Value::Bool(false)) {
             object.remove("completed_at");
         }
         object
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(name: &str, columns: &[&str]) -> Item {
+        Item {
+            name: name.to_owned(),
+            sql: String::new(),
+            columns: columns.iter().map(|column| item(column, &[])).collect(),
+        }
+    }
+
+    /// The field and the column of all that is read, or the problems.
+    fn planned(tables: &[Item], options: &[&str]) -> Result<Vec<String>, Vec<String>> {
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut problems = Vec::new();
+        let plans = plan(tables, &options, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let sources = plans.iter().flat_map(|plan| &plan.sources);
+        let read = sources.filter_map(|source| Some((source.field, &source.column?.name)));
+        Ok(read
+            .map(|(field, column)| format!("{field}={column}"))
+            .collect())
+    }
+
+    #[test]
+    fn usual_names_in_any_style_are_found() {
+        let tables = [
+            item(
+                "Todo",
+                &[
+                    "ID",
+                    "ownerId",
+                    "name",
+                    "isCompleted",
+                    "dueAt",
+                    "Priority",
+                    "colour",
+                ],
+            ),
+            item("users", &["id", "Email", "hashedPassword", "is_active"]),
+            item("sessions", &["id", "user_id", "title"]),
+        ];
+        let expected = [
+            "id=ID",
+            "user_id=ownerId",
+            "title=name",
+            "completed=isCompleted",
+            "priority=Priority",
+            "due_date=dueAt",
+            "users.id=id",
+            "users.email=Email",
+            "users.password_hash=hashedPassword",
+            "users.active=is_active",
+        ];
+        assert_eq!(planned(&tables, &[]).unwrap(), expected);
+        let without = planned(
+            &tables,
+            &["map=priority=", "map=completed=colour", "map=priority="],
+        )
+        .unwrap();
+        assert!(without.contains(&"completed=colour".to_owned()));
+        assert!(!without.iter().any(|read| read.starts_with("priority")));
+    }
+
+    #[test]
+    fn every_field_has_a_name_of_its_own() {
+        let names: Vec<Vec<String>> = (task_fields().iter())
+            .map(|(field, aliases, _)| usual_columns(field, aliases))
+            .collect();
+        let all: Vec<&String> = names.iter().flatten().collect();
+        let different: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(
+            different.len(),
+            all.len(),
+            "a column could hold two fields: {all:?}"
+        );
+        for words in COLUMNS.iter().filter(|words| !words.starts_with("users.")) {
+            let field = words.split(' ').next();
+            assert!(
+                task_fields().iter().any(|(name, ..)| Some(*name) == field),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_is_missing_or_ambiguous_is_named_with_its_option() {
+        let tables = [
+            item(
+                "tasks",
+                &["id", "title", "due_date", "deadline", "done", "status"],
+            ),
+            item("old.users", &["id"]),
+            item("user", &["email"]),
+        ];
+        let problems = planned(&tables, &["map=tag=x"]).unwrap_err();
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        for (problem, option) in problems.iter().zip([
+            "add --map user_id=NAME",
+            "add --map completed=done or --map completed=status",
+            "add --map due_date=due_date or --map due_date=deadline",
+            "add --users old.users or --users user",
+            "--map tag=x must be FIELD=COLUMN with one of the fields id, user_id",
+        ]) {
+            assert!(problem.contains(option), "{option}: {problem}");
+        }
+        for (options, problem) in [
+            (&["tasks=todo"][..], "--tasks todo: there is none"),
+            (&["tasks=tasks", "map=title="], "add --map title=NAME"),
+        ] {
+            let problems = planned(&tables, options).unwrap_err();
+            assert!(
+                problems.iter().any(|found| found.contains(problem)),
+                "{problems:?}"
+            );
+        }
+        assert!(planned(&[], &[]).unwrap_err()[0].contains("add --tasks NAME"));
+    }
+
+    #[test]
+    fn values_mean_what_they_say_and_no_other_is_guessed() {
+        let table = item(
+            "tasks",
+            &[
+                "id", "user_id", "title", "status", "priority", "tags", "done_at",
+            ],
+        );
+        let settled = |field: &str, values: &[&str], options: &[&str]| {
+            let mut plans = plan(std::slice::from_ref(&table), &[], &mut Vec::new());
+            let sources = &mut plans[0].sources;
+            let source = sources
+                .iter_mut()
+                .find(|source| source.field == field)
+                .unwrap();
+            let found = values
+                .iter()
+                .map(|value| vec![Some((*value).to_owned()), Some("3".to_owned())]);
+            let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+            let problem = source.settle(found.collect(), &options);
+            problem.map_or_else(
+                || {
+                    Ok(source
+                        .meanings
+                        .iter()
+                        .map(|(.., meaning)| *meaning)
+                        .collect::<Vec<_>>())
+                },
+                Err,
+            )
+        };
+        let words = ["Done", "in-progress", "To Do", "t", "0", "COMPLETED"];
+        let meanings = ["true", "false", "false", "true", "false", "true"];
+        assert_eq!(settled("completed", &words, &[]).unwrap(), meanings);
+        assert_eq!(
+            settled("priority", &["LOW", "Medium", "high"], &[]).unwrap(),
+            ["low", "medium", "high"]
+        );
+        let problem = settled("priority", &["1", "high", "a=b"], &[]).unwrap_err();
+        assert!(problem.contains("add --value 'priority:1=…' (3 rows) --value 'priority:a=b=…' (3 rows), each with one of low, medium, high"), "{problem}");
+        let chosen = [
+            "value=priority:1=low",
+            "value=priority:a=b=high",
+            "value=priority:1=high",
+        ];
+        assert_eq!(
+            settled("priority", &["1", "high", "a=b"], &chosen).unwrap(),
+            ["high", "high", "high"]
+        );
+        assert!(settled("priority", &["1"], &["value=priority:1=urgent"]).is_err());
+        let many: Vec<String> = (0..=VALUES_MAX).map(|value| value.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(
+            settled("completed", &many, &[])
+                .unwrap_err()
+                .contains("too many values")
+        );
+    }
+
+    #[test]
+    fn a_row_becomes_an_object_without_what_is_null() {
+        let table = item(
+            "tasks",
+            &["id", "user_id", "title", "status", "tags", "done_at"],
+        );
+        let mut plans = plan(std::slice::from_ref(&table), &[], &mut Vec::new());
+        let plan = &mut plans[0];
+        for source in &mut plan.sources {
+            let found =
+                ["open", "done"].map(|value| vec![Some(value.to_owned()), Some("1".to_owned())]);
+            assert_eq!(
+                source.settle(
+                    found.to_vec(),
+                    &[
+                        "value=priority:open=low".to_owned(),
+                        "value=priority:done=low".to_owned()
+                    ]
+                ),
+                None
+            );
+        }
+        let object = |cells: &[(&str, &str)]| {
+            let cell = |source: &Source| {
+                cells
+                    .iter()
+                    .find(|(field, _)| *field == source.field)
+                    .map(|(_, cell)| (*cell).to_owned())
+            };
+            let cells: Cells = plan.sources.iter().map(cell).collect();
+            Value::Object(plan.object(&cells))
+        };
+        let cells = [
+            ("id", "7"),
+            ("completed", "done"),
+            ("completed_at", "x"),
+            ("tags", "a, b,,"),
+        ];
+        let expected = serde_json::json!({"id": "7", "completed": true, "completed_at": "x", "tags": ["a", "b"]});
+        assert_eq!(object(&cells), expected);
+        let cells = [
+            ("completed", "open"),
+            ("completed_at", "x"),
+            ("tags", "[\"a,b\"]"),
+        ];
+        assert_eq!(
+            object(&cells),
+            serde_json::json!({"completed": false, "tags": ["a,b"]})
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::connector::{self, Connection, Target};
 use super::opening::{AdminConnection, OpenError};
 use super::{Effect, Error, Schema, Store, describe};
 use crate::config::DatabaseSettings;
-use crate::domain::takeover::{Cells, Column, Table, TablePlan, VALUES_MAX};
+use crate::domain::takeover::{Cells, Item, TablePlan, VALUES_MAX, is_task_table};
 use crate::domain::user::UserId;
 
 /// Rows that are read at once.
@@ -20,16 +20,21 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
      SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_seqscan = on;
      SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'";
 
-// The columns of all tables and views that can be read. A schema with a table session_networks is one of this program.
-const COLUMNS: &str =
-    "SELECT namespace.nspname, class.relname, attname, format_type(atttypid, atttypmod)
-     FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-     JOIN pg_attribute ON attrelid = class.oid AND attnum > 0 AND NOT attisdropped
-     WHERE class.relkind IN ('r', 'p', 'v', 'm') AND NOT class.relispartition
-       AND namespace.nspname <> 'information_schema' AND namespace.nspname NOT LIKE 'pg\\_%'
-       AND has_schema_privilege(namespace.oid, 'USAGE') AND has_table_privilege(class.oid, 'SELECT')
-       AND NOT EXISTS (SELECT FROM pg_class AS ours WHERE ours.relnamespace = namespace.oid AND ours.relname = 'session_networks')
-     ORDER BY 1, 2, attnum";
+// All tables and views that can be read, as a JSON list. A schema with a table session_networks is one of this program.
+const TABLES: &str = "SELECT coalesce(json_agg(json_build_object('name', name, 'sql', sql, 'columns', columns)), '[]')
+     FROM (SELECT CASE nspname WHEN 'public' THEN relname ELSE nspname || '.' || relname END AS name,
+                  format('%I.%I', nspname, relname) AS sql,
+                  json_agg(json_build_object('name', attname, 'sql', format(
+                      CASE WHEN format_type(atttypid, NULL) LIKE '%[]' THEN 'to_json(%I)::text' ELSE '%I::text' END, attname))
+                      ORDER BY attnum) AS columns
+           FROM pg_class AS class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+           JOIN pg_attribute ON attrelid = class.oid AND attnum > 0 AND NOT attisdropped
+           WHERE class.relkind IN ('r', 'p', 'v', 'm') AND NOT relispartition
+             AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\\_%'
+             AND has_schema_privilege(pg_namespace.oid, 'USAGE') AND has_table_privilege(class.oid, 'SELECT')
+             AND NOT EXISTS (SELECT FROM pg_class AS ours
+                             WHERE ours.relnamespace = class.relnamespace AND ours.relname = 'session_networks')
+           GROUP BY nspname, relname ORDER BY nspname, relname) AS tables";
 
 // An address that another account has is left out. A user who is known from tokens alone gets the account; every other user stays as
 // it is, and one whose account was deleted here does not come back. Every token of a disabled user is refused.
@@ -84,8 +89,8 @@ impl ForeignDatabase {
     ///
     /// # Errors
     /// PostgreSQL's sentence.
-    pub fn tables(&mut self) -> Result<Vec<Table>, String> {
-        Ok(tables(self.ask(COLUMNS)?))
+    pub fn tables(&mut self) -> Result<Vec<Item>, String> {
+        self.ask(TABLES).map(tables)
     }
 
     /// The values of a column except null, most frequent first, each with the number of its rows; at most one more than
@@ -93,47 +98,36 @@ impl ForeignDatabase {
     ///
     /// # Errors
     /// PostgreSQL's sentence.
-    pub fn values(
-        &mut self,
-        table: &Table,
-        column: &Column,
-    ) -> Result<Vec<(String, String)>, String> {
-        let (table, column, most) = (quoted_table(table), quoted(&column.name), VALUES_MAX + 1);
-        let rows = self.ask(&format!(
-            "SELECT {column}::text, count(*) FROM {table} WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}"
-        ))?;
-        let values = rows.into_iter().map(|row| row.into_iter().flatten());
-        Ok(values
-            .filter_map(|mut row| row.next().zip(row.next()))
-            .collect())
+    pub fn values(&mut self, table: &Item, column: &Item) -> Result<Vec<Cells>, String> {
+        let (table, value, most) = (&table.sql, &column.sql, VALUES_MAX + 1);
+        self.ask(&format!(
+            "SELECT {value}, count(*) FROM {table} WHERE {value} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {most}"
+        ))
     }
 
-    /// Reads a table, a thousand rows at a time, sorted by the column of one field. Each cell is for one of the plan's fields.
+    /// Reads a table, a thousand rows at a time, sorted by the field with this place. Each cell is for one of the plan's fields.
     ///
     /// # Errors
     /// PostgreSQL's sentence, and what `each` returns.
     pub fn read<E: From<String>>(
         &mut self,
         plan: &TablePlan,
-        order: &str,
+        order: usize,
         mut each: impl FnMut(Vec<Cells>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut sources = plan.sources.iter();
-        let cells: Vec<String> = sources.clone().map(|source| cell(source.column)).collect();
-        let order = sources
-            .find(|source| source.field == order)
-            .and_then(|source| source.column);
-        let order = order.map_or("1".to_owned(), |column| quoted(&column.name));
-        let (cells, table) = (cells.join(", "), quoted_table(plan.table));
-        self.ask(&format!(
-            "DECLARE part NO SCROLL CURSOR FOR SELECT {cells} FROM {table} ORDER BY {order}"
-        ))?;
-        loop {
-            let rows = self.ask(&format!("FETCH {ROWS_AT_ONCE} FROM part"))?;
-            if rows.is_empty() {
-                break;
-            }
+        let columns = plan.sources.iter().map(|source| source.column);
+        let values = columns.map(|column| column.map_or("NULL", |column| &column.sql));
+        let cells: Vec<String> = values
+            .map(|value| format!("left({value}, {VALUE_MAX})"))
+            .collect();
+        let (cells, table, order) = (cells.join(", "), &plan.table.sql, order + 1);
+        let rows = format!("SELECT {cells} FROM {table} ORDER BY {order}");
+        self.ask(&format!("DECLARE part NO SCROLL CURSOR FOR {rows}"))?;
+        let fetch = format!("FETCH {ROWS_AT_ONCE} FROM part");
+        let mut rows = self.ask(&fetch)?;
+        while !rows.is_empty() {
             each(rows)?;
+            rows = self.ask(&fetch)?;
         }
         self.ask("CLOSE part")?;
         Ok(())
@@ -178,71 +172,26 @@ pub(super) fn waiting_tasks(
             return Ok(None);
         }
     }
-    let tables = tables(connection.ask(|client| texts(client, COLUMNS))?);
-    Ok(tables
-        .iter()
-        .find(|table| table.has_tasks())
-        .map(Table::title))
+    let mut tables = tables(connection.ask(|client| texts(client, TABLES))?).into_iter();
+    let waiting = tables.find(is_task_table);
+    Ok(waiting.map(|table| table.name))
 }
 
 /// The rows of a query. All values are text in the simple protocol.
 fn texts(client: &mut Client, sql: &str) -> Result<Vec<Cells>, PgError> {
-    let rows = client
-        .simple_query(sql)?
-        .into_iter()
-        .filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(
-                (0..row.len())
-                    .map(|at| row.get(at).map(str::to_owned))
-                    .collect(),
-            ),
-            _ => None,
-        });
-    Ok(rows.collect())
-}
-
-/// From rows of [`COLUMNS`].
-fn tables(rows: Vec<Cells>) -> Vec<Table> {
-    let mut tables: Vec<Table> = Vec::new();
-    for row in rows {
-        let Ok([schema, name, column, kind]) =
-            <[_; 4]>::try_from(row.into_iter().flatten().collect::<Vec<_>>())
-        else {
-            continue;
-        };
-        let column = Column { name: column, kind };
-        match tables
-            .last_mut()
-            .filter(|table| table.schema == schema && table.name == name)
-        {
-            Some(table) => table.columns.push(column),
-            None => tables.push(Table {
-                schema,
-                name,
-                columns: vec![column],
-            }),
+    let mut rows = Vec::new();
+    for message in client.simple_query(sql)? {
+        if let SimpleQueryMessage::Row(row) = message {
+            let cells = (0..row.len()).map(|at| row.get(at));
+            rows.push(cells.map(|cell| cell.map(str::to_owned)).collect());
         }
     }
-    tables
+    Ok(rows)
 }
 
-/// The text of a column; null where there is none.
-fn cell(column: Option<&Column>) -> String {
-    column.map_or("NULL".to_owned(), |Column { name, kind }| {
-        let name = quoted(name);
-        let value = if kind.ends_with("[]") {
-            format!("to_json({name})")
-        } else {
-            name
-        };
-        format!("left({value}::text, {VALUE_MAX})")
-    })
-}
-
-fn quoted_table(table: &Table) -> String {
-    format!("{}.{}", quoted(&table.schema), quoted(&table.name))
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+/// From the row of [`TABLES`].
+fn tables(rows: Vec<Cells>) -> Vec<Item> {
+    let json = rows.into_iter().flatten().flatten().next();
+    json.and_then(|json| serde_json::from_str(&json).ok())
+        .unwrap_or_default()
 }
