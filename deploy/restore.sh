@@ -22,4 +22,7 @@ exists=$(query <<<"SELECT to_regnamespace('\"$schema\"') IS NOT NULL")
 [ "$exists" = f ] || fail "that database has a schema $schema already: restore into a new database, and nothing is lost."
 [ "$file" = - ] || exec <"$file"
 restore_into "${PGDATABASE:-}"
+# Clients of the feed of changes may know more than the backup. The server repairs the feed when it finds this counter of transactions.
+feed=$(query <<<"SELECT to_regclass('\"$schema\".feed')")
+[ -z "$feed" ] || query <<<"UPDATE \"$schema\".feed SET id = gen_random_uuid(), noted = '18446744073709551615'"
 printf 'restore: done, with %s tasks\n' "$(query <<<"SELECT count(*) FROM \"$schema\".tasks")"

@@ -17,7 +17,7 @@ pub const UNKNOWN_ZONE: &str = "query parameter tz names a time zone that is not
 const STARTS: &[&str] = &["cursor", "offset", "skip", "page"];
 
 /// Stands for the tasks, which the store writes.
-struct TaskArray;
+pub(super) struct TaskArray;
 
 /// Some of a user's tasks.
 // The store writes the first field.
@@ -45,12 +45,24 @@ pub struct TaskList {
     next_cursor: Option<String>,
 }
 
+/// Reads the parameters of a query string.
+type ReadQuery = fn(&[(String, String)]) -> Result<ListQuery, String>;
+
 /// `GET /tasks`
 pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+    page(app, call, user, ListQuery::from_parameters)
+}
+
+/// A page of the list that `read` finds in the query string.
+pub(super) fn page(
+    app: &App,
+    call: &Call,
+    user: &UserId,
+    read: ReadQuery,
+) -> Result<Response, Error> {
     let parameters =
         target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
-    let query =
-        ListQuery::from_parameters(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
+    let query = read(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
     let page = match app.store.list_tasks(user, &query, "{\"tasks\":")? {
         ListedTasks::Page(page) => page,
         ListedTasks::UnknownZone => return Err(Error::BadRequest(UNKNOWN_ZONE.into())),
@@ -75,11 +87,7 @@ pub fn list(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
         next_cursor,
         tasks: TaskArray,
     };
-    let mut body = page.json;
-    let rest = serde_json::to_vec(&list).map_err(|error| Error::Internal(error.to_string()))?;
-    body.push(b',');
-    body.extend_from_slice(rest.get(1..).unwrap_or_default());
-    let response = Response::json_text(200, body);
+    let response = Response::json_text(200, whole(page.json, &list)?);
     Ok(match link {
         Some(link) => response.header("Link", link),
         None => response,
@@ -94,6 +102,14 @@ pub fn link_to_next(call: &Call, parameters: &[(String, String)], cursor: &str) 
         .filter(|(name, _)| !STARTS.contains(name));
     let query = target::query(kept.chain([("cursor", cursor)]));
     format!("<{}?{query}>; rel=\"next\"", path(call))
+}
+
+/// A JSON object of which the first field is written, with its other fields.
+pub(super) fn whole(mut body: Vec<u8>, others: &impl Serialize) -> Result<Vec<u8>, Error> {
+    let others = serde_json::to_vec(others).map_err(|error| Error::Internal(error.to_string()))?;
+    body.push(b',');
+    body.extend_from_slice(others.get(1..).unwrap_or_default());
+    Ok(body)
 }
 
 /// The path as the client wrote it. The edge has reduced a target in absolute form (RFC 9112, section 3.2.2) to its path.

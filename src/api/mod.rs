@@ -14,6 +14,9 @@
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
 //! - [`transfer`]: export and import of tasks
+//! - [`bulk`]: many tasks in one request
+//! - [`trash`]: deleted tasks
+//! - [`changes`]: what has changed since a client asked last
 //! - [`auth`]: registration, login, refresh, logout
 //! - [`account`], [`sessions`], [`api_tokens`]: the caller's account, sessions and API tokens
 //! - [`pages`]: the API's description, and pages for browsers
@@ -22,6 +25,8 @@ pub mod account;
 pub mod api_tokens;
 pub mod auth;
 mod body;
+pub mod bulk;
+pub mod changes;
 mod conditions;
 pub mod dispatch;
 pub mod guessing;
@@ -37,6 +42,7 @@ pub mod stats;
 pub mod tags;
 pub mod tasks;
 pub mod transfer;
+pub mod trash;
 
 use self::guessing::Guessing;
 use self::limits::RequestLimits;

@@ -13,14 +13,27 @@ use crate::domain::task::draft::{Completion, Draft};
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
+use crate::http::target;
 use crate::store::{ShownTask, TaskCreation, TaskOutcome};
 
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
-const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
-const ID_TAKEN: Error = Error::Conflict("a task with this id exists already");
-const STALE: Error = Error::PreconditionFailed(
+pub(super) const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
+pub(super) const ID_TAKEN: Error = Error::Conflict("a task with this id exists already");
+pub(super) const STALE: Error = Error::PreconditionFailed(
     "the task has changed since: get it again, and send its new ETag in If-Match",
 );
+
+pub(super) const KEY_RUNNING: Error = Error::Conflict(
+    "a request with this Idempotency-Key is still running; send it again in a moment",
+);
+
+/// The error of an idempotency key that named another request.
+pub(super) fn key_used() -> Error {
+    Error::Validation(vec![FieldError {
+        field: Cow::Borrowed("Idempotency-Key"),
+        message: Cow::Borrowed("was used with another body; send a new key with a new request"),
+    }])
+}
 
 /// `POST /tasks`
 pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
@@ -29,13 +42,8 @@ pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
     match app.store.create_task(user, &draft, key.as_ref())? {
         TaskCreation::Created(task) => Ok(created(task)),
         TaskCreation::Before(task) => Ok(created(task).header("Idempotency-Replayed", "true")),
-        TaskCreation::OtherBody => Err(Error::Validation(vec![FieldError {
-            field: Cow::Borrowed("Idempotency-Key"),
-            message: Cow::Borrowed("was used with another body; send a new key with a new request"),
-        }])),
-        TaskCreation::Running => Err(Error::Conflict(
-            "a request with this Idempotency-Key is still running; send it again in a moment",
-        )),
+        TaskCreation::OtherBody => Err(key_used()),
+        TaskCreation::Running => Err(KEY_RUNNING),
         TaskCreation::IdTaken => Err(ID_TAKEN),
     }
 }
@@ -86,14 +94,40 @@ pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error
 /// `DELETE /tasks/{id}`
 pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let id = task_id(call)?;
+    let permanent = permanent(call).map_err(|text| Error::BadRequest(text.into()))?;
     let if_match = if_match(call.request)?;
     refuse_known(app, call, user, id)?;
-    let outcome = app.store.delete_task(user, id, false, if_match.as_ref())?;
+    let outcome = app
+        .store
+        .delete_task(user, id, permanent, if_match.as_ref())?;
     done(outcome).map(|()| Response::empty(204))
 }
 
+/// Whether a task is deleted without going to the trash.
+fn permanent(call: &Call) -> Result<bool, String> {
+    let mut permanent = None;
+    for (name, value) in target::parameters(call.query)? {
+        let value = match (name.as_str(), value.as_str()) {
+            ("permanent", "true") => true,
+            ("permanent", "false") => false,
+            ("permanent", _) => {
+                return Err("query parameter permanent must be true or false".to_owned());
+            }
+            _ => {
+                return Err(format!(
+                    "query parameter {name:?} is unknown; it takes permanent"
+                ));
+            }
+        };
+        if permanent.replace(value).is_some() {
+            return Err("query parameter permanent is given twice".to_owned());
+        }
+    }
+    Ok(permanent.unwrap_or_default())
+}
+
 /// A task, with its entity tag.
-fn shown(status: u16, task: ShownTask) -> Response {
+pub(super) fn shown(status: u16, task: ShownTask) -> Response {
     Response::json_text(status, task.json).header("ETag", task.tag.to_string())
 }
 
@@ -123,7 +157,7 @@ fn refuse_known(app: &App, call: &Call, user: &UserId, id: Uuid) -> Result<(), E
     }
 }
 
-fn task_id(call: &Call) -> Result<Uuid, Error> {
+pub(super) fn task_id(call: &Call) -> Result<Uuid, Error> {
     let id = call.path.parameter("id").unwrap_or_default();
     Uuid::try_parse(id).map_err(|_| NO_SUCH_TASK)
 }

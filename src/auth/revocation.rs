@@ -55,6 +55,7 @@ struct Known {
 #[derive(Default)]
 struct Reading {
     next: i64,
+    feed: String,
     failed: Option<Instant>,
 }
 
@@ -134,8 +135,11 @@ impl Revocations {
         let began = Instant::now();
         *lock(&self.began) = Some(began);
         let mut changes = read(reading.next);
-        // A database that was restored from a backup counts transactions from a lower number: all of it is read.
-        if matches!(&changes, Ok(changes) if changes.next < reading.next) {
+        // After a restore from a backup or a failover, the number to read from may mean another transaction: all of it is read.
+        let is_other = |changes: &RevocationChanges| {
+            changes.next < reading.next || (reading.next > 0 && changes.feed != reading.feed)
+        };
+        if changes.as_ref().is_ok_and(is_other) {
             changes = read(0);
         }
         *lock(&self.began) = None;
@@ -151,6 +155,7 @@ impl Revocations {
             log::info!("revocations can be read again");
         }
         reading.next = changes.next;
+        reading.feed.clone_from(&changes.feed);
         let mut known = unpoisoned(self.known.write());
         known.apply(&changes.revocations);
         let now = OffsetDateTime::now_utc().unix_timestamp();
@@ -221,6 +226,7 @@ mod tests {
         RevocationChanges {
             revocations: session.map(revocation).into_iter().collect(),
             next,
+            feed: String::new(),
         }
     }
 
@@ -248,6 +254,28 @@ mod tests {
         std::thread::sleep(FRESH);
         assert!(!revocations.allow(&caller(session), &read).unwrap());
         assert_eq!(*asked.borrow(), [0, 5_000, 0, 700]);
+    }
+
+    #[test]
+    fn another_history_of_the_database_is_read_from_the_start() {
+        let (revocations, session) = (Revocations::default(), Uuid::new_v4());
+        let asked = RefCell::new(Vec::new());
+        let read = |since: i64| {
+            asked.borrow_mut().push(since);
+            let feed = if asked.borrow().len() == 1 { "1" } else { "2" }.to_owned();
+            let session = (asked.borrow().len() > 1 && since == 0).then_some(session);
+            Ok(RevocationChanges {
+                feed,
+                // The new primary was behind, and has counted further since.
+                ..changes(5_001, session)
+            })
+        };
+        assert!(revocations.allow(&caller(session), &read).unwrap());
+        std::thread::sleep(FRESH);
+        assert!(!revocations.allow(&caller(session), &read).unwrap());
+        std::thread::sleep(FRESH);
+        assert!(!revocations.allow(&caller(session), &read).unwrap());
+        assert_eq!(*asked.borrow(), [0, 5_001, 0, 5_001]);
     }
 
     #[test]

@@ -3,15 +3,14 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 
-use super::progress::Progress;
 use super::user::open_and_find;
-use super::{CommandLine, Failure};
+use super::{CommandLine, Failure, setup};
 use crate::domain::transfer::Format;
 
 commands! {
     "export [FILE] --user USER [--id] [--format FORMAT]", "Write all tasks of a user into a file",
         "
-  FILE             the file, which is replaced; without it, standard output
+  FILE             the file, which is replaced at the end; without it, standard output
   --user USER      the user: an id, or the email address of an account
   --id             USER is an id, even if it looks like an address
   --format FORMAT  jsonl or csv (default: csv for a FILE that ends with .csv, else jsonl)
@@ -22,22 +21,21 @@ All tasks are of one moment. The trash is not exported.
 
 fn run(line: &CommandLine) -> Result<(), Failure> {
     let file = line.argument(0);
-    let format = format(line, file)?;
+    let format = format(line)?;
     let (open, user) = open_and_find(line, line.value("user").unwrap_or_default())?;
-    // A file that is there is replaced at the end.
     let part = format!("{file}.part");
     let cannot_write = |error: io::Error| format!("cannot write {file}: {error}");
     let mut output: Box<dyn Write> = match file {
         "" => Box::new(io::stdout()),
         _ => Box::new(File::create(&part).map_err(cannot_write)?),
     };
-    let mut progress = Progress::new("exported");
-    let mut written = Ok(());
+    let (mut done, mut written) = (0, Ok(()));
     let exported = open
         .store
         .export_all(&user.account.id, format, |text, tasks| {
             written = output.write_all(text);
-            progress.add(tasks);
+            done += tasks;
+            setup::show_progress("exported", done);
             written.is_ok()
         });
     written
@@ -50,9 +48,9 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The format that the flag names, or that the file's name ends with.
-pub fn format(line: &CommandLine, file: &str) -> Result<Format, Failure> {
-    let ending = file.rsplit('.').next().unwrap_or_default();
-    let by_name = Format::parse(&ending.to_lowercase()).unwrap_or(Format::Jsonl);
+/// The format that the flag names, or that the name of the file ends with.
+pub fn format(line: &CommandLine) -> Result<Format, Failure> {
+    let is_csv = line.argument(0).to_lowercase().ends_with(".csv");
+    let by_name = if is_csv { Format::Csv } else { Format::Jsonl };
     Ok(line.parsed("format", Format::parse)?.unwrap_or(by_name))
 }

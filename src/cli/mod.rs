@@ -4,7 +4,6 @@
 //! - `serve`: the server itself, with `build` (its parts), `events`, `open_database`, `signals`, `supervisor` (systemd), `upkeep`,
 //!   `first_steps`
 //! - `backups`: a check of `doctor`
-//! - `progress`: the line on a terminal that says how far a command is
 //! - `setup`: steps that several commands share: the log, the database, the secret
 
 #[macro_use]
@@ -24,7 +23,6 @@ mod maintenance;
 mod migrate;
 mod open_database;
 mod openapi;
-mod progress;
 mod serve;
 mod setup;
 mod signals;

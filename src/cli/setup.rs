@@ -1,5 +1,6 @@
-//! Steps that several commands share: the log, the database, the secret.
+//! Steps that several commands share: the log, the database, the secret, progress.
 
+use std::io::{IsTerminal, Write, stderr};
 use std::time::Instant;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -67,6 +68,14 @@ pub fn open_store(config: &Config) -> Result<OpenStore, Failure> {
         opened,
         _private: private,
     })
+}
+
+/// Shows on a terminal how far a command is. The next text goes over it.
+pub fn show_progress(done: &str, tasks: usize) {
+    if stderr().is_terminal() {
+        // Progress that cannot be shown is no reason to fail.
+        let _ = write!(stderr(), "{done} {tasks} tasks\r");
+    }
 }
 
 /// The message of commands that need data and create none.

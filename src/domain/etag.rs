@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::fields::{Field, string};
 use super::timestamp::Timestamp;
 
 /// The strong entity tag of a task, shown as `"3-65f1c2a9b4e00"`: its version, and when it was made, in hexadecimal microseconds
@@ -87,6 +88,13 @@ impl EntityTags {
             EntityTags::Any => true,
             EntityTags::OneOf { strong, weak } => strong.contains(&tag) || weak.contains(&tag),
         }
+    }
+}
+
+impl Field for EntityTags {
+    fn from_json(json: &str) -> Result<EntityTags, &'static str> {
+        let tags = EntityTags::from_fields(std::iter::once(string(json)?.as_str()))?;
+        tags.ok_or("must be there")
     }
 }
 

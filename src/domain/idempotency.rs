@@ -28,6 +28,12 @@ impl Repeatable {
         })
     }
 
+    /// As a request to another route than `POST /tasks`: the same body is then another request.
+    pub fn on_route(mut self, route: &str) -> Repeatable {
+        self.digest = Sha256::digest([route.as_bytes(), &self.digest].concat()).to_vec();
+        self
+    }
+
     /// The key.
     pub fn key(&self) -> &str {
         &self.key

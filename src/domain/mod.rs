@@ -13,8 +13,10 @@
 //! - [`fields`]: reads a JSON object field by field and collects every complaint
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
+//! - [`feed`]: how much of the feed of changes a client knows
 //! - [`stats`]: how many tasks there are of which kind
 //! - [`etag`]: which state of a task a client has seen
+//! - [`bulk`]: many operations in one request
 //! - [`idempotency`]: the key by which a client says a request again
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
@@ -26,9 +28,11 @@
 pub mod account;
 pub mod address;
 pub mod api_token;
+pub mod bulk;
 pub mod certificate;
 pub mod etag;
 pub mod fair_budget;
+pub mod feed;
 pub mod fields;
 pub mod fold;
 pub mod idempotency;

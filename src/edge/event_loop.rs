@@ -14,7 +14,7 @@ use socket2::Socket;
 use super::Shared;
 use super::admission::Admission;
 use super::connection::{Connection, Turn};
-use super::tickets::{TICK, Ticket};
+use super::tickets::Ticket;
 use super::timers::{TIMER_STEP, Timers};
 use super::tls::Tls;
 use crate::metrics;
@@ -187,10 +187,10 @@ impl EventLoop {
 
     fn hand_over(&mut self) {
         let shared = Arc::clone(&self.core.shared);
-        if let Err(error) = shared.tickets.hand_over(&mut self.core.tickets) {
-            shared.broken(&error);
+        match shared.tickets.hand_over(&mut self.core.tickets) {
+            Ok(wait) => self.tick_at(self.core.now + wait),
+            Err(error) => shared.broken(&error),
         }
-        self.tick_at(self.core.now + TICK);
     }
 
     fn tick_at(&mut self, at: Instant) {
@@ -206,8 +206,10 @@ impl EventLoop {
         self.next_tick = None;
         let shared = Arc::clone(&self.core.shared);
         let now = self.core.now;
-        if let Some(wait) = shared.tickets.expire(shared.options.limits.queue_time) {
-            self.tick_at(now + wait);
+        match shared.tickets.review(shared.options.limits.queue_time) {
+            Ok(Some(wait)) => self.tick_at(now + wait),
+            Ok(None) => {}
+            Err(error) => shared.broken(&error),
         }
         let Some(last_request) = shared.draining.get() else {
             return;

@@ -216,9 +216,10 @@ impl Edge {
         on_failure: OnFailure,
     ) -> io::Result<Edge> {
         let threads = options.workers + reserve(options.workers);
+        let readers = 2 * thread::available_parallelism()?.get();
         let self_check = options.self_check;
         let shared = Arc::new(Shared {
-            tickets: Tickets::new(line, threads, options.connections),
+            tickets: Tickets::new(line, threads, readers, options.connections),
             mailbox: Mailbox::new()?,
             bodies: Budget::new(options.limits.bodies),
             answers: Answers::new(options.limits.answers),

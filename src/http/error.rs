@@ -38,6 +38,8 @@ pub enum Error {
     RequestTimeout(&'static str),
     /// 409: the request contradicts what is stored.
     Conflict(&'static str),
+    /// 410: what the client knows of the changes is of no use any more.
+    Gone,
     /// 412: the stored state is not the one that the request names.
     PreconditionFailed(&'static str),
     /// 413: the body has more bytes than this limit.
@@ -65,6 +67,8 @@ pub enum Error {
     NotImplemented(&'static str),
     /// 503: not possible now, with the cause.
     Unavailable(String),
+    /// The error of the operation at this place of a request with many.
+    InOperation(usize, Box<Error>),
     /// 505: a version of HTTP that the server does not support.
     VersionNotSupported,
 }
@@ -97,6 +101,7 @@ macro_rules! errors {
         impl Error {
             fn row(&self) -> &'static ErrorRow {
                 match self {
+                    Error::InOperation(_, error) => error.row(),
                     $($variant => &const { errors!(row $status $code $sentence $when) },)*
                 }
             }
@@ -135,6 +140,9 @@ errors! {
     Error::Conflict(_) => 409 "CONFLICT"
         "a task with this id exists already"
         "The request contradicts what is stored";
+    Error::Gone => 410 "GONE"
+        "the changes since then are not known any more; get all tasks afresh, without since"
+        "The changes since the cursor are not known any more; the client copies all tasks afresh";
     Error::PreconditionFailed(_) => 412 "PRECONDITION_FAILED"
         "the task has changed since: get it again, and send its new ETag in If-Match"
         "The task is not as `If-Match` says";
@@ -256,6 +264,13 @@ impl Error {
                 "{text}; try again in {} s",
                 whole_seconds(*retry_after)
             )),
+            // Fields are named with the operation's place.
+            Error::InOperation(_, error) if matches!(**error, Error::Validation(_)) => {
+                error.message()
+            }
+            Error::InOperation(index, error) => {
+                Cow::Owned(format!("operations[{index}]: {}", error.message()))
+            }
             Error::Validation(errors) => {
                 let sentences = errors.iter().take(SENTENCES);
                 let sentences = sentences.map(|e| format!("{} {}", e.field, e.message));
@@ -265,6 +280,7 @@ impl Error {
                 Cow::Owned(sentences.join("; "))
             }
             Error::ExpectationFailed
+            | Error::Gone
             | Error::VersionNotSupported
             | Error::Internal(_)
             | Error::Unavailable(_) => Cow::Borrowed(self.row().sentence),
@@ -291,7 +307,11 @@ impl Error {
     ) -> Response {
         let ErrorRow { status, code, .. } = *self.row();
         let message = self.message();
-        let details = match &self {
+        let (index, error) = match &self {
+            Error::InOperation(index, error) => (Some(*index), &**error),
+            error => (None, error),
+        };
+        let details = match error {
             Error::Validation(errors) => errors.clone(),
             _ => self
                 .cause()
@@ -312,6 +332,7 @@ impl Error {
                 code,
                 message: &message,
                 details,
+                index,
             },
             request_id: request_id.as_str(),
         };
@@ -406,6 +427,9 @@ pub struct ProblemError<'a> {
     message: &'a str,
     /// Every field that is wrong; empty if the error is about something else.
     details: Vec<FieldError>,
+    /// The place of the operation that cannot be done, from 0; in answers to a request with many operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 #[cfg(test)]

@@ -75,7 +75,8 @@ pub struct UserRow {
     pub has_password: bool,
 }
 
-// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago.
+// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago. The update changes
+// nothing: with it the id is returned where another request has inserted the row in the meantime, too.
 macro_rules! owner {
     ($from:literal) => {
         concat!(
@@ -84,7 +85,7 @@ macro_rules! owner {
             " WHERE NOT EXISTS (SELECT FROM {schema}.users WHERE id = $1)
                 AND NOT EXISTS (SELECT FROM {schema}.revocations
                                 WHERE kind = 'user' AND id = $1 AND (until IS NULL OR until > now()))
-              ON CONFLICT (id) DO NOTHING"
+              ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING id"
         )
     };
 }
@@ -168,8 +169,6 @@ const DELETE_TRASH: &str = "DELETE FROM {schema}.deleted_tasks WHERE user_id = $
      )";
 
 const DELETE: &str = "DELETE FROM {schema}.users WHERE id = $1";
-
-const DELETE_REST_OF_TRASH: &str = "DELETE FROM {schema}.deleted_tasks WHERE user_id = $1";
 
 const LIST: &str = concat!(
     "SELECT ",
@@ -414,20 +413,12 @@ impl Store {
     /// See [`Error`]; a second call goes on.
     pub fn finish_deletion(&self, user: &UserId) -> Result<(), Error> {
         let some: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
+        // In this order: the first waits for deletions of tasks that are under way, and the second sees what they moved.
         for delete in [DELETE_TASKS, DELETE_TRASH] {
             while self.execute(Effect::Write, delete, &some)? > 0 {}
         }
-        self.run(Effect::Write, |client| {
-            let (delete, rest) = (
-                client.prepared(DELETE)?,
-                client.prepared(DELETE_REST_OF_TRASH)?,
-            );
-            let mut transaction = client.transaction()?;
-            // It waits for deletions of tasks that are under way. The second statement sees what they moved.
-            transaction.execute(&delete, &[&user.as_str()])?;
-            transaction.execute(&rest, &[&user.as_str()])?;
-            transaction.commit()
-        })
+        self.execute(Effect::Write, DELETE, &[&user.as_str()])
+            .map(drop)
     }
 
     /// Disables a user for tokens of every issuer and ends their sessions, or enables the user again.

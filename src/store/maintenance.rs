@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use super::{Effect, Error, Store};
+use super::tasks::remove_contents;
+use super::{Effect, Error, Store, feed};
 
 /// Rows that one statement deletes at most.
 const LOT: i64 = 1_000;
@@ -15,7 +16,34 @@ const LOCK: i32 = 0x746f_646f;
 /// One kind of thing that goes.
 struct Upkeep {
     what: &'static str,
+    /// `{trash}` and `{changes}` stand for the seconds of these settings.
     sql: &'static str,
+}
+
+// Rows of users who are gone, or were deleted a minute ago: also those that a request wrote during the deletion. The users of a table
+// are found one by one in the index of its key, because there are many more rows than users.
+macro_rules! of_deleted_accounts {
+    ($table:literal) => {
+        concat!(
+            "WITH RECURSIVE owner (id) AS (
+                 SELECT min(user_id) FROM {schema}.",
+            $table,
+            " UNION ALL
+                 SELECT (SELECT min(user_id) FROM {schema}.",
+            $table,
+            " WHERE user_id > owner.id) FROM owner WHERE id IS NOT NULL
+             )
+             DELETE FROM {schema}.",
+            $table,
+            " WHERE (user_id, id) IN (
+                 SELECT task.user_id, task.id FROM owner JOIN {schema}.",
+            $table,
+            " AS task ON task.user_id = owner.id
+                 WHERE NOT EXISTS (SELECT FROM {schema}.users AS account WHERE account.id = owner.id
+                                   AND (deleted_at IS NULL OR deleted_at >= now() - interval '1 minute'))
+                 LIMIT $1)"
+        )
+    };
 }
 
 // Revocations stay for an hour after their end: until then instances may have yet to read that one was lifted.
@@ -51,10 +79,27 @@ const UPKEEP: &[Upkeep] = &[
                   ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     },
     Upkeep {
+        what: "tasks from the trash",
+        sql: "{remove_contents} WHERE (user_id, id) IN (
+                  SELECT user_id, id FROM {schema}.deleted_tasks
+                  WHERE title IS NOT NULL AND deleted_at <= now() - make_interval(secs => {trash})
+                  ORDER BY deleted_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    },
+    Upkeep {
+        what: "tombstones",
+        sql: "DELETE FROM {schema}.deleted_tasks WHERE (user_id, id) IN (
+                  SELECT user_id, id FROM {schema}.deleted_tasks
+                  WHERE title IS NULL AND deleted_at <= now() - make_interval(secs => {changes})
+                    AND written_by <= (SELECT forgotten FROM {schema}.feed)
+                  ORDER BY deleted_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    },
+    Upkeep {
         what: "tasks of deleted accounts",
-        sql: "DELETE FROM {schema}.tasks WHERE (user_id, id) IN (
-                  SELECT task.user_id, task.id FROM {schema}.users AS account JOIN {schema}.tasks AS task ON task.user_id = account.id
-                  WHERE account.deleted_at < now() - interval '1 minute' LIMIT $1)",
+        sql: of_deleted_accounts!("tasks"),
+    },
+    Upkeep {
+        what: "deleted tasks of deleted accounts",
+        sql: of_deleted_accounts!("deleted_tasks"),
     },
     Upkeep {
         what: "deleted accounts",
@@ -63,6 +108,12 @@ const UPKEEP: &[Upkeep] = &[
                     AND NOT EXISTS (SELECT FROM {schema}.tasks WHERE user_id = account.id) LIMIT $1)",
     },
 ];
+
+/// Notes the counter of transactions, and the newest tombstone that the statement above may remove: clients that do not know it are
+/// answered so before it goes.
+const NOTE: &str = "UPDATE {schema}.feed SET noted = pg_current_xact_id(), forgotten = greatest(forgotten, (
+         SELECT written_by FROM {schema}.deleted_tasks
+         WHERE title IS NULL AND deleted_at <= now() - make_interval(secs => $1) ORDER BY written_by DESC LIMIT 1))";
 
 /// What has gone.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -96,10 +147,22 @@ impl Store {
     /// See [`Error`]. What was removed before stays removed.
     pub fn maintain(&self) -> Result<Option<Done>, Error> {
         let mut done = Done::default();
+        let settings = &self.settings.database;
+        let (trash, changes) = (settings.trash.as_secs_f64(), settings.changes.as_secs_f64());
+        self.run(Effect::Write, |client| {
+            feed::repair(client, &settings.schema)?;
+            let note = client.prepared(NOTE)?;
+            client.execute(&note, &[&changes])
+        })?;
         for upkeep in UPKEEP {
+            let sql = upkeep
+                .sql
+                .replace("{remove_contents}", &remove_contents())
+                .replace("{trash}", &trash.to_string())
+                .replace("{changes}", &changes.to_string());
             let mut removed = 0;
             loop {
-                match self.remove_a_lot(upkeep)? {
+                match self.remove_a_lot(&sql)? {
                     None => return Ok(None),
                     Some(0) => break,
                     Some(number) => removed += number,
@@ -113,11 +176,11 @@ impl Store {
     }
 
     /// The lock is the transaction's, so it is never left behind, also where a pooler stands between.
-    fn remove_a_lot(&self, upkeep: &Upkeep) -> Result<Option<u64>, Error> {
+    fn remove_a_lot(&self, sql: &str) -> Result<Option<u64>, Error> {
         self.run(Effect::Write, |client| {
             let (lock, remove) = (
                 client.prepared("SELECT pg_try_advisory_xact_lock($1, hashtext('{schema}'))")?,
-                client.prepared(upkeep.sql)?,
+                client.prepared_built(sql)?,
             );
             let mut transaction = client.transaction()?;
             if !transaction

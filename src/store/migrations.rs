@@ -25,7 +25,11 @@ macro_rules! migrations {
 }
 
 /// In order; the first one is version 1.
-const MIGRATIONS: &[Migration] = migrations!["V1__schema", "V2__trash_and_changes"];
+const MIGRATIONS: &[Migration] = migrations![
+    "V1__schema",
+    "V2__tasks_without_foreign_key",
+    "V3__trash_and_changes"
+];
 
 /// Interval between two attempts to take the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(200);

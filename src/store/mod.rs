@@ -20,6 +20,7 @@ mod accounts;
 mod api_tokens;
 pub mod connector;
 pub mod diagnosis;
+mod feed;
 pub mod maintenance;
 mod migrations;
 pub mod opening;
@@ -51,7 +52,8 @@ pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{
-    ExportPage, IMPORTED_AT_ONCE, ListedTasks, ShownTask, TaskCreation, TaskOutcome, TaskPage,
+    BulkOutcome, IMPORTED_AT_ONCE, ListedTasks, MatchedTasks, MatchingChange, OperationTask,
+    Refusal, ShownTask, TaskChanges, TaskCreation, TaskOutcome, TaskPage, TaskRestoration,
 };
 
 /// A database and how it is used.
@@ -247,6 +249,11 @@ impl Store {
         })
     }
 
+    /// How long a statement may take before its connection counts as silent.
+    fn patience(&self) -> Duration {
+        self.settings.database.statement_timeout + SILENCE
+    }
+
     fn attempt<T>(
         &self,
         effect: Effect,
@@ -263,7 +270,7 @@ impl Store {
                 .get(self.settings.database.pool_timeout)
                 .map_err(Error::Unavailable)?;
             let sent = Instant::now();
-            client.set_deadline(sent + self.settings.database.statement_timeout + SILENCE);
+            client.set_deadline(sent + self.patience());
             let result = operation(&mut client);
             client.clear_deadline();
             let error = match result {
@@ -277,11 +284,8 @@ impl Store {
             } else if lost || outdated {
                 pool.suspect_all_like(&client);
             }
-            let may_send_again = match outdated {
-                true => effect != Effect::Once,
-                false => lost && may_send_again(effect, &error),
-            };
-            if !sent_before && may_send_again {
+            let is_safe = outdated || (lost && may_send_again(effect, &error));
+            if !sent_before && effect != Effect::Once && is_safe {
                 sent_before = true;
                 continue;
             }
@@ -336,8 +340,7 @@ fn may_send_again(effect: Effect, error: &postgres::Error) -> bool {
     match effect {
         // After a silence there is no time left for a second try.
         Effect::Read => !is_silence(error),
-        Effect::Write => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
-        Effect::Once => false,
+        Effect::Write | Effect::Once => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
     }
 }
 

@@ -8,7 +8,7 @@ use postgres::error::SqlState;
 use super::connector::{self, Connection, Target};
 use super::migrations::{current_version, latest, migrate};
 use super::takeover::waiting_tasks;
-use super::{SILENCE, StoreSettings, describe};
+use super::{SILENCE, StoreSettings, describe, feed};
 
 /// Oldest supported PostgreSQL, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 130_000;
@@ -79,6 +79,7 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
             )));
         }
     };
+    feed::repair(connection.client(), &settings.database.schema).map_err(failed)?;
     let waiting_tasks = waiting_tasks(&mut connection, Some(&settings.database.schema))?;
     Ok(Opened {
         server_version,

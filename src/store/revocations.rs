@@ -4,6 +4,7 @@ use postgres::{Error as PgError, Row, Statement, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::feed::IDENTITY;
 use super::pool::Client;
 use super::{Effect, Error, Store};
 use crate::domain::session::{Revocation, Revoked, SessionlessToken};
@@ -71,10 +72,13 @@ pub struct Refused {
 }
 
 // One row at least, so that the next reading always knows where to begin. What was lifted is among them, but for the first reading.
-const CHANGES: &str =
-    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued
-     FROM (SELECT) AS once
-     LEFT JOIN {schema}.revocations ON written_by >= $1 AND ($1 > 0 OR until IS NULL OR until > now())";
+const CHANGES: &str = concat!(
+    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued, feed
+     FROM (SELECT ",
+    IDENTITY!(),
+    " AS feed) AS once
+     LEFT JOIN {schema}.revocations ON written_by >= $1 AND ($1 > 0 OR until IS NULL OR until > now())"
+);
 
 /// What has been revoked, or lifted, since a reading.
 #[derive(Debug)]
@@ -83,6 +87,8 @@ pub struct RevocationChanges {
     pub revocations: Vec<Revocation>,
     /// Where the next reading begins.
     pub next: i64,
+    /// The identity of the numbers of transactions; see `feed`. If it is another one, the next reading begins at 0.
+    pub feed: String,
 }
 
 impl Store {
@@ -94,12 +100,19 @@ impl Store {
         self.run(Effect::Read, |client| {
             let statement = client.prepared(CHANGES)?;
             let rows = client.query(&statement, &[&since])?;
-            let next = rows.first().map_or(Ok(since), |row| row.try_get(0))?;
+            let (next, feed) = match rows.first() {
+                Some(row) => (row.try_get(0)?, row.try_get::<_, Option<String>>(6)?),
+                None => (since, None),
+            };
             let revocations = rows
                 .iter()
                 .filter_map(|row| read_revocation(row).transpose())
                 .collect::<Result<_, PgError>>()?;
-            Ok(RevocationChanges { revocations, next })
+            Ok(RevocationChanges {
+                revocations,
+                next,
+                feed: feed.unwrap_or_default(),
+            })
         })
     }
 

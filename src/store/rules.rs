@@ -9,7 +9,7 @@ struct Rule {
     table: &'static str,
     /// What a row must be.
     says: &'static str,
-    /// Whether a row breaks the rule, in SQL.
+    /// Whether a row breaks the rule, in SQL. `{schema}` is the schema of the tables.
     broken: &'static str,
 }
 
@@ -59,6 +59,11 @@ const RULES: &[Rule] = &[
         "revocations",
         "kind is session, user, token or issued_before",
         "kind NOT IN ('session', 'user', 'token', 'issued_before')",
+    ),
+    rule(
+        "tasks",
+        "user_id is the id of a user",
+        "user_id NOT IN (SELECT id FROM {schema}.users)",
     ),
     rule(
         "tasks",
@@ -128,10 +133,10 @@ pub(super) fn broken_rules(
             .collect();
         let question = format!(
             "SELECT number, count(*), min(concat_ws(' ', {key}))
-             FROM {}.{table}, LATERAL (VALUES {}) AS rule (number, broken) WHERE broken GROUP BY number ORDER BY number",
-            schema.quoted(),
+             FROM {{schema}}.{table}, LATERAL (VALUES {}) AS rule (number, broken) WHERE broken GROUP BY number ORDER BY number",
             tests.join(", ")
         );
+        let question = question.replace("{schema}", &schema.quoted());
         for row in client.query(&question, &[]).map_err(failed)? {
             let number: i32 = row.try_get(0).map_err(failed)?;
             let rule = usize::try_from(number).ok().and_then(|at| rules.get(at));

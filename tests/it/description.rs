@@ -353,7 +353,12 @@ impl<'d> Asker<'d> {
     fn target(&self, user: &Login) -> String {
         let path = self.operation.path.replace("{user_id}", user.id());
         let actor = user.actor();
-        let id = if path.contains("/tasks/{id}") {
+        if self.operation.id().contains("MatchingTasks") {
+            return format!("{path}?priority=low");
+        }
+        let id = if path.contains("/trash") || path.ends_with("/restore") {
+            deleted_task(&actor)
+        } else if path.contains("/tasks/{id}") {
             actor.task("one")["id"].as_str().unwrap().to_owned()
         } else if path.contains("/sessions/{id}") {
             let email = user.answer["user"]["email"].as_str().unwrap();
@@ -410,10 +415,15 @@ impl<'d> Asker<'d> {
 
     #[track_caller]
     fn ask_well(&self, user: &Login) -> Answer {
-        let (who, target) = (self.who(user), self.target(user));
+        self.ask_well_at(user, &self.target(user))
+    }
+
+    #[track_caller]
+    fn ask_well_at(&self, user: &Login, target: &str) -> Answer {
+        let who = self.who(user);
         match self.good_body(user) {
-            Some(body) => self.ask_json(&who, &target, &body),
-            None => self.ask(&who, &target, &[], None),
+            Some(body) => self.ask_json(&who, target, &body),
+            None => self.ask(&who, target, &[], None),
         }
     }
 
@@ -450,20 +460,27 @@ impl<'d> Asker<'d> {
         for name in &described {
             let (who, target) = (self.who(&user), self.target(&user));
             let value = match *name {
+                "since" => {
+                    let page = self.ask(&who, &target, &[], None);
+                    page.json()["next_cursor"].as_str().unwrap().to_owned()
+                }
                 "cursor" => {
                     who.task("another");
                     who.task("a third");
+                    deleted_task(&who);
                     let page = self.ask(&who, &format!("{target}?limit=1"), &[], None);
                     assert!(page.header("Link").is_some(), "{page:?}");
                     page.json()["next_cursor"].as_str().unwrap().to_owned()
                 }
                 name => parameter(name).to_owned(),
             };
-            let answer = self.ask(&who, &format!("{target}?{name}={value}"), &[], None);
-            assert_eq!(answer.status, 200, "{name} {answer:?}");
+            let sign = if target.contains('?') { '&' } else { '?' };
+            let answer = self.ask_well_at(&user, &format!("{target}{sign}{name}={value}"));
+            assert!(answer.status < 300, "{name} {answer:?}");
         }
         if !described.is_empty() {
-            let target = format!("{}?colour=red", self.target(&user));
+            let path = self.target(&user).split('?').next().unwrap().to_owned();
+            let target = format!("{path}?colour=red");
             let refused = self.ask(&self.who(&user), &target, &[], None);
             let known = refused.expect_error(400, "BAD_REQUEST");
             let known: BTreeSet<&str> = known
@@ -490,10 +507,8 @@ impl<'d> Asker<'d> {
             ];
             for replayed in [None, Some("true")] {
                 let answer = self.ask(&self.who(&user), &target, &headers, Some(body.as_bytes()));
-                assert_eq!(
-                    (answer.status, answer.header("Idempotency-Replayed")),
-                    (201, replayed)
-                );
+                assert!(answer.status < 300, "{answer:?}");
+                assert_eq!(answer.header("Idempotency-Replayed"), replayed);
             }
         }
         if self.parameters("header").any(|name| name == "If-Match") {
@@ -522,7 +537,8 @@ impl<'d> Asker<'d> {
     fn be_refused(&self) {
         let user = self.somebody();
         let target = self.target(&user);
-        self.ask(&self.app.anonymous(), &format!("{target}%zz"), &[], None)
+        let path = target.split('?').next().unwrap();
+        self.ask(&self.app.anonymous(), &format!("{path}%zz"), &[], None)
             .expect_error(400, "BAD_REQUEST");
         let long = format!("{target}?{}", "x".repeat(4096));
         self.ask(&self.app.anonymous(), &long, &[], None)
@@ -656,6 +672,49 @@ impl<'d> Asker<'d> {
                 self.ask_json(&who, &target, &body)
                     .expect_error(409, "CONFLICT");
             }
+            "restoreTask" => {
+                let target = self.target(&user);
+                let id = target.rsplit('/').nth(1).unwrap();
+                who.post("/api/tasks", json!({"id": id, "title": "new"}))
+                    .expect(201);
+                self.ask(&who, &target, &[], None)
+                    .expect_error(409, "CONFLICT");
+            }
+            "listChanges" => {
+                let target = self.target(&user);
+                let page = self.ask(&who, &target, &[], None).json();
+                let cursor = page["next_cursor"].as_str().unwrap().to_owned();
+                self.app
+                    .sql()
+                    .execute("UPDATE todo.feed SET id = gen_random_uuid()", &[])
+                    .unwrap();
+                self.ask(&who, &format!("{target}?since={cursor}"), &[], None)
+                    .expect_error(410, "GONE");
+            }
+            "bulkTasks" => {
+                let target = self.target(&user);
+                let one = who.task("one");
+                for (status, code, operation) in [
+                    (404, "NOT_FOUND", json!({"op": "restore", "id": one["id"]})),
+                    (
+                        412,
+                        "PRECONDITION_FAILED",
+                        json!({"op": "delete", "id": one["id"], "if_match": "\"0-0\""}),
+                    ),
+                    (
+                        409,
+                        "CONFLICT",
+                        json!({"op": "create", "task": {"title": "t", "id": one["id"]}}),
+                    ),
+                    (200, "", json!({"op": "delete", "id": one["id"]})),
+                ] {
+                    let answer = self.ask_json(&who, &target, &json!({"operations": [operation]}));
+                    match status {
+                        200 => drop(answer.expect(200)),
+                        status => drop(answer.expect_error(status, code)),
+                    }
+                }
+            }
             "docsFile" => {
                 self.ask(&who, "/docs/swagger-ui.js", &[], None)
                     .expect_error(404, "NOT_FOUND");
@@ -740,6 +799,13 @@ impl<'d> Asker<'d> {
             self.operation.id()
         );
     }
+}
+
+/// The id of a task that was just deleted.
+fn deleted_task(actor: &Actor) -> String {
+    let id = actor.task("gone")["id"].as_str().unwrap().to_owned();
+    actor.delete(&format!("/api/tasks/{id}")).expect(204);
+    id
 }
 
 /// A body that makes an API token.

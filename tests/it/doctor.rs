@@ -213,6 +213,20 @@ fn rows_that_break_a_rule_fail_no_list_and_are_named() {
 }
 
 #[test]
+fn tasks_of_users_that_do_not_exist_are_named() {
+    let database = fresh_database();
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    app.user("u1").task("left behind");
+    let mut client = app.sql();
+    client
+        .batch_execute("DELETE FROM todo.users WHERE id = 'u1'")
+        .unwrap();
+    let line = only_wrong(&doctor(&[("DATABASE_URL", &database)]), "rows: ");
+    let expected = "user_id is the id of a user, for example u1 ";
+    assert!(line.contains(expected), "{line}");
+}
+
+#[test]
 fn missing_rights_are_named() {
     // Roles belong to the whole cluster.
     let cluster = Cluster::start(false);

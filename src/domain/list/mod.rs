@@ -19,6 +19,7 @@ use super::task::Priority;
 use super::value::{Kind, Value};
 use super::zone::Zone;
 use cursor::Cursor;
+pub use parameters::{Reading, changes, export, import, matching};
 pub use rows::{PARAMETERS, SORT_KEYS};
 
 /// Most tasks that one answer holds.
@@ -59,6 +60,8 @@ pub struct ListQuery {
     pub start: Start,
     /// Whether all that match are counted, even if that costs something.
     pub include_total: bool,
+    /// Whether the list is of deleted tasks.
+    pub trash: bool,
 }
 
 /// What a task must be to be listed: all of these.

@@ -8,9 +8,11 @@ use super::values::{
     status, tag, words,
 };
 use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
+use crate::domain::feed::FeedCursor;
 use crate::domain::shape::{Shape, TEXT};
 use crate::domain::tag::{TAG, TAGS_WITH_COMMAS};
 use crate::domain::task::{DUE, PRIORITY};
+use crate::domain::transfer::{Format, OnConflict};
 use crate::domain::value::Kind;
 use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 
@@ -26,6 +28,8 @@ pub struct Parameter {
     pub shape: Shape,
     /// Whether it may be sent several times.
     pub repeatable: bool,
+    /// Whether it says which tasks are in the list. The others say how the list is shown.
+    pub is_filter: bool,
     /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
     pub read: Read,
 }
@@ -147,6 +151,7 @@ pub static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     )
+    .of_pages()
     .also(&["sort_order", "sort_direction"]),
     parameter(
         "sort",
@@ -164,43 +169,25 @@ pub static PARAMETERS: &[Parameter] = &[
             }
         },
     )
+    .of_pages()
     .also(&["sort_by"]),
-    parameter(
-        "limit",
-        "Most tasks in the answer, 1,000 by default.",
-        whole_numbers(1, LIMIT_MAX as u32),
-        |row, reading, text| {
-            // The row's limits fit.
-            reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
-            Ok(())
-        },
-    )
-    .also(&["page_size"]),
-    parameter(
-        "cursor",
-        "The `next_cursor` of the answer before; the other parameters must be the same.",
-        TEXT,
-        |_, reading, text| {
-            let query = &reading.query;
-            let cursor = Cursor::decode(text, &query.filters, query.order).ok_or(
-                "must be the next_cursor of an answer to the same filters and order; start again without it",
-            )?;
-            start(reading, Start::Behind(cursor))
-        },
-    ),
+    LIMIT,
+    CURSOR,
     parameter(
         "offset",
         "How many tasks to skip.",
         whole_numbers(0, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
     )
+    .of_pages()
     .also(&["skip"]),
     parameter(
         "page",
         "Which page of `limit` tasks, from 1.",
         whole_numbers(1, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Page(row.whole(text)?)),
-    ),
+    )
+    .of_pages(),
     parameter(
         "include_total",
         "Whether to count `total`.",
@@ -209,11 +196,118 @@ pub static PARAMETERS: &[Parameter] = &[
             reading.query.include_total = boolean(text)?;
             Ok(())
         },
-    ),
+    )
+    .of_pages(),
 ];
 
-/// Names of the parameters that only lists in pages take: an export has no limit to choose, and goes on by cursor.
-pub const OF_PAGES: &[&str] = &["limit", "offset", "page", "include_total"];
+const LIMIT: Parameter = parameter(
+    "limit",
+    "Most tasks in the answer, 1,000 by default.",
+    whole_numbers(1, LIMIT_MAX as u32),
+    |row, reading, text| {
+        // The row's limits fit.
+        reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
+        Ok(())
+    },
+)
+.of_pages()
+.also(&["page_size"]);
+
+const CURSOR: Parameter = parameter(
+    "cursor",
+    "The `next_cursor` of the answer before; the other parameters must be the same.",
+    TEXT,
+    |_, reading, text| {
+        let query = &reading.query;
+        let cursor = Cursor::decode(text, &query.filters, query.order).ok_or(
+            "must be the next_cursor of an answer to the same filters and order; start again without it",
+        )?;
+        start(reading, Start::Behind(cursor))
+    },
+)
+.of_pages();
+
+/// The parameters of a change to all tasks that match.
+pub fn matching_parameters() -> impl Iterator<Item = &'static Parameter> + Clone {
+    let filters = PARAMETERS.iter().filter(|row| row.is_filter);
+    filters.chain([&DRY_RUN])
+}
+
+const DRY_RUN: Parameter = parameter(
+    "dry_run",
+    "Whether the tasks are only counted.",
+    BOOLEAN,
+    |_, reading, text| {
+        reading.dry_run = boolean(text)?;
+        Ok(())
+    },
+)
+.of_pages();
+
+/// The parameters of an export: those of a list, but for pages, and the format.
+pub fn export_parameters() -> impl Iterator<Item = &'static Parameter> + Clone {
+    let shown = ["order", "sort", "cursor"];
+    let rows = PARAMETERS.iter();
+    let rows = rows.filter(move |row| row.is_filter || shown.contains(&row.name));
+    rows.chain([&FORMAT])
+}
+
+/// The parameters of an import.
+pub static IMPORT_PARAMETERS: &[Parameter] = &[
+    FORMAT,
+    parameter(
+        "on_conflict",
+        "What happens to a task that is there already: `skip` leaves it, `update` changes the fields that the file has. By default `skip`.",
+        Shape::OneOf(OnConflict::NAMES),
+        |_, reading, text| {
+            reading.on_conflict = OnConflict::parse(text)?;
+            Ok(())
+        },
+    ),
+    parameter(
+        "skip_errors",
+        "Whether tasks with errors are left out. Otherwise one error refuses all tasks.",
+        BOOLEAN,
+        |_, reading, text| {
+            reading.skip_errors = boolean(text)?;
+            Ok(())
+        },
+    ),
+    DRY_RUN,
+];
+
+const FORMAT: Parameter = parameter(
+    "format",
+    "The format of the file. By default an export is `jsonl`, and an import follows `Content-Type`.",
+    Shape::OneOf(Format::NAMES),
+    |_, reading, text| {
+        reading.format = Some(Format::parse(text)?);
+        Ok(())
+    },
+);
+
+/// The parameters of the list of deleted tasks.
+pub static TRASH_PARAMETERS: &[Parameter] = &[LIMIT, CURSOR];
+
+/// The parameters of the feed of changes.
+pub static CHANGES_PARAMETERS: &[Parameter] = &[
+    parameter(
+        "since",
+        "The `next_cursor` of the answer before. Without it, every task is in the answers.",
+        TEXT,
+        |_, reading, text| {
+            reading.since = Some(
+                FeedCursor::decode(text)
+                    .ok_or("must be the next_cursor of an answer; start again without it")?,
+            );
+            Ok(())
+        },
+    ),
+    LIMIT,
+];
+
+/// The order of the list of deleted tasks.
+pub const DELETED_AT: SortKey = sort_key("deleted_at", &[], Kind::Moment);
 
 /// The newest first is the default order.
 pub const CREATED_AT: SortKey = sort_key("created_at", &["created"], Kind::Moment);
@@ -256,6 +350,7 @@ const fn parameter(
         meaning,
         shape,
         repeatable: false,
+        is_filter: true,
         read,
     }
 }
@@ -270,6 +365,11 @@ const fn whole_numbers(min: u32, max: u32) -> Shape {
 impl Parameter {
     const fn also(mut self, aliases: &'static [&'static str]) -> Parameter {
         self.aliases = aliases;
+        self
+    }
+
+    const fn of_pages(mut self) -> Parameter {
+        self.is_filter = false;
         self
     }
 

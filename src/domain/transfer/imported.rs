@@ -40,20 +40,15 @@ impl Ids {
         }
     }
 
-    /// For a task with this id in its source.
-    pub fn of_own(&self, id: &str) -> Uuid {
-        Uuid::new_v5(&self.space, format!("id {id}").as_bytes())
-    }
-
-    /// For a task without an id. Of several with the same content each gets another one.
-    fn of_content(&mut self, content: &str) -> Uuid {
-        let first = Uuid::new_v5(&self.space, format!("content {content}").as_bytes());
-        let count = self.seen.entry(first).or_default();
-        *count += 1;
-        match *count {
-            1 => first,
-            ordinal => Uuid::new_v5(&first, &ordinal.to_be_bytes()),
+    /// For a task with an id of its source, or one without. Of several with the same content each gets another id.
+    fn make(&mut self, own: Option<&str>, content: &str) -> Uuid {
+        if let Some(own) = own {
+            return Uuid::new_v5(&self.space, format!("id {own}").as_bytes());
         }
+        let first = Uuid::new_v5(&self.space, format!("content {content}").as_bytes());
+        let ordinal = self.seen.entry(first).or_default();
+        *ordinal += 1;
+        Uuid::new_v5(&first, &ordinal.to_be_bytes())
     }
 }
 
@@ -67,64 +62,45 @@ impl ImportedTask {
         let mut read = ImportedTask::default();
         let (mut own_id, mut content) = (None, String::new());
         for field in TASK_FIELDS {
-            let (required, clearable) = match field.sent {
-                Sent::Never => continue,
-                Sent::Required(_) => (true, false),
-                Sent::Optional(_) => (false, false),
-                Sent::Created(_) | Sent::Clearable(_) => (false, true),
-                Sent::Imported(_) => (false, field.nullable),
-            };
+            let required = matches!(field.sent, Sent::Required(_));
             let (task, kept) = (&mut read.task, &mut read.kept);
-            let there = fields.read((field.name, field.aliases), required, clearable, |json| {
+            let there = fields.read((field.name, field.aliases), required, true, |json| {
                 content.extend([field.name, json, "\n"]);
                 match field.sent {
-                    Sent::Created(set) => set(task, json).or_else(|_| {
-                        own_id = own(json)?;
-                        Ok(())
-                    }),
-                    Sent::Required(set) | Sent::Optional(set) | Sent::Clearable(set) => {
-                        set(task, json)
-                    }
-                    Sent::Imported(set) if json != "null" => set(kept, json),
-                    Sent::Imported(_) | Sent::Never => Ok(()),
+                    Sent::Required(set) | Sent::Clearable(set) => return set(task, json),
+                    _ if json == "null" => {}
+                    Sent::Never => {}
+                    Sent::Optional(set) => return set(task, json),
+                    Sent::Imported(set) => return set(kept, json),
+                    Sent::Created(set) if set(task, json).is_ok() => {}
+                    Sent::Created(_) => own_id = own(json)?,
                 }
+                Ok(())
             });
-            if there {
-                read.sent.push(field.name);
-            }
+            read.sent.extend(there.then_some(field.name));
         }
         fields.finish().map_err(errors)?;
-        read.settle_completion()?;
-        if read.task.id.is_nil() {
-            read.task.id = match own_id {
-                Some(own) => ids.of_own(&own),
-                None => ids.of_content(&content),
-            };
-        }
-        Ok(read)
-    }
-
-    /// `completed` follows from `completed_at` where the file has only that.
-    fn settle_completion(&mut self) -> Result<(), Vec<FieldError>> {
-        let sends = |name| self.sent.contains(&name);
-        let at = self.kept.completed_at;
-        if sends("completed_at") && !sends("completed") {
-            self.task.completed = at.is_some();
-            self.sent.push("completed");
-        } else if at.is_some() && !self.task.completed {
+        // `completed` follows from `completed_at` if the file has only that.
+        let is_done = read.kept.completed_at.is_some();
+        if read.sent.contains(&"completed_at") && !read.sent.contains(&"completed") {
+            read.task.completed = is_done;
+            read.sent.push("completed");
+        } else if is_done && !read.task.completed {
             let message = "must be null, because completed is false";
             return Err(errors(BodyError::in_field("completed_at", message)));
         }
-        Ok(())
+        if read.task.id.is_nil() {
+            read.task.id = ids.make(own_id.as_deref(), &content);
+        }
+        Ok(read)
     }
 }
 
-/// The id that a task has in its source: a text or a number. None if it is null or empty.
+/// The id that a task has in its source: a text or a number. None if it is empty.
 fn own(json: &str) -> Result<Option<String>, &'static str> {
     let id = match json.as_bytes().first() {
         Some(b'"') => String::from_json(json)?,
         Some(b'-' | b'0'..=b'9') => json.to_owned(),
-        _ if json == "null" => return Ok(None),
         _ => return Err("must be a UUID, or a text or number"),
     };
     Ok(Some(id).filter(|id| !id.is_empty()))
@@ -134,7 +110,7 @@ fn errors(error: BodyError) -> Vec<FieldError> {
     match error {
         BodyError::Invalid(errors) => errors,
         BodyError::Malformed(text) => vec![FieldError {
-            field: Cow::Borrowed("line"),
+            field: Cow::Borrowed("json"),
             message: Cow::Owned(text),
         }],
     }

@@ -5,28 +5,27 @@
 //! - `json`: JSON Lines, and JSON as lists return it
 //! - [`csv`]: CSV with a header
 //! - `imported`: one task of a file
-//! - `reader`: all tasks of a file
 
 pub mod csv;
 mod imported;
 mod json;
-mod reader;
-
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
+use std::io::{self, BufRead};
+use std::iter;
 use std::ops::AddAssign;
 
 use serde::Serialize;
 
 use super::fields::FieldError;
-
+use super::timestamp::Timestamp;
+use super::user::UserId;
 pub use imported::{Ids, ImportedTask};
-pub use reader::{FileTask, TaskReader};
 
-/// The longest line of JSON, or row of CSV, in bytes. A list of 1,000 tasks in one line is shorter.
-pub const LONGEST_LINE: usize = 16 * 1024 * 1024;
+/// Most errors that an import names.
+pub const ERRORS_MAX: usize = 100;
 
 /// The format of a file of tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +37,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// The names, which are also how the names of files end.
+    pub const NAMES: &[&str] = &["jsonl", "csv"];
+
     /// Reads its name.
     ///
     /// # Errors
@@ -49,14 +51,6 @@ impl Format {
             _ => Err("must be jsonl or csv"),
         }
     }
-
-    /// Its name, which is also how the names of its files end.
-    pub fn name(self) -> &'static str {
-        match self {
-            Format::Jsonl => "jsonl",
-            Format::Csv => "csv",
-        }
-    }
 }
 
 /// What an import does with a task whose id the user has already.
@@ -65,11 +59,14 @@ pub enum OnConflict {
     /// Leaves the stored task as it is.
     #[default]
     Skip,
-    /// Changes the stored task to what the file says.
+    /// Changes the fields of the stored task that the file has.
     Update,
 }
 
 impl OnConflict {
+    /// The names.
+    pub const NAMES: &[&str] = &["skip", "update"];
+
     /// Reads its name.
     ///
     /// # Errors
@@ -79,51 +76,6 @@ impl OnConflict {
             "skip" => Ok(OnConflict::Skip),
             "update" => Ok(OnConflict::Update),
             _ => Err("must be skip or update"),
-        }
-    }
-}
-
-/// Most errors that an import names.
-pub const ERRORS_MAX: usize = 100;
-
-/// One thing that is wrong with a line of a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LineError {
-    /// The number of the line on which the task starts, from 1.
-    pub line: u64,
-    /// The field's name; `line` if the whole line is wrong.
-    pub field: Cow<'static, str>,
-    /// What it must be: the end of a sentence that starts with the field's name.
-    pub message: Cow<'static, str>,
-}
-
-/// Some tasks of a file.
-#[derive(Debug, Default)]
-pub struct FileTasks {
-    /// Those that can be imported.
-    pub tasks: Vec<ImportedTask>,
-    /// How many others there are.
-    pub wrong: usize,
-    /// What is wrong with them; at most [`ERRORS_MAX`].
-    pub errors: Vec<LineError>,
-}
-
-impl FileTasks {
-    /// Adds one.
-    pub fn add(&mut self, FileTask { line, task }: FileTask) {
-        match task {
-            Ok(task) => self.tasks.push(task),
-            Err(errors) => {
-                self.wrong += 1;
-                let room = ERRORS_MAX.saturating_sub(self.errors.len());
-                let errors = errors.into_iter().take(room);
-                self.errors
-                    .extend(errors.map(|FieldError { field, message }| LineError {
-                        line,
-                        field,
-                        message,
-                    }));
-            }
         }
     }
 }
@@ -147,5 +99,92 @@ impl AddAssign for ImportCount {
         self.updated += other.updated;
         self.unchanged += other.unchanged;
         self.skipped += other.skipped;
+    }
+}
+
+/// One thing that is wrong with a line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LineError {
+    /// The number of the line on which the task starts, from 1.
+    pub line: u64,
+    /// The field's name; `json` or `row` if the task cannot be read at all.
+    pub field: Cow<'static, str>,
+    /// What it must be: the end of a sentence that starts with the field's name.
+    pub message: Cow<'static, str>,
+}
+
+/// A task of a file, by the number of the line on which it starts, from 1; or every field that is wrong.
+pub type FileTask = (u64, Result<ImportedTask, Vec<FieldError>>);
+
+/// The same, unread: a JSON object.
+type Record = (u64, Result<String, FieldError>);
+
+fn wrong(line: u64, field: &'static str, message: impl Into<Cow<'static, str>>) -> Record {
+    let (field, message) = (Cow::Borrowed(field), message.into());
+    (line, Err(FieldError { field, message }))
+}
+
+/// Reads the tasks of a file. Tasks without `created_at` are created at `start`, less a microsecond for each line: a list has them in
+/// the order of the file.
+///
+/// Memory depends on the longest line, and on the number of tasks without an id (see [`Ids`]).
+pub fn read_tasks<'r, R: BufRead + 'r>(
+    input: R,
+    format: Format,
+    user: &UserId,
+    start: Timestamp,
+) -> impl Iterator<Item = io::Result<FileTask>> + use<'r, R> {
+    let records: Box<dyn Iterator<Item = io::Result<Record>> + 'r> = match format {
+        Format::Jsonl => Box::new(json::records(input)),
+        Format::Csv => match csv::records(input) {
+            Ok(records) => Box::new(records),
+            Err(error) => Box::new(iter::once(Err(error))),
+        },
+    };
+    let mut ids = Ids::new(user, &format!("{format:?}"));
+    records.map(move |record| {
+        let (line, json) = record?;
+        let task = json.map_err(|error| vec![error]);
+        let task = task.and_then(|json| ImportedTask::read(&json, &mut ids));
+        let task = task.map(|mut task| {
+            let behind = i64::try_from(line).unwrap_or(i64::MAX);
+            let start = Timestamp::nearest(start.micros().saturating_sub(behind));
+            task.kept.created_at.get_or_insert(start);
+            task
+        });
+        Ok((line, task))
+    })
+}
+
+/// Some tasks of a file.
+#[derive(Debug, Default)]
+pub struct FileTasks {
+    /// Those that can be imported.
+    pub tasks: Vec<ImportedTask>,
+    /// How many others there are.
+    pub wrong: usize,
+    /// What is wrong with them; at most [`ERRORS_MAX`].
+    pub errors: Vec<LineError>,
+}
+
+impl FileTasks {
+    /// Adds one.
+    pub fn add(&mut self, (line, task): FileTask) {
+        let errors = match task {
+            Ok(task) => return self.tasks.push(task),
+            Err(errors) => errors.into_iter(),
+        };
+        self.wrong += 1;
+        self.errors.extend(errors.map(|error| LineError {
+            line,
+            field: error.field,
+            message: error.message,
+        }));
+        self.errors.truncate(ERRORS_MAX);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.tasks.len() + self.wrong
     }
 }

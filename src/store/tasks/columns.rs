@@ -48,6 +48,11 @@ static WRITTEN: &[Written] = &[
     }),
 ];
 
+/// Kept as a moment, `completed_at`.
+static COMPLETED: Written = written("completed", "bool", "completed", |task| {
+    Value::Bool(task.completed)
+});
+
 /// How a field of a task is read and shown.
 pub(super) struct Shown {
     pub(super) field: &'static str,
@@ -101,25 +106,60 @@ pub(super) fn all(table: &str) -> String {
     columns.join(", ")
 }
 
+/// Null for each column of [`all`] but the id, for a UNION with these.
+pub(super) fn id_alone(table: &str) -> String {
+    let columns = SHOWN.iter().flat_map(|shown| shown.columns);
+    let columns: Vec<String> = columns
+        .map(|name| match *name {
+            "id" => format!("{table}.id"),
+            _ => "NULL".to_owned(),
+        })
+        .collect();
+    columns.join(", ")
+}
+
 /// The names of the written columns.
 fn names() -> String {
     let names: Vec<&str> = WRITTEN.iter().map(|written| written.column).collect();
     names.join(", ")
 }
 
-/// The names of all columns that hold a task; `written_by` says only who wrote it.
+/// The columns that a task has besides its key and [`WRITTEN`], with their values when it comes back from the trash.
+const KEPT: [(&str, &str); 4] = [
+    ("completed_at", "completed_at"),
+    ("created_at", "created_at"),
+    (
+        "updated_at",
+        "greatest(now(), updated_at + interval '1 microsecond')",
+    ),
+    ("version", "version + 1"),
+];
+
+/// The columns that hold a task, without its key; `written_by` is not one of them.
+pub(super) fn contents() -> impl Iterator<Item = &'static str> {
+    let kept = KEPT.iter().map(|(column, _)| *column);
+    kept.chain(WRITTEN.iter().map(|written| written.column))
+}
+
+/// The key and [`contents`].
 pub(super) fn stored() -> String {
-    let names = names();
-    format!("user_id, id, completed_at, created_at, updated_at, version, {names}")
+    let columns: Vec<&str> = ["user_id", "id"].into_iter().chain(contents()).collect();
+    columns.join(", ")
+}
+
+/// The values of [`stored`] for a task that comes back from the trash.
+pub(super) fn restored() -> String {
+    let kept = KEPT.map(|(_, value)| value).join(", ");
+    format!("user_id, id, {kept}, {}", names())
 }
 
 /// What an UPDATE of a task sets besides its columns. They move where `changed` says that something really changes: `updated_at` always
 /// forward, whatever the clock does.
 pub(super) fn touch(changed: &str) -> String {
     format!(
-        "updated_at = CASE WHEN {changed} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END,
-         version = CASE WHEN {changed} THEN version + 1 ELSE version END,
-         written_by = CASE WHEN {changed} THEN pg_current_xact_id() ELSE written_by END"
+        "updated_at = CASE WHEN {changed} THEN greatest(now(), task.updated_at + interval '1 microsecond') ELSE task.updated_at END,
+         version = CASE WHEN {changed} THEN task.version + 1 ELSE task.version END,
+         written_by = CASE WHEN {changed} THEN pg_current_xact_id() ELSE task.written_by END"
     )
 }
 
@@ -163,34 +203,72 @@ pub(super) fn new_values(draft: &Draft) -> Vec<Value> {
 /// An UPDATE of one task, up to its condition, and the values of its parameters from `$3` on; `$1` and `$2` are the task's key. It names
 /// the sent columns alone: one statement for all of them, with a JSON parameter, took PostgreSQL 40 µs more.
 pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
-    let task = draft.task();
-    let (mut sets, mut old, mut new, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let written = WRITTEN.iter().filter(|written| draft.sends(written.field));
-    for written in written {
-        values.push((written.value)(task));
-        let column = written.column;
-        let parameter = format!("${}::{}", values.len() + 2, written.kind);
-        sets.push(format!("{column} = {parameter}"));
-        old.push(format!("task.{column}"));
-        new.push(parameter);
+    let mut values = Vec::new();
+    let changes = Changes::of(draft, |value| {
+        values.push(value);
+        format!("${}", values.len() + 2)
+    });
+    (changes.update(), values)
+}
+
+/// What an UPDATE of tasks sets, and the condition that it changes something.
+pub(super) struct Changes {
+    sets: String,
+    pub(super) condition: String,
+}
+
+impl Changes {
+    /// Those of a draft, with the parameters that stand for its values.
+    pub(super) fn of(draft: &Draft, mut bind: impl FnMut(Value) -> String) -> Changes {
+        Changes::new("now()", |written, _| {
+            let value = (written.value)(draft.task());
+            let is_sent = draft.sends(written.field);
+            is_sent.then(|| format!("{}::{}", bind(value), written.kind))
+        })
     }
-    if draft.sends("completed") {
-        values.push(Value::Bool(task.completed));
-        let parameter = format!("${}::bool", values.len() + 2);
-        sets.push(format!(
-            "completed_at = CASE WHEN {parameter} THEN coalesce(completed_at, now()) END"
-        ));
-        old.push("task.completed_at IS NOT NULL".to_owned());
-        new.push(parameter);
+
+    /// Those of the rows of [`many`], each of which changes the fields that its `sent` names.
+    pub(super) fn of_many() -> Changes {
+        Changes::new("coalesce(new.completed_at, now())", |written, old| {
+            let Written { column, field, .. } = written;
+            let new =
+                format!("CASE WHEN '{field}' = ANY (new.sent) THEN new.{column} ELSE {old} END");
+            Some(new)
+        })
     }
-    let changed = format!("({}) IS DISTINCT FROM ({})", old.join(", "), new.join(", "));
-    let text = format!(
-        "UPDATE {{schema}}.tasks AS task
-         SET {sets}, {touch}",
-        sets = sets.join(", "),
-        touch = touch(&changed),
-    );
-    (text, values)
+
+    /// Gives each column, as an expression with its old value, to a function that gives its new value. A task that is completed was done
+    /// at `done_at`.
+    fn new(done_at: &str, mut value: impl FnMut(&Written, &str) -> Option<String>) -> Changes {
+        let (mut sets, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for written in WRITTEN {
+            let column = format!("task.{}", written.column);
+            if let Some(value) = value(written, &column) {
+                sets.push(format!("{} = {value}", written.column));
+                old.push(column);
+                new.push(value);
+            }
+        }
+        let completed = "task.completed_at IS NOT NULL";
+        if let Some(value) = value(&COMPLETED, completed) {
+            sets.push(format!(
+                "completed_at = CASE WHEN {value} THEN coalesce(task.completed_at, {done_at}) END"
+            ));
+            old.push(completed.to_owned());
+            new.push(value);
+        }
+        let condition = format!("({}) IS DISTINCT FROM ({})", old.join(", "), new.join(", "));
+        sets.push(touch(&condition));
+        Changes {
+            sets: sets.join(", "),
+            condition,
+        }
+    }
+
+    /// The UPDATE, up to its condition.
+    pub(super) fn update(&self) -> String {
+        format!("UPDATE {{schema}}.tasks AS task SET {}", self.sets)
+    }
 }
 
 /// A task among many in one JSON parameter: values by the names that [`many`] lists. An absent one is null.
@@ -198,13 +276,10 @@ pub(super) type TaskRow = BTreeMap<&'static str, Value>;
 
 /// The id, the completion and the written columns of a task. More names of [`many`] can be added.
 pub(super) fn row(task: &Task) -> TaskRow {
-    let columns = WRITTEN.iter();
+    let columns = WRITTEN.iter().chain([&COMPLETED]);
     let columns = columns.map(|written| (written.column, (written.value)(task)));
-    let own = [
-        ("id", Value::Text(task.id.to_string())),
-        ("completed", Value::Bool(task.completed)),
-    ];
-    own.into_iter().chain(columns).collect()
+    let id = [("id", Value::Text(task.id.to_string()))];
+    id.into_iter().chain(columns).collect()
 }
 
 /// The value of the parameter that [`many`] reads.
@@ -215,20 +290,20 @@ pub(super) fn rows_as_json(rows: &[TaskRow]) -> String {
 
 /// The rows of a JSON parameter as a table called new: an item for FROM. `position` and `sent` are for the caller's use.
 pub(super) fn many(parameter: usize) -> String {
-    let columns = WRITTEN.iter();
+    let columns = WRITTEN.iter().chain([&COMPLETED]);
     let columns: Vec<String> = columns
         .map(|written| format!("{} {}", written.column, written.kind))
         .collect();
     format!(
         "jsonb_to_recordset(${parameter}::text::jsonb) AS new (
-             position int, sent text[], id uuid, completed bool, completed_at timestamptz, created_at timestamptz,
-             updated_at timestamptz, version bigint, {})",
+             position int, sent text[], id uuid, completed_at timestamptz, created_at timestamptz, updated_at timestamptz,
+             version bigint, {})",
         columns.join(", ")
     )
 }
 
-/// An INSERT of rows of [`many`], from an item for FROM called new, for the user `$1`. `created_at` and `updated_at` are now and `version`
-/// is 1 where a row has none; a task that is completed without a `completed_at` is so from now on.
+/// An INSERT of rows of [`many`] for the user `$1`, from an item for FROM called new. `created_at` and `updated_at` are now and `version` is 1 where a row has none; a
+/// task that is completed without a `completed_at` is so from now on.
 pub(super) fn insert_many(from: &str) -> String {
     let values: Vec<String> = (WRITTEN.iter())
         .map(|written| format!("new.{}", written.column))
@@ -243,30 +318,11 @@ pub(super) fn insert_many(from: &str) -> String {
     )
 }
 
-/// For tasks joined with rows of [`many`], called new: what an UPDATE sets to change the fields in `sent`, and whether that is a change.
-pub(super) fn update_many() -> (String, String) {
-    let columns = WRITTEN.iter();
-    let columns = columns.map(|written| {
-        (
-            written.column,
-            written.field,
-            format!("new.{}", written.column),
-        )
-    });
-    let completed_at =
-        "CASE WHEN new.completed THEN coalesce(new.completed_at, task.completed_at, now()) END";
-    let completed_at = ("completed_at", "completed", completed_at.to_owned());
-    let (sets, changes): (Vec<String>, Vec<String>) = columns
-        .chain([completed_at])
-        .map(|(column, field, value)| {
-            let sent = format!("'{field}' = ANY (new.sent)");
-            (
-                format!("{column} = CASE WHEN {sent} THEN {value} ELSE task.{column} END"),
-                format!("({sent} AND task.{column} IS DISTINCT FROM {value})"),
-            )
-        })
-        .unzip();
-    (sets.join(", "), changes.join(" OR "))
+/// An UPDATE of the tasks of the user `$1` by rows of [`many`], from an item for FROM called new. Each row changes the fields that its
+/// `sent` names. A task that it completes has the row's `completed_at`, or was done now.
+pub(super) fn update_many(from: &str) -> String {
+    let update = Changes::of_many().update();
+    format!("{update} FROM {from} WHERE task.user_id = $1 AND task.id = new.id")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use postgres::Error as PgError;
 use postgres::types::ToSql;
+use uuid::Uuid;
 
 use super::columns::{all, insert, insert_parameters, made, new_values};
 use super::json::ShownTask;
@@ -35,22 +36,30 @@ static CREATE: LazyLock<String> = LazyLock::new(|| {
     format!("{insert} RETURNING {}", all("task"))
 });
 
-// A user known only from a token gets a row with the first write. The foreign key is checked when the statement ends, so it
-// sees that row. Two statements, because one that does both made every other write slower.
+// A user known only from a token gets a row with the first write. Two statements, because one that does both made every other
+// write slower.
 static CREATE_FIRST: LazyLock<String> = LazyLock::new(|| {
     let owner = OWNER!("");
-    let (insert, columns) = (insert(""), all("task"));
+    let (insert, columns) = (insert(" FROM owner"), all("task"));
     format!("WITH owner AS ({owner}) {insert} RETURNING {columns}")
 });
 
-// One statement, and so one transaction. The row of a request that is still running cannot be seen, but its lock can; the lock
-// ends with the transaction. A statement that began before that end sees neither row nor lock and creates the task again; the
-// key's uniqueness undoes that, and the second try sees the row.
-// A key is good for 24 hours. Each new key deletes some old ones, so that they do not pile up.
-static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
-    let (key, digest) = (insert_parameters() + 1, insert_parameters() + 2);
+/// The user's row, be it there before or inserted by an item of a WITH list called `owner`.
+pub(super) const OWNED: &str =
+    "SELECT id FROM {schema}.users WHERE id = $1 UNION ALL SELECT id FROM owner";
+
+/// The first items of a WITH list, which claim the idempotency key of this parameter. `lock.held` says whether no other request with the
+/// key is running, `known` is the row of one that is done, `mine` has a row if this is the first. What is then written takes its rows
+/// from `mine`, and adds the key with [`note_key`].
+///
+/// The row of a request that is still running cannot be seen, but its lock can; the lock ends with the transaction. A statement that
+/// began before that end sees neither row nor lock and does the work again; the key's uniqueness undoes that, and the second try sees
+/// the row.
+///
+/// A key is good for 24 hours. Each new key deletes some old ones, so that they do not pile up.
+pub(super) fn claim_key(key: usize) -> String {
     format!(
-        "WITH lock AS MATERIALIZED (
+        "lock AS MATERIALIZED (
              SELECT pg_try_advisory_xact_lock(hashtextextended($1, hashtextextended(${key}, 0))) AS held
          ), known AS MATERIALIZED (
              SELECT digest, task_id, created_at FROM {{schema}}.idempotency_keys
@@ -66,17 +75,33 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
              DELETE FROM {{schema}}.idempotency_keys AS expired USING mine
              WHERE (user_id, key) IN (SELECT user_id, key FROM old) AND created_at <= now() - interval '24 hours'
              RETURNING 1
-         ), owner AS ({owner}), made AS (
+         ), owner AS ({owner})",
+        owner = OWNER!(" FROM mine"),
+    )
+}
+
+/// An INSERT of the key of [`claim_key`], where the digest of the body is the next parameter, for each row of a table.
+pub(super) fn note_key(key: usize, task_id: &str, from: &str) -> String {
+    format!(
+        "INSERT INTO {{schema}}.idempotency_keys (user_id, key, digest, task_id)
+         SELECT $1, ${key}, ${digest}::bytea, {task_id} FROM {from}, (SELECT count(*) FROM cleared) AS first",
+        digest = key + 1,
+    )
+}
+
+// One statement, and so one transaction.
+static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
+    let key = insert_parameters() + 1;
+    format!(
+        "WITH {claim}, made AS (
              {insert} RETURNING id, created_at
-         ), noted AS (
-             INSERT INTO {{schema}}.idempotency_keys (user_id, key, digest, task_id)
-             SELECT $1, ${key}, ${digest}::bytea, made.id FROM made, (SELECT count(*) FROM cleared) AS first
-         )
+         ), noted AS ({note})
          SELECT {columns}, lock.held, known.digest
          FROM lock LEFT JOIN known ON true LEFT JOIN made ON true,
               LATERAL {task}",
-        owner = OWNER!(" FROM mine"),
-        insert = insert(" FROM mine"),
+        claim = claim_key(key),
+        insert = insert(&format!(" FROM mine, ({OWNED}) AS known_owner")),
+        note = note_key(key, "made.id", "made"),
         columns = all("task"),
         task = made(
             "coalesce(made.id, known.task_id)",
@@ -110,41 +135,47 @@ impl Store {
                 outcome => outcome,
             };
             match outcome {
-                Err(error) if violates(&error, "tasks_pkey") => Ok(TaskCreation::IdTaken),
+                Err(error) if violates(&error, "tasks_pkey") => Ok(Some(TaskCreation::IdTaken)),
                 outcome => outcome,
             }
-        })
+        })?
+        .ok_or(Error::UserGone)
     }
 }
 
+/// `None` if the user's account was deleted a moment ago.
 fn create(
     client: &mut Client,
     parameters: &[&(dyn ToSql + Sync)],
-) -> Result<TaskCreation, PgError> {
-    let statement = client.prepared(&CREATE)?;
-    let row = match client.query_opt(&statement, parameters)? {
-        Some(row) => row,
-        None => {
-            let statement = client.prepared(&CREATE_FIRST)?;
-            client.query_one(&statement, parameters)?
+) -> Result<Option<TaskCreation>, PgError> {
+    // Another request may insert the user's row between the first two.
+    for text in [&CREATE, &CREATE_FIRST, &CREATE] {
+        let statement = client.prepared(text)?;
+        if let Some(row) = client.query_opt(&statement, parameters)? {
+            return Ok(Some(TaskCreation::Created(ShownTask::read(&row)?)));
         }
-    };
-    ShownTask::read(&row).map(TaskCreation::Created)
+    }
+    Ok(None)
 }
 
+/// As [`create`].
 fn create_once(
     client: &mut Client,
     parameters: &[&(dyn ToSql + Sync)],
     key: &Repeatable,
-) -> Result<TaskCreation, PgError> {
+) -> Result<Option<TaskCreation>, PgError> {
     let statement = client.prepared(&CREATE_ONCE)?;
     let (key, digest) = (key.key(), key.digest());
     let parameters = [parameters, &[&key, &digest]].concat();
     let row = client.query_one(&statement, &parameters)?;
-    match row.try_get::<_, Option<Vec<u8>>>("digest")? {
-        Some(known) if known != digest => Ok(TaskCreation::OtherBody),
-        Some(_) => ShownTask::read(&row).map(TaskCreation::Before),
-        None if row.try_get("held")? => ShownTask::read(&row).map(TaskCreation::Created),
-        None => Ok(TaskCreation::Running),
-    }
+    let task = match row.try_get::<_, Option<Uuid>>("id")? {
+        Some(_) => Some(ShownTask::read(&row)?),
+        None => None,
+    };
+    Ok(match (task, row.try_get::<_, Option<Vec<u8>>>("digest")?) {
+        (_, Some(known)) if known != digest => Some(TaskCreation::OtherBody),
+        (task, Some(_)) => task.map(TaskCreation::Before),
+        (task, None) if row.try_get("held")? => task.map(TaskCreation::Created),
+        (_, None) => Some(TaskCreation::Running),
+    })
 }

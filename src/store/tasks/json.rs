@@ -116,6 +116,27 @@ fn show_field(out: &mut Vec<u8>, row: &Row, shown: &Shown, at: &mut usize) -> Re
     Ok(())
 }
 
+/// As [`show_task`], with the columns `deleted_at` and `purge_at`.
+pub(super) fn show_deleted_task(out: &mut Vec<u8>, row: &Row) -> Result<(), PgError> {
+    show_task(out, row)?;
+    // The closing brace.
+    out.pop();
+    for field in ["deleted_at", "purge_at"] {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(field.as_bytes());
+        out.extend_from_slice(b"\":");
+        moment(out, [cell(row, field)?, None]);
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Reads a transaction's id.
+pub(super) fn read_transaction(row: &Row, column: &str) -> Result<u64, PgError> {
+    let id = integer(cell(row, column)?);
+    Ok(id.unwrap_or_default().cast_unsigned())
+}
+
 /// Reads a value by which tasks are sorted.
 pub(super) fn read_value(row: &Row, column: &str, kind: Kind) -> Result<Value, PgError> {
     let value = cell(row, column)?;

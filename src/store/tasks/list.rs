@@ -11,13 +11,16 @@
 //!
 //! [`Client::query_planned`]: crate::store::pool::Client::query_planned
 
+use std::time::Duration;
+
 use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Error as PgError, Row};
 
 use super::columns::all;
-use super::json::{read_value, show_task};
+use super::json::{read_value, show_deleted_task, show_task};
 use super::statement::Statement;
+use super::trash::in_trash;
 use crate::domain::list::cursor::Cursor;
 use crate::domain::list::{Filters, ListQuery, Order, SortKey, Start};
 use crate::domain::task::TITLE_MAX;
@@ -26,10 +29,10 @@ use crate::domain::value::Value;
 use crate::store::{Effect, Error, Store};
 
 /// Limits of which statements are prepared: those that clients commonly use, and the default.
-const COMMON_LIMITS: [u16; 6] = [10, 20, 25, 50, 100, 1_000];
+pub(super) const COMMON_LIMITS: [u16; 6] = [10, 20, 25, 50, 100, 1_000];
 
 /// Pages of more tasks are read row by row, so that not all rows are in memory at once.
-const LARGE: u16 = 100;
+pub(super) const LARGE: u16 = 100;
 
 /// Bytes of a page of 20 usual tasks.
 const USUAL_BYTES: usize = 10_240;
@@ -69,7 +72,7 @@ impl Store {
         query: &ListQuery,
         before: &str,
     ) -> Result<ListedTasks, Error> {
-        let statement = Statement::page(user, query);
+        let statement = Statement::page(user, query, self.settings.database.trash);
         self.run(Effect::Read, |client| {
             let mut page = TaskPage::new(before);
             match statement.each_row(client, |row| page.add(row, query)) {
@@ -90,11 +93,8 @@ impl Store {
 
 impl TaskPage {
     fn new(before: &str) -> TaskPage {
-        let mut json = Vec::with_capacity(USUAL_BYTES);
-        json.extend_from_slice(before.as_bytes());
-        json.push(b'[');
         TaskPage {
-            json,
+            json: task_array(before),
             count: 0,
             has_more: false,
             last: None,
@@ -112,7 +112,10 @@ impl TaskPage {
         if self.count > 0 {
             self.json.push(b',');
         }
-        show_task(&mut self.json, row)?;
+        match query.trash {
+            true => show_deleted_task(&mut self.json, row)?,
+            false => show_task(&mut self.json, row)?,
+        }
         self.count += 1;
         if self.count == limit {
             self.last = Some(cursor_behind(row, query)?);
@@ -145,6 +148,14 @@ pub(super) fn cursor_behind(row: &Row, query: &ListQuery) -> Result<Cursor, PgEr
     })
 }
 
+/// The start of a JSON array of tasks behind a text.
+pub(super) fn task_array(before: &str) -> Vec<u8> {
+    let mut json = Vec::with_capacity(USUAL_BYTES);
+    json.extend_from_slice(before.as_bytes());
+    json.push(b'[');
+    json
+}
+
 /// Whether PostgreSQL refused a statement because it does not know a time zone. Nothing else that a list or numbers are asked
 /// with can be out of its range.
 pub(super) fn is_unknown_zone(error: &PgError) -> bool {
@@ -153,8 +164,8 @@ pub(super) fn is_unknown_zone(error: &PgError) -> bool {
 
 impl Statement {
     /// A page, and one task more.
-    fn page(user: &UserId, query: &ListQuery) -> Statement {
-        let mut statement = Statement::in_order(user, query);
+    fn page(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
+        let mut statement = Statement::in_order(user, query, trash);
         let text = &mut statement.text;
         text.push_str(&format!(" LIMIT {}", query.limit.get() + 1));
         if query.offset() > 0 {
@@ -165,12 +176,14 @@ impl Statement {
         statement
     }
 
-    /// All tasks that match, from the cursor on, with the value by which they are sorted.
-    pub(super) fn in_order(user: &UserId, query: &ListQuery) -> Statement {
-        let mut statement = Statement::of_tasks(
-            &format!("{}, {} AS sort_key", all("task"), sort_key(query.order.key)),
-            user,
-        );
+    /// All tasks that match, from the cursor on, with the value by which they are sorted. Deleted tasks are in the trash for the time
+    /// given.
+    pub(super) fn in_order(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
+        let columns = format!("{}, {} AS sort_key", all("task"), sort_key(query.order.key));
+        let mut statement = match query.trash {
+            true => Statement::of_trash(&columns, user, trash),
+            false => Statement::of_tasks(&columns, user),
+        };
         statement.add_filters(&query.filters);
         if let Start::Behind(cursor) = &query.start {
             statement.add_cursor(cursor, query.order);
@@ -199,11 +212,23 @@ impl Statement {
         statement
     }
 
-    fn of_tasks(columns: &str, user: &UserId) -> Statement {
+    pub(super) fn of_tasks(columns: &str, user: &UserId) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
         statement.text =
             format!("SELECT {columns} FROM {{schema}}.tasks AS task WHERE task.user_id = {user}");
+        statement
+    }
+
+    fn of_trash(columns: &str, user: &UserId, trash: Duration) -> Statement {
+        let mut statement = Statement::default();
+        let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
+        let seconds = statement.bind(trash.as_secs_f64(), Type::FLOAT8);
+        statement.text = format!(
+            "SELECT {columns}, task.deleted_at, task.deleted_at + make_interval(secs => {seconds}) AS purge_at
+             FROM {{schema}}.deleted_tasks AS task WHERE task.user_id = {user} AND {}",
+            in_trash(&seconds)
+        );
         statement
     }
 

@@ -5,26 +5,48 @@
 
 use std::sync::LazyLock;
 
+use postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::columns::stored;
-use super::{TASKS, TaskOutcome, TaskWrite};
+use super::columns::{all, contents, restored, stored};
+use super::{ShownTask, TASKS, TaskOutcome, TaskWrite};
 use crate::domain::etag::EntityTags;
 use crate::domain::user::UserId;
-use crate::store::{Error, Store};
+use crate::store::{Effect, Error, Store, violates};
 
-static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(&stored()));
+/// Tasks of which one statement empties the trash, so that it ends in time.
+const EMPTIED_AT_ONCE: i64 = 5_000;
 
-static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete(KEY));
+/// The outcome of restoring a task.
+#[derive(Debug)]
+pub enum TaskRestoration {
+    /// It was restored.
+    Restored(ShownTask),
+    /// The trash has no task of that id.
+    NotFound,
+    /// The user has a new task of that id; nothing was changed.
+    IdTaken,
+}
+
+static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(false));
+
+static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete(true));
 
 const KEY: &str = "user_id, id";
 
-fn delete(columns: &str) -> TaskWrite {
+fn delete(for_good: bool) -> TaskWrite {
+    let (moved, kept) = deletion("id = $2{guard}", for_good);
+    TaskWrite::new(&moved, &format!("{kept} RETURNING id"), TASKS, 2)
+}
+
+/// An item of a WITH list that deletes tasks of the user `$1`, and an INSERT that keeps them in the trash, or their ids alone.
+pub(super) fn deletion(condition: &str, for_good: bool) -> (String, String) {
+    let stored = stored();
+    let columns = if for_good { KEY } else { &stored };
     let moved = format!(
-        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = $2{{guard}} RETURNING {columns})"
+        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND {condition} RETURNING {columns})"
     );
-    let write = format!("{} RETURNING id", keep(columns));
-    TaskWrite::new(&moved, &write, TASKS, 2)
+    (moved, keep(columns))
 }
 
 /// An INSERT of the deleted tasks that a query called `moved` returns, with these columns. The id may have been deleted before.
@@ -36,6 +58,53 @@ fn keep(columns: &str) -> String {
          ON CONFLICT (user_id, id) DO UPDATE
          SET ({stored}, deleted_at, written_by) = (excluded.{new}, excluded.deleted_at, excluded.written_by)"
     )
+}
+
+/// That a row of `deleted_tasks` is still in the trash, where tasks stay for so many seconds. Until maintenance removes its content, a
+/// row may have it for longer.
+pub(super) fn in_trash(seconds: &str) -> String {
+    format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
+}
+
+static RESTORE: LazyLock<String> = LazyLock::new(|| {
+    let here = in_trash("$3");
+    restoration(&format!("id = $2 AND {here}"), "")
+});
+
+/// A statement that restores deleted tasks of the user `$1`, with the text behind its rows, and returns the tasks.
+pub(super) fn restoration(condition: &str, behind: &str) -> String {
+    format!(
+        "WITH taken AS (
+             DELETE FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND {condition} RETURNING {stored}
+         )
+         INSERT INTO {{schema}}.tasks AS task ({stored}) SELECT {restored} FROM taken{behind} RETURNING {shown}",
+        stored = stored(),
+        restored = restored(),
+        shown = all("task"),
+    )
+}
+
+// The id stays, for the feed of changes.
+static PURGE: LazyLock<String> = LazyLock::new(|| {
+    let (remove, here) = (remove_contents(), in_trash("$3"));
+    format!("{remove} WHERE user_id = $1 AND id = $2 AND {here}")
+});
+
+static EMPTY: LazyLock<String> = LazyLock::new(|| {
+    let (remove, here) = (remove_contents(), in_trash("$3"));
+    format!(
+        "{remove} WHERE user_id = $1 AND id IN (
+             SELECT id FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND {here} ORDER BY id LIMIT $2 FOR UPDATE
+         )"
+    )
+});
+
+/// Makes tombstones of deleted tasks, up to the condition that says which.
+pub(in crate::store) fn remove_contents() -> String {
+    let nulls: Vec<String> = contents()
+        .map(|column| format!("{column} = NULL"))
+        .collect();
+    format!("UPDATE {{schema}}.deleted_tasks SET {}", nulls.join(", "))
 }
 
 impl Store {
@@ -55,5 +124,53 @@ impl Store {
             false => &DELETE,
         };
         self.write_task(delete, if_match, &[&user.as_str(), &id], |_| Ok(()))
+    }
+
+    /// Restores a task from the trash. Its version is one higher than before.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn restore_task(&self, user: &UserId, id: Uuid) -> Result<TaskRestoration, Error> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &self.trash()];
+        self.run(Effect::Write, |client| {
+            let statement = client.prepared(&RESTORE)?;
+            match client.query_opt(&statement, &parameters) {
+                Ok(Some(row)) => ShownTask::read(&row).map(TaskRestoration::Restored),
+                Ok(None) => Ok(TaskRestoration::NotFound),
+                Err(error) if violates(&error, "tasks_pkey") => Ok(TaskRestoration::IdTaken),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Removes a task from the trash for good; false if it is not there.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn purge_task(&self, user: &UserId, id: Uuid) -> Result<bool, Error> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &self.trash()];
+        Ok(self.execute(Effect::Write, &PURGE, &parameters)? > 0)
+    }
+
+    /// Removes all of a user's tasks from the trash for good, some at a time, and returns their number.
+    ///
+    /// # Errors
+    /// See [`Error`]; a second call goes on.
+    pub fn empty_trash(&self, user: &UserId) -> Result<u64, Error> {
+        let parameters: [&(dyn ToSql + Sync); 3] =
+            [&user.as_str(), &EMPTIED_AT_ONCE, &self.trash()];
+        let mut all = 0;
+        loop {
+            let emptied = self.execute(Effect::Write, &EMPTY, &parameters)?;
+            all += emptied;
+            if emptied < EMPTIED_AT_ONCE.unsigned_abs() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Seconds that a deleted task stays in the trash.
+    pub(super) fn trash(&self) -> f64 {
+        self.settings.database.trash.as_secs_f64()
     }
 }

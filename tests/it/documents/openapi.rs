@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
-use todo_api::domain::list::rows::{OF_PAGES, PARAMETERS, SORT_KEYS};
+use todo_api::domain::list::rows::{
+    CHANGES_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS,
+    export_parameters, matching_parameters,
+};
 use todo_api::domain::task::COMPLETED_ALIASES;
 use todo_api::domain::zone::{ZONE, ZONE_MEANING};
 use todo_api::http::error::{ERRORS, ErrorRow};
@@ -21,10 +24,11 @@ const LIMITED: [&str; 3] = [
     "X-RateLimit-Reset",
 ];
 
-/// The parameters of a list, from their rows, without some.
-fn list_parameters(without: &[&str]) -> impl Iterator<Item = Value> {
-    let rows = PARAMETERS.iter().filter(|row| !without.contains(&row.name));
-    rows.map(|row| {
+/// Parameters of a list, from their rows.
+fn list_parameters<'r>(
+    rows: impl IntoIterator<Item = &'r Parameter>,
+) -> impl Iterator<Item = Value> {
+    rows.into_iter().map(|row| {
         let mut schema = shape(&row.shape);
         let meaning = also(row.meaning, row.aliases);
         if row.name == "sort" {
@@ -133,14 +137,20 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
     for name in in_path.iter().chain(row.takes) {
         match *name {
-            "list" => parameters.extend(list_parameters(&[])),
-            "export" => parameters.extend(list_parameters(OF_PAGES)),
+            "list" => parameters.extend(list_parameters(PARAMETERS)),
+            "matching" => parameters.extend(list_parameters(matching_parameters())),
+            "export" => parameters.extend(list_parameters(export_parameters())),
+            "import" => parameters.extend(list_parameters(IMPORT_PARAMETERS)),
+            "trash" => parameters.extend(list_parameters(TRASH_PARAMETERS)),
+            "changes" => parameters.extend(list_parameters(CHANGES_PARAMETERS)),
             name => parameters.push(component("parameters", name)),
         }
     }
+    // A request for many tasks has preconditions in its body.
+    let is_one = in_path.contains(&"id");
     let headers = [
-        ("If-Match", answers(412)),
-        ("If-None-Match", answers(412) || answers(304)),
+        ("If-Match", is_one && answers(412)),
+        ("If-None-Match", (is_one && answers(412)) || answers(304)),
         ("X-Request-ID", true),
     ];
     let headers = headers.iter().filter(|(_, taken)| *taken);

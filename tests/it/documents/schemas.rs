@@ -169,6 +169,11 @@ fn task(name: &str) -> Option<Value> {
         "Task" => (true, false, "A task."),
         "NewTask" => (false, true, "A new task."),
         "TaskChanges" => (false, false, "Changes to a task. Absent fields stay."),
+        "MatchingChanges" => (
+            false,
+            false,
+            "Changes to all tasks that match, with a field at least. Absent fields stay.",
+        ),
         _ => return None,
     };
     let (mut required, mut properties) = (Vec::new(), Map::new());
@@ -176,6 +181,7 @@ fn task(name: &str) -> Option<Value> {
         let (is_sent, must_be_sent, may_be_null) = match field.sent {
             Sent::Never | Sent::Imported(_) => (false, false, false),
             Sent::Created(_) => (is_new, false, false),
+            Sent::Required(_) if name == "MatchingChanges" => (false, false, false),
             Sent::Required(_) => (true, is_new, false),
             Sent::Optional(_) => (true, false, false),
             Sent::Clearable(_) => (true, false, true),

@@ -56,3 +56,13 @@ CREATE TABLE feed (
 );
 
 INSERT INTO feed DEFAULT VALUES;
+
+-- The timeline of the cluster, as text. A standby that becomes the primary begins a new one, and may not have the last transactions of the
+-- old one. Empty on services that do not show it.
+CREATE FUNCTION timeline() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN '';
+END
+$$;
