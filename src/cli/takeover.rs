@@ -249,7 +249,7 @@ impl Import<'_> {
 
 fn text<'r>(row: &'r Map<String, Value>, field: &str) -> &'r str {
     let text = row.get(field).and_then(Value::as_str);
-    text.unwrap_or_default().trim()
+    text.unwrap_or_default()
 }
 
 /// Moments that the other back end does not have follow from those that it has, not from the clock.
@@ -263,9 +263,9 @@ fn with_moments(mut task: ImportedTask) -> ImportedTask {
 }
 
 fn read_user(row: &Map<String, Value>) -> Result<Value, String> {
-    let text = |field| Some(text(row, field)).filter(|text| !text.is_empty());
-    let id = UserId::parse(text("users.id").unwrap_or_default());
-    let id = id.map_err(|problem| format!("the id {problem}"))?;
+    let id = UserId::parse(text(row, "users.id"));
+    let id = id.map_err(|problem| format!("users.id {problem}"))?;
+    let text = |field| Some(text(row, field).trim()).filter(|text| !text.is_empty());
     let hash = text("users.password_hash");
     let hash = hash.map(|hash| if is_readable(hash) { hash } else { NO_PASSWORD });
     // Without an account here, the address is of no use.

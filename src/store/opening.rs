@@ -80,7 +80,9 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
         }
     };
     feed::repair(connection.client(), &settings.database.schema).map_err(failed)?;
-    let waiting_tasks = waiting_tasks(&mut connection, Some(&settings.database.schema))?;
+    // Only for a line in the log.
+    let waiting_tasks =
+        waiting_tasks(&mut connection, Some(&settings.database.schema)).unwrap_or(None);
     Ok(Opened {
         server_version,
         schema_version: latest,

@@ -15,10 +15,11 @@ const ROWS_AT_ONCE: usize = 1_000;
 /// Characters of a value that are read: enough for the longest description with CRLF at the end of each line.
 const VALUE_MAX: usize = 5_000;
 
-// One snapshot for everything. It has no time limits, because the operator reads the plan while it is open.
+// One snapshot for everything, without the time limits of requests. Row-level security must not hide rows: with row_security off it is an
+// error.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
      SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL enable_seqscan = on;
-     SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'";
+     SET LOCAL row_security = off; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'";
 
 // All tables and views that can be read, as a JSON list. A schema with a table session_networks is one of this program.
 const TABLES: &str = "SELECT coalesce(json_agg(json_build_object('name', name, 'sql', sql, 'columns', columns)), '[]')
