@@ -431,7 +431,7 @@ fn each_sslmode_encrypts_as_libpq_does() {
 }
 
 #[test]
-fn a_certificate_of_a_strange_authority_is_refused_wherever_sslrootcert_is_given() {
+fn a_certificate_of_an_unknown_authority_is_refused_in_every_mode_with_sslrootcert() {
     let Some(server) = server() else { return };
     for mode in ["prefer", "require", "verify-ca", "verify-full"] {
         let error = failure(server.connect(&format!(
@@ -460,7 +460,7 @@ fn a_private_certificate_is_not_among_the_public_authorities() {
 }
 
 #[test]
-fn the_host_name_is_checked_by_verify_full_alone() {
+fn only_verify_full_checks_the_host_name() {
     let Some(server) = server() else { return };
     let address = |host: &str, mode: &str| {
         format!(
@@ -488,7 +488,7 @@ fn channel_binding_can_be_required() {
 }
 
 #[test]
-fn prefer_goes_on_in_plain_where_the_server_takes_nothing_else() {
+fn prefer_continues_without_tls_if_the_server_accepts_nothing_else() {
     let Some(server) = server() else { return };
     let address = |database: &str, mode: &str| {
         format!(
@@ -507,7 +507,7 @@ fn prefer_goes_on_in_plain_where_the_server_takes_nothing_else() {
 }
 
 #[test]
-fn the_session_starts_with_its_limits() {
+fn a_session_starts_with_its_time_limits() {
     let Some(server) = server() else { return };
     let socket = format!(
         "postgresql://{USER}@/?host={}&port={}",
@@ -538,7 +538,7 @@ fn the_session_starts_with_its_limits() {
 }
 
 #[test]
-fn the_addresss_own_options_win() {
+fn options_in_the_address_override_ours() {
     let Some(server) = server() else { return };
     let own =
         "options=-c%20statement_timeout%3D99s%20-c%20search_path%3Dmine&application_name=mine";
@@ -705,7 +705,7 @@ fn a_deadline_may_be_shorter_than_the_one_before_it() {
 }
 
 #[test]
-fn a_transaction_left_on_a_silent_link_does_not_hold_its_thread() {
+fn a_transaction_dropped_on_a_silent_link_does_not_block_its_thread() {
     let Some(server) = server() else { return };
     let proxy = Proxy::before(server.port);
     let address = format!(
@@ -727,7 +727,7 @@ fn a_transaction_left_on_a_silent_link_does_not_hold_its_thread() {
 }
 
 #[test]
-fn dropping_a_connection_never_waits_for_the_other_side() {
+fn dropping_a_connection_never_waits_for_the_server() {
     let Some(server) = server() else { return };
     for mode in ["disable", "require"] {
         let proxy = Proxy::before(server.port);
@@ -791,7 +791,7 @@ fn a_large_write_into_a_silent_link_ends_with_its_deadline() {
 }
 
 #[test]
-fn a_frozen_server_does_not_hold_the_statement() {
+fn a_statement_on_a_frozen_server_ends_with_its_deadline() {
     let Some(server) = server() else { return };
     let socket = format!(
         "postgresql://{USER}@/?host={}&port={}",
@@ -825,7 +825,7 @@ fn a_frozen_server_does_not_hold_the_statement() {
 
 /// On a server of its own, because no other test could connect during it.
 #[test]
-fn a_frozen_postmaster_does_not_hold_the_attempt_to_connect() {
+fn connecting_to_a_frozen_postmaster_ends_with_its_deadline() {
     let Some(bin) = programs() else { return };
     let server = Server::start(&bin);
     let postmaster = server.postmaster();

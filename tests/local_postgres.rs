@@ -239,7 +239,7 @@ fn only_its_own_account_has_access() {
 }
 
 #[test]
-fn the_options_apply() {
+fn the_options_are_applied() {
     let place = Place::new();
     let settings = |postgres: &LocalPostgres| {
         let sql = "SELECT concat_ws(' ', current_setting('fsync'), current_setting('synchronous_commit'), \
@@ -530,7 +530,7 @@ fn a_long_log_is_renamed() {
 }
 
 #[test]
-fn a_directory_above_that_only_root_may_enter_is_named() {
+fn a_parent_directory_that_only_root_may_enter_is_named() {
     if !root() {
         return;
     }

@@ -189,7 +189,7 @@ table! {
             200 TaskFile "The tasks" fields ["Link", "Content-Disposition"];
         Post "/api/[{user_id}/]tasks/import" User(&TASKS, transfer::import) importTasks
             "Import tasks" "Up to 5,000 tasks in JSON Lines or CSV, or a list as this API returns it. All or none, unless `skip_errors` is true. A task whose id exists is left as it is, or changed with `on_conflict=update`. Importing a file twice changes nothing."
-            takes ["import"] body [TaskFile, Json]
+            takes ["import"] body [TaskFile]
             200 ImportResult "What was done";
         Get "/api/[{user_id}/]tasks/changes" User(&TASKS, changes::show) listChanges
             "List changes" "Tasks that have changed since the client asked last, and ids of deleted ones. Without `since`, all tasks in the order of their ids."

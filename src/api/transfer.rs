@@ -71,25 +71,21 @@ pub fn import(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
             return Err(BodyError::in_field("body", message).into());
         }
     }
-    let FileTasks {
-        tasks,
-        wrong,
-        errors,
-    } = read;
-    if wrong > 0 && !asked.skip_errors {
+    let errors = read.errors;
+    if read.wrong > 0 && !asked.skip_errors {
         return Err(Error::Validation(errors.into_iter().map(in_line).collect()));
     }
-    let dry_run = asked.dry_run;
-    let mut count = app
-        .store
-        .import_tasks(user, &tasks, asked.on_conflict, dry_run)?;
-    count.skipped += wrong;
-    let result = ImportResult {
-        count,
-        errors,
-        dry_run,
-    };
-    Ok(Response::json(200, &result))
+    let (dry_run, rule) = (asked.dry_run, asked.on_conflict);
+    let mut count = app.store.import_tasks(user, &read.tasks, rule, dry_run)?;
+    count.skipped += read.wrong;
+    Ok(Response::json(
+        200,
+        &ImportResult {
+            count,
+            errors,
+            dry_run,
+        },
+    ))
 }
 
 /// The format that the Content-Type names. A missing one is read as JSON.

@@ -1,22 +1,20 @@
 //! `todo-api import`: reads tasks of a user from a file.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read, stdin};
 
 use super::export::format;
 use super::user::find_or_take_id;
 use super::{CommandLine, Failure, complain, print, setup};
 use crate::domain::timestamp::Timestamp;
-use crate::domain::transfer::{
-    ERRORS_MAX, FileTasks, ImportCount, LineError, OnConflict, read_tasks,
-};
+use crate::domain::transfer::{FileTasks, ImportCount, OnConflict, read_tasks};
 use crate::store::IMPORTED_AT_ONCE;
 
 commands! {
     "import FILE --user USER [--id] [--format FORMAT] [--on-conflict RULE] [--skip-errors] [--dry-run]",
         "Read tasks of a user from a file",
         "
-  FILE                the file: an export, a list as the API returns it, or another table
+  FILE                an export, a list as the API returns it, or another table; - is standard input
   --user USER         the user: an id, or the email address of an account
   --id                USER is an id, even if it looks like an address or is not known here
   --format FORMAT     jsonl or csv (default: csv for a FILE that ends with .csv, else jsonl)
@@ -31,17 +29,19 @@ failure, the same command goes on.
 
 fn run(line: &CommandLine) -> Result<(), Failure> {
     let path = line.argument(0);
-    let on_conflict = line.parsed("on-conflict", OnConflict::parse)?;
-    let on_conflict = on_conflict.unwrap_or_default();
+    let rule = line.parsed("on-conflict", OnConflict::parse)?;
+    let rule = rule.unwrap_or_default();
     let (format, dry_run) = (format(line)?, line.has("dry-run"));
     let open = setup::open_store(&line.config()?)?;
     let user = line.value("user").unwrap_or_default();
     let user = find_or_take_id(&open.store, user, line.has("id"))?;
     let cannot_read = |error| format!("cannot read {path}: {error}");
-    let input = BufReader::new(File::open(path).map_err(cannot_read)?);
-    let mut tasks = read_tasks(input, format, &user, Timestamp::now());
-    let (mut count, mut room) = (ImportCount::default(), ERRORS_MAX);
-    let mut before = 0;
+    let input: Box<dyn Read> = match path {
+        "-" => Box::new(stdin()),
+        _ => Box::new(File::open(path).map_err(cannot_read)?),
+    };
+    let mut tasks = read_tasks(BufReader::new(input), format, &user, Timestamp::now());
+    let (mut count, mut before) = (ImportCount::default(), 0);
     loop {
         let mut lot = FileTasks::default();
         for task in tasks.by_ref().take(IMPORTED_AT_ONCE) {
@@ -50,15 +50,10 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         if lot.count() == 0 {
             break;
         }
-        for LineError {
-            line,
-            field,
-            message,
-        } in lot.errors.iter().take(room)
-        {
-            complain(&format!("line {line}: {field} {message}"));
+        for error in &lot.errors {
+            let line = error.line;
+            complain(&format!("line {line}: {} {}", error.field, error.message));
         }
-        room = room.saturating_sub(lot.errors.len());
         if lot.wrong > 0 && !line.has("skip-errors") {
             let wrong = lot.wrong;
             return Err(format!(
@@ -66,23 +61,15 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
             )
             .into());
         }
-        let done = open
-            .store
-            .import_tasks(&user, &lot.tasks, on_conflict, dry_run);
-        count +=
-            done.map_err(|error| format!("the import failed after {before} tasks: {error}"))?;
+        let done = open.store.import_tasks(&user, &lot.tasks, rule, dry_run);
+        count += done.map_err(|error| format!("failed after {before} tasks: {error}"))?;
         count.skipped += lot.wrong;
         before += lot.count();
         setup::show_progress("imported", before);
     }
-    let ImportCount {
-        created,
-        updated,
-        unchanged,
-        skipped,
-    } = count;
     let nothing = if dry_run { "; nothing is written" } else { "" };
     print(&format!(
-        "created {created}, updated {updated}, unchanged {unchanged}, skipped {skipped}{nothing}\n"
+        "created {}, updated {}, unchanged {}, skipped {}{nothing}\n",
+        count.created, count.updated, count.unchanged, count.skipped
     ))
 }

@@ -28,7 +28,6 @@ mod setup;
 mod signals;
 mod supervisor;
 mod takeover;
-mod tls_client;
 mod token;
 mod upkeep;
 mod user;

@@ -357,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_trimmed_and_have_no_case() {
+    fn addresses_are_trimmed_and_put_in_lower_case() {
         assert_eq!(
             Email::parse(" Me@Example.ORG\n").unwrap().as_str(),
             "me@example.org"
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_judged_by_whether_it_matches() {
+    fn a_login_is_not_checked_for_form() {
         let login = Login::from_json(br#"{"email":"nobody","password":"x"}"#).unwrap();
         assert_eq!((login.email, login.password.expose()), (None, "x"));
         let form = [

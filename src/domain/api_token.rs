@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_alone_makes_a_token_for_everything() {
+    fn a_token_with_only_a_name_has_every_scope() {
         let token = NewApiToken::from_json(br#"{"name":" backup "}"#).unwrap();
         assert_eq!(
             (token.name.as_str(), token.scopes, token.expires_at),

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_read_in_both_forms_of_time() {
+    fn the_expiry_is_read_in_both_formats_of_time() {
         for end in [
             datetime!(1999-12-31 23:59:59 UTC),
             datetime!(2049-12-31 23:59:59 UTC),

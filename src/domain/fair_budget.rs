@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_can_be_taken_again() {
+    fn returned_units_can_be_taken_again() {
         let mut budget = FairBudget::new(16);
         grab(&mut budget, "a", 1);
         budget.give_back(holder("a"), 8);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_unknown_have_no_share_of_their_own() {
+    fn unknown_holders_have_no_share_of_their_own() {
         let mut budget = FairBudget::new(16);
         while budget.allows(None, 1) {
             budget.take(None, 1);

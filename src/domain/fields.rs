@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_complaint_is_kept() {
+    fn every_wrong_field_is_reported() {
         let errors = invalid(r#"{"done":"yes","name":"\ud800","gone":null}"#, |fields| {
             fields.required::<String>("title");
             fields.optional::<bool>("done");
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_unicode_is_said_to_be_none() {
+    fn a_field_name_that_is_not_unicode_is_reported() {
         match Fields::of(br#"{"title":"t","\ud800":1}"#).err() {
             Some(BodyError::Malformed(text)) => assert!(text.contains("name of a field"), "{text}"),
             other => panic!("{other:?}"),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_said_to_be_none() {
+    fn a_body_that_is_not_an_object_is_reported() {
         for body in ["[]", "1", "null", "\"text\"", " true "] {
             assert!(
                 matches!(Fields::of(body.as_bytes()), Err(BodyError::Invalid(_))),

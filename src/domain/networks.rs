@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn other_text_than_networks_is_refused() {
+    fn text_that_is_not_a_network_is_refused() {
         for list in ["", "10.0.0.0/33", "example.org", "10.0.0.1,,::1", "any"] {
             assert!(TrustedProxies::parse(list).is_err(), "{list}");
         }

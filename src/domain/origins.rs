@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_origin_that_no_browser_writes_so_is_refused() {
+    fn an_origin_in_a_form_that_no_browser_sends_is_refused() {
         for list in [
             "",
             "app.example.com",

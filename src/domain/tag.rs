@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_are_enough() {
+    fn more_than_twenty_tags_are_refused() {
         let many: Vec<String> = (0..21).map(|n| format!("t{n}")).collect();
         assert!(Tags::parse(&many[..20]).is_ok());
         assert_eq!(

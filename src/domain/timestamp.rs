@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_come_back_in_utc_with_six_digits() {
+    fn timestamps_come_back_in_utc_with_six_digits() {
         for (sent, answered) in [
             ("2026-01-31T09:30:00Z", "2026-01-31T09:30:00.000000Z"),
             ("2026-01-31t09:30:00z", "2026-01-31T09:30:00.000000Z"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn text_that_is_not_a_timestamp_is_refused() {
         for text in [
             "",
             "2026",
@@ -240,7 +240,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_shown_is_read_back(seconds in -62_135_596_800_i64..253_402_300_800, micros in 0_i64..1_000_000) {
+        fn a_printed_timestamp_is_read_back(seconds in -62_135_596_800_i64..253_402_300_800, micros in 0_i64..1_000_000) {
             let moment = OffsetDateTime::from_unix_timestamp(seconds).unwrap() + time::Duration::microseconds(micros);
             let moment = Timestamp::from(moment);
             let text = serde_json::to_value(moment).unwrap();

@@ -413,12 +413,23 @@ impl Store {
     /// See [`Error`]; a second call goes on.
     pub fn finish_deletion(&self, user: &UserId) -> Result<(), Error> {
         let some: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
-        // In this order: the first waits for deletions of tasks that are under way, and the second sees what they moved.
         for delete in [DELETE_TASKS, DELETE_TRASH] {
             while self.execute(Effect::Write, delete, &some)? > 0 {}
         }
-        self.execute(Effect::Write, DELETE, &[&user.as_str()])
-            .map(drop)
+        let rest: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &i64::MAX];
+        self.run(Effect::Write, |client| {
+            let (delete, tasks, trash) = (
+                client.prepared(DELETE)?,
+                client.prepared(DELETE_TASKS)?,
+                client.prepared(DELETE_TRASH)?,
+            );
+            let mut transaction = client.transaction()?;
+            // It waits for writes to tasks that are under way. The next statements see what they left.
+            transaction.execute(&delete, &[&user.as_str()])?;
+            transaction.execute(&tasks, &rest)?;
+            transaction.execute(&trash, &rest)?;
+            transaction.commit()
+        })
     }
 
     /// Disables a user for tokens of every issuer and ends their sessions, or enables the user again.

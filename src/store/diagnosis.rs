@@ -4,14 +4,14 @@ use std::time::{Duration, SystemTime};
 
 use super::StoreSettings;
 use super::migrations::{current_version, latest};
-use super::opening::{AdminConnection, OpenError, check_server, failed};
+use super::opening::{AdminConnection, OpenError, check_server};
 use super::rules::{BrokenRule, broken_rules};
 use super::takeover::waiting_tasks;
 
 /// What was found.
 #[derive(Clone, Debug)]
 pub struct Diagnosis {
-    /// The server's version, as it tells it.
+    /// The server's version, as it reports it.
     pub server_version: String,
     /// The schema's version; 0 where there is none.
     pub schema_version: i32,
@@ -27,11 +27,11 @@ pub struct Diagnosis {
     pub broken_rules: Vec<BrokenRule>,
     /// Whether nothing can be written there: a replica, or a database that is set to read only.
     pub read_only: bool,
-    /// How far this machine's clock is from the database's, either way, less what the asking took.
+    /// How far this machine's clock is ahead of the database's or behind it, without the time that the query took.
     pub clock_difference: Duration,
-    /// Connections that are left for this user, besides those that are open now.
+    /// Connections that this user may open in addition to those that are open now.
     pub connections_left: i64,
-    /// Connections that servers of ours have open now, with this user.
+    /// Connections that todo-api servers have open now, with this user.
     pub connections_ours: i64,
 }
 
@@ -62,6 +62,8 @@ const ROOM: &str = "SELECT least(
             (SELECT count(*) FROM pg_stat_activity
              WHERE usename = current_user AND application_name = current_setting('application_name') AND pid <> pg_backend_pid())";
 
+const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
+
 /// Looks at the database that the settings name, on the direct way where there is one.
 ///
 /// # Errors
@@ -71,22 +73,12 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
     let server_version = check_server(&mut connection)?;
     let schema_version = current_version(&mut connection, &settings.database.schema)?;
     let schema = settings.database.schema.as_str();
-
-    let row = connection.ask(|client| client.query_one(RIGHTS, &[&schema]))?;
-    let may_migrate = row.try_get(0).map_err(failed)?;
-    let forbidden_tables: Vec<String> = row.try_get(1).map_err(failed)?;
-    let read_only = row.try_get(2).map_err(failed)?;
-
-    let row = connection.ask(|client| client.query_one(ROOM, &[]))?;
-    let connections_left = row.try_get(0).map_err(failed)?;
-    let connections_ours = row.try_get(1).map_err(failed)?;
-
+    let rights = connection.ask(|client| client.query_one(RIGHTS, &[&schema]))?;
+    let forbidden_tables: Vec<String> = rights.try_get(1)?;
+    let room = connection.ask(|client| client.query_one(ROOM, &[]))?;
     let before = since_epoch();
-    let row = connection.ask(|client| {
-        client.query_one("SELECT extract(epoch FROM clock_timestamp())::float8", &[])
-    })?;
+    let theirs = connection.ask(|client| client.query_one(CLOCK, &[])?.try_get(0))?;
     let after = since_epoch();
-    let theirs: f64 = row.try_get(0).map_err(failed)?;
     let readable = schema_version == latest() && forbidden_tables.is_empty();
     let wanted = &settings.database.schema;
     let broken_rules = match readable {
@@ -101,14 +93,14 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
         server_version,
         schema_version,
         needed_version: latest(),
-        may_migrate,
+        may_migrate: rights.try_get(0)?,
         forbidden_tables,
         waiting_tasks,
         broken_rules,
-        read_only,
+        read_only: rights.try_get(2)?,
         clock_difference: Duration::from_secs_f64(outside(theirs, before, after)),
-        connections_left,
-        connections_ours,
+        connections_left: room.try_get(0)?,
+        connections_ours: room.try_get(1)?,
     })
 }
 
@@ -129,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_judged_by_what_cannot_be_the_way() {
+    fn only_a_difference_that_the_query_cannot_explain_counts() {
         assert_eq!(outside(5.0, 4.0, 6.0), 0.0);
         assert_eq!(outside(3.0, 4.0, 6.0), 1.0);
         assert_eq!(outside(8.5, 4.0, 6.0), 2.5);

@@ -20,32 +20,6 @@ struct Upkeep {
     sql: &'static str,
 }
 
-// Rows of users who are gone, or were deleted a minute ago: also those that a request wrote during the deletion. The users of a table
-// are found one by one in the index of its key, because there are many more rows than users.
-macro_rules! of_deleted_accounts {
-    ($table:literal) => {
-        concat!(
-            "WITH RECURSIVE owner (id) AS (
-                 SELECT min(user_id) FROM {schema}.",
-            $table,
-            " UNION ALL
-                 SELECT (SELECT min(user_id) FROM {schema}.",
-            $table,
-            " WHERE user_id > owner.id) FROM owner WHERE id IS NOT NULL
-             )
-             DELETE FROM {schema}.",
-            $table,
-            " WHERE (user_id, id) IN (
-                 SELECT task.user_id, task.id FROM owner JOIN {schema}.",
-            $table,
-            " AS task ON task.user_id = owner.id
-                 WHERE NOT EXISTS (SELECT FROM {schema}.users AS account WHERE account.id = owner.id
-                                   AND (deleted_at IS NULL OR deleted_at >= now() - interval '1 minute'))
-                 LIMIT $1)"
-        )
-    };
-}
-
 // Revocations stay for an hour after their end: until then instances may have yet to read that one was lifted.
 const UPKEEP: &[Upkeep] = &[
     Upkeep {
@@ -95,11 +69,23 @@ const UPKEEP: &[Upkeep] = &[
     },
     Upkeep {
         what: "tasks of deleted accounts",
-        sql: of_deleted_accounts!("tasks"),
+        sql: "DELETE FROM {schema}.tasks WHERE (user_id, id) IN (
+                  SELECT task.user_id, task.id FROM {schema}.users AS account JOIN {schema}.tasks AS task ON task.user_id = account.id
+                  WHERE account.deleted_at < now() - interval '1 minute' LIMIT $1)",
     },
+    // The users are found one by one in the key's index. Most of them exist, and their rows need not be read.
     Upkeep {
         what: "deleted tasks of deleted accounts",
-        sql: of_deleted_accounts!("deleted_tasks"),
+        sql: "WITH RECURSIVE owner (id) AS (
+                  SELECT min(user_id) FROM {schema}.deleted_tasks
+                  UNION ALL
+                  SELECT (SELECT min(user_id) FROM {schema}.deleted_tasks WHERE user_id > owner.id) FROM owner WHERE id IS NOT NULL
+              )
+              DELETE FROM {schema}.deleted_tasks WHERE (user_id, id) IN (
+                  SELECT task.user_id, task.id FROM owner JOIN {schema}.deleted_tasks AS task ON task.user_id = owner.id
+                  WHERE NOT EXISTS (SELECT FROM {schema}.users AS account WHERE account.id = owner.id
+                                    AND (deleted_at IS NULL OR deleted_at >= now() - interval '1 minute'))
+                  LIMIT $1)",
     },
     Upkeep {
         what: "deleted accounts",

@@ -11,7 +11,7 @@ use postgres::Client;
 use ring::digest::{SHA256, digest};
 
 use super::Schema;
-use super::opening::{AdminConnection, OpenError, failed, refused};
+use super::opening::{AdminConnection, OpenError, refused};
 
 struct Migration {
     name: &'static str,
@@ -25,11 +25,7 @@ macro_rules! migrations {
 }
 
 /// In order; the first one is version 1.
-const MIGRATIONS: &[Migration] = migrations![
-    "V1__schema",
-    "V2__tasks_without_foreign_key",
-    "V3__trash_and_changes"
-];
+const MIGRATIONS: &[Migration] = migrations!["V1__schema", "V2__trash_and_changes"];
 
 /// Interval between two attempts to take the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(200);
@@ -60,30 +56,24 @@ pub(super) fn current_version(
     let tables = "SELECT to_regclass($1 || '.schema_migrations') IS NOT NULL,
                          to_regclass($1 || '.refinery_schema_history') IS NOT NULL";
     let row = connection.ask(|client| client.query_one(tables, &[&name]))?;
-    match (
-        row.try_get(0).map_err(failed)?,
-        row.try_get(1).map_err(failed)?,
-    ) {
+    match (row.try_get(0)?, row.try_get(1)?) {
         (true, _) => {}
         (false, false) => return Ok(0),
-        (false, true) => {
-            return Err(OpenError::Refused(format!(
-                "schema {} was made by a todo-api from before the first release, whose tables cannot be brought up to date: set DB_SCHEMA to a new name, or drop the schema",
-                schema.as_str()
-            )));
-        }
+        (false, true) => Err(OpenError::Refused(format!(
+            "schema {} was made by a todo-api from before the first release, whose tables cannot be brought up to date: set DB_SCHEMA to a new name, or drop the schema",
+            schema.as_str()
+        )))?,
     }
     let history =
         format!("SELECT version, checksum FROM {name}.schema_migrations ORDER BY version");
     let rows = connection.ask(|client| client.query(&history, &[]))?;
-    let current = rows.last().map_or(Ok(0), |row| row.try_get(0));
-    let current = current.map_err(failed)?;
+    let current = rows.last().map_or(Ok(0), |row| row.try_get(0))?;
     if current > latest() {
         return Ok(current);
     }
     for ((row, migration), expected) in rows.iter().zip(MIGRATIONS).zip(1..) {
-        let version: i32 = row.try_get(0).map_err(failed)?;
-        let checksum: String = row.try_get(1).map_err(failed)?;
+        let version: i32 = row.try_get(0)?;
+        let checksum: String = row.try_get(1)?;
         if version != expected || checksum != migration.checksum() {
             return Err(OpenError::Refused(format!(
                 "migration {} of this program is not the one that was applied to schema {}: install the todo-api that made the schema, or a newer one",
@@ -125,7 +115,7 @@ fn take_lock(
     let mut logged = false;
     loop {
         let row = connection.ask(|client| client.query_one(&lock, &[]))?;
-        if row.try_get(0).map_err(failed)? {
+        if row.try_get(0)? {
             return Ok(());
         }
         if Instant::now() >= until {
@@ -149,22 +139,17 @@ fn apply(
     migration: &Migration,
 ) -> Result<(), OpenError> {
     let name = schema.quoted();
-    let mut transaction = client.transaction().map_err(failed)?;
-    transaction
-        .batch_execute(&format!(
-            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
+    let mut transaction = client.transaction()?;
+    transaction.batch_execute(&format!(
+        "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0;
              SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL search_path = {name}"
-        ))
-        .map_err(failed)?;
+    ))?;
     // A role that may not create schemas can use one that exists.
-    let exists = transaction
-        .query_one("SELECT to_regnamespace($1) IS NOT NULL", &[&name])
-        .and_then(|row| row.try_get::<_, bool>(0))
-        .map_err(failed)?;
-    if !exists {
+    let exists = "SELECT to_regnamespace($1) IS NOT NULL";
+    if !transaction.query_one(exists, &[&name])?.try_get(0)? {
         transaction
             .batch_execute(&format!("CREATE SCHEMA {name}"))
-            .map_err(|error| refused("cannot make the schema", &error))?;
+            .map_err(|error| refused("cannot create the schema", &error))?;
     }
     let record = "INSERT INTO schema_migrations (version, name, checksum) VALUES ($1, $2, $3)";
     transaction
@@ -181,11 +166,8 @@ fn apply(
         })
         .and_then(|_| transaction.commit())
         .map_err(|error| {
-            let name = migration.name;
-            refused(
-                &format!("migration {name} failed and was rolled back"),
-                &error,
-            )
+            let failure = format!("migration {} failed and was rolled back", migration.name);
+            refused(&failure, &error)
         })
 }
 

@@ -10,7 +10,7 @@ use super::migrations::{current_version, latest, migrate};
 use super::takeover::waiting_tasks;
 use super::{SILENCE, StoreSettings, describe, feed};
 
-/// Oldest supported PostgreSQL, as `server_version_num` counts.
+/// The oldest PostgreSQL that is supported, as `server_version_num`.
 const OLDEST_SERVER: i32 = 130_000;
 
 /// PostgreSQL does not know or does not accept the role, the password or the database. Waiting does not change that.
@@ -23,7 +23,7 @@ const REFUSALS: [SqlState; 3] = [
 /// What was found and done when the store was opened.
 #[derive(Clone, Debug)]
 pub struct Opened {
-    /// The version of the server, in its own words.
+    /// The version of the server, as it reports it.
     pub server_version: String,
     /// The version of the schema now.
     pub schema_version: i32,
@@ -62,27 +62,20 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
     if behind_pooler && let Err(error @ OpenError::Refused(_)) = check_pooler(settings) {
         return Err(error);
     }
-    let latest = latest();
-    let applied = match current_version(&mut connection, &settings.database.schema)? {
-        version if version > latest => {
-            return Err(OpenError::Refused(format!(
-                "the database is at schema version {version} and this program knows only {latest}: install a newer todo-api"
-            )));
-        }
+    let (schema, latest) = (&settings.database.schema, latest());
+    let applied = match current_version(&mut connection, schema)? {
+        version if version > latest => Err(OpenError::Refused(format!(
+            "the database is at schema version {version} and this program knows only {latest}: install a newer todo-api"
+        )))?,
         version if version == latest => Vec::new(),
-        _ if settings.database.migrate => {
-            migrate(&mut connection, &settings.database.schema, until)?
-        }
-        version => {
-            return Err(OpenError::Refused(format!(
-                "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
-            )));
-        }
+        _ if settings.database.migrate => migrate(&mut connection, schema, until)?,
+        version => Err(OpenError::Refused(format!(
+            "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
+        )))?,
     };
-    feed::repair(connection.client(), &settings.database.schema).map_err(failed)?;
+    feed::repair(connection.client(), schema)?;
     // Only for a line in the log.
-    let waiting_tasks =
-        waiting_tasks(&mut connection, Some(&settings.database.schema)).unwrap_or(None);
+    let waiting_tasks = waiting_tasks(&mut connection, Some(schema)).unwrap_or(None);
     Ok(Opened {
         server_version,
         schema_version: latest,
@@ -95,8 +88,7 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
 fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
     let question = "SELECT current_setting('statement_timeout') = '0' AND current_setting('lock_timeout') = '0'
                            AND current_setting('idle_in_transaction_session_timeout') = '0'";
-    let row = connection.ask(|client| client.query_one(question, &[]))?;
-    row.try_get(0).map_err(failed)
+    connection.ask(|client| client.query_one(question, &[])?.try_get(0))
 }
 
 /// Has the time limits set by a statement where a pooler drops them from the startup message. Refuses a pooler that runs the
@@ -155,7 +147,7 @@ impl AdminConnection {
         self.connection.deadline.set(Instant::now() + self.patience);
         let answer = question(&mut self.connection.client);
         self.connection.deadline.clear();
-        answer.map_err(failed)
+        Ok(answer?)
     }
 
     /// The client, without a deadline.
@@ -170,9 +162,9 @@ pub(super) fn check_server(connection: &mut AdminConnection) -> Result<String, O
         "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
                            current_setting('server_encoding')";
     let row = connection.ask(|client| client.query_one(question, &[]))?;
-    let number: i32 = row.try_get(0).map_err(failed)?;
-    let version: String = row.try_get(1).map_err(failed)?;
-    let encoding: String = row.try_get(2).map_err(failed)?;
+    let number: i32 = row.try_get(0)?;
+    let version: String = row.try_get(1)?;
+    let encoding: String = row.try_get(2)?;
     if number < OLDEST_SERVER {
         return Err(OpenError::Refused(format!(
             "this is PostgreSQL {version}; todo-api needs 13 or newer"
@@ -186,26 +178,28 @@ pub(super) fn check_server(connection: &mut AdminConnection) -> Result<String, O
     Ok(version)
 }
 
-/// Whether another attempt can help after this error: mostly the connection is gone or PostgreSQL is busy.
-pub(super) fn failed(error: postgres::Error) -> OpenError {
-    let text = describe(&error);
-    let Some(code) = error.code() else {
-        return OpenError::Unreachable(text);
-    };
-    // Class 57: an operator or a time limit intervened; 53: resources are short; 08: the connection failed; 55: a lock is held.
-    if ["57", "53", "08", "55"].contains(&code.code().get(..2).unwrap_or_default()) {
-        return OpenError::Unreachable(text);
+impl From<postgres::Error> for OpenError {
+    fn from(error: postgres::Error) -> OpenError {
+        let text = describe(&error);
+        let Some(code) = error.code() else {
+            return OpenError::Unreachable(text);
+        };
+        // Another attempt may succeed. Class 57: an operator or a time limit intervened; 53: resources are short; 08: the connection
+        // failed; 55: a lock is held.
+        if ["57", "53", "08", "55"].contains(&code.code().get(..2).unwrap_or_default()) {
+            return OpenError::Unreachable(text);
+        }
+        let advice = match *code {
+            SqlState::INSUFFICIENT_PRIVILEGE => {
+                "GRANT the user of the database address USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all tables in it"
+            }
+            SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
+                "the pooler before PostgreSQL does not keep prepared statements: set pool_mode = session, or use PgBouncer 1.21 or newer with max_prepared_statements = 200, or set DATABASE_URL to PostgreSQL itself"
+            }
+            _ => "see PostgreSQL's log, and check that this is PostgreSQL 13 or newer",
+        };
+        OpenError::Refused(format!("the database cannot be used: {text}; {advice}"))
     }
-    let advice = match *code {
-        SqlState::INSUFFICIENT_PRIVILEGE => {
-            "GRANT the user of the database address USAGE on the schema, and SELECT, INSERT, UPDATE and DELETE on all tables in it"
-        }
-        SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT => {
-            "the pooler before PostgreSQL does not keep prepared statements: set pool_mode = session, or use PgBouncer 1.21 or newer with max_prepared_statements = 200, or set DATABASE_URL to PostgreSQL itself"
-        }
-        _ => "see PostgreSQL's log, and check that this is PostgreSQL 13 or newer",
-    };
-    OpenError::Refused(format!("the database cannot be used: {text}; {advice}"))
 }
 
 pub(super) fn refused(what: &str, error: &postgres::Error) -> OpenError {

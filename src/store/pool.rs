@@ -1,15 +1,16 @@
-//! Connections that carry their prepared statements, and what is known of the link to the database.
+//! Connections with their prepared statements, and whether the database can be reached.
 //!
-//! A connection that PostgreSQL has ended looks open until it is read, and after a restart all of them are like that. So when
-//! one turns out dead, every connection made before that moment is suspect and replaced before it is used again. There is no
-//! ping before use: it would cost a round trip on every request.
+//! A connection that PostgreSQL has ended looks open until it is read. After a restart of PostgreSQL all connections are like
+//! that. So when one turns out dead, all connections that were made before are suspect, and are replaced before they are used
+//! again. There is no ping before use, because it would cost a round trip on every request.
 //!
-//! When a connection cannot be made, the next attempt is a second away, and until one succeeds a request that
-//! finds the pool empty fails at once. When PostgreSQL falls silent, no request waits for a connection in use, either: they
-//! are not coming back.
+//! After a failed attempt to connect, the next one follows a second later. Until one succeeds, a request that finds no open
+//! connection fails at once. While PostgreSQL does not answer, a request does not wait for a connection in use either, because
+//! such a connection is lost.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 use postgres::{Row, RowIter, Statement, Transaction};
-use r2d2::{HandleError, ManageConnection, PooledConnection};
+use r2d2::{ManageConnection, NopErrorHandler, PooledConnection};
 
 use super::connector::{self, Connection, Deadline, Target};
 use super::{Schema, StoreSettings};
@@ -28,13 +29,13 @@ use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
 use crate::sync::lock;
 
-/// Between two attempts to connect while the database cannot be reached.
+/// Time between two attempts to connect while the database cannot be reached.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often an outage is mentioned in the log.
+/// Time between two log lines about the same outage.
 const REMINDER: Duration = Duration::from_secs(60);
-/// A connection idle for longer is looked at before it is used; that costs no round trip, but about 1 ms.
+/// A connection that was idle for longer is read before it is used. That costs about 1 ms and no round trip.
 const FRESH: Duration = Duration::from_secs(1);
-/// How often a caller that waits for a connection looks whether the database has gone away meanwhile.
+/// Time between two checks, during the wait for a connection, whether the database can still be reached.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A connection of the pool, with the statements prepared on it.
@@ -51,7 +52,7 @@ impl Client {
     /// The prepared form of a statement, prepared on first use. `{schema}` in its text becomes the schema's name.
     ///
     /// # Errors
-    /// What PostgreSQL says of the statement.
+    /// PostgreSQL's, about the statement.
     pub fn prepared(&mut self, sql: &'static str) -> Result<Statement, postgres::Error> {
         match self.statements.get(sql) {
             Some(statement) => Ok(statement.clone()),
@@ -60,11 +61,11 @@ impl Client {
     }
 
     /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
-    /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits) and 130 writes to one
-    /// task (each set of sent fields, completion and deletion, with a precondition and without).
+    /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits), 12 pages of
+    /// changes, and 132 writes to one task (each set of sent fields, completion and two deletions, with a precondition and without).
     ///
     /// # Errors
-    /// What PostgreSQL says of the statement.
+    /// PostgreSQL's, about the statement.
     pub fn prepared_built(&mut self, sql: &str) -> Result<Statement, postgres::Error> {
         match self.statements.get(sql) {
             Some(statement) => Ok(statement.clone()),
@@ -83,7 +84,7 @@ impl Client {
     /// `plan_cache_mode = force_custom_plan` does for statements that are prepared.
     ///
     /// # Errors
-    /// What PostgreSQL says of it.
+    /// PostgreSQL's, about the query.
     pub fn query_planned<'v>(
         &mut self,
         sql: &str,
@@ -128,7 +129,7 @@ impl Client {
         self.made.elapsed()
     }
 
-    /// Takes the deadline away again.
+    /// Removes the deadline.
     pub fn clear_deadline(&mut self) {
         self.connection.deadline.clear();
         self.used = Instant::now();
@@ -183,13 +184,13 @@ impl Steps<'_> {
 /// Open connections, shared by the workers.
 pub struct Pool {
     pool: r2d2::Pool<Manager>,
-    link: Arc<Link>,
+    link: Arc<DatabaseLink>,
 }
 
 impl Pool {
     /// A pool that fills itself in the background.
     pub fn open(settings: &StoreSettings) -> Pool {
-        let link = Arc::new(Link::default());
+        let link = Arc::<DatabaseLink>::default();
         let manager = Manager {
             target: settings.target.clone(),
             database: settings.database.clone(),
@@ -201,15 +202,16 @@ impl Pool {
             .test_on_check_out(true)
             // The pool tries again after at most half of this.
             .connection_timeout(RETRY)
-            // Nothing is renewed for its age: it would wake a database that sleeps when idle.
+            // No connection is replaced for its age: that would wake a database that is suspended when idle.
             .idle_timeout(None)
             .max_lifetime(None)
-            .error_handler(Box::new(Quiet))
+            // It would get every failure of each of the pool's threads. `DatabaseLink` logs an outage once.
+            .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(manager);
         Pool { pool, link }
     }
 
-    /// A connection, waiting up to `timeout` for one; not at all when none is there and none can be expected.
+    /// A connection. Waits up to `timeout` for one, but not during an outage.
     ///
     /// # Errors
     /// A sentence for the log.
@@ -247,9 +249,9 @@ impl Pool {
         }
     }
 
-    /// Has this connection and all of its age replaced before they are used again.
+    /// Marks this connection, and all that were made before the last such mark was set, to be replaced before they are used again.
     pub fn suspect_all_like(&self, client: &Client) {
-        // Once for all who find out at the same time, so that the connections made since are not suspect, too.
+        // Of several callers at the same time only the first changes the number. Connections made since then are not suspect.
         let _ = self.link.generation.compare_exchange(
             client.generation,
             client.generation + 1,
@@ -258,28 +260,28 @@ impl Pool {
         );
     }
 
-    /// Notes that PostgreSQL did not answer in time what was sent on this connection at `sent`.
+    /// Notes that PostgreSQL did not answer in time a statement that was sent on this connection at `sent`.
     pub fn note_silence(&self, client: &Client, sent: Instant, cause: &str) {
         self.suspect_all_like(client);
         self.link.note_silence(sent, cause);
     }
 }
 
-/// Makes connections for the pool and says which are still good.
+/// Makes connections for the pool, and checks them.
 pub struct Manager {
     target: Target,
     database: DatabaseSettings,
-    link: Arc<Link>,
+    link: Arc<DatabaseLink>,
 }
 
 impl ManageConnection for Manager {
     type Connection = Client;
-    type Error = LinkError;
+    type Error = io::Error;
 
-    fn connect(&self) -> Result<Client, LinkError> {
+    fn connect(&self) -> io::Result<Client> {
         let generation = self.link.generation.load(Ordering::Relaxed);
         let connection = self.link.attempt(|| {
-            connector::connect(&self.target, &self.database).map_err(|error| Refusal {
+            connector::connect(&self.target, &self.database).map_err(|error| FailedAttempt {
                 answered: error.code().is_some(),
                 cause: error.to_string(),
             })
@@ -294,15 +296,13 @@ impl ManageConnection for Manager {
         })
     }
 
-    /// Whether nothing speaks against a connection. Asks the server nothing.
-    fn is_valid(&self, client: &mut Client) -> Result<(), LinkError> {
+    /// Checks a connection without a round trip.
+    fn is_valid(&self, client: &mut Client) -> io::Result<()> {
         if self.link.suspects(client) {
-            return Err(LinkError(
-                "another connection of its age was lost".to_owned(),
-            ));
+            return Err(io::Error::other("another connection of its age was lost"));
         }
-        // Reads what has arrived meanwhile, which may be the end of the connection: as PostgreSQL's last words, after which the
-        // client takes itself for open until it is used once more, or as the end of the stream.
+        // Reads what has arrived. It may be the end of the stream, or PostgreSQL's message that it ends the connection, after which
+        // `is_closed` is still false.
         let ended = client.used.elapsed() > FRESH
             && client
                 .notifications()
@@ -310,10 +310,9 @@ impl ManageConnection for Manager {
                 .next()
                 .is_err();
         if ended || client.is_closed() || client.connection.deadline.has_ended() {
-            Err(LinkError("PostgreSQL has closed it".to_owned()))
-        } else {
-            Ok(())
+            return Err(io::Error::other("PostgreSQL has closed it"));
         }
+        Ok(())
     }
 
     fn has_broken(&self, client: &mut Client) -> bool {
@@ -321,66 +320,47 @@ impl ManageConnection for Manager {
     }
 }
 
-/// Why there is no connection: a sentence for the log.
-#[derive(Debug)]
-pub struct LinkError(String);
-
-impl std::fmt::Display for LinkError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for LinkError {}
-
-/// The pool reports every failure of every thread of its own; [`Link`] has said it once already.
-#[derive(Debug)]
-struct Quiet;
-
-impl HandleError<LinkError> for Quiet {
-    fn handle_error(&self, _: LinkError) {}
-}
-
-/// What is known of the link to the database, shared by the pool's threads and the workers.
+/// Whether the database can be reached. Shared by the pool's threads and the workers.
 #[derive(Default)]
-struct Link {
-    /// Goes up when a connection turns out dead; connections of an older generation are suspect.
+struct DatabaseLink {
+    /// Incremented when a connection turns out dead. Connections of an older generation are suspect.
     generation: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
 }
 
 #[derive(Default)]
-struct State {
+struct LinkState {
     outage: Option<Outage>,
-    /// When a connection was made last.
+    /// When the last connection was made.
     connected: Option<Instant>,
 }
 
 struct Outage {
     began: Instant,
     cause: String,
-    /// PostgreSQL answers, but accepts no more connections. Open connections may go on.
+    /// PostgreSQL answers, but accepts no more connections. Open connections can be used.
     answered: bool,
-    /// No attempt is made before that.
+    /// No attempt is made before this time.
     next_attempt: Instant,
     /// Whether an attempt is under way.
     trying: bool,
-    mentioned: Instant,
+    /// When the log last mentioned it.
+    logged: Instant,
 }
 
 /// Why an attempt to connect failed.
-struct Refusal {
+struct FailedAttempt {
     cause: String,
-    /// Whether it was PostgreSQL that refused.
+    /// Whether PostgreSQL refused the connection.
     answered: bool,
 }
 
-impl Link {
+impl DatabaseLink {
     fn suspects(&self, client: &Client) -> bool {
         client.generation != self.generation.load(Ordering::Relaxed)
     }
 
-    /// Why there is no point in waiting for a connection, if there is none; `open` of them are open, all in use.
+    /// The cause of an outage during which waiting for a connection is useless. `open` connections are open, all in use.
     fn outage(&self, open: u32) -> Option<String> {
         self.lock()
             .outage
@@ -389,20 +369,20 @@ impl Link {
             .map(|outage| outage.cause.clone())
     }
 
-    /// An outage begins: what was sent at `sent` was not answered. Unless a connection could be made since.
+    /// Begins an outage, because a statement sent at `sent` was not answered, unless a connection was made after that time.
     fn note_silence(&self, sent: Instant, cause: &str) {
         let mut state = self.lock();
         if state.outage.is_none() && state.connected.is_none_or(|connected| connected <= sent) {
-            log::warn!("the database has fallen silent: {cause}; trying to connect anew");
+            log::warn!("the database has stopped answering: {cause}; connecting again");
             state.outage = Some(Outage::new(cause.to_owned(), false, Instant::now()));
         }
     }
 
     /// Tries to connect, but during an outage only once a second and on one thread at a time.
-    fn attempt<T>(&self, connect: impl FnOnce() -> Result<T, Refusal>) -> Result<T, LinkError> {
+    fn attempt<T>(&self, connect: impl FnOnce() -> Result<T, FailedAttempt>) -> io::Result<T> {
         let probing = match self.lock().outage.as_mut() {
             Some(outage) if outage.trying || Instant::now() < outage.next_attempt => {
-                return Err(LinkError(outage.cause.clone()));
+                return Err(io::Error::other(outage.cause.clone()));
             }
             Some(outage) => {
                 outage.trying = true;
@@ -411,37 +391,33 @@ impl Link {
             None => false,
         };
         // After a panic the pool would count this connection for ever and not try again.
-        let result = catch_unwind(AssertUnwindSafe(connect)).unwrap_or_else(|_| {
-            Err(Refusal {
-                cause: "connecting panicked".to_owned(),
-                answered: false,
-            })
-        });
+        let result = catch_unwind(AssertUnwindSafe(connect));
         let now = Instant::now();
         let mut state = self.lock();
-        let refusal = match result {
-            Ok(made) => {
+        let FailedAttempt { cause, answered } = match result {
+            Ok(Ok(made)) => {
                 state.connected = Some(now);
                 if let Some(outage) = state.outage.take() {
-                    log::info!(
-                        "the database is back after {:.1} s",
-                        outage.began.elapsed().as_secs_f64()
-                    );
+                    let seconds = outage.began.elapsed().as_secs_f64();
+                    log::info!("the database can be reached again after {seconds:.1} s");
                 }
                 return Ok(made);
             }
-            Err(refusal) => refusal,
+            Ok(Err(failure)) => failure,
+            Err(_) => FailedAttempt {
+                cause: "connecting panicked".to_owned(),
+                answered: false,
+            },
         };
-        let Refusal { cause, answered } = refusal;
         match &mut state.outage {
             None => {
                 log::warn!("the database cannot be reached: {cause}; trying again every second");
                 state.outage = Some(Outage::new(cause.clone(), answered, now + RETRY));
             }
             Some(outage) => {
-                if outage.mentioned.elapsed() >= REMINDER {
+                if outage.logged.elapsed() >= REMINDER {
                     log::warn!("the database still cannot be reached: {cause}");
-                    outage.mentioned = now;
+                    outage.logged = now;
                 }
                 outage.cause.clone_from(&cause);
                 outage.answered = answered;
@@ -449,10 +425,10 @@ impl Link {
                 outage.trying &= !probing;
             }
         }
-        Err(LinkError(cause))
+        Err(io::Error::other(cause))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LinkState> {
         lock(&self.state)
     }
 }
@@ -465,7 +441,7 @@ impl Outage {
             answered,
             next_attempt,
             trying: false,
-            mentioned: Instant::now(),
+            logged: Instant::now(),
         }
     }
 }
@@ -474,8 +450,8 @@ impl Outage {
 mod tests {
     use super::*;
 
-    fn refuse(answered: bool) -> Result<(), Refusal> {
-        Err(Refusal {
+    fn refuse(answered: bool) -> Result<(), FailedAttempt> {
+        Err(FailedAttempt {
             cause: "refused".to_owned(),
             answered,
         })
@@ -483,7 +459,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_probed_once_a_second() {
-        let link = Link::default();
+        let link = DatabaseLink::default();
         assert!(link.outage(0).is_none());
         assert!(link.attempt(|| refuse(false)).is_err());
         assert_eq!(link.outage(1).as_deref(), Some("refused"));
@@ -494,28 +470,31 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_lets_nobody_else_in_may_serve_those_it_has() {
-        let link = Link::default();
+    fn open_connections_are_used_while_the_server_refuses_new_ones() {
+        let link = DatabaseLink::default();
         assert!(link.attempt(|| refuse(true)).is_err());
         assert!(link.outage(1).is_none() && link.outage(0).is_some());
     }
 
     #[test]
     fn a_silence_is_an_outage_until_the_next_connection() {
-        let link = Link::default();
+        let link = DatabaseLink::default();
         let sent = Instant::now();
         link.note_silence(sent, "silent");
         assert!(link.outage(1).is_some());
         assert!(link.attempt(|| Ok(())).is_ok(), "it is tried at once");
         assert!(link.outage(1).is_none());
         link.note_silence(sent, "silent");
-        assert!(link.outage(1).is_none(), "that is older news");
+        assert!(
+            link.outage(1).is_none(),
+            "a connection was made after that statement"
+        );
     }
 
     #[test]
-    fn an_attempt_that_panics_is_one_that_failed() {
-        let link = Link::default();
-        let panics = || -> Result<(), Refusal> { panic!("in connect") };
+    fn an_attempt_that_panics_has_failed() {
+        let link = DatabaseLink::default();
+        let panics = || -> Result<(), FailedAttempt> { panic!("in connect") };
         assert!(link.attempt(panics).is_err());
         std::thread::sleep(RETRY);
         assert!(link.attempt(panics).is_err());

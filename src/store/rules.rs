@@ -2,7 +2,7 @@
 //! writes no such row, but other programs may.
 
 use super::Schema;
-use super::opening::{AdminConnection, OpenError, failed};
+use super::opening::{AdminConnection, OpenError};
 
 /// A rule for the rows of a table.
 struct Rule {
@@ -122,9 +122,7 @@ pub(super) fn broken_rules(
     schema: &Schema,
 ) -> Result<Vec<BrokenRule>, OpenError> {
     let client = connection.client();
-    client
-        .batch_execute("SET statement_timeout = 0")
-        .map_err(failed)?;
+    client.batch_execute("SET statement_timeout = 0")?;
     let mut found = Vec::new();
     for (table, key) in KEYS {
         let rules: Vec<&Rule> = RULES.iter().filter(|rule| rule.table == *table).collect();
@@ -137,8 +135,8 @@ pub(super) fn broken_rules(
             tests.join(", ")
         );
         let question = question.replace("{schema}", &schema.quoted());
-        for row in client.query(&question, &[]).map_err(failed)? {
-            let number: i32 = row.try_get(0).map_err(failed)?;
+        for row in client.query(&question, &[])? {
+            let number: i32 = row.try_get(0)?;
             let rule = usize::try_from(number).ok().and_then(|at| rules.get(at));
             found.extend(rule.map(|rule| BrokenRule {
                 table,

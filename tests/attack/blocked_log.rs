@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::healthy::watch_at;
 use crate::support::blocked_log::BlockedLog;
 use crate::support::postgres::fresh_database;
-use crate::support::wire::{Door, bearer, request};
+use crate::support::wire::{Endpoint, bearer, request};
 
 const LOAD: usize = 8;
-/// Pause of a client of the load between two requests.
+/// Pause of a client between two requests.
 const PAUSE: Duration = Duration::from_millis(2);
 const P99: Duration = Duration::from_millis(200);
 
@@ -19,8 +19,8 @@ fn a_log_blocked_for_a_minute_delays_nothing() {
     let blocked = BlockedLog::start(&fresh_database(), &[]);
     blocked.fill();
     let before = blocked.dropped();
-    let door = Door::from(blocked.server.address);
-    let watch = watch_at(&door);
+    let endpoint = Endpoint::from(blocked.server.address);
+    let watch = watch_at(&endpoint);
     let until = Instant::now() + Duration::from_secs(60);
     let done = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -28,7 +28,7 @@ fn a_log_blocked_for_a_minute_delays_nothing() {
             scope.spawn(|| {
                 let token = bearer("load");
                 let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
-                let mut wire = door.open().unwrap();
+                let mut wire = endpoint.open().unwrap();
                 while Instant::now() < until {
                     wire.write(&list).unwrap();
                     wire.answer().unwrap().unwrap().expect(200);

@@ -1,20 +1,20 @@
-//! One user, or one address, takes all it can of a global budget while another user works.
+//! One user, or one address, takes as much as it can of a global budget while another user works.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fortress::{Fortress, Kind, QUIET};
+use crate::attacked::{AttackedServer, Kind, QUIET};
 use crate::load::seconds;
 use crate::support::hold::large_list;
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
 const P99: Duration = Duration::from_millis(200);
 const ATTACKER: (&str, &str) = ("X-Forwarded-For", "192.0.2.1");
 const OTHER: (&str, &str) = ("X-Forwarded-For", "192.0.2.2");
 
-/// No limit on how often the attacker may ask: the budgets alone are tested.
+/// Without rate limits, so that only the budgets are tested.
 const UNLIMITED: [(&str, &str); 5] = [
     QUIET,
     ("RATE_LIMIT_PER_HOUR", "0"),
@@ -23,21 +23,21 @@ const UNLIMITED: [(&str, &str); 5] = [
     ("LOGIN_FAILURES_PER_ACCOUNT", "0"),
 ];
 
-/// Where the server and its database are.
+/// The addresses of the server and its database.
 struct Place {
-    door: Door,
+    endpoint: Endpoint,
     database: String,
 }
 
-/// Runs the attack on so many threads until the time is over, and asserts that another user is served quickly all the while.
+/// Runs the attack on this many threads for [`seconds`], and asserts that another user is served quickly.
 fn expect_fair(what: &str, threads: usize, attack: impl Fn(&Place, &AtomicBool) + Sync) {
-    let mut fortress = Fortress::behind(Kind::Tcp, &UNLIMITED);
+    let mut attacked = AttackedServer::start(Kind::Tcp, &UNLIMITED);
     for user in ["attacker", "other"] {
-        large_list(&fortress.database, user);
+        large_list(&attacked.database, user);
     }
     let place = Place {
-        door: fortress.door.clone(),
-        database: fortress.database.clone(),
+        endpoint: attacked.endpoint.clone(),
+        database: attacked.database.clone(),
     };
     let stop = AtomicBool::new(false);
     let mut times = thread::scope(|scope| {
@@ -55,12 +55,12 @@ fn expect_fair(what: &str, threads: usize, attack: impl Fn(&Place, &AtomicBool) 
         "{what}: another user had {} answers, p99 {p99:?}, longest {:?}, {}",
         times.len(),
         times[times.len() - 1],
-        fortress.expect_alive_within(450)
+        attacked.expect_memory_within(450)
     );
     assert!(p99 < P99, "{p99:?}");
 }
 
-/// Lists and makes tasks until the time is over; each must succeed. Gives how long each took.
+/// Lists and makes tasks for [`seconds`]; each request must succeed. Returns the latencies.
 fn serve_other(place: &Place) -> Vec<Duration> {
     let token = bearer("other");
     let list = request(
@@ -70,7 +70,7 @@ fn serve_other(place: &Place) -> Vec<Duration> {
         b"",
     );
     let make = new_task(&token, "fair");
-    let mut wire = place.door.open().unwrap();
+    let mut wire = place.endpoint.open().unwrap();
     let until = Instant::now() + Duration::from_secs(seconds());
     let mut times = Vec::new();
     while Instant::now() < until {
@@ -85,10 +85,10 @@ fn serve_other(place: &Place) -> Vec<Duration> {
     times
 }
 
-/// Asks on one connection until the attack is over, whatever the answers are.
+/// Sends the request again and again until the attack is over. Ignores the answers.
 fn ask_on(place: &Place, stop: &AtomicBool, bytes: &[u8], pause: Duration) {
     while !stop.load(Ordering::Relaxed) {
-        let Ok(mut wire) = place.door.open() else {
+        let Ok(mut wire) = place.endpoint.open() else {
             continue;
         };
         while !stop.load(Ordering::Relaxed)
@@ -101,7 +101,7 @@ fn ask_on(place: &Place, stop: &AtomicBool, bytes: &[u8], pause: Duration) {
 }
 
 #[test]
-fn slow_readers_of_one_user_stop_no_other() {
+fn slow_readers_of_one_user_delay_no_other_user() {
     let token = bearer("attacker");
     let list = request(
         "GET",
@@ -112,9 +112,9 @@ fn slow_readers_of_one_user_stop_no_other() {
     expect_fair("9 slow readers of 7 MB", 9, |place, stop| {
         let mut buffer = [0; 3_200];
         while !stop.load(Ordering::Relaxed) {
-            let mut wire = place.door.open_narrow().unwrap();
+            let mut wire = place.endpoint.open_narrow().unwrap();
             wire.write(&list).unwrap();
-            // 32 KB a second, until the server ends it.
+            // 32 KB a second, until the server closes the connection.
             while !stop.load(Ordering::Relaxed) && matches!(wire.stream.read(&mut buffer), Ok(1..))
             {
                 thread::sleep(Duration::from_millis(100));
@@ -124,7 +124,7 @@ fn slow_readers_of_one_user_stop_no_other() {
 }
 
 #[test]
-fn slow_bodies_of_one_address_stop_no_other() {
+fn slow_bodies_of_one_address_delay_no_other_address() {
     let head = format!(
         "POST /api/tasks HTTP/1.1\r\nHost: x\r\n{}: {}\r\nContent-Length: 1000000\r\n\r\n",
         ATTACKER.0, ATTACKER.1
@@ -133,7 +133,7 @@ fn slow_bodies_of_one_address_stop_no_other() {
     expect_fair("slow bodies of 1 MB", 4, |place, stop| {
         let mut held: Vec<Wire> = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            let mut wire = place.door.open().unwrap();
+            let mut wire = place.endpoint.open().unwrap();
             if wire.write(&start).is_ok() {
                 held.push(wire);
             }
@@ -146,7 +146,7 @@ fn slow_bodies_of_one_address_stop_no_other() {
 }
 
 #[test]
-fn requests_of_one_user_without_pause_stop_no_other() {
+fn continuous_requests_of_one_user_delay_no_other_user() {
     let token = bearer("attacker");
     let search = request(
         "GET",
@@ -155,7 +155,7 @@ fn requests_of_one_user_without_pause_stop_no_other() {
         b"",
     );
     expect_fair(
-        "a search without pause on 64 connections",
+        "continuous searches on 64 connections",
         64,
         |place, stop| {
             ask_on(place, stop, &search, Duration::ZERO);
@@ -164,7 +164,7 @@ fn requests_of_one_user_without_pause_stop_no_other() {
 }
 
 #[test]
-fn requests_of_one_user_that_wait_in_the_database_stop_no_other() {
+fn requests_of_one_user_that_wait_in_the_database_delay_no_other_user() {
     let token = bearer("attacker");
     expect_fair("64 connections that wait for a lock", 65, |place, stop| {
         let mut sql = postgres::Client::connect(&place.database, postgres::NoTls).unwrap();
@@ -176,7 +176,7 @@ fn requests_of_one_user_that_wait_in_the_database_stop_no_other() {
             )
             .unwrap();
         let id: String = row.get(0);
-        // One of them gets the lock and keeps it.
+        // One of the connections gets the lock and keeps it.
         let locked = lock.query_one("SELECT pg_try_advisory_xact_lock(1)", &[]);
         if locked.unwrap().get::<_, bool>(0) {
             lock.execute(
@@ -207,7 +207,7 @@ fn requests_of_one_user_that_wait_in_the_database_stop_no_other() {
 }
 
 #[test]
-fn logins_of_one_address_stop_no_other() {
+fn logins_from_one_address_delay_no_other_address() {
     let login = |address: (&str, &str), number: usize| {
         let body =
             format!("{{\"email\":\"n{number}@example.com\",\"password\":\"not the password\"}}");
@@ -217,16 +217,16 @@ fn logins_of_one_address_stop_no_other() {
     let flood = login(ATTACKER, 1);
     let longest = std::sync::Mutex::new(Duration::ZERO);
     expect_fair(
-        "logins without pause on 200 connections",
+        "continuous logins on 200 connections",
         201,
         |place, stop| {
-            // One of the clients is not of the flood.
+            // One client is not part of the flood.
             let Ok(mut longest) = longest.try_lock() else {
                 return ask_on(place, stop, &flood, Duration::ZERO);
             };
             while !stop.load(Ordering::Relaxed) {
                 let began = Instant::now();
-                let answer = place.door.ask(&login(OTHER, 2));
+                let answer = place.endpoint.ask(&login(OTHER, 2));
                 assert_eq!(answer.status, 401, "{answer:?}");
                 *longest = began.elapsed().max(*longest);
                 thread::sleep(Duration::from_millis(100));

@@ -1,7 +1,7 @@
-//! Random and mutated requests. Every stream must be split into the requests that the strict parser finds in it, with the same
-//! bodies, and what follows must be refused or left alone as the parser says.
+//! Random and mutated requests. The server must find the same requests in every stream as the strict parser, with the same
+//! bodies, and must treat the rest as the parser says.
 //!
-//! The server runs in this process, with a route that tells what it was given; a panic anywhere in it is noticed.
+//! The server runs in this process, with a route that echoes the request. The test fails if any thread panics.
 
 use std::io::ErrorKind;
 use std::panic;
@@ -30,16 +30,16 @@ use crate::support::app::{SECRET, app, parts, server_settings, settings, start_s
 use crate::support::postgres::fresh_database;
 use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
 use crate::support::tls::Certificate;
-use crate::support::wire::{Door, bearer, find};
+use crate::support::wire::{Endpoint, bearer, find};
 
-/// Inputs for each door.
+/// Number of inputs for each kind of listener.
 const OVER_TCP: usize = 200_000;
 const OVER_UNIX: usize = 50_000;
 const OVER_TLS: usize = 30_000;
-/// Clients at a time.
+/// Number of parallel clients.
 const CLIENTS: usize = 8;
 
-/// Small bounds, so that random requests meet them.
+/// Small limits, so that random requests reach them.
 const BOUNDS: Bounds = Bounds {
     head: 2_048,
     fields: 16,
@@ -47,7 +47,7 @@ const BOUNDS: Bounds = Bounds {
     body: 4_096,
 };
 
-/// Random numbers that can be had again (splitmix64).
+/// Reproducible random numbers (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -63,7 +63,7 @@ impl Random {
         usize::try_from(self.next() % most.max(1) as u64).unwrap()
     }
 
-    /// Whether something with this probability, in percent, is so.
+    /// True with this probability, in percent.
     fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
@@ -76,7 +76,7 @@ impl Random {
         (0..number).map(|_| self.next().to_le_bytes()[0]).collect()
     }
 
-    /// Bytes that may stand in a field's value.
+    /// Bytes that are valid in a field value.
     fn value(&mut self, number: usize) -> Vec<u8> {
         (0..number)
             .map(|_| match self.below(10) {
@@ -193,7 +193,7 @@ fn well_formed(random: &mut Random, id: &str) -> Vec<u8> {
         let padding = vec![b'p'; random.below(2_200)];
         field(random, "X-Padding", &padding, &mut out);
     }
-    // A body that looks like anything, a request not least.
+    // A body may look like anything, even like a request.
     let body = match random.below(6) {
         0 => b"GET /echo HTTP/1.1\r\nHost: inside\r\nX-Request-ID: inside\r\n\r\n".to_vec(),
         1 => b"0\r\n\r\n".to_vec(),
@@ -269,7 +269,7 @@ fn chunks(random: &mut Random, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// What tends to be read differently by different people.
+/// Tokens that HTTP parsers often read differently.
 const TOKENS: &[&[u8]] = &[
     b"\r\n",
     b"\n",
@@ -347,7 +347,7 @@ fn mutate(random: &mut Random, stream: &mut Vec<u8>) {
         }
         4 => stream.truncate(at),
         5 => {
-            // One line's end becomes another.
+            // Changes one line ending to another.
             let ends: Vec<usize> = (0..stream.len() - 1)
                 .filter(|at| stream[*at..].starts_with(b"\r\n"))
                 .collect();
@@ -366,7 +366,7 @@ fn mutate(random: &mut Random, stream: &mut Vec<u8>) {
             }
         }
         6 => {
-            // A digit more or less, where lengths and sizes are.
+            // Adds or removes a digit of a length or a size.
             let digits: Vec<usize> = (0..stream.len())
                 .filter(|at| stream[*at].is_ascii_digit())
                 .collect();
@@ -376,7 +376,7 @@ fn mutate(random: &mut Random, stream: &mut Vec<u8>) {
             }
         }
         _ => {
-            // A token at the start of a line, or anywhere.
+            // Inserts a token at the start of a line, or anywhere.
             let starts: Vec<usize> = (2..stream.len())
                 .filter(|at| stream[at - 2..].starts_with(b"\r\n"))
                 .collect();
@@ -391,7 +391,7 @@ fn mutate(random: &mut Random, stream: &mut Vec<u8>) {
     }
 }
 
-/// What one client sends.
+/// The bytes that one client sends.
 fn input(random: &mut Random, number: usize, token: &str) -> Vec<u8> {
     if random.percent(3) {
         let length = 1 + random.below(300);
@@ -412,7 +412,7 @@ fn input(random: &mut Random, number: usize, token: &str) -> Vec<u8> {
             mutate(random, &mut stream);
         }
     }
-    // Nothing at all is nothing to compare.
+    // An empty stream cannot be compared.
     if stream.is_empty() {
         stream.extend_from_slice(b"\r\n");
     }
@@ -423,7 +423,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Tells what it was given.
+/// Echoes the request.
 fn echo(_: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     let request = call.request;
     let echoed: Vec<String> = request.headers.raw("X-Echo").map(hex).collect();
@@ -436,8 +436,8 @@ fn echo(_: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     Ok(Response::json(200, &told).into())
 }
 
-/// Whether this goes to the route that tells.
-fn is_told(request: &Request) -> bool {
+/// Whether this request reaches the route that echoes.
+fn is_echoed(request: &Request) -> bool {
     let path = request.target.split('?').next().unwrap();
     matches!(path, "/echo" | "/echo/" | "/%65cho")
         && ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].contains(&request.method.as_str())
@@ -475,7 +475,7 @@ fn compare(request: &Request, answer: &Answer) -> Result<(), String> {
     if answer.header("Server") != Some("todo-api") {
         return wrong("Server");
     }
-    if !is_told(request) {
+    if !is_echoed(request) {
         return if answer.status == 200 && answer.body.contains("\"echo\"") {
             wrong("told")
         } else {
@@ -512,7 +512,7 @@ fn compare(request: &Request, answer: &Answer) -> Result<(), String> {
     }
 }
 
-/// What is counted.
+/// Counters of a run.
 #[derive(Default)]
 struct Tally {
     /// Inputs of which a handler saw at least one request.
@@ -522,11 +522,16 @@ struct Tally {
     ended_early: AtomicUsize,
 }
 
-/// Sends a stream and compares what comes back with what the parser says.
-fn send(door: &Door, random: &mut Random, stream: &[u8], tally: &Tally) -> Result<(), String> {
+/// Sends a stream and compares the answers with the result of the parser.
+fn send(
+    endpoint: &Endpoint,
+    random: &mut Random,
+    stream: &[u8],
+    tally: &Tally,
+) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let (requests, end) = split(stream, BOUNDS);
-    let mut wire = door.open().map_err(failed)?;
+    let mut wire = endpoint.open().map_err(failed)?;
     let mut rest = stream;
     while !rest.is_empty() {
         let size = if random.percent(60) {
@@ -534,7 +539,7 @@ fn send(door: &Door, random: &mut Random, stream: &[u8], tally: &Tally) -> Resul
         } else {
             1 + random.below(rest.len())
         };
-        // The server may have had enough.
+        // The server may have closed the connection.
         if wire.write(&rest[..size]).is_err() {
             break;
         }
@@ -558,7 +563,7 @@ fn send(door: &Door, random: &mut Random, stream: &[u8], tally: &Tally) -> Resul
             Some(answer) => compare(request, &answer)?,
             None => return Err(format!("no answer to {request:?}")),
         }
-        handled |= is_told(request);
+        handled |= is_echoed(request);
         tally.requests.fetch_add(1, Ordering::Relaxed);
     }
     tally
@@ -576,13 +581,13 @@ fn send(door: &Door, random: &mut Random, stream: &[u8], tally: &Tally) -> Resul
             Err(format!("{answer:?}"))
         }
     };
-    // What is refused after a head that says HEAD is refused without a body, which reads like an answer that breaks off.
+    // A refused HEAD request is answered without a body, which here reads like an incomplete answer.
     let may_be_bodiless = find(stream, b"HEAD ").is_some();
     let (statuses, last) = match &end {
         End::Clean | End::Last => (None, None),
         End::Early => {
             tally.ended_early.fetch_add(1, Ordering::Relaxed);
-            // Worth an answer or not; it is none of the router's.
+            // This may be answered or not; the router never sees it.
             (None, Some(next(false)))
         }
         End::Refused(statuses) => {
@@ -647,8 +652,8 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
     (server, addresses)
 }
 
-/// Sends `number` inputs through these doors in turn and says what came of them.
-fn bombard(name: &str, doors: &[Door], number: usize, seed: u64) {
+/// Sends `number` inputs to these endpoints in turn and prints a summary.
+fn send_inputs(name: &str, endpoints: &[Endpoint], number: usize, seed: u64) {
     let token = bearer("fuzz");
     let (next, tally) = (AtomicUsize::new(0), Tally::default());
     let wrong: Mutex<Vec<String>> = Mutex::default();
@@ -664,9 +669,12 @@ fn bombard(name: &str, doors: &[Door], number: usize, seed: u64) {
                     let mut random =
                         Random(seed ^ (case as u64).wrapping_mul(0xd134_2543_de82_ef95));
                     let stream = input(&mut random, case, &token);
-                    if let Err(problem) =
-                        send(&doors[case % doors.len()], &mut random, &stream, &tally)
-                    {
+                    if let Err(problem) = send(
+                        &endpoints[case % endpoints.len()],
+                        &mut random,
+                        &stream,
+                        &tally,
+                    ) {
                         wrong.lock().unwrap().push(format!(
                             "case {case}: {}\n    {problem}",
                             stream.escape_ascii()
@@ -691,12 +699,15 @@ fn bombard(name: &str, doors: &[Door], number: usize, seed: u64) {
         tally.refused.into_inner(),
         tally.ended_early.into_inner()
     );
-    assert!(handled * 2 >= number, "fewer than half are valid enough");
+    assert!(
+        handled * 2 >= number,
+        "fewer than half of the inputs reached a handler"
+    );
 }
 
 #[test]
 fn random_requests_are_read_as_the_standard_says() {
-    // Added to what is done about panics anyhow, and never taken away: a failing test could not.
+    // The hook is added to the existing one and never removed, because a failing test could not remove it.
     let panics: Arc<Mutex<Vec<String>>> = Arc::default();
     let (noted, ours) = (Arc::clone(&panics), thread::current().id());
     let before = panic::take_hook();
@@ -712,21 +723,21 @@ fn random_requests_are_read_as_the_standard_says() {
     };
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("fuzz.sock");
-    // Several addresses, so that a machine does not run out of ports for connections that have just been closed.
+    // Several addresses, so that closed connections do not use up the ports of one.
     let listen = format!(
         "127.0.0.1:0,127.0.0.2:0,127.0.0.3:0,127.0.0.4:0,unix:{}",
         socket.display()
     );
     let (server, addresses) = serve(&listen, None);
-    let doors: Vec<Door> = addresses
+    let endpoints: Vec<Endpoint> = addresses
         .iter()
         .map(|address| match address {
-            Address::Tcp(address) => Door::Tcp(*address),
-            Address::Unix(path) => Door::Unix(path.clone()),
+            Address::Tcp(address) => Endpoint::Tcp(*address),
+            Address::Unix(path) => Endpoint::Unix(path.clone()),
         })
         .collect();
-    bombard("over TCP", &doors[..4], OVER_TCP, seed);
-    bombard("over a Unix socket", &doors[4..], OVER_UNIX, seed + 1);
+    send_inputs("over TCP", &endpoints[..4], OVER_TCP, seed);
+    send_inputs("over a Unix socket", &endpoints[4..], OVER_UNIX, seed + 1);
     assert!(server.stop(Duration::from_secs(10)));
 
     let certificate = Certificate::make();
@@ -735,9 +746,9 @@ fn random_requests_are_read_as_the_standard_says() {
     let Address::Tcp(address) = addresses[0] else {
         panic!();
     };
-    bombard(
+    send_inputs(
         "over TLS",
-        &[Door::Tls(address, certificate.client())],
+        &[Endpoint::Tls(address, certificate.client())],
         OVER_TLS,
         seed + 2,
     );

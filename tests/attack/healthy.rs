@@ -1,4 +1,4 @@
-//! A client that wants nothing unusual, and measures how it fares while others attack.
+//! A well-behaved client that measures its latency during an attack.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::fortress::Fortress;
+use crate::attacked::AttackedServer;
 use crate::support::Answer;
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
-/// What an attack may do to everybody else: nothing that 99 of 100 requests notice.
+/// The latency that 99 of 100 requests of other clients must keep during an attack.
 const P99: Duration = Duration::from_millis(100);
-/// Requests on one connection, before it makes another.
+/// Requests on one connection before the client opens another.
 const ON_ONE_CONNECTION: usize = 16;
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// The client at work.
+/// The running client.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     client: JoinHandle<Seen>,
 }
 
-/// How it fared.
+/// The results of the client.
 #[derive(Default)]
 pub struct Seen {
     latencies: Vec<Duration>,
@@ -31,23 +31,26 @@ pub struct Seen {
     errors: Vec<String>,
 }
 
-/// Has a client ask for one task, time and again, until [`Watch::finish`].
-pub fn watch(fortress: &Fortress) -> Watch {
-    watch_at(&fortress.door)
+/// Starts a client that requests one task again and again until [`Watch::finish`].
+pub fn watch(attacked: &AttackedServer) -> Watch {
+    watch_at(&attacked.endpoint)
 }
 
 /// As [`watch`], for any server.
-pub fn watch_at(door: &Door) -> Watch {
+pub fn watch_at(endpoint: &Endpoint) -> Watch {
     let stop = Arc::new(AtomicBool::new(false));
-    let (door, stopped) = (door.clone(), Arc::clone(&stop));
+    let (endpoint, stopped) = (endpoint.clone(), Arc::clone(&stop));
     let token = bearer("healthy");
-    let task = door.ask(&new_task(&token, "healthy")).expect(201).json();
+    let task = endpoint
+        .ask(&new_task(&token, "healthy"))
+        .expect(201)
+        .json();
     let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
     let ask = request("GET", &path, &[("Authorization", &token)], b"");
     let client = thread::spawn(move || {
         let mut seen = Seen::default();
         while !stopped.load(Ordering::Relaxed) {
-            if let Err(error) = seen.visit(&door, &ask, &stopped) {
+            if let Err(error) = seen.visit(&endpoint, &ask, &stopped) {
                 seen.errors.push(error);
                 thread::sleep(PAUSE);
             }
@@ -65,10 +68,15 @@ impl Watch {
 }
 
 impl Seen {
-    /// One connection and some requests on it. Making the connection is part of the first one's time.
-    fn visit(&mut self, door: &Door, ask: &[u8], stopped: &AtomicBool) -> Result<(), String> {
+    /// Sends some requests on one connection. The time of the first includes opening the connection.
+    fn visit(
+        &mut self,
+        endpoint: &Endpoint,
+        ask: &[u8],
+        stopped: &AtomicBool,
+    ) -> Result<(), String> {
         let mut began = Instant::now();
-        let mut wire = door
+        let mut wire = endpoint
             .open()
             .map_err(|error| format!("to connect: {error}"))?;
         for _ in 0..ON_ONE_CONNECTION {
@@ -99,13 +107,13 @@ impl Seen {
         sorted.get(at).copied().unwrap_or_default()
     }
 
-    /// Asserts that it has noticed nothing.
+    /// Asserts that the attack did not affect the client.
     #[track_caller]
     pub fn expect_undisturbed(&self) {
         self.expect_p99_under(P99);
     }
 
-    /// Asserts that it was always served, 99 of 100 times within this time.
+    /// Asserts that the client was always served, 99 of 100 times within this limit.
     #[track_caller]
     pub fn expect_p99_under(&self, limit: Duration) {
         self.expect_clean();
@@ -114,7 +122,7 @@ impl Seen {
         assert!(self.percentile(99) < limit, "{self}");
     }
 
-    /// Asserts that it was served or told to come back, and nothing else.
+    /// Asserts that every request was served or refused with 503.
     #[track_caller]
     pub fn expect_clean(&self) {
         assert!(
@@ -126,11 +134,11 @@ impl Seen {
 }
 
 fn exchange(wire: &mut Wire, ask: &[u8]) -> Result<Answer, String> {
-    // A server that refuses may have closed before all is written; its answer is there nevertheless.
+    // A server that refuses may close before everything is written. Its answer can still be read.
     let written = wire.write(ask);
     match wire.answer() {
         Ok(Some(answer)) => Ok(answer),
-        Ok(None) => Err(format!("closed without a word ({written:?})")),
+        Ok(None) => Err(format!("closed without an answer ({written:?})")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -140,7 +148,7 @@ impl fmt::Display for Seen {
         let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
         write!(
             f,
-            "a healthy client: {} requests, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms, {} told to come back, {} errors",
+            "a healthy client: {} requests, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms, {} refused with 503, {} errors",
             self.latencies.len(),
             milliseconds(self.percentile(50)),
             milliseconds(self.percentile(99)),

@@ -1,4 +1,4 @@
-//! Honest work, and a great deal of it, while things change.
+//! Heavy load of valid requests, during a stop and a change of certificates.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,22 +11,27 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 use serde_json::Value;
 
-use crate::fortress::{Fortress, KINDS, Kind, QUIET};
+use crate::attacked::{AttackedServer, KINDS, Kind, QUIET};
 use crate::support::hold::wait_until;
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
 const CLIENTS: usize = 1_000;
-/// Stack of a client's thread; there are many.
+/// Stack size of a client's thread, small because there are many.
 const STACK: usize = 256 * 1024;
 
-/// What a task is, as far as its client knows: title, and whether it is done.
+/// The tasks of a client by id: title and `completed`.
 type Tasks = HashMap<String, (String, bool)>;
 
-/// Works on tasks of one's own over one connection, until the time is over. Gives what must be there then.
-fn work(door: &Door, name: &str, until: Instant, done: &AtomicUsize) -> Result<Tasks, String> {
+/// Works on tasks of one user over one connection until this moment. Returns the tasks that must then exist.
+fn work(
+    endpoint: &Endpoint,
+    name: &str,
+    until: Instant,
+    done: &AtomicUsize,
+) -> Result<Tasks, String> {
     let token = bearer(name);
     let mut tasks = Tasks::new();
-    let mut wire = door
+    let mut wire = endpoint
         .open()
         .map_err(|error| format!("{name} to connect: {error}"))?;
     let mut ask = |method: &str, path: &str, body: &str, expected: u16| -> Result<Value, String> {
@@ -78,7 +83,7 @@ fn work(door: &Door, name: &str, until: Instant, done: &AtomicUsize) -> Result<T
     Ok(tasks)
 }
 
-/// Asserts that the database holds these tasks, as they are, and no others.
+/// Asserts that the database has exactly these tasks.
 fn expect_tasks(database: &str, expected: &Tasks) {
     let mut client = Client::connect(database, NoTls).unwrap();
     let rows = client
@@ -107,7 +112,7 @@ pub fn seconds() -> u64 {
 #[test]
 fn a_thousand_clients_lose_nothing() {
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[QUIET]);
+        let mut attacked = AttackedServer::start(kind, &[QUIET]);
         let done = AtomicUsize::new(0);
         let (began, until) = (
             Instant::now(),
@@ -116,11 +121,11 @@ fn a_thousand_clients_lose_nothing() {
         let results: Vec<Result<Tasks, String>> = thread::scope(|scope| {
             let clients: Vec<_> = (0..CLIENTS)
                 .map(|number| {
-                    let (door, done) = (&fortress.door, &done);
+                    let (endpoint, done) = (&attacked.endpoint, &done);
                     thread::Builder::new()
                         .stack_size(STACK)
                         .spawn_scoped(scope, move || {
-                            work(door, &format!("c{number}"), until, done)
+                            work(endpoint, &format!("c{number}"), until, done)
                         })
                         .unwrap()
                 })
@@ -137,21 +142,21 @@ fn a_thousand_clients_lose_nothing() {
             .collect();
         let done = done.into_inner();
         println!(
-            "{CLIENTS} clients at work for {took:.0} s, {kind}: {done} requests, {} errors, {}",
+            "{CLIENTS} clients for {took:.0} s, {kind}: {done} requests, {} errors, {}",
             errors.len(),
-            fortress.expect_alive_within(400)
+            attacked.expect_memory_within(400)
         );
         assert!(errors.is_empty(), "{:?}", &errors[..errors.len().min(5)]);
         let expected: Tasks = results.into_iter().flat_map(Result::unwrap).collect();
-        expect_tasks(&fortress.database, &expected);
+        expect_tasks(&attacked.database, &expected);
     }
 }
 
-/// Makes tasks on kept connections until the server says that it is the last, and gives how many were acknowledged. A connection
-/// that is closed while a request is on its way to it has failed.
-fn make_until_told(door: &Door, name: usize, begun: &AtomicUsize) -> Result<usize, String> {
+/// Makes tasks on persistent connections until the server announces the last answer. Returns the number of acknowledged tasks.
+/// Fails if a connection is closed while a request is in flight.
+fn make_until_told(endpoint: &Endpoint, name: usize, begun: &AtomicUsize) -> Result<usize, String> {
     let token = bearer("busy");
-    let mut wire = door.open().map_err(|error| error.to_string())?;
+    let mut wire = endpoint.open().map_err(|error| error.to_string())?;
     for number in 0.. {
         wire.write(&new_task(&token, &format!("{name}-{number}")))
             .map_err(|error| error.to_string())?;
@@ -179,21 +184,21 @@ fn make_until_told(door: &Door, name: usize, begun: &AtomicUsize) -> Result<usiz
 fn sigterm_under_load_loses_nothing() {
     const BUSY: usize = 300;
     for kind in KINDS {
-        let fortress = Fortress::behind(kind, &[QUIET]);
+        let attacked = AttackedServer::start(kind, &[QUIET]);
         let begun = AtomicUsize::new(0);
         let (made, took) = thread::scope(|scope| {
             let clients: Vec<_> = (0..BUSY)
                 .map(|name| {
-                    let (door, begun) = (&fortress.door, &begun);
+                    let (endpoint, begun) = (&attacked.endpoint, &begun);
                     thread::Builder::new()
                         .stack_size(STACK)
-                        .spawn_scoped(scope, move || make_until_told(door, name, begun))
+                        .spawn_scoped(scope, move || make_until_told(endpoint, name, begun))
                         .unwrap()
                 })
                 .collect();
             wait_until(|| begun.load(Ordering::Relaxed) == BUSY);
             thread::sleep(Duration::from_secs(2));
-            fortress.server.signal("TERM");
+            attacked.server.signal("TERM");
             let signalled = Instant::now();
             let made: Vec<Result<usize, String>> = clients
                 .into_iter()
@@ -209,9 +214,9 @@ fn sigterm_under_load_loses_nothing() {
             &errors[..errors.len().min(5)]
         );
         let acknowledged: usize = made.into_iter().map(Result::unwrap).sum();
-        let Fortress {
+        let AttackedServer {
             server, database, ..
-        } = fortress;
+        } = attacked;
         let (status, log) = server.wait_at_most(Duration::from_secs(12));
         assert_eq!(status.code(), Some(0), "{log}");
         let mut client = Client::connect(&database, NoTls).unwrap();
@@ -221,20 +226,23 @@ fn sigterm_under_load_loses_nothing() {
             .get(0);
         assert_eq!(usize::try_from(rows).unwrap(), acknowledged);
         println!(
-            "SIGTERM while {BUSY} clients make tasks, {kind}: every one of {acknowledged} acknowledged and there, the last answer \
+            "SIGTERM while {BUSY} clients make tasks, {kind}: all {acknowledged} acknowledged tasks exist, the last answer \
              {:.2} s after the signal",
             took.as_secs_f64()
         );
     }
 }
 
-/// Asks on new connections until told to stop; trusts whatever certificate is the one before or after the next change.
-fn connect_again_and_again(doors: &Mutex<[Door; 2]>, stop: &AtomicBool) -> Result<usize, String> {
+/// Sends requests on new connections until stopped. Trusts the certificate before and the one after the next change.
+fn connect_again_and_again(
+    endpoints: &Mutex<[Endpoint; 2]>,
+    stop: &AtomicBool,
+) -> Result<usize, String> {
     let mut answered = 0;
     while !stop.load(Ordering::Relaxed) {
-        let [old, new] = doors.lock().unwrap().clone();
-        let ask = |door: &Door| -> std::io::Result<bool> {
-            let mut wire = door.open()?;
+        let [old, new] = endpoints.lock().unwrap().clone();
+        let ask = |endpoint: &Endpoint| -> std::io::Result<bool> {
+            let mut wire = endpoint.open()?;
             for _ in 0..3 {
                 wire.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")?;
                 match wire.answer()? {
@@ -244,7 +252,7 @@ fn connect_again_and_again(doors: &Mutex<[Door; 2]>, stop: &AtomicBool) -> Resul
             }
             Ok(true)
         };
-        // A certificate that is not trusted is invalid data; anything else would be the server's fault.
+        // An untrusted certificate is `InvalidData`. Any other error is a defect of the server.
         let outcome = match ask(&new) {
             Err(error) if error.kind() == ErrorKind::InvalidData => match ask(&old) {
                 Err(error) if error.kind() == ErrorKind::InvalidData => continue,
@@ -254,7 +262,7 @@ fn connect_again_and_again(doors: &Mutex<[Door; 2]>, stop: &AtomicBool) -> Resul
         };
         match outcome {
             Ok(true) => answered += 1,
-            Ok(false) => return Err("an answer that is none".to_owned()),
+            Ok(false) => return Err("an invalid answer".to_owned()),
             Err(error) => return Err(error.to_string()),
         }
     }
@@ -263,16 +271,17 @@ fn connect_again_and_again(doors: &Mutex<[Door; 2]>, stop: &AtomicBool) -> Resul
 
 #[test]
 fn certificates_are_swapped_under_load() {
-    let mut fortress = Fortress::behind(Kind::Tls, &[QUIET]);
-    let mut certificate = fortress.certificate.take().unwrap();
-    let address = fortress.server.address;
-    let door =
-        |certificate: &crate::support::tls::Certificate| Door::Tls(address, certificate.client());
-    let doors = Mutex::new([door(&certificate), door(&certificate)]);
+    let mut attacked = AttackedServer::start(Kind::Tls, &[QUIET]);
+    let mut certificate = attacked.certificate.take().unwrap();
+    let address = attacked.server.address;
+    let endpoint = |certificate: &crate::support::tls::Certificate| {
+        Endpoint::Tls(address, certificate.client())
+    };
+    let endpoints = Mutex::new([endpoint(&certificate), endpoint(&certificate)]);
     let stop = AtomicBool::new(false);
     let mut kept: Vec<Wire> = (0..20)
         .map(|_| {
-            let mut wire = fortress.door.open().unwrap();
+            let mut wire = attacked.endpoint.open().unwrap();
             wire.write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
                 .unwrap();
             wire.answer().unwrap().unwrap().expect(200);
@@ -281,32 +290,32 @@ fn certificates_are_swapped_under_load() {
         .collect();
     let (swaps, answered) = thread::scope(|scope| {
         let clients: Vec<_> = (0..16)
-            .map(|_| scope.spawn(|| connect_again_and_again(&doors, &stop)))
+            .map(|_| scope.spawn(|| connect_again_and_again(&endpoints, &stop)))
             .collect();
         let mut swaps = 0;
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(8) {
             certificate.replace();
-            let new = door(&certificate);
+            let new = endpoint(&certificate);
             {
-                let mut doors = doors.lock().unwrap();
-                *doors = [doors[1].clone(), new.clone()];
+                let mut endpoints = endpoints.lock().unwrap();
+                *endpoints = [endpoints[1].clone(), new.clone()];
             }
-            fortress.server.signal("HUP");
+            attacked.server.signal("HUP");
             wait_until(|| new.open().and_then(|mut wire| wire.write(b"x")).is_ok());
             swaps += 1;
             thread::sleep(Duration::from_millis(100));
         }
-        // Without a signal it is noticed, too; and what is no certificate is not taken.
+        // The server notices a change without a signal too, and ignores a file that is not a certificate.
         let good = fs::read(certificate.file()).unwrap();
         fs::write(certificate.file(), b"no certificate").unwrap();
         thread::sleep(Duration::from_secs(6));
         fs::write(certificate.file(), good).unwrap();
         certificate.replace();
-        let new = door(&certificate);
+        let new = endpoint(&certificate);
         {
-            let mut doors = doors.lock().unwrap();
-            *doors = [doors[1].clone(), new.clone()];
+            let mut endpoints = endpoints.lock().unwrap();
+            *endpoints = [endpoints[1].clone(), new.clone()];
         }
         wait_until(|| new.open().and_then(|mut wire| wire.write(b"x")).is_ok());
         stop.store(true, Ordering::Relaxed);
@@ -325,6 +334,6 @@ fn certificates_are_swapped_under_load() {
     println!(
         "certificates swapped {swaps} times on SIGHUP and once without while clients connect: {answered} connections served, none \
          failed, {}",
-        fortress.expect_alive_within(100)
+        attacked.expect_memory_within(100)
     );
 }

@@ -1,20 +1,20 @@
-//! Attacks by clients with time and resources, over loopback. Run by `scripts/check attack`.
+//! Attacks on the server by persistent clients, over loopback. Run by `scripts/check attack`.
 //!
-//! - `parser`: a strict reader of HTTP/1.1, to compare the server's reading with
+//! - `parser`: a strict parser of HTTP/1.1, with which the server is compared
 //! - `fuzz`: random and mutated requests
-//! - `fortress`: the program under attack, behind each of its doors
-//! - `healthy`: a client that measures meanwhile
-//! - `doors`: every fault and every oddity, through every door
-//! - `floods`: heads without end, pipelines without end, connections without number
-//! - `fairness`: one holder that takes all it can of each global budget
+//! - `attacked`: the server under attack, on each kind of listener
+//! - `healthy`: a well-behaved client that measures its latency during an attack
+//! - `listeners`: malformed and unusual requests, on each kind of listener
+//! - `floods`: endless heads, endless pipelines, thousands of connections
+//! - `fairness`: one user that takes as much as it can of each global budget
 //! - `slowness`: slow heads, slow bodies, slow readers
-//! - `rudeness`: clients that go away in the middle, or send what is costly to read
+//! - `abuse`: clients that disconnect early, reconnect at once, or send expensive requests
 //! - `blocked_log`: a log that is not read
-//! - `load`: honest work, and a great deal of it, while things change
+//! - `load`: heavy load of valid requests, during a stop and a change of certificates
 //!
-//! Each prints one line. All are bounded in number and time, and stop what they start.
+//! Each prints one line, is limited in number and time, and stops what it starts.
 
-// The lints against panics are for the program; a test says what it expects by panicking.
+// The lints against panics are for the program. Tests panic to fail.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,16 +23,16 @@
     clippy::print_stderr
 )]
 
+mod abuse;
+mod attacked;
 mod blocked_log;
-mod doors;
 mod fairness;
 mod floods;
-mod fortress;
 mod fuzz;
 mod healthy;
+mod listeners;
 mod load;
 mod parser;
-mod rudeness;
 mod slowness;
 // Shared with tests/it, where all of it is used.
 #[allow(dead_code, unused_imports)]

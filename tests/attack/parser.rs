@@ -1,9 +1,8 @@
-//! A strict reader of HTTP/1.1 streams, written from RFC 9112 and from nothing else: what it takes a stream for, the server must
-//! take it for, too.
+//! A strict parser of HTTP/1.1 streams, written from RFC 9112 alone. The server must split a stream in the same way.
 //!
-//! It sees the whole of what a client sends, to its end. It is slow and simple on purpose.
+//! It parses the complete stream of a client. It is slow and simple on purpose.
 
-/// The bounds of the server it is compared with.
+/// The limits of the server with which it is compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub head: usize,
@@ -12,7 +11,7 @@ pub struct Bounds {
     pub body: usize,
 }
 
-/// A request, taken apart.
+/// A parsed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     pub method: String,
@@ -31,11 +30,11 @@ pub struct Request {
 pub enum End {
     /// Between two requests.
     Clean,
-    /// In the middle of one.
+    /// In the middle of a request.
     Early,
-    /// With something that must be refused with one of these statuses; 0 among them allows to say nothing.
+    /// With bytes that must be refused with one of these statuses; 0 allows no answer.
     Refused(Vec<u16>),
-    /// With a request after which nothing is read.
+    /// With a request that ends the connection.
     Last,
 }
 
@@ -62,17 +61,17 @@ pub fn split(stream: &[u8], bounds: Bounds) -> (Vec<Request>, End) {
     }
 }
 
-/// Statuses that fit what is wrong.
+/// Statuses that are right for an error.
 type Refusal = Vec<u16>;
 
-/// Something whole, or `None` where it is not, or what is wrong.
+/// A complete part, `None` if it is incomplete, or an error.
 type Found<T> = Result<Option<T>, Refusal>;
 
 fn refuse<T>(statuses: &[u16]) -> Result<T, Refusal> {
     Err(statuses.to_vec())
 }
 
-/// One line without its CR LF, and what comes behind it. `None` where it is not whole.
+/// One line without its CR LF, and the rest. `None` if it is incomplete.
 fn line(bytes: &[u8]) -> Found<(&[u8], &[u8])> {
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
@@ -83,7 +82,7 @@ fn line(bytes: &[u8]) -> Found<(&[u8], &[u8])> {
                 Some(_) => return refuse(&[400, 0]),
                 None => return Ok(None),
             },
-            // Section 2.2 lets a recipient take a bare LF for a line's end. One that stands behind others had better not.
+            // Section 2.2 allows a recipient to accept a bare LF as a line ending. A server behind a proxy must not.
             b'\n' => return refuse(&[400]),
             _ => {}
         }
@@ -123,7 +122,7 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), Refusal> {
     Ok((name, trim(value).to_vec()))
 }
 
-/// The first request of a stream and its length; `None` where it is not whole.
+/// The first request of a stream and its length; `None` if it is incomplete.
 fn next(stream: &[u8], bounds: Bounds) -> Found<(Request, usize)> {
     let head = head(stream, bounds)?;
     let Some((mut request, mut rest, framing)) = head else {
@@ -156,7 +155,7 @@ enum Framing {
 }
 
 fn head(stream: &[u8], bounds: Bounds) -> Found<(Request, &[u8], Framing)> {
-    // What is too large is too large however it goes on; what is wrong before that is wrong.
+    // A head over the limit is refused even if it is incomplete; an error before the limit comes first.
     let too_large: &[u16] = &[414, 431];
     let whole = |rest: &[u8]| stream.len() - rest.len();
     let mut rest = stream;
@@ -236,7 +235,7 @@ fn head(stream: &[u8], bounds: Bounds) -> Found<(Request, &[u8], Framing)> {
     Ok(Some((request, rest, framing)))
 }
 
-/// A fault that stands in a head that is too large may be told as either.
+/// A faulty head over the size limit may be refused for either reason.
 fn with_size(mut refusal: Refusal, stream: &[u8], bounds: Bounds) -> Refusal {
     if stream.len() > bounds.head {
         refusal.extend([414, 431]);
@@ -261,7 +260,7 @@ fn parse_request_line(
     let parts: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let [method, target, version] = parts[..] else {
         faults.push(400);
-        // Whatever the words are, the last may be a version that is not spoken here, and one of them too long.
+        // The last word may be an unsupported version, and any word may be too long.
         if parts.last().is_some_and(|word| names_a_version(word)) {
             faults.push(505);
         }
@@ -300,7 +299,7 @@ fn names_a_version(word: &[u8]) -> bool {
         if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// Section 3.2. `None` where it is none of the forms that a server at home is asked in.
+/// Section 3.2. `None` for a form that an origin server does not accept.
 fn origin_form(method: &[u8], target: &[u8]) -> Option<String> {
     let visible = |byte: &u8| (0x21..=0x7e).contains(byte) && *byte != b'#';
     if target.is_empty() || !target.iter().all(visible) {
@@ -365,7 +364,7 @@ fn check_host(fields: &[(String, Vec<u8>)], http_1_0: bool, faults: &mut Vec<u16
     }
 }
 
-/// Section 6.3, without its leniencies.
+/// Section 6.3, without the leniency that it allows.
 fn framing(
     fields: &[(String, Vec<u8>)],
     http_1_0: bool,
@@ -382,7 +381,7 @@ fn framing(
         faults.push(400);
     }
     if !codings.is_empty() && codings != [b"chunked".to_vec()] {
-        // Which of the two it is depends on what one takes the list for.
+        // The status depends on how the list is read.
         faults.extend([400, 501]);
     }
     if !codings.is_empty() && http_1_0 {
@@ -419,19 +418,19 @@ fn framing(
     })
 }
 
-/// A chunked body (section 7.1) and what comes behind it; `None` where it is not whole.
+/// A chunked body (section 7.1) and the rest; `None` if it is incomplete.
 fn chunks(stream: &[u8], bounds: Bounds) -> Found<(Vec<u8>, &[u8])> {
     let mut body = Vec::new();
     let mut rest = stream;
     loop {
-        // A size that is wrong is so before its line is whole, and one that is too large is.
+        // A size that is malformed or too large is refused before its line is complete.
         let digits = rest
             .iter()
             .take_while(|byte| byte.is_ascii_hexdigit())
             .count();
         let Some(behind_digits) = rest.get(digits) else {
             return if digits > 15 || larger_than_fits(&rest[..digits], &body, bounds) {
-                // More digits to come, and too many or too large already: now or later.
+                // More digits may follow, but the size is already too long or too large: refused now or later.
                 Err(vec![400, 413, 0])
             } else {
                 Ok(None)
@@ -447,7 +446,8 @@ fn chunks(stream: &[u8], bounds: Bounds) -> Found<(Vec<u8>, &[u8])> {
         if digits > 15 {
             too_large.extend([400, 413]);
         }
-        // White space here is one more way to be read differently; the standard calls it bad and asks to bear it. We do not.
+        // The standard discourages white space here but asks recipients to accept it. The server refuses it, because parsers read
+        // it differently.
         if !matches!(behind_digits, b'\r' | b';') {
             too_large.push(400);
             return Err(too_large);
@@ -521,7 +521,7 @@ fn larger_than_fits(digits: &[u8], body: &[u8], bounds: Bounds) -> bool {
     }
 }
 
-/// What may stand behind a chunk's size: nothing, or extensions, which are read past.
+/// What may follow a chunk size: nothing, or extensions, which are skipped.
 fn is_extension(bytes: &[u8]) -> bool {
     let allowed = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
     bytes.is_empty() || (trim(bytes).first() == Some(&b';') && bytes.iter().all(allowed))
@@ -540,7 +540,7 @@ mod tests {
     };
 
     #[test]
-    fn the_parser_takes_the_tables_for_what_they_are() {
+    fn the_strict_parser_agrees_with_the_tables_of_requests() {
         for (status, template) in MALFORMED {
             let (requests, end) = split(&bytes(template, "Bearer x"), BOUNDS);
             let End::Refused(statuses) = &end else {

@@ -62,7 +62,7 @@ fn a_token_works_on_every_task_route_and_is_shown_once() {
 }
 
 #[test]
-fn a_token_does_what_its_scopes_say() {
+fn a_token_is_limited_to_its_scopes() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
     let reader = script(
@@ -138,7 +138,7 @@ fn a_deleted_or_expired_token_is_refused_at_once() {
 }
 
 #[test]
-fn what_is_wrong_with_a_token_to_be_made_is_named() {
+fn every_bad_field_of_a_new_token_is_named() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
     let post = |body| login.actor().post("/api/auth/tokens", body);
@@ -157,7 +157,7 @@ fn what_is_wrong_with_a_token_to_be_made_is_named() {
 }
 
 #[test]
-fn a_user_from_elsewhere_has_tokens_too() {
+fn a_user_of_another_issuer_may_have_api_tokens() {
     let app = TestApp::start();
     let user = app.user("outsider");
     let token = user
@@ -218,7 +218,7 @@ fn a_user_without_a_password_makes_a_token_within_five_minutes_of_the_login() {
 }
 
 #[test]
-fn a_user_has_100_tokens_at_most_however_many_are_made_at_once() {
+fn parallel_requests_make_at_most_100_tokens_for_a_user() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
     app.sql()

@@ -21,7 +21,7 @@ fn ask(app: &TestApp, token: &str) -> Answer {
 }
 
 #[test]
-fn a_request_without_a_token_is_told_so() {
+fn a_request_without_a_token_is_401_with_its_own_sentence() {
     let app = TestApp::start();
     for actor in [
         app.anonymous(),
@@ -48,7 +48,7 @@ fn a_request_without_a_token_is_told_so() {
 }
 
 #[test]
-fn another_scheme_is_refused_with_the_name_of_the_right_one() {
+fn another_scheme_is_refused_and_the_answer_names_bearer() {
     let app = TestApp::start();
     for value in ["Basic dTpw", "Token abc", "eyJhbGciOiJIUzI1NiJ9.e30.AAAA"] {
         let answer = Actor::with_authorization(app.address, value).get("/api/tasks");
@@ -62,7 +62,7 @@ fn another_scheme_is_refused_with_the_name_of_the_right_one() {
 }
 
 #[test]
-fn a_good_token_is_accepted_whatever_else_it_says() {
+fn a_good_token_is_accepted_with_any_other_claims() {
     let app = TestApp::start();
     let exp = now() + 60;
     for claims in [
@@ -88,7 +88,7 @@ fn a_good_token_is_accepted_whatever_else_it_says() {
 }
 
 #[test]
-fn an_expired_token_is_told_apart() {
+fn an_expired_token_has_its_own_error() {
     let app = TestApp::start();
     for age in [11, 31, 3600] {
         let answer = ask(&app, &token(&json!({ "sub": "u1", "exp": now() - age })));
@@ -123,7 +123,7 @@ fn an_accepted_token_is_refused_once_it_has_expired() {
 }
 
 #[test]
-fn two_tokens_at_once_are_no_token() {
+fn two_tokens_in_one_request_are_refused() {
     let app = TestApp::start();
     let minted = Minter::new(SECRET)
         .mint(&UserId::parse("u1").unwrap(), None, Duration::from_secs(60))
@@ -133,7 +133,7 @@ fn two_tokens_at_once_are_no_token() {
 }
 
 #[test]
-fn a_session_in_a_token_is_a_uuid_where_the_token_is_ours() {
+fn the_session_claim_of_our_own_tokens_must_be_a_uuid() {
     let app = TestApp::start();
     let user = UserId::parse("u1").unwrap();
     let session = NewToken {

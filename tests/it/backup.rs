@@ -63,7 +63,7 @@ fn count(database: &str, of: &str) -> i64 {
 }
 
 #[test]
-fn a_backup_under_load_is_one_moment_and_comes_back_whole() {
+fn a_backup_under_load_is_consistent_and_restores_completely() {
     // A cluster of its own, so that no other test has scratch databases in it.
     let cluster = Cluster::start(false);
     let app = TestApp::on(&cluster.url("todo"), |_| {}, Vec::new());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::blocked_log::BlockedLog;
 use crate::support::hold::{Lock, PATIENT};
 use crate::support::postgres::fresh_database;
-use crate::support::wire::{Door, bearer, new_task};
+use crate::support::wire::{Endpoint, bearer, new_task};
 
 #[test]
 fn a_blocked_log_delays_no_answer_and_its_lost_lines_are_counted() {
@@ -54,7 +54,7 @@ fn the_self_check_ends_a_server_whose_log_is_blocked() {
     let _stuck: Vec<_> = ["u1", "u2", "u3"]
         .into_iter()
         .map(|user| {
-            let mut wire = Door::from(blocked.server.address).open().unwrap();
+            let mut wire = Endpoint::from(blocked.server.address).open().unwrap();
             wire.write(&new_task(&bearer(user), "stuck")).unwrap();
             wire
         })

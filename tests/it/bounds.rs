@@ -10,7 +10,7 @@ use crate::support::login::{Login, PASSWORD, try_log_in};
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, free_address};
 use crate::support::requests::code;
-use crate::support::wire::{Door, Wire, bearer, request};
+use crate::support::wire::{Endpoint, Wire, bearer, request};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -64,7 +64,7 @@ fn in_chunks(authorization: &str, body: &[u8]) -> Vec<u8> {
 /// Sends on a connection of its own, where the server may refuse before it has read all.
 #[track_caller]
 fn ask(server: &Process, bytes: &[u8]) -> Answer {
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     let _ = wire.write(bytes);
     let answer = wire.answer().unwrap().unwrap();
     if answer.status >= 400 && answer.header("Connection") == Some("close") {
@@ -100,7 +100,7 @@ fn a_head_request_is_refused_without_content() {
             501,
         ),
     ] {
-        let mut wire = Door::from(server.address).open().unwrap();
+        let mut wire = Endpoint::from(server.address).open().unwrap();
         wire.write(request.as_bytes()).unwrap();
         let answer = wire.answer_to_head().unwrap().unwrap();
         assert_eq!(answer.status, status, "{request:?} {answer:?}");
@@ -110,7 +110,7 @@ fn a_head_request_is_refused_without_content() {
 }
 
 #[test]
-fn sizes_are_refused_from_the_first_byte_too_many() {
+fn sizes_are_refused_from_the_first_byte_over_the_limit() {
     let server = Process::serve(&fresh_database(), &[]);
     let token = bearer("u1");
     for (most, more, served, refused) in [
@@ -137,7 +137,7 @@ fn sizes_are_refused_from_the_first_byte_too_many() {
 }
 
 #[test]
-fn sizes_are_settings() {
+fn size_limits_are_settings() {
     let settings = [
         ("MAX_HEAD_BYTES", "2048"),
         ("MAX_HEADERS", "10"),
@@ -169,7 +169,7 @@ fn sizes_are_settings() {
 }
 
 #[test]
-fn what_never_ends_is_refused_without_waiting_for_its_end() {
+fn endless_heads_and_bodies_are_refused_before_they_end() {
     let server = Process::serve(&fresh_database(), &[]);
     let endless = [
         (
@@ -252,7 +252,7 @@ fn a_huge_content_length_takes_no_memory() {
 }
 
 #[test]
-fn logins_at_once_leave_the_memory_of_one_hashing_for_each_thread() {
+fn parallel_logins_keep_the_memory_of_one_hash_for_each_thread() {
     let server = Process::serve(&fresh_database(), &[]);
     let before = server.memory();
     Login::register(server.address, "a@example.org");
@@ -270,18 +270,18 @@ fn logins_at_once_leave_the_memory_of_one_hashing_for_each_thread() {
 
 /// A connection that has asked once and is kept.
 fn idle(server: &Process) -> Wire {
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     wire.write(&request("GET", "/health", &[], b"")).unwrap();
     wire.answer().unwrap().unwrap().expect(200);
     wire
 }
 
 #[test]
-fn idle_connections_make_room_for_new_ones() {
+fn idle_connections_are_closed_for_new_ones() {
     let server = Process::serve(&fresh_database(), &[("MAX_CONNECTIONS", "8")]);
     let mut kept: Vec<Wire> = (0..8).map(|_| idle(&server)).collect();
     // Connections that were just served stay open, and a new one is answered 503.
-    let mut early = Door::from(server.address).open().unwrap();
+    let mut early = Endpoint::from(server.address).open().unwrap();
     early.write(&request("GET", "/health", &[], b"")).unwrap();
     early.answer().unwrap().unwrap().expect(503);
     assert!(kept.iter_mut().all(|wire| !wire.has_ended()));
@@ -299,7 +299,7 @@ fn idle_connections_make_room_for_new_ones() {
 }
 
 #[test]
-fn too_many_busy_connections_are_told_to_come_back() {
+fn busy_connections_over_the_limit_are_503_with_retry_after() {
     let database = fresh_database();
     let mut settings = vec![
         ("MAX_CONNECTIONS", "8"),
@@ -313,7 +313,7 @@ fn too_many_busy_connections_are_told_to_come_back() {
     let mut lock = Lock::tasks(&database);
     let mut busy: Vec<Wire> = (0..2)
         .map(|_| {
-            let mut wire = Door::from(server.address).open().unwrap();
+            let mut wire = Endpoint::from(server.address).open().unwrap();
             wire.write(&list).unwrap();
             wire
         })
@@ -324,7 +324,7 @@ fn too_many_busy_connections_are_told_to_come_back() {
     let framing = "Content-Length: 100\r\nExpect: 100-continue";
     let mut senders: Vec<Wire> = (0..6)
         .map(|_| {
-            let mut wire = Door::from(server.address).open().unwrap();
+            let mut wire = Endpoint::from(server.address).open().unwrap();
             wire.write(&post(&token, framing, b"")).unwrap();
             wire.answer().unwrap().unwrap().expect(100);
             wire
@@ -335,7 +335,7 @@ fn too_many_busy_connections_are_told_to_come_back() {
         expect_refusal(&ask(&server, &list), 503);
     }
     // Also somebody who asks for nothing, and somebody who sends a great deal.
-    let mut silent = Door::from(server.address).open().unwrap();
+    let mut silent = Endpoint::from(server.address).open().unwrap();
     expect_refusal(&silent.answer().unwrap().unwrap(), 503);
     silent.expect_silent_end();
     expect_refusal(
@@ -356,7 +356,7 @@ fn too_many_busy_connections_are_told_to_come_back() {
 }
 
 #[test]
-fn one_address_takes_no_more_than_its_share() {
+fn one_address_has_a_limited_number_of_connections() {
     // Connections over loopback are not counted, so this uses another address of this machine.
     let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let own = probe
@@ -380,27 +380,27 @@ fn one_address_takes_no_more_than_its_share() {
         ("MAX_CONNECTIONS_PER_IP", "4"),
     ];
     let server = Process::serve(&fresh_database(), &settings);
-    let connect = |door: &Door| {
-        let mut wire = door.open().unwrap();
+    let connect = |endpoint: &Endpoint| {
+        let mut wire = endpoint.open().unwrap();
         // Half a head: a connection in the middle of a request is nothing that makes room.
         wire.write(b"GET /health HTTP/1.1\r\n").unwrap();
         wire
     };
     let mut held: Vec<Wire> = (0..4).map(|_| connect(&address.into())).collect();
     for _ in 0..3 {
-        let mut refused = Door::from(address).open().unwrap();
+        let mut refused = Endpoint::from(address).open().unwrap();
         let _ = refused.write(&request("GET", "/health", &[], b""));
         expect_refusal(&refused.answer().unwrap().unwrap(), 503);
     }
     // Others are not concerned.
     let _local: Vec<Wire> = (0..8).map(|_| connect(&local.into())).collect();
-    Door::from(local)
+    Endpoint::from(local)
         .ask(&request("GET", "/health", &[], b""))
         .expect(200);
     // One that goes makes room.
     drop(held.pop());
     let again = || {
-        let mut wire = Door::from(address).open().unwrap();
+        let mut wire = Endpoint::from(address).open().unwrap();
         let _ = wire.write(&request("GET", "/health", &[("Connection", "close")], b""));
         wire.answer().unwrap().unwrap().status
     };
@@ -409,7 +409,7 @@ fn one_address_takes_no_more_than_its_share() {
 }
 
 #[test]
-fn bodies_in_flight_share_a_bound() {
+fn bodies_in_flight_have_a_common_limit() {
     let settings = [("MAX_BODIES_BYTES", "3145728"), ("BODY_TIMEOUT", "60")];
     let server = Process::serve(&fresh_database(), &settings);
     let token = bearer("u1");
@@ -419,7 +419,7 @@ fn bodies_in_flight_share_a_bound() {
     let mut held = Vec::new();
     let refused = loop {
         assert!(held.len() < 8, "all of them were let in");
-        let mut wire = Door::from(server.address).open().unwrap();
+        let mut wire = Endpoint::from(server.address).open().unwrap();
         let _ = wire.write(most);
         wire.patience(Duration::from_millis(400)).unwrap();
         match wire.answer() {
@@ -443,7 +443,7 @@ fn bodies_in_flight_share_a_bound() {
 }
 
 #[test]
-fn answers_not_yet_sent_share_a_bound() {
+fn unsent_answers_have_a_common_limit() {
     let database = fresh_database();
     large_list(&database, "u1");
     let server = Process::serve(&database, &[("MAX_ANSWERS_BYTES", "12582912")]);
@@ -451,7 +451,7 @@ fn answers_not_yet_sent_share_a_bound() {
     let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
     let mut readers: Vec<Wire> = (0..5)
         .map(|_| {
-            let mut wire = Door::from(server.address).open_narrow().unwrap();
+            let mut wire = Endpoint::from(server.address).open_narrow().unwrap();
             wire.write(&list).unwrap();
             wire
         })
@@ -474,13 +474,13 @@ fn answers_not_yet_sent_share_a_bound() {
         statuses.contains(&200) && statuses.contains(&503),
         "{statuses:?}"
     );
-    let mut again = Door::from(server.address).open().unwrap();
+    let mut again = Endpoint::from(server.address).open().unwrap();
     again.write(&list).unwrap();
     again.answer().unwrap().unwrap().expect(200);
 }
 
 #[test]
-fn as_many_descriptors_are_taken_as_are_allowed() {
+fn the_soft_limit_on_descriptors_is_raised() {
     let address = free_address();
     let (listen, database) = (address.to_string(), fresh_database());
     let settings = [
@@ -515,7 +515,7 @@ fn limit_descriptors(server: &Process, most: usize) {
 }
 
 #[test]
-fn accepting_goes_on_when_descriptors_are_there_again() {
+fn accepting_resumes_when_descriptors_are_free_again() {
     let mut server = Process::serve(&fresh_database(), &[]);
     server.user("u1").task("before");
     for round in 0..2 {
@@ -523,7 +523,7 @@ fn accepting_goes_on_when_descriptors_are_there_again() {
         // The kernel takes them; the program cannot.
         let waiting: Vec<Wire> = (0..20)
             .map(|_| {
-                let mut wire = Door::from(server.address).open().unwrap();
+                let mut wire = Endpoint::from(server.address).open().unwrap();
                 wire.write(&request("GET", "/health", &[], b"")).unwrap();
                 wire
             })
@@ -556,7 +556,7 @@ fn accepting_goes_on_when_descriptors_are_there_again() {
 }
 
 #[test]
-fn few_descriptors_are_lived_with() {
+fn the_server_works_with_few_descriptors() {
     let address = free_address();
     let (listen, database) = (address.to_string(), fresh_database());
     let settings = [
@@ -578,7 +578,7 @@ fn few_descriptors_are_lived_with() {
     );
     let mut crowd = Vec::new();
     for _ in 0..150 {
-        let mut wire = Door::from(address).open().unwrap();
+        let mut wire = Endpoint::from(address).open().unwrap();
         let _ = wire.write(&request("GET", "/health", &[], b""));
         crowd.push(wire);
     }

@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::postgres::{self, fresh_database};
-use crate::support::proxy::Proxy;
+use crate::support::postgres::fresh_database;
 use crate::support::{Actor, Answer, TestApp};
 
-const NO_TASK: &str = "0190b7c6-0000-7000-8000-000000000000";
+pub const NO_TASK: &str = "0190b7c6-0000-7000-8000-000000000000";
 
 pub fn bulk(user: &Actor, operations: Value) -> Answer {
     user.post("/api/tasks/bulk", json!({ "operations": operations }))
@@ -23,7 +22,7 @@ pub fn results(answer: Answer) -> Vec<Value> {
     answer["results"].as_array().unwrap().clone()
 }
 
-fn id(task: &Value) -> &str {
+pub fn id(task: &Value) -> &str {
     task["id"].as_str().unwrap()
 }
 
@@ -302,74 +301,77 @@ fn five_hundred_operations_are_done_and_one_more_is_refused() {
     );
 }
 
-#[test]
-fn a_request_takes_at_most_eight_round_trips() {
-    let proxy = Proxy::to(&postgres::socket_file());
-    let app = TestApp::on(
-        &proxy.url(&fresh_database()),
-        |settings| settings.database.pool_size = 1,
-        Vec::new(),
-    );
-    let user = app.user("u1");
-    // The first time, statements are prepared.
-    let mut sent = 0;
-    for key in ["first", "second"] {
-        let operations = json!(six(&five(&user)));
-        let before = proxy.sent();
-        results(with_key(&user, key, &operations));
-        sent = proxy.sent() - before;
+/// The task without what differs between two tasks with the same fields.
+fn contents(task: &Value) -> Value {
+    let mut task = task.clone();
+    for name in ["id", "created_at", "updated_at", "completed_at"] {
+        task.as_object_mut().unwrap().remove(name);
     }
-    assert!(sent <= 8, "{sent}");
+    task
 }
 
 #[test]
-fn a_key_works_once_and_the_answer_has_the_tasks_as_they_are() {
+fn a_task_of_many_is_written_as_one_alone() {
     let app = TestApp::start();
     let user = app.user("u1");
-    let tasks = five(&user);
-    let operations = json!(six(&tasks));
-    let first = with_key(&user, "k", &operations).expect(200);
-    assert_eq!(first.header("Idempotency-Replayed"), None);
-    let again = with_key(&user, "k", &operations).expect(200);
-    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
-    assert_eq!(again.body, first.body);
-    // Later changes are shown, and what is gone since is an id.
-    let [new, changed] = [0, 1].map(|at| first.json()["results"][at]["task"].clone());
-    user.delete(&format!("/api/tasks/{}", id(&new))).expect(204);
-    let path = format!("/api/tasks/{}", id(&changed));
-    let later = user
-        .patch(&path, json!({"title": "later"}))
-        .expect(200)
-        .json();
-    let results = results(with_key(&user, "k", &operations));
-    assert_eq!(results[0], json!({"status": 201, "id": new["id"]}));
-    assert_eq!(results[1], json!({"status": 200, "task": later}));
-    // Another body, another user, and a refused request.
-    with_key(
-        &user,
-        "k",
-        &json!([{"op": "create", "task": {"title": "t"}}]),
-    )
-    .expect_error(422, "VALIDATION_ERROR");
-    with_key(&user, "free", &json!([{"op": "delete", "id": NO_TASK}]))
-        .expect_error(404, "NOT_FOUND");
-    let create = json!([{"op": "create", "task": {"title": "t"}}]);
-    for user in [&user, &app.user("u2")] {
-        let made = with_key(user, "free", &create).expect(200);
-        assert_eq!(made.header("Idempotency-Replayed"), None);
+    let long = "\u{1f404}".repeat(2_000);
+    let tags: Vec<String> = (0..20).map(|n| format!("tag {n} \"\\{{}},é")).collect();
+    let bodies = [
+        json!({"title": " \"quoted\" \\ {a,b} NULL '; é\u{301}\u{ffff}", "description": "two\r\nlines\tand \u{2028}"}),
+        json!({"title": "NULL", "description": "", "tags": ["NULL", "null", "{}"]}),
+        json!({"title": "İstanbul ÇA", "description": long, "tags": tags, "priority": "low"}),
+        json!({"title": "first", "due_date": "0001-01-01", "completed": true}),
+        json!({"title": "last", "due_date": "9999-12-31T23:59:59.999999Z", "is_complete": false}),
+        json!({"title": "leap", "due_date": "2024-02-29T23:59:59.123456789+14:00", "priority": "high"}),
+        json!({"title": "day", "due_date": "9999-12-31"}),
+    ];
+    let start = json!({"title": "t", "description": "d", "due_date": "2030-01-31", "tags": ["x"]});
+    for body in &bodies {
+        let alone = user.post("/api/tasks", body.clone()).expect(201).json();
+        let made = results(bulk(&user, json!([{"op": "create", "task": body}])));
+        assert_eq!(contents(&made[0]["task"]), contents(&alone));
+        let [one, other] =
+            [0; 2].map(|_| user.post("/api/tasks", start.clone()).expect(201).json());
+        let path = format!("/api/tasks/{}", id(&one));
+        for changes in [
+            body.clone(),
+            json!({"description": null, "due_date": null, "tags": null}),
+            json!({}),
+            start.clone(),
+        ] {
+            let alone = user.patch(&path, changes.clone()).expect(200).json();
+            let operation = json!({"op": "update", "id": id(&other), "changes": changes});
+            let changed = results(bulk(&user, json!([operation])));
+            assert_eq!(contents(&changed[0]["task"]), contents(&alone));
+            assert_eq!(
+                alone["completed_at"].is_null(),
+                changed[0]["task"]["completed_at"].is_null()
+            );
+        }
     }
 }
 
 #[test]
-fn a_key_of_another_route_is_not_a_key_of_this_one() {
-    let app = TestApp::start();
-    let user = app.user("u1");
-    let body = json!({"title": "t", "operations": [{"op": "create", "task": {"title": "u"}}]});
-    let send = |path: &str| {
-        let key = [("Idempotency-Key", "k")];
-        user.send("POST", path, &key, Some(body.to_string().as_bytes()))
+fn without_a_trash_what_is_deleted_cannot_be_restored() {
+    let without = |settings: &mut todo_api::store::StoreSettings| {
+        settings.database.trash = std::time::Duration::ZERO
     };
-    send("/api/tasks").expect(201);
-    send("/api/tasks/bulk").expect_error(422, "VALIDATION_ERROR");
-    send("/api/tasks").expect(201);
+    let app = TestApp::on(&fresh_database(), without, Vec::new());
+    let user = app.user("u1");
+    for delete in ["bulk", "?status=pending"] {
+        let task = user.task("one");
+        if delete == "bulk" {
+            results(bulk(&user, json!([{"op": "delete", "id": id(&task)}])));
+        } else {
+            user.delete(&format!("/api/tasks{delete}")).expect(200);
+        }
+        bulk(&user, json!([{"op": "restore", "id": id(&task)}])).expect_error(404, "NOT_FOUND");
+    }
+    let kept = "SELECT count(*), count(title) FROM todo.deleted_tasks";
+    let row = app.sql().query_one(kept, &[]).unwrap();
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, i64>(1)),
+        (2, 0),
+        "tombstones alone"
+    );
 }

@@ -1,4 +1,4 @@
-//! Many operations in one request, while other requests run or the database is lost.
+//! Many operations in one request: repeated, while other requests run, and while the database is lost.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -6,12 +6,84 @@ use std::thread;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::bulk::{all, bulk, five, results, six, with_key};
+use crate::bulk::{NO_TASK, all, bulk, five, id, results, six, with_key};
 use crate::support::hold::{Lock, PATIENT};
 use crate::support::postgres::{self, fresh_database};
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::{Answer, TestApp};
+
+#[test]
+fn a_request_takes_at_most_eight_round_trips() {
+    let proxy = Proxy::to(&postgres::socket_file());
+    let app = TestApp::on(
+        &proxy.url(&fresh_database()),
+        |settings| settings.database.pool_size = 1,
+        Vec::new(),
+    );
+    let user = app.user("u1");
+    // The first time, statements are prepared.
+    let mut sent = 0;
+    for key in ["first", "second"] {
+        let operations = json!(six(&five(&user)));
+        let before = proxy.sent();
+        results(with_key(&user, key, &operations));
+        sent = proxy.sent() - before;
+    }
+    assert!(sent <= 8, "{sent}");
+}
+
+#[test]
+fn a_key_works_once_and_the_answer_has_the_tasks_as_they_are() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let tasks = five(&user);
+    let operations = json!(six(&tasks));
+    let first = with_key(&user, "k", &operations).expect(200);
+    assert_eq!(first.header("Idempotency-Replayed"), None);
+    let again = with_key(&user, "k", &operations).expect(200);
+    assert_eq!(again.header("Idempotency-Replayed"), Some("true"));
+    assert_eq!(again.body, first.body);
+    // Later changes are shown, and what is gone since is an id.
+    let [new, changed] = [0, 1].map(|at| first.json()["results"][at]["task"].clone());
+    user.delete(&format!("/api/tasks/{}", id(&new))).expect(204);
+    let path = format!("/api/tasks/{}", id(&changed));
+    let later = user
+        .patch(&path, json!({"title": "later"}))
+        .expect(200)
+        .json();
+    let results = results(with_key(&user, "k", &operations));
+    assert_eq!(results[0], json!({"status": 201, "id": new["id"]}));
+    assert_eq!(results[1], json!({"status": 200, "task": later}));
+    // Another body, another user, and a refused request.
+    with_key(
+        &user,
+        "k",
+        &json!([{"op": "create", "task": {"title": "t"}}]),
+    )
+    .expect_error(422, "VALIDATION_ERROR");
+    with_key(&user, "free", &json!([{"op": "delete", "id": NO_TASK}]))
+        .expect_error(404, "NOT_FOUND");
+    let create = json!([{"op": "create", "task": {"title": "t"}}]);
+    for user in [&user, &app.user("u2")] {
+        let made = with_key(user, "free", &create).expect(200);
+        assert_eq!(made.header("Idempotency-Replayed"), None);
+    }
+}
+
+#[test]
+fn a_key_of_another_route_is_not_a_key_of_this_one() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let body = json!({"title": "t", "operations": [{"op": "create", "task": {"title": "u"}}]});
+    let send = |path: &str| {
+        let key = [("Idempotency-Key", "k")];
+        user.send("POST", path, &key, Some(body.to_string().as_bytes()))
+    };
+    send("/api/tasks").expect(201);
+    send("/api/tasks/bulk").expect_error(422, "VALIDATION_ERROR");
+    send("/api/tasks").expect(201);
+}
 
 #[test]
 fn twenty_requests_with_one_key_are_done_once() {
@@ -111,7 +183,11 @@ fn crossing_requests_never_deadlock() {
         operations.rotate_left(run % 8);
         bulk(&user, json!(operations[..2]))
     };
-    race(&[&even, &odd, &remake, &remake, &down], 100);
+    let statuses = race(&[&even, &odd, &remake, &remake, &down], 100);
+    assert!(
+        statuses.is_superset(&BTreeSet::from([200, 404, 409])),
+        "{statuses:?}"
+    );
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     let deadlocks: i64 = app.sql().query_one(deadlocks, &[]).unwrap().get(0);
     assert_eq!(deadlocks, 0);

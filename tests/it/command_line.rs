@@ -27,7 +27,7 @@ fn complaint(output: &Output, code: i32) -> String {
 }
 
 #[test]
-fn help_and_version_are_there() {
+fn help_and_version_are_printed() {
     let page = |arguments: &[&str]| {
         let output = run(arguments, &[]);
         assert!(output.status.success(), "{output:?}");
@@ -315,7 +315,7 @@ fn config_prints_the_source_of_every_setting_and_no_secret() {
 }
 
 #[test]
-fn config_prints_effective_values_also_as_json() {
+fn config_prints_effective_values_as_json_too() {
     let environment = [
         ("HOST", "::1"),
         ("WORKERS", "5"),
@@ -374,7 +374,7 @@ fn a_misspelt_setting_is_named_with_the_nearest_one() {
 }
 
 #[test]
-fn a_file_with_settings_is_read_in_development_or_where_it_is_named() {
+fn a_settings_file_is_read_in_development_or_when_it_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let write = |text: &str| std::fs::write(directory.path().join(".env"), text).unwrap();
     let line_here = |arguments: &[&str], environment: &[(&str, &str)]| {

@@ -68,7 +68,7 @@ fn every_route_answers_in_every_form() {
 }
 
 #[test]
-fn checks_come_in_the_order_clients_rely_on() {
+fn checks_come_in_the_documented_order() {
     let app = TestApp::start();
     let (anonymous, user) = (app.anonymous(), app.user("u1"));
     let task = user.task("mine");
@@ -153,7 +153,7 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn the_root_says_what_this_is() {
+fn the_root_names_program_version_and_pages() {
     let app = TestApp::start();
     let about = app.anonymous().get("/").expect(200).json();
     assert_eq!(about["name"], "todo-api");
@@ -165,7 +165,7 @@ fn the_root_says_what_this_is() {
 }
 
 #[test]
-fn a_fastapi_client_finds_what_it_reads() {
+fn answers_have_the_fields_that_a_fastapi_client_reads() {
     let app = TestApp::start();
     let user = app.user("u1");
     let created = user

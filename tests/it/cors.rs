@@ -12,7 +12,7 @@ use crate::support::app::ORIGIN;
 use crate::support::postgres::fresh_database;
 use crate::support::process::{self, Process};
 use crate::support::tls::Certificate;
-use crate::support::wire::Door;
+use crate::support::wire::Endpoint;
 use crate::support::{Answer, TestApp};
 
 const APP: &str = "https://app.example.com";
@@ -123,7 +123,7 @@ fn a_page_of_a_listed_origin_may_read_answers_and_errors() {
 }
 
 #[test]
-fn no_other_page_may_read_anything() {
+fn a_page_of_another_origin_may_read_nothing() {
     let server = Process::serve(&fresh_database(), &[LISTED]);
     let user = server.user("u");
     for origin in [
@@ -155,7 +155,7 @@ fn no_other_page_may_read_anything() {
 }
 
 #[test]
-fn a_preflight_needs_no_token_and_no_limit_whatever_the_path() {
+fn a_preflight_on_any_path_needs_no_token_and_does_not_count() {
     let server = Process::serve(
         &fresh_database(),
         &[LISTED, ("RATE_LIMIT_ANON_PER_HOUR", "1")],
@@ -226,7 +226,7 @@ fn errors_of_the_edge_are_readable_too() {
         &fresh_database(),
         &[LISTED, ("BODY_TIMEOUT", "0.3"), ("HEAD_TIMEOUT", "0.3")],
     );
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let head = format!("Host: localhost\r\nOrigin: {APP}\r\n");
     let filler = "x".repeat(17_000);
     for (status, request) in [
@@ -267,16 +267,16 @@ fn errors_of_the_edge_are_readable_too() {
             format!("POST /api/tasks HTTP/1.1\r\n{head}Expect: more\r\nContent-Length: 1\r\n\r\n"),
         ),
     ] {
-        let answer = door.ask(request.as_bytes()).expect(status);
+        let answer = endpoint.ask(request.as_bytes()).expect(status);
         expect_readable(&answer, APP);
         let request = request.replace(APP, "https://evil.example");
-        let answer = door.ask(request.as_bytes()).expect(status);
+        let answer = endpoint.ask(request.as_bytes()).expect(status);
         expect_unreadable(&answer);
     }
     // An Origin in a body does not count.
     let smuggled =
         format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\nOrigin: {APP}\r\n");
-    expect_unreadable(&door.ask(smuggled.as_bytes()).expect(400));
+    expect_unreadable(&endpoint.ask(smuggled.as_bytes()).expect(400));
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn development_logs_each_refused_origin_once() {
 fn all_origins_may_be_allowed_without_credentials() {
     let server = Process::serve(&fresh_database(), &[("CORS_ORIGINS", "*")]);
     let user = server.user("u");
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let mut preflight = vec![("Origin", "https://any.example")];
     preflight.extend(PREFLIGHT);
     for answer in [
@@ -345,7 +345,7 @@ fn all_origins_may_be_allowed_without_credentials() {
         user.send("OPTIONS", "/api/tasks", &preflight, None)
             .expect(204),
         // Before there is an Origin to read.
-        door.ask(b"\x01\r\n\r\n").expect(400),
+        endpoint.ask(b"\x01\r\n\r\n").expect(400),
     ] {
         assert_eq!(
             answer.header("Access-Control-Allow-Origin"),
@@ -388,12 +388,12 @@ fn every_kind_of_listener_sends_the_same_fields() {
     settings.extend(tls.iter().map(|(name, value)| (*name, value.as_str())));
     let _server = Process::serve(&fresh_database(), &settings);
     let client = Arc::clone(&certificate.client());
-    for door in [
-        Door::Tls(address, client),
-        Door::Unix(path),
-        Door::Tcp(direct),
+    for endpoint in [
+        Endpoint::Tls(address, client),
+        Endpoint::Unix(path),
+        Endpoint::Tcp(direct),
     ] {
-        let ask = |request: String| door.ask(request.as_bytes());
+        let ask = |request: String| endpoint.ask(request.as_bytes());
         let head = format!("Host: localhost\r\nOrigin: {APP}\r\n");
         expect_readable(
             &ask(format!("GET /api/tasks HTTP/1.1\r\n{head}\r\n")).expect(401),
@@ -405,20 +405,20 @@ fn every_kind_of_listener_sends_the_same_fields() {
         assert!(preflight.header("Access-Control-Allow-Methods").is_some());
         expect_readable(&preflight.expect(204), APP);
         let large = format!("POST /api/tasks HTTP/1.1\r\n{head}Content-Length: 2000000\r\n\r\n");
-        if !matches!(door, Door::Tcp(_)) {
+        if !matches!(endpoint, Endpoint::Tcp(_)) {
             expect_readable(&ask(large).expect(413), APP);
         }
     }
 }
 
 #[test]
-fn the_503_of_a_full_server_is_readable_for_no_page() {
+fn no_page_may_read_the_503_of_a_full_server() {
     let server = Process::serve(&fresh_database(), &[LISTED, ("MAX_CONNECTIONS", "1")]);
-    let door = Door::from(server.address);
-    let mut first = door.open().unwrap();
+    let endpoint = Endpoint::from(server.address);
+    let mut first = endpoint.open().unwrap();
     first.write(b"GET /health HTTP/1.1\r\nHost: a\r\n").unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    let refused = door
+    let refused = endpoint
         .ask(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
         .expect(503);
     expect_unreadable(&refused);
@@ -426,7 +426,7 @@ fn the_503_of_a_full_server_is_readable_for_no_page() {
 }
 
 #[test]
-fn an_origin_that_browsers_write_otherwise_stops_the_start() {
+fn an_origin_in_a_form_that_no_browser_sends_stops_the_start() {
     let (status, log) = Process::start(
         &fresh_database(),
         &[("CORS_ORIGINS", "https://app.example.com/")],

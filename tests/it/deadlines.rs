@@ -9,7 +9,9 @@ use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, free_address};
 use crate::support::proxy::Proxy;
 use crate::support::tls::Certificate;
-use crate::support::wire::{Door, Wire, bearer, fill_with_interim_responses, new_task, request};
+use crate::support::wire::{
+    Endpoint, Wire, bearer, fill_with_interim_responses, new_task, request,
+};
 
 /// Later than a deadline by this much is late also on a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
@@ -17,7 +19,7 @@ const SLACK: Duration = Duration::from_secs(4);
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
 fn open(server: &Process) -> Wire {
-    Door::from(server.address).open().unwrap()
+    Endpoint::from(server.address).open().unwrap()
 }
 
 /// Asserts that the connection is answered 408 and closed, this long after `began`.
@@ -42,10 +44,10 @@ fn drip(wire: &mut Wire, bytes: &[u8], pause: Duration, until: Instant) {
 }
 
 #[test]
-fn a_head_or_body_that_is_not_whole_in_time_is_408() {
+fn a_head_or_body_that_is_incomplete_at_its_deadline_is_408() {
     let settings = [("HEAD_TIMEOUT", "1"), ("BODY_TIMEOUT", "1")];
     let server = Process::serve(&fresh_database(), &settings);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let deadline = Duration::from_secs(1);
     let token = bearer("u1");
     let whole = new_task(&token, "slow");
@@ -56,9 +58,9 @@ fn a_head_or_body_that_is_not_whole_in_time_is_408() {
     stops.sort_unstable();
     thread::scope(|scope| {
         for stop in stops {
-            let (door, whole) = (&door, &whole);
+            let (endpoint, whole) = (&endpoint, &whole);
             scope.spawn(move || {
-                let mut wire = door.open().unwrap();
+                let mut wire = endpoint.open().unwrap();
                 let began = Instant::now();
                 wire.write(&whole[..stop]).unwrap();
                 expect_timeout(wire, began, deadline);
@@ -76,9 +78,9 @@ fn a_head_or_body_that_is_not_whole_in_time_is_408() {
             (whole[..head].to_vec(), b"{\"title\":\"slow\"}".to_vec()),
             (chunked.into_bytes(), b"1\r\n{\r\n".repeat(1000)),
         ] {
-            let door = &door;
+            let endpoint = &endpoint;
             scope.spawn(move || {
-                let mut wire = door.open().unwrap();
+                let mut wire = endpoint.open().unwrap();
                 let began = Instant::now();
                 wire.write(&at_once).unwrap();
                 drip(
@@ -92,7 +94,7 @@ fn a_head_or_body_that_is_not_whole_in_time_is_408() {
         }
         // On a connection that has been in use, too.
         scope.spawn(|| {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             wire.write(HEALTH).unwrap();
             wire.answer().unwrap().unwrap().expect(200);
             let began = Instant::now();
@@ -101,7 +103,7 @@ fn a_head_or_body_that_is_not_whole_in_time_is_408() {
         });
         // Slow, but in time: the body has a time of its own.
         scope.spawn(|| {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             for piece in whole.chunks(whole.len() / 6 + 1) {
                 wire.write(piece).unwrap();
                 thread::sleep(Duration::from_millis(100));
@@ -114,12 +116,12 @@ fn a_head_or_body_that_is_not_whole_in_time_is_408() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_without_a_word_and_a_used_one_is_not() {
+fn an_idle_connection_is_closed_without_an_answer_and_a_used_one_stays_open() {
     let server = Process::serve(&fresh_database(), &[("KEEP_ALIVE_TIMEOUT", "1")]);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             wire.write(HEALTH).unwrap();
             wire.answer().unwrap().unwrap().expect(200);
             let began = Instant::now();
@@ -133,12 +135,12 @@ fn an_idle_connection_is_closed_without_a_word_and_a_used_one_is_not() {
         // One that never says a word is an idle one from the start.
         scope.spawn(|| {
             let began = Instant::now();
-            door.open().unwrap().expect_silent_end();
+            endpoint.open().unwrap().expect_silent_end();
             assert!(began.elapsed() < Duration::from_secs(12));
         });
         // The time counts from the end of an answer.
         scope.spawn(|| {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             for _ in 0..5 {
                 wire.write(HEALTH).unwrap();
                 wire.answer().unwrap().unwrap().expect(200);
@@ -149,7 +151,7 @@ fn an_idle_connection_is_closed_without_a_word_and_a_used_one_is_not() {
 }
 
 #[test]
-fn slow_clients_many_times_the_workers_stop_nobody() {
+fn many_more_slow_clients_than_workers_delay_no_other_client() {
     let database = fresh_database();
     large_list(&database, "u1");
     let server = Process::serve(&database, &[("WORKERS", "2")]);
@@ -159,7 +161,7 @@ fn slow_clients_many_times_the_workers_stop_nobody() {
     let mut held: Vec<Wire> = Vec::new();
     for number in 0..60 {
         let mut wire = match number % 6 {
-            5 => Door::from(server.address).open_narrow().unwrap(),
+            5 => Endpoint::from(server.address).open_narrow().unwrap(),
             _ => open(&server),
         };
         let start: &[u8] = match number % 6 {
@@ -194,14 +196,14 @@ fn slow_clients_many_times_the_workers_stop_nobody() {
 }
 
 #[test]
-fn who_does_not_read_his_answer_is_dropped() {
+fn a_client_that_does_not_read_its_answer_is_disconnected() {
     let database = fresh_database();
     large_list(&database, "u1");
     let server = Process::serve(&database, &[("SEND_TIMEOUT", "1"), ("WORKERS", "1")]);
     let token = bearer("u1");
     let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
     let descriptors = server.settled_descriptors();
-    let mut stalled = Door::from(server.address).open_narrow().unwrap();
+    let mut stalled = Endpoint::from(server.address).open_narrow().unwrap();
     stalled.write(&list).unwrap();
     // The only worker has long gone on.
     wait_until(|| server.descriptors() > descriptors);
@@ -226,12 +228,12 @@ fn who_does_not_read_his_answer_is_dropped() {
 }
 
 #[test]
-fn who_reads_slowly_but_steadily_gets_all() {
+fn a_client_that_reads_slowly_but_steadily_gets_the_whole_answer() {
     let database = fresh_database();
     large_list(&database, "u1");
     let server = Process::serve(&database, &[("SEND_TIMEOUT", "0.6")]);
     let token = bearer("u1");
-    let mut wire = Door::from(server.address).open_narrow().unwrap();
+    let mut wire = Endpoint::from(server.address).open_narrow().unwrap();
     wire.write(&request(
         "GET",
         "/api/tasks",
@@ -259,7 +261,7 @@ fn who_reads_slowly_but_steadily_gets_all() {
 }
 
 #[test]
-fn what_no_worker_takes_in_time_is_503_while_health_is_answered() {
+fn a_request_that_no_worker_takes_in_time_is_503_while_health_is_answered() {
     let database = fresh_database();
     let mut settings = vec![
         ("WORKERS", "2"),
@@ -344,7 +346,7 @@ fn a_deadline_missed_by_the_next_request_waits_for_the_answer_before_it() {
 }
 
 #[test]
-fn a_request_given_up_in_the_queue_is_not_done_later() {
+fn a_request_that_timed_out_in_the_queue_is_not_done_later() {
     let database = fresh_database();
     let mut settings = vec![("WORKERS", "1"), ("QUEUE_TIMEOUT", "0.3")];
     settings.extend(PATIENT);
@@ -366,7 +368,7 @@ fn a_request_given_up_in_the_queue_is_not_done_later() {
 }
 
 #[test]
-fn a_server_whose_workers_are_stuck_ends_to_be_started_again() {
+fn a_server_whose_workers_are_stuck_exits_so_that_it_is_restarted() {
     let database = fresh_database();
     let mut settings = vec![("WORKERS", "2"), ("SELF_CHECK_SECONDS", "0.3")];
     settings.extend(PATIENT);
@@ -388,7 +390,7 @@ fn a_server_whose_workers_are_stuck_ends_to_be_started_again() {
 }
 
 #[test]
-fn a_busy_server_and_one_without_its_database_live_on() {
+fn a_busy_server_and_a_server_without_its_database_keep_running() {
     let proxy = Proxy::to(&crate::support::postgres::socket_file());
     let database = proxy.url(&fresh_database());
     let settings = [
@@ -446,15 +448,15 @@ fn an_interim_response_to_a_client_that_does_not_read_has_a_deadline() {
     let listen = format!("unix:{}", socket.display());
     let settings = [("LISTEN", listen.as_str()), ("SEND_TIMEOUT", "1")];
     let server = Process::serve(&fresh_database(), &settings);
-    let door = Door::Unix(socket);
+    let endpoint = Endpoint::Unix(socket);
     let descriptors = server.settled_descriptors();
     // Which send finds the buffer full, an interim response or an answer, depends on how many answers came before.
     let held: Vec<Wire> = thread::scope(|scope| {
         let clients: Vec<_> = (0..6)
             .map(|before| {
-                let door = &door;
+                let endpoint = &endpoint;
                 scope.spawn(move || {
-                    let mut wire = door.open().unwrap();
+                    let mut wire = endpoint.open().unwrap();
                     fill_with_interim_responses(&mut wire, before);
                     wire
                 })
@@ -483,8 +485,8 @@ fn an_answer_over_tls_to_a_client_that_does_not_read_has_a_deadline() {
     let server = Process::serve(&database, &settings);
     let token = bearer("u1");
     let descriptors = server.settled_descriptors();
-    let door = Door::Tls(server.address, certificate.client());
-    let mut stalled = door.open_narrow().unwrap();
+    let endpoint = Endpoint::Tls(server.address, certificate.client());
+    let mut stalled = endpoint.open_narrow().unwrap();
     stalled
         .write(&request(
             "GET",
@@ -512,11 +514,11 @@ fn an_answer_of_tiny_http_itself_to_a_client_that_does_not_read_has_a_deadline()
     let _server = Process::serve(&database, &settings);
     let token = bearer("u1");
     let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
-    let mut stalled = Door::from(direct).open_narrow().unwrap();
+    let mut stalled = Endpoint::from(direct).open_narrow().unwrap();
     stalled.write(&list).unwrap();
     let began = Instant::now();
     // The only worker is held up by the first client, until that is given up.
-    Door::from(direct)
+    Endpoint::from(direct)
         .ask(&new_task(&bearer("u2"), "after"))
         .expect(201);
     assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());

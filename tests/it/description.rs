@@ -53,7 +53,7 @@ fn every_route_is_described_and_nothing_else() {
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_everything_says_what_it_is() {
+fn every_reference_resolves_and_everything_has_a_description() {
     fn walk(document: &Value, value: &Value) {
         resolve(document, value);
         let inner: Vec<&Value> = match value {
@@ -100,7 +100,7 @@ fn every_reference_leads_somewhere_and_everything_says_what_it_is() {
 }
 
 #[test]
-fn what_is_served_is_what_is_described() {
+fn every_answer_is_as_described() {
     let app = TestApp::start();
     let document = document();
     for operation in operations(&document) {
@@ -114,7 +114,7 @@ fn what_is_served_is_what_is_described() {
 }
 
 #[test]
-fn a_request_too_many_is_described_where_it_is_refused() {
+fn operations_with_a_rate_limit_describe_429() {
     let document = document();
     for operation in operations(&document) {
         let unlimited = operation.value["tags"][0] == "Service";
@@ -124,7 +124,7 @@ fn a_request_too_many_is_described_where_it_is_refused() {
 }
 
 #[test]
-fn query_parameters_are_accepted_as_their_patterns_say() {
+fn query_parameters_are_accepted_if_and_only_if_they_match_their_patterns() {
     let app = TestApp::start();
     let user = app.user("u1");
     let document = app.anonymous().get("/openapi.json").expect(200).json();
@@ -468,7 +468,9 @@ impl<'d> Asker<'d> {
                     who.task("another");
                     who.task("a third");
                     deleted_task(&who);
-                    let page = self.ask(&who, &format!("{target}?limit=1"), &[], None);
+                    // An export goes on behind the cursor of a list, too.
+                    let list = target.replace("/export", "");
+                    let page = who.get(&format!("{list}?limit=1"));
                     assert!(page.header("Link").is_some(), "{page:?}");
                     page.json()["next_cursor"].as_str().unwrap().to_owned()
                 }
@@ -580,19 +582,25 @@ impl<'d> Asker<'d> {
 
     /// Everything that can be wrong with a body, field by field.
     fn send_wrong_bodies(&self) {
-        let Some(schema) = self.operation.body() else {
+        if self.operation.value["requestBody"].is_null() {
             return;
-        };
+        }
         let user = self.somebody();
         let (who, target) = (self.who(&user), self.target(&user));
-        self.ask(&who, &target, &[], Some(b"{"))
-            .expect_error(400, "BAD_REQUEST");
         let text = [("Content-Type", "text/plain")];
         self.ask(&who, &target, &text, Some(b"{}"))
             .expect_error(415, "UNSUPPORTED_MEDIA_TYPE");
         let large = vec![b' '; 1024 * 1024 + 1];
         self.ask(&who, &target, &[], Some(&large))
             .expect_error(413, "PAYLOAD_TOO_LARGE");
+        let Some(schema) = self.operation.body() else {
+            // A file of tasks.
+            self.ask(&who, &target, &[], Some(b"{"))
+                .expect_error(422, "VALIDATION_ERROR");
+            return;
+        };
+        self.ask(&who, &target, &[], Some(b"{"))
+            .expect_error(400, "BAD_REQUEST");
         self.ask(&who, &target, &[], Some(b"[]"))
             .expect_error(422, "VALIDATION_ERROR");
 
@@ -824,6 +832,8 @@ fn parameter(name: &str) -> &'static str {
         "tz" => "Europe/Berlin",
         "sort" => "-due_date",
         "order" => "asc",
+        "format" => "csv",
+        "on_conflict" => "update",
         name if takes_number(name) => "1",
         name if name.ends_with("_before") || name.ends_with("_after") => "2030-01-31",
         _ => "true",

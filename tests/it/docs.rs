@@ -41,7 +41,7 @@ fn blocks(page: &str, kind: &str) -> String {
 }
 
 #[test]
-fn sessions_in_the_pages_run_as_they_stand() {
+fn sessions_in_the_pages_run_unchanged() {
     let mut run = 0;
     for page in pages() {
         let session = blocks(&read(&page), "sh session");

@@ -325,7 +325,7 @@ fn too_few_descriptors_are_named() {
 }
 
 #[test]
-fn failed_and_old_backups_are_wrong() {
+fn failed_and_old_backups_are_reported() {
     let directory = tempfile::tempdir().unwrap();
     let environment = [("BACKUP_DIR", directory.path().to_str().unwrap())];
     let none = healthy(&with_database(&environment));

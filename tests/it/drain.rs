@@ -9,14 +9,16 @@ use crate::support::http;
 use crate::support::postgres::{Cluster, fresh_database};
 use crate::support::process::{Process, signal};
 use crate::support::tls::Certificate;
-use crate::support::wire::{Door, Wire, bearer, fill_with_interim_responses, new_task, request};
+use crate::support::wire::{
+    Endpoint, Wire, bearer, fill_with_interim_responses, new_task, request,
+};
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// Makes tasks on one connection, as fast as answers come, until the server says it is the last. Gives how many were made.
-fn keep_busy(door: &Door, name: usize, begun: &AtomicUsize) -> usize {
+fn keep_busy(endpoint: &Endpoint, name: usize, begun: &AtomicUsize) -> usize {
     let token = bearer("busy");
-    let mut wire = door.open().unwrap();
+    let mut wire = endpoint.open().unwrap();
     for number in 0.. {
         let title = format!("{name}-{number}");
         wire.write(&new_task(&token, &title)).unwrap();
@@ -37,13 +39,13 @@ fn keep_busy(door: &Door, name: usize, begun: &AtomicUsize) -> usize {
 }
 
 /// Has busy connections end by SIGTERM, and asserts that nothing was lost.
-fn drain_under_load(server: Process, door: &Door, database: &str) {
+fn drain_under_load(server: Process, endpoint: &Endpoint, database: &str) {
     let begun = AtomicUsize::new(0);
     let made: usize = thread::scope(|scope| {
         let clients: Vec<_> = (0..16)
             .map(|name| {
                 let begun = &begun;
-                scope.spawn(move || keep_busy(door, name, begun))
+                scope.spawn(move || keep_busy(endpoint, name, begun))
             })
             .collect();
         wait_until(|| begun.load(Ordering::SeqCst) == 16);
@@ -65,22 +67,22 @@ fn drain_under_load(server: Process, door: &Door, database: &str) {
 }
 
 #[test]
-fn a_busy_connection_sees_every_request_answered() {
+fn every_request_on_a_busy_connection_is_answered() {
     let database = fresh_database();
     let server = Process::serve(&database, &[]);
-    let door = Door::from(server.address);
-    drain_under_load(server, &door, &database);
+    let endpoint = Endpoint::from(server.address);
+    drain_under_load(server, &endpoint, &database);
 }
 
 #[test]
-fn a_busy_connection_over_tls_or_a_unix_socket_does_so_too() {
+fn every_request_on_a_busy_tls_or_unix_connection_is_answered() {
     let certificate = Certificate::make();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("todo.sock");
     let listen = format!("unix:{}", socket.display());
     let database = fresh_database();
     let server = Process::serve(&database, &[("LISTEN", &listen)]);
-    drain_under_load(server, &Door::Unix(socket), &database);
+    drain_under_load(server, &Endpoint::Unix(socket), &database);
 
     let database = fresh_database();
     let settings = certificate.settings();
@@ -88,23 +90,23 @@ fn a_busy_connection_over_tls_or_a_unix_socket_does_so_too() {
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
     let server = Process::serve(&database, &settings);
-    let door = Door::Tls(server.address, certificate.client());
-    drain_under_load(server, &door, &database);
+    let endpoint = Endpoint::Tls(server.address, certificate.client());
+    drain_under_load(server, &endpoint, &database);
 }
 
 #[test]
-fn an_idle_connection_may_ask_once_more_and_is_then_closed_without_a_word() {
+fn an_idle_connection_may_send_one_more_request_before_it_is_closed() {
     let server = Process::serve(&fresh_database(), &[]);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let idle = || {
-        let mut wire = door.open().unwrap();
+        let mut wire = endpoint.open().unwrap();
         wire.write(HEALTH).unwrap();
         wire.answer().unwrap().unwrap().expect(200);
         wire
     };
     let mut silent: Vec<Wire> = (0..5).map(|_| idle()).collect();
     let mut late: Vec<Wire> = (0..5).map(|_| idle()).collect();
-    let mut fresh = door.open().unwrap();
+    let mut fresh = endpoint.open().unwrap();
     // Known to be accepted before the signal comes.
     idle();
     let began = Instant::now();
@@ -131,7 +133,7 @@ fn an_idle_connection_may_ask_once_more_and_is_then_closed_without_a_word() {
 }
 
 #[test]
-fn what_is_in_the_queue_and_in_the_pipe_is_answered_before_the_end() {
+fn queued_and_pipelined_requests_are_answered_before_the_end() {
     let database = fresh_database();
     let mut settings = vec![
         ("WORKERS", "1"),
@@ -144,14 +146,14 @@ fn what_is_in_the_queue_and_in_the_pipe_is_answered_before_the_end() {
     let mut lock = Lock::tasks(&database);
     let mut wires: Vec<Wire> = (0..6)
         .map(|_| {
-            let mut wire = Door::from(server.address).open().unwrap();
+            let mut wire = Endpoint::from(server.address).open().unwrap();
             wire.write(&new_task(&token, "in the queue")).unwrap();
             wire
         })
         .collect();
     // And somebody in the middle of sending.
     let whole = new_task(&token, "in the pipe");
-    let mut sender = Door::from(server.address).open().unwrap();
+    let mut sender = Endpoint::from(server.address).open().unwrap();
     sender.write(&whole[..whole.len() - 5]).unwrap();
     lock.wait_for_waiting(1);
     thread::sleep(Duration::from_millis(300));
@@ -171,11 +173,11 @@ fn what_is_in_the_queue_and_in_the_pipe_is_answered_before_the_end() {
 }
 
 #[test]
-fn slow_and_stalled_clients_do_not_hold_up_the_end() {
+fn slow_and_stalled_clients_do_not_delay_the_end() {
     let database = fresh_database();
     crate::support::hold::large_list(&database, "large");
     let server = Process::serve(&database, &[("SHUTDOWN_TIMEOUT", "1.5")]);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let token = bearer("large");
     let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
     let mut held = Vec::new();
@@ -184,11 +186,11 @@ fn slow_and_stalled_clients_do_not_hold_up_the_end() {
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
         b"",
     ] {
-        let mut wire = door.open().unwrap();
+        let mut wire = endpoint.open().unwrap();
         wire.write(start).unwrap();
         held.push(wire);
     }
-    let mut stalled = door.open_narrow().unwrap();
+    let mut stalled = endpoint.open_narrow().unwrap();
     stalled.write(&list).unwrap();
     thread::sleep(Duration::from_millis(500));
     server.signal("TERM");
@@ -222,12 +224,12 @@ fn a_frozen_postgresql_does_not_delay_the_end() {
     let mut settings = vec![("SHUTDOWN_TIMEOUT", "2"), ("DB_POOL_TIMEOUT", "60")];
     settings.extend(PATIENT);
     let server = Process::serve(&cluster.url("todo"), &settings);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     server.user("u1").task("before");
     cluster.signal_all("STOP");
     let _waiting: Vec<Wire> = (0..20)
         .map(|number| {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             wire.write(&new_task(&bearer(&format!("u{number}")), "frozen"))
                 .unwrap();
             wire
@@ -272,7 +274,7 @@ fn logins_in_the_hashing_queue_do_not_delay_the_end() {
     let login = request("POST", "/api/auth/login", &headers, body);
     let _waiting: Vec<Wire> = (0..250)
         .map(|_| {
-            let mut wire = Door::from(server.address).open().unwrap();
+            let mut wire = Endpoint::from(server.address).open().unwrap();
             wire.write(&login).unwrap();
             wire
         })
@@ -292,19 +294,23 @@ fn clients_that_do_not_read_do_not_delay_the_end() {
     let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
     let tls = certificate.settings();
     let tls = tls.each_ref().map(|(name, value)| (*name, value.as_str()));
-    for (door, settings) in [
-        (Some(Door::Unix(socket)), vec![("LISTEN", listen.as_str())]),
+    for (endpoint, settings) in [
+        (
+            Some(Endpoint::Unix(socket)),
+            vec![("LISTEN", listen.as_str())],
+        ),
         (None, tls.to_vec()),
     ] {
         let settings = [settings, vec![("SHUTDOWN_TIMEOUT", "2")]].concat();
         let server = Process::serve(&database, &settings);
-        let door = door.unwrap_or_else(|| Door::Tls(server.address, certificate.client()));
+        let endpoint =
+            endpoint.unwrap_or_else(|| Endpoint::Tls(server.address, certificate.client()));
         let mut held = Vec::new();
         for before in 0..3 {
-            let mut wire = door.open_narrow().unwrap();
+            let mut wire = endpoint.open_narrow().unwrap();
             wire.write(&list).unwrap();
             held.push(wire);
-            let mut wire = door.open_narrow().unwrap();
+            let mut wire = endpoint.open_narrow().unwrap();
             fill_with_interim_responses(&mut wire, before);
             held.push(wire);
         }

@@ -6,11 +6,11 @@ use todo_api::http::router::Route;
 
 use crate::support::postgres::{fresh_database, sql};
 use crate::support::process::Process;
-use crate::support::wire::Door;
+use crate::support::wire::Endpoint;
 use crate::support::{TestApp, http};
 
 #[test]
-fn a_request_id_is_kept_or_made_and_always_answered() {
+fn every_answer_has_the_clients_request_id_or_a_new_one() {
     let app = TestApp::start();
     let user = app.user("u1");
     for (sent, kept) in [
@@ -34,10 +34,10 @@ fn a_request_id_is_kept_or_made_and_always_answered() {
 }
 
 #[test]
-fn errors_are_json_unless_the_client_accepts_problems_by_name() {
+fn errors_are_json_unless_accept_names_problem_json() {
     let server = Process::serve(&fresh_database(), &[]);
     let user = server.user("u1");
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     for (accept, content_type) in [
         ("", "application/json"),
         ("*/*", "application/json"),
@@ -59,7 +59,7 @@ fn errors_are_json_unless_the_client_accepts_problems_by_name() {
                 .expect(403),
             user.send("POST", "/api/tasks", &accepting, Some(b"{}"))
                 .expect(422),
-            door.ask(too_large.as_bytes()).expect(413),
+            endpoint.ask(too_large.as_bytes()).expect(413),
         ] {
             assert_eq!(
                 answer.header("Content-Type"),
@@ -72,7 +72,7 @@ fn errors_are_json_unless_the_client_accepts_problems_by_name() {
 }
 
 #[test]
-fn a_panic_is_a_500_for_that_request_alone() {
+fn a_panic_is_a_500_for_that_request_only() {
     let panics: Route<Handler> = Route::new(
         Method::Get,
         "/panic",
@@ -95,7 +95,7 @@ fn a_panic_is_a_500_for_that_request_alone() {
 }
 
 #[test]
-fn an_internal_error_says_nothing_of_the_inside_outside_development() {
+fn outside_development_an_internal_error_reveals_nothing() {
     let database = fresh_database();
     let production = Process::serve(
         &database,

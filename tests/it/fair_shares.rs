@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use crate::support::hold::{Lock, PATIENT, large_list};
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
 /// Sends a request for a list and gives the connection. Its answer is not read.
-fn unread_list(door: &Door, user: &str, limit: u32) -> Wire {
+fn unread_list(endpoint: &Endpoint, user: &str, limit: u32) -> Wire {
     let token = bearer(user);
     let target = format!("/api/tasks?limit={limit}");
-    let mut wire = door.open_narrow().unwrap();
+    let mut wire = endpoint.open_narrow().unwrap();
     wire.write(&request("GET", &target, &[("Authorization", &token)], b""))
         .unwrap();
     wire
@@ -25,9 +25,11 @@ fn slow_readers_of_one_user_leave_room_for_the_answers_of_another() {
     large_list(&database, "slow");
     large_list(&database, "other");
     let server = Process::serve(&database, &[]);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let stop = AtomicBool::new(false);
-    let readers: Vec<Wire> = (0..9).map(|_| unread_list(&door, "slow", 900)).collect();
+    let readers: Vec<Wire> = (0..9)
+        .map(|_| unread_list(&endpoint, "slow", 900))
+        .collect();
     thread::scope(|scope| {
         for mut wire in readers {
             let stop = &stop;
@@ -50,16 +52,16 @@ fn slow_readers_of_one_user_leave_room_for_the_answers_of_another() {
 }
 
 #[test]
-fn the_slowest_reader_of_the_largest_holder_is_dropped_when_answers_are_short() {
+fn when_answer_memory_is_short_the_slowest_reader_of_the_largest_user_is_dropped() {
     let database = fresh_database();
     for user in ["first", "second", "third"] {
         large_list(&database, user);
     }
     // Room for two lists of 8 MB: one each for two users, and nothing for the third.
     let server = Process::serve(&database, &[("MAX_ANSWERS_BYTES", "16900000")]);
-    let door = Door::from(server.address);
-    let mut first = unread_list(&door, "first", 1000);
-    let _second = unread_list(&door, "second", 1000);
+    let endpoint = Endpoint::from(server.address);
+    let mut first = unread_list(&endpoint, "first", 1000);
+    let _second = unread_list(&endpoint, "second", 1000);
     thread::sleep(Duration::from_millis(1500));
     // The first user has read much, the second nothing.
     let mut read = 0;
@@ -97,7 +99,7 @@ fn slow_bodies_of_one_address_leave_room_for_another() {
     assert_eq!(body.len(), 900_000);
     let held: Vec<Wire> = (0..45)
         .map(|_| {
-            let mut wire = Door::from(server.address).open().unwrap();
+            let mut wire = Endpoint::from(server.address).open().unwrap();
             let _ = wire.write(from("192.0.2.1").as_bytes());
             let _ = wire.write(&body.as_bytes()[..899_999]);
             wire
@@ -105,7 +107,7 @@ fn slow_bodies_of_one_address_leave_room_for_another() {
         .collect();
     thread::sleep(Duration::from_millis(300));
     for _ in 0..5 {
-        let mut wire = Door::from(server.address).open().unwrap();
+        let mut wire = Endpoint::from(server.address).open().unwrap();
         wire.write(from("192.0.2.2").as_bytes()).unwrap();
         let _ = wire.write(body.as_bytes());
         wire.answer().unwrap().unwrap().expect(201);
@@ -126,13 +128,13 @@ fn requests_of_one_user_that_wait_for_a_lock_leave_workers_for_another() {
     let mut sql = postgres::Client::connect(&database, postgres::NoTls).unwrap();
     sql.batch_execute("BEGIN; SELECT 1 FROM todo.tasks FOR UPDATE")
         .unwrap();
-    let patch = |door: &Door| {
+    let patch = |endpoint: &Endpoint| {
         let token = bearer("one");
         let headers = [
             ("Authorization", token.as_str()),
             ("Content-Type", "application/json"),
         ];
-        let mut wire = door.open().unwrap();
+        let mut wire = endpoint.open().unwrap();
         wire.write(&request(
             "PATCH",
             &format!("/api/tasks/{id}"),
@@ -142,13 +144,15 @@ fn requests_of_one_user_that_wait_for_a_lock_leave_workers_for_another() {
         .unwrap();
         wire
     };
-    let door = Door::from(server.address);
-    let mut flood: Vec<Wire> = (0..40).map(|_| patch(&door)).collect();
+    let endpoint = Endpoint::from(server.address);
+    let mut flood: Vec<Wire> = (0..40).map(|_| patch(&endpoint)).collect();
     thread::sleep(Duration::from_millis(300));
     for _ in 0..50 {
         let began = Instant::now();
         other.get("/api/tasks").expect(200);
-        door.ask(&new_task(&bearer("other"), "more")).expect(201);
+        endpoint
+            .ask(&new_task(&bearer("other"), "more"))
+            .expect(201);
         assert!(
             began.elapsed() < Duration::from_secs(1),
             "{:?}",
@@ -176,8 +180,8 @@ fn a_user_alone_has_all_workers() {
     settings.extend(PATIENT);
     let server = Process::serve(&database, &settings);
     let mut lock = Lock::tasks(&database);
-    let door = Door::from(server.address);
-    let _wires: Vec<Wire> = (0..4).map(|_| unread_list(&door, "alone", 5)).collect();
+    let endpoint = Endpoint::from(server.address);
+    let _wires: Vec<Wire> = (0..4).map(|_| unread_list(&endpoint, "alone", 5)).collect();
     lock.wait_for_waiting(4);
     lock.release();
 }
@@ -197,7 +201,7 @@ fn logins_of_one_address_do_not_delay_the_login_of_another() {
             ("Content-Type", "application/json"),
         ];
         let body = br#"{"email":"none@example.com","password":"not the password"}"#;
-        let mut wire = Door::from(server.address).open().unwrap();
+        let mut wire = Endpoint::from(server.address).open().unwrap();
         wire.write(&request("POST", "/api/auth/login", &headers, body))
             .unwrap();
         wire

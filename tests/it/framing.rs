@@ -11,7 +11,7 @@ use crate::support::hold::{Lock, PATIENT};
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
 use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
 /// How a malformed request is sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,9 +23,14 @@ enum Manner {
 
 /// Sends a malformed request with a whole good one right behind it. Gives the answer, after which there must be nothing, or says
 /// what happened instead.
-fn provoke(door: &Door, malformed: &[u8], behind: &[u8], manner: Manner) -> Result<Answer, String> {
+fn provoke(
+    endpoint: &Endpoint,
+    malformed: &[u8],
+    behind: &[u8],
+    manner: Manner,
+) -> Result<Answer, String> {
     let failed = |error: std::io::Error| error.to_string();
-    let mut wire = door.open().map_err(failed)?;
+    let mut wire = endpoint.open().map_err(failed)?;
     wire.patience(Duration::from_secs(5)).map_err(failed)?;
     // The server may refuse and close before all is written; what counts is that its answer can be read nevertheless.
     match manner {
@@ -56,9 +61,9 @@ fn provoke(door: &Door, malformed: &[u8], behind: &[u8], manner: Manner) -> Resu
 }
 
 #[test]
-fn what_is_no_request_is_refused_once_and_nothing_behind_it_is_read() {
+fn a_malformed_request_is_refused_once_and_nothing_after_it_is_read() {
     let server = Process::serve(&fresh_database(), &[]);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let token = bearer("smuggler");
     let cases: Vec<(&[u16], &[u8])> = MALFORMED
         .iter()
@@ -75,7 +80,7 @@ fn what_is_no_request_is_refused_once_and_nothing_behind_it_is_read() {
         for (number, (statuses, template)) in cases.iter().enumerate() {
             let malformed = bytes(template, &token);
             let behind = new_task(&token, &format!("smuggled {manner:?} {number}"));
-            let answer = match provoke(&door, &malformed, &behind, manner) {
+            let answer = match provoke(&endpoint, &malformed, &behind, manner) {
                 Ok(answer) if statuses.contains(&answer.status) => answer,
                 other => {
                     let got = other.map_or_else(|why| why, |answer| answer.status.to_string());
@@ -118,7 +123,7 @@ fn what_is_no_request_is_refused_once_and_nothing_behind_it_is_read() {
 }
 
 #[test]
-fn a_body_that_ends_early_is_no_request() {
+fn a_request_with_an_incomplete_body_is_not_served() {
     let server = Process::serve(&fresh_database(), &[]);
     let token = bearer("smuggler");
     for template in [
@@ -133,7 +138,7 @@ fn a_body_that_ends_early_is_no_request() {
         b"$POST",
         b"POST /api/ta",
     ] {
-        let mut wire = Door::from(server.address).open().unwrap();
+        let mut wire = Endpoint::from(server.address).open().unwrap();
         wire.write(&bytes(template, &token)).unwrap();
         wire.end_writing().unwrap();
         // It may be told or not; served it must not be.
@@ -153,9 +158,9 @@ fn write_in_pieces(wire: &mut Wire, bytes: &[u8], size: usize) -> std::io::Resul
 }
 
 /// Sends a request in pieces, and another behind it that finds the connection in order. Says what was not as it should be.
-fn serve(door: &Door, all: &[u8], statuses: &[u16], piece: usize) -> Result<(), String> {
+fn serve(endpoint: &Endpoint, all: &[u8], statuses: &[u16], piece: usize) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
-    let mut wire = door.open().map_err(failed)?;
+    let mut wire = endpoint.open().map_err(failed)?;
     wire.patience(Duration::from_secs(5)).map_err(failed)?;
     let ordinary = request("GET", "/", &[], b"");
     write_in_pieces(&mut wire, &[all, &ordinary].concat(), piece).map_err(failed)?;
@@ -177,15 +182,15 @@ fn serve(door: &Door, all: &[u8], statuses: &[u16], piece: usize) -> Result<(), 
 }
 
 #[test]
-fn unusual_requests_are_served_and_the_connection_lives_on() {
+fn unusual_requests_are_served_and_the_connection_stays_open() {
     let server = Process::serve(&fresh_database(), &[]);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let token = bearer("u1");
     let mut wrong = Vec::new();
     for piece in [0, 1, 7] {
         for (statuses, template) in UNUSUAL {
             let all = bytes(template, &token);
-            if let Err(problem) = serve(&door, &all, statuses, piece) {
+            if let Err(problem) = serve(&endpoint, &all, statuses, piece) {
                 wrong.push(format!("{}\n    {problem}", template.escape_ascii()));
             }
         }
@@ -200,9 +205,9 @@ fn unusual_requests_are_served_and_the_connection_lives_on() {
 }
 
 #[test]
-fn after_the_last_request_of_a_connection_nothing_is_read() {
+fn nothing_is_read_after_the_last_request_of_a_connection() {
     let server = Process::serve(&fresh_database(), &[]);
-    let door = Door::from(server.address);
+    let endpoint = Endpoint::from(server.address);
     let token = bearer("u1");
     let behinds: [&[u8]; 4] = [
         b"",
@@ -212,7 +217,7 @@ fn after_the_last_request_of_a_connection_nothing_is_read() {
     ];
     for (status, template) in LAST {
         for behind in behinds {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             let whole = [bytes(template, &token), bytes(behind, &token)].concat();
             wire.write(&whole).unwrap();
             let answer = wire.answer().unwrap().unwrap().expect(*status);
@@ -231,9 +236,9 @@ fn after_the_last_request_of_a_connection_nothing_is_read() {
 }
 
 #[test]
-fn options_of_the_whole_server_is_answered() {
+fn options_with_an_asterisk_is_answered() {
     let server = Process::serve(&fresh_database(), &[]);
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     for _ in 0..2 {
         wire.write(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
             .unwrap();
@@ -243,10 +248,10 @@ fn options_of_the_whole_server_is_answered() {
 }
 
 #[test]
-fn head_says_what_get_says_without_the_body() {
+fn head_has_the_header_fields_of_get_and_no_body() {
     let server = Process::serve(&fresh_database(), &[]);
     let token = bearer("u1");
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     for target in ["/", "/health", "/api/tasks", "/nowhere", "/api/tasks/x"] {
         let authorization = [("Authorization", token.as_str())];
         wire.write(&request("HEAD", target, &authorization, b""))
@@ -264,10 +269,10 @@ fn head_says_what_get_says_without_the_body() {
 }
 
 #[test]
-fn a_client_that_waits_for_100_continue_gets_it_before_its_body() {
+fn a_client_that_waits_for_100_continue_gets_it_before_it_sends_the_body() {
     let server = Process::serve(&fresh_database(), &[]);
     let token = bearer("u1");
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     for expectation in ["100-continue", "100-Continue"] {
         for (framing, body) in [
             ("Content-Length: 15\r\n", &b"$BODY"[..]),
@@ -287,7 +292,7 @@ fn a_client_that_waits_for_100_continue_gets_it_before_its_body() {
         let head = format!(
             "$POSTExpect: 100-continue\r\nX-Request-ID: {id}\r\nContent-Length: {framing}\r\n\r\n"
         );
-        let mut wire = Door::from(server.address).open().unwrap();
+        let mut wire = Endpoint::from(server.address).open().unwrap();
         wire.write(&bytes(head.as_bytes(), &token)).unwrap();
         let answer = wire.answer().unwrap().unwrap();
         answer.expect_error(413, "PAYLOAD_TOO_LARGE");
@@ -308,7 +313,7 @@ fn a_100_continue_does_not_overtake_the_answer_before_it() {
     let server = Process::serve(&database, &settings);
     let token = bearer("u1");
     let mut lock = Lock::tasks(&database);
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     let head = b"$POSTExpect: 100-continue\r\nContent-Length: 15\r\n\r\n";
     let both = [new_task(&token, "first"), bytes(head, &token)].concat();
     wire.write(&both).unwrap();
@@ -340,7 +345,7 @@ fn twenty_requests_in_one_write_are_answered_in_order() {
             _ => request("GET", "/nowhere", &headers, b""),
         });
     }
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     wire.write(&all).unwrap();
     let mut created = 0;
     for number in 0..20 {
@@ -367,7 +372,7 @@ fn a_half_closed_connection_still_gets_its_answers() {
     let server = Process::serve(&database, &[]);
     let token = bearer("u1");
     for requests in [1, 5] {
-        let mut wire = Door::from(server.address).open().unwrap();
+        let mut wire = Endpoint::from(server.address).open().unwrap();
         wire.write(&new_task(&token, "half-closed").repeat(requests))
             .unwrap();
         wire.end_writing().unwrap();
@@ -378,7 +383,7 @@ fn a_half_closed_connection_still_gets_its_answers() {
     }
     // Also when the answer takes its time.
     let mut lock = Lock::tasks(&database);
-    let mut wire = Door::from(server.address).open().unwrap();
+    let mut wire = Endpoint::from(server.address).open().unwrap();
     wire.write(&new_task(&token, "half-closed and slow"))
         .unwrap();
     wire.end_writing().unwrap();

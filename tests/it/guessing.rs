@@ -30,7 +30,7 @@ fn log_in_from(server: SocketAddr, address: &str, email: &str, password: &str) -
 }
 
 #[test]
-fn an_account_is_guessed_at_ten_times_from_a_network() {
+fn an_account_may_have_ten_failed_logins_from_one_network() {
     let server = Process::serve(&fresh_database(), &[]);
     let address = server.address;
     Login::register(address, "me@example.org");
@@ -67,8 +67,7 @@ fn an_account_is_guessed_at_ten_times_from_a_network() {
 }
 
 #[test]
-fn an_account_is_guessed_at_ten_times_as_often_from_new_networks_and_known_ones_are_not_locked_out()
-{
+fn failed_logins_from_new_networks_are_limited_and_do_not_lock_out_known_networks() {
     let database = fresh_database();
     // 2 of each network, so 20 in all.
     let server = Process::serve(&database, &[("LOGIN_FAILURES_PER_ACCOUNT", "2")]);
@@ -116,7 +115,7 @@ fn an_account_is_guessed_at_ten_times_as_often_from_new_networks_and_known_ones_
 }
 
 #[test]
-fn an_address_guesses_thirty_times_whatever_the_account() {
+fn one_network_has_one_limit_of_failed_logins_for_all_accounts() {
     let server = Process::serve(&fresh_database(), &[("LOGIN_FAILURES_PER_IP", "12")]);
     Login::register(server.address, "me@example.org");
     for number in 0..12 {
@@ -156,7 +155,7 @@ fn registrations_and_refreshes_are_limited_by_address() {
 }
 
 #[test]
-fn many_right_logins_at_once_are_no_guessing() {
+fn parallel_successful_logins_do_not_count_as_guesses() {
     let server = Process::serve(
         &fresh_database(),
         &[
@@ -177,7 +176,7 @@ fn many_right_logins_at_once_are_no_guessing() {
 }
 
 #[test]
-fn a_stolen_token_is_not_good_for_guessing_the_password() {
+fn guesses_of_the_password_with_a_stolen_token_are_limited() {
     let server = Process::serve(&fresh_database(), &[]);
     let login = Login::register(server.address, "me@example.org");
     // One that names no address counts no less.
@@ -232,7 +231,7 @@ fn wrong_passwords_for_a_new_token_or_address_count_as_guesses() {
 }
 
 #[test]
-fn failed_logins_do_not_keep_the_owner_from_a_new_password() {
+fn failed_logins_do_not_prevent_a_change_of_password() {
     let server = Process::serve(&fresh_database(), &[]);
     let login = Login::register(server.address, "me@example.org");
     for _ in 0..10 {
@@ -267,7 +266,7 @@ fn a_password_hash_of_an_unknown_kind_matches_no_password() {
 }
 
 #[test]
-fn whether_an_address_is_taken_is_told_no_more_often_than_registrations_tell_it() {
+fn changes_of_the_address_share_the_limit_of_registrations() {
     let server = Process::serve(&fresh_database(), &[("REGISTRATIONS_PER_IP", "4")]);
     let login = Login::register(server.address, "me@example.org");
     let change = |number: usize| {
@@ -287,7 +286,7 @@ fn whether_an_address_is_taken_is_told_no_more_often_than_registrations_tell_it(
 }
 
 #[test]
-fn a_failure_is_one_line_that_names_address_and_account() {
+fn a_failed_login_is_one_log_line_with_address_and_account() {
     let server = Process::serve(&fresh_database(), &[]);
     log_in_from(
         server.address,

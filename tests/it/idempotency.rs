@@ -65,7 +65,7 @@ fn the_same_request_gets_the_same_answer_and_is_done_once() {
 }
 
 #[test]
-fn another_body_under_the_same_key_is_refused() {
+fn another_body_with_the_same_key_is_refused() {
     let app = TestApp::start();
     let user = app.user("u1");
     create(&user, "k", BODY).expect(201);
@@ -79,7 +79,7 @@ fn another_body_under_the_same_key_is_refused() {
 }
 
 #[test]
-fn what_failed_may_be_sent_again_under_its_key() {
+fn a_refused_request_may_be_sent_again_with_its_key() {
     let app = TestApp::start();
     let user = app.user("u1");
     create(&user, "k", "{").expect_error(400, "BAD_REQUEST");
@@ -111,7 +111,7 @@ fn a_bad_key_is_refused() {
 }
 
 #[test]
-fn twenty_at_once_make_one_task() {
+fn twenty_parallel_requests_with_one_key_make_one_task() {
     let app = TestApp::start();
     let user = app.user("u1");
     for round in 0..5 {
@@ -147,7 +147,7 @@ fn twenty_at_once_make_one_task() {
 }
 
 #[test]
-fn while_the_first_is_running_the_second_is_told_so() {
+fn while_the_first_request_runs_the_second_is_409() {
     let app = TestApp::start();
     let user = app.user("u1");
     user.task("so that the user is known");
@@ -183,7 +183,7 @@ fn while_the_first_is_running_the_second_is_told_so() {
 }
 
 #[test]
-fn a_key_is_forgotten_after_a_day() {
+fn a_key_is_valid_for_one_day() {
     let app = TestApp::start();
     let user = app.user("u1");
     let first = create(&user, "k", BODY).expect(201);
@@ -213,7 +213,7 @@ fn a_key_is_forgotten_after_a_day() {
 }
 
 #[test]
-fn a_key_costs_the_same_however_many_there_are() {
+fn the_cost_of_a_key_does_not_depend_on_the_number_of_keys() {
     let app = TestApp::start();
     let user = app.user("u1");
     user.task("so that the user is known");

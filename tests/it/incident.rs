@@ -168,7 +168,7 @@ fn nothing_made_with_a_stolen_token_outlives_a_new_password() {
 }
 
 #[test]
-fn a_user_without_a_password_ends_everything_by_logging_out_everywhere() {
+fn a_user_without_a_password_ends_everything_with_logout_all() {
     let mut scene = Scene::open();
     scene.steal(&front_end_token("outsider", now() - 200));
     scene.steal(&front_end_token("outsider", now() - 3_600));

@@ -54,7 +54,7 @@ fn another_users_task_looks_like_one_that_does_not_exist() {
 }
 
 #[test]
-fn another_users_path_is_forbidden_whatever_is_in_it() {
+fn every_path_of_another_user_is_forbidden() {
     let app = TestApp::start();
     let (owner, other) = (app.user("owner"), app.user("other"));
     let task = owner.task("private");
@@ -77,7 +77,7 @@ fn another_users_path_is_forbidden_whatever_is_in_it() {
 }
 
 #[test]
-fn two_users_may_have_tasks_of_the_same_id() {
+fn two_users_may_have_tasks_with_the_same_id() {
     let app = TestApp::start();
     let (a, b) = (app.user("a"), app.user("b"));
     let body = |title: &str| json!({ "id": UNKNOWN, "title": title });
@@ -91,7 +91,7 @@ fn two_users_may_have_tasks_of_the_same_id() {
 }
 
 #[test]
-fn what_a_body_says_of_the_owner_is_not_believed() {
+fn owner_and_timestamps_in_a_body_are_ignored() {
     let app = TestApp::start();
     let (a, b) = (app.user("a"), app.user("b"));
     let sent = json!({

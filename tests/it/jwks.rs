@@ -76,7 +76,7 @@ fn unavailable(answer: &Answer) {
 }
 
 #[test]
-fn a_token_signed_with_a_published_key_is_its_users() {
+fn a_token_signed_with_a_published_key_is_accepted() {
     let keys = [Key::ed25519("ed"), Key::p256("ec"), Key::rsa("rsa")];
     let published = KeyServer::start(publishing(&[&keys[0], &keys[1], &keys[2]]));
     let app = server(&published, FIVE);
@@ -137,7 +137,7 @@ fn a_withdrawn_key_is_refused_without_a_request_for_another() {
 }
 
 #[test]
-fn a_client_causes_five_fetches_and_then_has_to_wait() {
+fn a_client_may_cause_five_fetches_and_then_has_to_wait() {
     let (key, new) = (Key::ed25519("a"), Key::ed25519("b"));
     let published = KeyServer::start(publishing(&[&key]));
     let app = server(&published, FIVE);
@@ -158,7 +158,7 @@ fn a_client_causes_five_fetches_and_then_has_to_wait() {
 }
 
 #[test]
-fn each_client_has_fetches_of_its_own() {
+fn each_client_has_its_own_limit_of_fetches() {
     let (key, new) = (Key::ed25519("a"), Key::ed25519("b"));
     let published = KeyServer::start(publishing(&[&key]));
     let url = format!("http://{}/api/auth/jwks", published.address);
@@ -259,7 +259,7 @@ fn valid_tokens_are_never_refused_while_keys_rotate() {
 }
 
 #[test]
-fn one_request_waits_for_a_slow_key_set_and_the_others_go_on() {
+fn a_slow_key_set_delays_one_request_and_no_other_token() {
     let (key, new) = (Key::ed25519("a"), Key::ed25519("b"));
     let published = KeyServer::start(publishing(&[&key]));
     let timing = Timing {
@@ -463,7 +463,7 @@ fn a_key_set_in_a_file_is_read_again_on_sighup() {
 }
 
 #[test]
-fn a_key_that_cannot_be_used_is_logged_and_a_set_without_any_stops_the_start() {
+fn an_unusable_key_is_logged_and_a_set_without_usable_keys_stops_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
     let settings = [("AUTH_JWKS_FILE", file.to_str().unwrap())];

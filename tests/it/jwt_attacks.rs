@@ -32,7 +32,7 @@ fn server(keys: &[&Key]) -> TestApp {
 }
 
 #[test]
-fn what_is_tampered_with_is_refused_whatever_the_key() {
+fn forged_and_altered_tokens_are_refused_for_every_kind_of_key() {
     let keys = [
         Key::secret(SECRET),
         Key::ed25519("ed-1"),
@@ -624,7 +624,7 @@ fn pem(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_a_header_says_of_keys_changes_nothing_for_a_good_one() {
+fn keys_in_the_header_of_a_good_token_are_ignored() {
     let ed = Key::ed25519("ed-1");
     let app = server(&[&ed]);
     let (trap, address) = trap();
@@ -651,7 +651,7 @@ fn what_a_header_says_of_keys_changes_nothing_for_a_good_one() {
 }
 
 #[test]
-fn without_a_key_set_no_public_key_counts() {
+fn without_a_key_set_only_the_secret_verifies_tokens() {
     let app = TestApp::start();
     for key in [Key::ed25519("a"), Key::p256("b"), Key::rsa("c")] {
         let answer = ask(&app, &key.token(&claims("u1")));
@@ -661,7 +661,7 @@ fn without_a_key_set_no_public_key_counts() {
 }
 
 #[test]
-fn a_token_of_a_megabyte_never_gets_in() {
+fn a_token_of_a_megabyte_is_refused() {
     let app = TestApp::start();
     let value = format!("Bearer {}", "A".repeat(1_000_000));
     // The edge says so while the client is still sending.
@@ -678,7 +678,7 @@ fn a_token_of_a_megabyte_never_gets_in() {
 }
 
 #[test]
-fn an_expired_token_is_told_apart_whatever_its_key() {
+fn an_expired_token_has_its_own_error_for_every_kind_of_key() {
     let keys = [
         Key::secret(SECRET),
         Key::ed25519("a"),

@@ -102,7 +102,7 @@ fn states_and_priorities_are_filtered() {
 }
 
 #[test]
-fn a_search_finds_every_word_without_case_and_accents_and_takes_signs_literally() {
+fn a_search_ignores_case_and_accents_and_takes_signs_literally() {
     let app = TestApp::start();
     let user = app.user("u1");
     make(
@@ -210,7 +210,7 @@ fn a_search_reaches_beyond_the_newest_tasks() {
 }
 
 #[test]
-fn due_dates_are_compared_without_their_ends_and_days_as_the_zone_has_them() {
+fn due_date_bounds_are_exclusive_and_days_follow_the_zone() {
     let app = TestApp::start();
     let user = app.user("u1");
     make(
@@ -282,7 +282,7 @@ fn due_dates_are_compared_without_their_ends_and_days_as_the_zone_has_them() {
 }
 
 #[test]
-fn what_is_not_done_and_past_is_overdue() {
+fn an_open_task_past_its_due_date_is_overdue() {
     let app = TestApp::start();
     let user = app.user("u1");
     make(
@@ -307,7 +307,7 @@ fn what_is_not_done_and_past_is_overdue() {
 }
 
 #[test]
-fn times_of_making_and_changing_are_filtered() {
+fn times_of_creation_and_change_are_filtered() {
     let app = TestApp::start();
     let user = app.user("u1");
     make(
@@ -359,7 +359,7 @@ fn times_of_making_and_changing_are_filtered() {
 }
 
 #[test]
-fn orders_put_nulls_last_and_priorities_by_rank() {
+fn sorting_puts_nulls_last_and_priorities_by_rank() {
     let app = TestApp::start();
     let user = app.user("u1");
     make(
@@ -387,7 +387,7 @@ fn orders_put_nulls_last_and_priorities_by_rank() {
 }
 
 #[test]
-fn every_answer_says_where_it_is_and_what_comes_next() {
+fn every_answer_has_its_position_and_a_link_to_the_next_page() {
     let app = TestApp::start();
     let user = app.user("u1");
     make(
@@ -500,7 +500,7 @@ fn every_answer_says_where_it_is_and_what_comes_next() {
 }
 
 #[test]
-fn a_cursor_is_good_for_its_own_list_alone() {
+fn a_cursor_is_valid_for_its_own_list_only() {
     let app = TestApp::start();
     let user = app.user("u1");
     make(
@@ -703,7 +703,7 @@ fn sorted(mut tasks: Vec<Value>, key: &str, descending: bool) -> Vec<Value> {
 }
 
 #[test]
-fn walking_all_pages_is_filtering_and_sorting_in_memory() {
+fn all_pages_together_are_what_filtering_and_sorting_in_memory_gives() {
     let app = TestApp::start();
     let mut runner = TestRunner::new(Config::with_cases(12));
     let orders = prop::sample::select(vec![

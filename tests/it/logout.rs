@@ -55,7 +55,7 @@ fn stored(app: &TestApp) -> i64 {
 }
 
 #[test]
-fn logging_out_refuses_that_very_token() {
+fn a_logout_refuses_only_the_token_it_was_sent_with() {
     let app = TestApp::start();
     let token = |user: &str, claims: Value| shared(&app, user, &claims);
     // A `jti` is unique for one issuer and one user.
@@ -127,7 +127,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn logging_out_everywhere_refuses_what_was_issued_before() {
+fn logout_all_refuses_tokens_issued_before() {
     let app = TestApp::start();
     let token = |user: &str, claims: Value| shared(&app, user, &claims);
     let old = token("u", json!({"iat": now() - 1}));
@@ -166,7 +166,7 @@ fn logging_out_everywhere_refuses_what_was_issued_before() {
 }
 
 #[test]
-fn logging_out_everywhere_reaches_sessions_and_tokens_of_the_command() {
+fn logout_all_ends_sessions_and_refuses_tokens_of_the_command() {
     let app = TestApp::start();
     let me = Login::register(app.address, "me@example.org");
     let (there, minted) = (

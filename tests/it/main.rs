@@ -1,4 +1,4 @@
-//! Tests through the front door: real HTTP to a real PostgreSQL. Each has a server and a database of its own.
+//! Tests through the front endpoint: real HTTP to a real PostgreSQL. Each has a server and a database of its own.
 
 // The lints against panics are for the program; a test says what it expects by panicking.
 #![allow(
@@ -28,7 +28,6 @@ mod description;
 mod docs;
 mod doctor;
 mod documents;
-mod doors;
 mod drain;
 mod errors;
 mod fair_shares;
@@ -39,6 +38,7 @@ mod incident;
 mod isolation;
 mod jwks;
 mod jwt_attacks;
+mod listeners;
 mod lists;
 mod logout;
 mod maintenance;

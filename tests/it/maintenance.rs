@@ -7,7 +7,7 @@ use crate::support::login::{Login, PASSWORD};
 use crate::support::process::run;
 
 #[test]
-fn what_nobody_needs_any_more_goes_and_the_rest_stays() {
+fn maintenance_removes_expired_rows_and_keeps_the_rest() {
     let app = TestApp::start();
     let kept = Login::register(app.address, "kept@example.org").refresh();
     let ended = Login::register(app.address, "ended@example.org");

@@ -275,7 +275,7 @@ fn dashboard_and_alerts_use_metrics_that_exist() {
 }
 
 #[test]
-fn a_database_that_is_away_is_counted() {
+fn an_unavailable_database_is_counted() {
     let mut cluster = Cluster::start(false);
     let server = Process::serve(&cluster.url("todo"), &[]);
     let refusals = || {

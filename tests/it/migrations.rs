@@ -23,7 +23,7 @@ fn objects_in_the_schema(database: &str) -> Vec<String> {
 }
 
 #[test]
-fn two_instances_that_migrate_at_once_both_come_up() {
+fn two_instances_may_migrate_at_the_same_time() {
     let database = empty_database();
     let servers: Vec<Process> = (0..4)
         .map(|_| Process::start(&database, &[("WORKERS", "2")]))
@@ -59,7 +59,7 @@ fn a_database_newer_than_the_program_is_refused() {
 }
 
 #[test]
-fn without_migrate_an_empty_database_is_refused_until_migrated() {
+fn with_migrate_off_an_empty_database_is_refused_until_migrated() {
     let database = empty_database();
     let log = refused(&database, &[("MIGRATE", "off")]);
     assert!(log.contains("run `todo-api migrate`"), "{log}");
@@ -150,7 +150,7 @@ fn as_role(database: &str, name: &str) -> String {
 }
 
 #[test]
-fn no_right_is_needed_but_to_make_tables_in_the_schema() {
+fn the_only_right_needed_is_to_make_tables_in_the_schema() {
     let database = restricted_database("few_rights");
     let mine = as_role(&database, "few_rights");
     let app = TestApp::on(

@@ -132,12 +132,12 @@ fn survives(take_away: impl FnOnce(&mut Cluster)) {
 }
 
 #[test]
-fn a_postgresql_that_is_killed_loses_and_doubles_nothing() {
+fn when_postgresql_is_killed_no_write_is_lost_or_doubled() {
     survives(|cluster| signal(cluster.pid(), "KILL"));
 }
 
 #[test]
-fn a_postgresql_that_is_stopped_loses_and_doubles_nothing() {
+fn when_postgresql_is_stopped_no_write_is_lost_or_doubled() {
     survives(Cluster::stop);
 }
 
@@ -183,7 +183,7 @@ fn an_outage_is_answered_quickly_and_ends_by_itself() {
 }
 
 #[test]
-fn a_whole_pool_of_dead_connections_is_no_error_for_anybody() {
+fn a_pool_of_dead_connections_causes_no_error() {
     let app = TestApp::start();
     let user = app.user("u1");
     for idle in [Duration::ZERO, Duration::from_millis(1200)] {
@@ -206,7 +206,7 @@ fn a_whole_pool_of_dead_connections_is_no_error_for_anybody() {
 }
 
 #[test]
-fn a_restart_between_two_requests_is_not_noticed() {
+fn a_restart_of_postgresql_between_two_requests_causes_no_error() {
     let mut cluster = Cluster::start(true);
     let app = TestApp::on(&cluster.url("todo"), |_| {}, Vec::new());
     let user = app.user("u1");
@@ -224,7 +224,7 @@ fn a_restart_between_two_requests_is_not_noticed() {
 }
 
 #[test]
-fn a_link_that_falls_silent_is_answered_in_time_and_heals() {
+fn when_the_link_falls_silent_requests_are_answered_in_time_and_service_recovers() {
     let direct = fresh_database();
     let proxy = Proxy::to(&postgres::socket_file());
     let app = TestApp::on(&proxy.url(&direct), |_| {}, Vec::new());
@@ -269,7 +269,7 @@ fn a_link_that_falls_silent_is_answered_in_time_and_heals() {
 }
 
 #[test]
-fn a_postgresql_that_hangs_under_load_is_answered_in_time_and_heals() {
+fn when_postgresql_hangs_under_load_requests_are_answered_in_time_and_service_recovers() {
     let cluster = Cluster::start(true);
     let database = cluster.url("todo");
     let app = TestApp::on(&database, |_| {}, Vec::new());
@@ -332,7 +332,7 @@ fn a_postgresql_that_hangs_under_load_is_answered_in_time_and_heals() {
 }
 
 #[test]
-fn connections_that_turned_read_only_are_replaced() {
+fn connections_that_become_read_only_are_replaced() {
     let database = fresh_database();
     let (head, rest) = database.rsplit_once('/').unwrap();
     let name = rest.split('?').next().unwrap();
@@ -356,7 +356,7 @@ fn connections_that_turned_read_only_are_replaced() {
 }
 
 #[test]
-fn a_statement_whose_result_changed_its_type_is_prepared_anew() {
+fn a_statement_whose_result_type_changed_is_prepared_again() {
     let app = TestApp::start();
     let user = app.user("u1");
     let path = format!("/api/tasks/{}", user.task("t")["id"].as_str().unwrap());
@@ -374,7 +374,7 @@ fn a_statement_whose_result_changed_its_type_is_prepared_anew() {
 }
 
 #[test]
-fn a_statement_that_is_no_longer_prepared_is_prepared_anew() {
+fn a_statement_that_is_no_longer_prepared_is_prepared_again() {
     // Each write makes its connection forget what was prepared on it, as a pooler does that tidies up.
     let app = TestApp::on(
         &fresh_database(),
@@ -397,7 +397,7 @@ fn a_statement_that_is_no_longer_prepared_is_prepared_anew() {
 }
 
 #[test]
-fn a_statement_that_waits_too_long_is_cut_and_leaves_no_transaction_open() {
+fn a_statement_that_waits_too_long_is_cancelled_and_leaves_no_transaction_open() {
     let adjust = |settings: &mut todo_api::store::StoreSettings| {
         settings.database.lock_timeout = Duration::from_millis(300);
         settings.database.statement_timeout = Duration::from_millis(600);
@@ -446,7 +446,7 @@ fn a_statement_that_waits_too_long_is_cut_and_leaves_no_transaction_open() {
 }
 
 #[test]
-fn tables_that_are_missing_are_told_from_a_database_that_is() {
+fn missing_tables_are_reported_differently_from_a_missing_database() {
     let app = TestApp::start();
     app.anonymous().get("/health/ready").expect(200);
     app.sql().batch_execute("DROP SCHEMA todo CASCADE").unwrap();

@@ -5,7 +5,7 @@ use todo_api::api::pages;
 use crate::support::TestApp;
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
-use crate::support::wire::Door;
+use crate::support::wire::Endpoint;
 
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -95,7 +95,7 @@ fn the_root_is_a_page_for_browsers_and_json_for_others() {
 }
 
 #[test]
-fn the_root_says_why_the_server_is_not_ready_and_who_makes_accounts() {
+fn the_root_page_says_why_the_server_is_not_ready_and_how_accounts_are_made() {
     let (app, _) = TestApp::not_open(&fresh_database(), |_| {}, Vec::new());
     let page = app
         .anonymous()
@@ -118,11 +118,11 @@ fn the_root_says_why_the_server_is_not_ready_and_who_makes_accounts() {
 }
 
 #[test]
-fn a_host_cannot_write_into_the_page() {
+fn a_host_header_cannot_inject_html_into_the_page() {
     let app = TestApp::start();
     for host in ["a<b>c", "a\"b'c", "a$(b)c"] {
         let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: text/html\r\n\r\n");
-        let answer = Door::from(app.address).ask(head.as_bytes());
+        let answer = Endpoint::from(app.address).ask(head.as_bytes());
         if answer.status == 200 {
             assert!(answer.body.contains("http://abc/api/tasks"), "{host}");
         }
@@ -130,7 +130,7 @@ fn a_host_cannot_write_into_the_page() {
 }
 
 #[test]
-fn an_unknown_path_is_a_short_page_for_browsers() {
+fn browsers_get_a_short_page_for_an_unknown_path() {
     let app = TestApp::start();
     let anonymous = app.anonymous();
     for path in ["/nowhere", "/index.html", "/api"] {
@@ -147,7 +147,7 @@ fn an_unknown_path_is_a_short_page_for_browsers() {
 }
 
 #[test]
-fn files_are_compressed_for_clients_that_accept_gzip_and_are_sent_once() {
+fn files_are_compressed_if_gzip_is_accepted_and_are_304_the_second_time() {
     let app = TestApp::start();
     let anonymous = app.anonymous();
     for path in ["/openapi.json", "/redoc", "/docs/swagger-ui-bundle.js"] {
@@ -182,7 +182,7 @@ fn files_are_compressed_for_clients_that_accept_gzip_and_are_sent_once() {
 }
 
 #[test]
-fn the_reference_needs_no_script_and_leaves_nothing_out() {
+fn the_reference_needs_no_script_and_is_complete() {
     let app = TestApp::start();
     let page = app.anonymous().get("/redoc").expect(200).body;
     assert!(!page.contains("<script"));

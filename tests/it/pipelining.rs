@@ -9,7 +9,7 @@ use crate::support::hold::large_list;
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, free_address};
 use crate::support::tls::Certificate;
-use crate::support::wire::{Door, Wire, bearer, request};
+use crate::support::wire::{Endpoint, Wire, bearer, request};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(door: &Door, name: String, asks: &[Ask]) -> Client {
+    fn new(endpoint: &Endpoint, name: String, asks: &[Ask]) -> Client {
         let token = bearer(&name);
         let mut bytes = Vec::new();
         for (number, ask) in asks.iter().enumerate() {
@@ -60,7 +60,7 @@ impl Client {
         }
         let asks = asks.to_vec();
         Client {
-            wire: door.open().unwrap(),
+            wire: endpoint.open().unwrap(),
             name,
             asks,
             bytes,
@@ -119,8 +119,8 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
     proptest::collection::vec(ask, 1..8)
 }
 
-/// Has two clients pipeline through a door, in as many random ways.
-fn interleave(door: &Door, cases: u32) {
+/// Has two clients pipeline through a endpoint, in as many random ways.
+fn interleave(endpoint: &Endpoint, cases: u32) {
     // Who writes next, and how many bytes.
     let turns = proptest::collection::vec((any::<bool>(), 1_usize..400), 0..24);
     let numbers = AtomicUsize::new(0);
@@ -131,8 +131,8 @@ fn interleave(door: &Door, cases: u32) {
     });
     let outcome = runner.run(&(asks(), asks(), turns), |(first, second, turns)| {
         let number = numbers.fetch_add(1, Ordering::Relaxed);
-        let mut stalled = Client::new(door, format!("stalled-{number}"), &first);
-        let mut other = Client::new(door, format!("other-{number}"), &second);
+        let mut stalled = Client::new(endpoint, format!("stalled-{number}"), &first);
+        let mut other = Client::new(endpoint, format!("other-{number}"), &second);
         for (first, most) in turns {
             if first {
                 stalled.write(most);
@@ -148,13 +148,13 @@ fn interleave(door: &Door, cases: u32) {
 }
 
 #[test]
-fn two_pipelining_clients_one_of_them_stalled_never_see_each_others_answers() {
+fn two_pipelining_clients_never_get_each_others_answers() {
     let server = Process::serve(&fresh_database(), &[]);
-    interleave(&Door::from(server.address), 300);
+    interleave(&Endpoint::from(server.address), 300);
 }
 
 #[test]
-fn nor_do_they_over_tls_or_a_unix_socket() {
+fn two_pipelining_clients_over_tls_or_a_unix_socket_never_get_each_others_answers() {
     let certificate = Certificate::make();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("todo.sock");
@@ -166,22 +166,22 @@ fn nor_do_they_over_tls_or_a_unix_socket() {
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
     settings.push(("LISTEN", &listen));
-    for door in [
-        Door::Tls(address, certificate.client()),
-        Door::Unix(socket.clone()),
+    for endpoint in [
+        Endpoint::Tls(address, certificate.client()),
+        Endpoint::Unix(socket.clone()),
     ] {
         let _server = Process::serve(&fresh_database(), &settings);
-        interleave(&door, 60);
+        interleave(&endpoint, 60);
     }
 }
 
 #[test]
-fn a_client_that_pipelines_and_does_not_read_holds_up_nobody() {
+fn a_client_that_pipelines_and_does_not_read_delays_no_other_client() {
     let database = fresh_database();
     large_list(&database, "large");
     let server = Process::serve(&database, &[("WORKERS", "1")]);
     let token = bearer("large");
-    let mut stalled = Door::from(server.address).open_narrow().unwrap();
+    let mut stalled = Endpoint::from(server.address).open_narrow().unwrap();
     for number in 0..7 {
         let target = if number % 3 == 1 {
             "/api/tasks"

@@ -51,7 +51,7 @@ impl Private {
 }
 
 #[test]
-fn a_killed_postgres_is_back_within_15_seconds_with_its_data() {
+fn a_killed_postgres_is_started_again_within_15_seconds_with_its_data() {
     let private = Private::start(&[]);
     let user = private.server.user("u1");
     let task = user.task("kept");

@@ -43,7 +43,7 @@ fn expect_no_limit(answer: &Answer) {
 }
 
 #[test]
-fn the_1001st_request_of_an_hour_is_refused_and_another_user_is_untouched() {
+fn the_1001st_request_of_an_hour_is_refused_and_another_user_is_not_affected() {
     let server = limited(&[]);
     let (busy, other) = (server.user("busy"), server.user("other"));
     for left in (0..1000).rev() {
@@ -165,7 +165,7 @@ fn monitoring_does_not_count() {
 }
 
 #[test]
-fn zero_is_no_limit() {
+fn zero_means_no_limit() {
     let server = limited(&[
         ("RATE_LIMIT_PER_HOUR", "0"),
         ("RATE_LIMIT_ANON_PER_HOUR", "0"),
@@ -175,7 +175,7 @@ fn zero_is_no_limit() {
 }
 
 #[test]
-fn behind_a_direct_address_a_trusted_proxy_says_who_it_is() {
+fn on_a_direct_address_a_trusted_proxy_names_the_client() {
     let direct = free_address();
     let listen = format!("{},direct:{direct}", free_address());
     let _server = limited(&[("LISTEN", &listen), ("RATE_LIMIT_ANON_PER_HOUR", "1")]);

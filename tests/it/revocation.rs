@@ -68,7 +68,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
 }
 
 #[test]
-fn a_commit_that_comes_late_is_seen_all_the_same() {
+fn a_revocation_that_commits_late_is_seen() {
     let database = fresh_database();
     let server = Process::serve(&database, &[]);
     let login = Login::register(server.address, "me@example.org");

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::postgres::fresh_database;
 use crate::support::process::{self, Process};
 use crate::support::tls::Certificate;
-use crate::support::wire::Door;
+use crate::support::wire::Endpoint;
 use crate::support::{Answer, TestApp};
 
 const YEAR: &str = "max-age=31536000";
@@ -57,7 +57,7 @@ fn every_answer_has_the_fields_of_its_kind() {
     let task = user.task("Buy milk");
     let path = |task: &Value| format!("/api/tasks/{}", task["id"].as_str().unwrap());
     let one = path(&task);
-    let door = Door::from(app.address);
+    let endpoint = Endpoint::from(app.address);
     for answer in [
         user.get("/").expect(200),
         user.get("/health").expect(200),
@@ -72,8 +72,9 @@ fn every_answer_has_the_fields_of_its_kind() {
             .expect(422),
         user.get("/nowhere").expect(404),
         app.anonymous().get("/api/tasks").expect(401),
-        door.ask(b"GET / HTTP/1.1\r\n\r\n").expect(400),
-        door.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+        endpoint.ask(b"GET / HTTP/1.1\r\n\r\n").expect(400),
+        endpoint
+            .ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
             .expect(413),
     ] {
         expect_fields(&answer, JSON);
@@ -124,26 +125,26 @@ fn strict_transport_security_is_sent_over_tls() {
     let mut settings = vec![("LISTEN", listen.as_str())];
     settings.extend(tls.iter().map(|(name, value)| (*name, value.as_str())));
     let _server = Process::serve(&fresh_database(), &settings);
-    let strict = |door: &Door, fields: &str| {
+    let strict = |endpoint: &Endpoint, fields: &str| {
         let request = format!("GET /api/tasks HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
-        let answer = door.ask(request.as_bytes()).expect(401);
+        let answer = endpoint.ask(request.as_bytes()).expect(401);
         answer
             .header("Strict-Transport-Security")
             .map(str::to_owned)
     };
     let year = Some(YEAR.to_owned());
-    let encrypted = Door::Tls(address, certificate.client());
+    let encrypted = Endpoint::Tls(address, certificate.client());
     assert_eq!(strict(&encrypted, ""), year);
     // Also where there was no head to read.
     let refused = encrypted.ask(b"GET / HTTP/1.1\r\n\r\n").expect(400);
     assert_eq!(refused.header("Strict-Transport-Security"), Some(YEAR));
     // Behind a proxy, as the proxy says.
-    for door in [Door::Unix(path.clone()), Door::Tcp(direct)] {
-        assert_eq!(strict(&door, ""), None);
-        assert_eq!(strict(&door, "X-Forwarded-Proto: http\r\n"), None);
-        assert_eq!(strict(&door, "X-Forwarded-Proto: https\r\n"), year);
+    for endpoint in [Endpoint::Unix(path.clone()), Endpoint::Tcp(direct)] {
+        assert_eq!(strict(&endpoint, ""), None);
+        assert_eq!(strict(&endpoint, "X-Forwarded-Proto: http\r\n"), None);
+        assert_eq!(strict(&endpoint, "X-Forwarded-Proto: https\r\n"), year);
         assert_eq!(
-            strict(&door, "Forwarded: for=192.0.2.1;proto=https\r\n"),
+            strict(&endpoint, "Forwarded: for=192.0.2.1;proto=https\r\n"),
             None,
             "not the header that is configured"
         );
@@ -151,7 +152,9 @@ fn strict_transport_security_is_sent_over_tls() {
     // Also of a head that the edge refuses.
     for (proto, expected) in [("https", Some(YEAR)), ("http", None)] {
         let head = format!("GET / HTTP/1.1\r\nX-Forwarded-Proto: {proto}\r\n\r\n");
-        let refused = Door::Unix(path.clone()).ask(head.as_bytes()).expect(400);
+        let refused = Endpoint::Unix(path.clone())
+            .ask(head.as_bytes())
+            .expect(400);
         assert_eq!(refused.header("Strict-Transport-Security"), expected);
     }
 }

@@ -12,7 +12,7 @@ use crate::support::postgres::{empty_database, fresh_database, sql};
 use crate::support::process::{Process, free_address, run, signal};
 
 #[test]
-fn sigterm_and_sigint_finish_what_is_in_flight_and_exit_0() {
+fn sigterm_and_sigint_finish_requests_in_flight_and_exit_0() {
     for name in ["TERM", "INT"] {
         let database = fresh_database();
         let server = Process::serve(
@@ -46,7 +46,7 @@ fn sigterm_and_sigint_finish_what_is_in_flight_and_exit_0() {
 }
 
 #[test]
-fn a_stop_does_not_wait_forever() {
+fn a_stop_ends_within_its_timeout() {
     let database = fresh_database();
     let settings = [
         ("SHUTDOWN_TIMEOUT", "0.5"),
@@ -107,7 +107,7 @@ fn a_unix_socket_serves_like_a_port() {
 }
 
 #[test]
-fn a_file_that_is_no_socket_is_not_removed() {
+fn a_file_that_is_not_a_socket_is_not_removed() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("notes.txt");
     std::fs::write(&file, "dear to somebody").unwrap();
@@ -289,7 +289,7 @@ fn a_filter_for_the_program_does_not_silence_the_access_log() {
 }
 
 #[test]
-fn the_database_may_be_late() {
+fn the_database_may_start_later() {
     let (late, listen) = (free_address(), free_address());
     let url = format!("postgresql://todo:hunter2hunter2@{late}/nothing");
     let listen = listen.to_string();

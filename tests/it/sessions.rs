@@ -19,7 +19,7 @@ fn age(app: &TestApp, seconds: f64) {
 }
 
 #[test]
-fn a_session_goes_on_with_a_new_pair() {
+fn a_refresh_continues_the_session_with_new_tokens() {
     let app = TestApp::start();
     let first = Login::register(app.address, "me@example.org");
     let answer = first.try_refresh().expect(200);
@@ -38,7 +38,7 @@ fn a_session_goes_on_with_a_new_pair() {
 }
 
 #[test]
-fn within_the_grace_a_replay_gives_the_same_pair() {
+fn within_the_grace_period_a_reused_refresh_token_gives_the_same_tokens() {
     let app = TestApp::start();
     let first = Login::register(app.address, "me@example.org");
     let second = first.refresh();
@@ -72,7 +72,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[test]
-fn after_the_grace_a_replay_ends_the_family() {
+fn after_the_grace_period_a_reused_refresh_token_ends_the_session() {
     let app = TestApp::start();
     let first = Login::register(app.address, "me@example.org");
     let other = Login::again(app.address, "me@example.org");
@@ -92,7 +92,7 @@ fn after_the_grace_a_replay_ends_the_family() {
 }
 
 #[test]
-fn refreshes_at_the_same_time_have_one_successor() {
+fn parallel_refreshes_have_one_successor() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
     for _ in 0..5 {
@@ -123,7 +123,7 @@ fn refreshes_at_the_same_time_have_one_successor() {
 }
 
 #[test]
-fn logging_out_ends_this_session_alone() {
+fn a_logout_ends_only_its_own_session() {
     let app = TestApp::start();
     let here = Login::register(app.address, "me@example.org");
     let there = Login::again(app.address, "me@example.org");
@@ -180,7 +180,7 @@ fn a_session_can_be_ended_from_another() {
 }
 
 #[test]
-fn no_kind_of_token_passes_for_another() {
+fn no_kind_of_token_is_accepted_as_another() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
     let script = login
@@ -223,7 +223,7 @@ fn no_kind_of_token_passes_for_another() {
 }
 
 #[test]
-fn nothing_that_is_stored_is_a_live_token() {
+fn the_database_contains_no_usable_token() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org").refresh();
     let script = login
@@ -260,7 +260,7 @@ fn nothing_that_is_stored_is_a_live_token() {
 }
 
 #[test]
-fn refreshing_and_ending_at_once_do_not_get_in_each_others_way() {
+fn parallel_refreshes_and_logouts_do_not_block_each_other() {
     let app = TestApp::start();
     Login::register(app.address, "me@example.org");
     for round in 0..20 {
@@ -290,7 +290,7 @@ fn refreshing_and_ending_at_once_do_not_get_in_each_others_way() {
 }
 
 #[test]
-fn another_login_too_many_ends_the_oldest_at_once() {
+fn a_login_over_the_limit_ends_the_oldest_session() {
     let app = TestApp::start();
     let oldest = Login::register(app.address, "me@example.org");
     app.sql()

@@ -36,7 +36,7 @@ fn a_start_waits_for_another_instances_migration() {
 }
 
 #[test]
-fn a_start_does_not_wait_forever_for_another_instances_migration() {
+fn a_start_waits_for_another_instances_migration_until_its_timeout() {
     let (_other, server) = behind_a_migration("1");
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
@@ -47,7 +47,7 @@ fn a_start_does_not_wait_forever_for_another_instances_migration() {
 }
 
 #[test]
-fn todo_api_migrate_waits_as_long_and_says_so() {
+fn todo_api_migrate_waits_until_the_same_timeout_and_says_so() {
     let database = empty_database();
     let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
     other
@@ -201,7 +201,7 @@ fn the_server_listens_while_it_makes_its_database() {
 }
 
 #[test]
-fn a_schema_may_be_called_by_a_reserved_word() {
+fn the_name_of_the_schema_may_be_a_reserved_word() {
     let server = Process::serve(&empty_database(), &[("DB_SCHEMA", "user")]);
     server.user("u1").task("t");
     server.anonymous().get("/health/ready").expect(200);

@@ -22,7 +22,7 @@ fn date(moment: OffsetDateTime) -> String {
 }
 
 #[test]
-fn numbers_are_those_of_the_users_own_tasks() {
+fn statistics_count_only_the_users_own_tasks() {
     let app = TestApp::start();
     let (user, other) = (app.user("u1"), app.user("u2"));
     other.task("not mine");
@@ -91,7 +91,7 @@ fn completions_are_counted_by_day_for_thirty_days() {
 }
 
 #[test]
-fn days_are_those_of_the_zone() {
+fn days_begin_and_end_in_the_requested_zone() {
     let app = TestApp::start();
     let user = app.user("u1");
     // A day that is today in one of two zones that are never on the same one.
@@ -121,7 +121,7 @@ fn days_are_those_of_the_zone() {
 }
 
 #[test]
-fn a_zone_that_is_none_is_refused() {
+fn an_unknown_zone_is_refused() {
     let app = TestApp::start();
     let user = app.user("u1");
     for zone in [

@@ -14,7 +14,7 @@ use crate::support::postgres::{fresh_database, socket_file};
 use crate::support::process::{Process, run};
 use crate::support::proxy::Proxy;
 use crate::support::systemd::{Systemd, next_of, says, unit, wait_for};
-use crate::support::wire::{Door, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
 const WATCHDOG: Duration = Duration::from_secs(2);
 const A_MOMENT: Duration = Duration::from_millis(700);
@@ -38,7 +38,7 @@ fn the_unit_is_ready_once_tasks_can_be_served() {
     assert!(!any(&notifications, "RELOADING=1"), "{notifications:?}");
 
     // A request that comes before that waits for up to two seconds.
-    let mut early = Door::from(server.address).open().unwrap();
+    let mut early = Endpoint::from(server.address).open().unwrap();
     early
         .write(&request("GET", "/health/ready", &[], b""))
         .unwrap();
@@ -74,7 +74,7 @@ fn the_watchdog_is_notified_only_while_requests_are_answered() {
     let _stuck: Vec<Wire> = ["u1", "u2", "u3"]
         .into_iter()
         .map(|user| {
-            let mut wire = Door::from(server.address).open().unwrap();
+            let mut wire = Endpoint::from(server.address).open().unwrap();
             wire.write(&new_task(&bearer(user), "stuck")).unwrap();
             wire
         })
@@ -89,7 +89,7 @@ fn the_watchdog_is_notified_only_while_requests_are_answered() {
 }
 
 #[test]
-fn the_watchdog_is_notified_while_the_database_is_away() {
+fn the_watchdog_is_notified_while_the_database_is_unavailable() {
     let proxy = Proxy::to(&socket_file());
     let systemd = Systemd::new(&proxy.url(&fresh_database()), "");
     let server = systemd.start(WATCHDOG);
@@ -106,7 +106,7 @@ fn the_watchdog_is_notified_while_the_database_is_away() {
 }
 
 #[test]
-fn a_supervisor_that_does_not_read_stops_nothing() {
+fn a_supervisor_that_does_not_read_delays_nothing() {
     let systemd = Systemd::new(&fresh_database(), "LOG_LEVEL=info\n");
     systemd.fill();
     let server = systemd.start(WATCHDOG);

@@ -51,7 +51,7 @@ fn titles(user: &Actor, query: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_task_keeps_its_tags_in_order_and_each_once() {
+fn a_task_keeps_the_order_of_its_tags_without_duplicates() {
     let app = TestApp::start();
     let user = app.user("u1");
     assert_eq!(user.task("none")["tags"], json!([]));
@@ -92,7 +92,7 @@ fn a_task_keeps_its_tags_in_order_and_each_once() {
 }
 
 #[test]
-fn tags_are_counted_for_their_user_alone() {
+fn tags_are_counted_for_each_user_separately() {
     let app = TestApp::start();
     let (user, other) = (app.user("u1"), app.user("u2"));
     assert_eq!(counts(&user), []);
@@ -168,7 +168,7 @@ fn a_tag_is_removed_everywhere() {
 }
 
 #[test]
-fn a_tag_that_nobody_uses_is_not_found() {
+fn an_unused_tag_is_not_found() {
     let app = TestApp::start();
     let (user, other) = (app.user("u1"), app.user("u2"));
     tagged(&other, "1", &["theirs"]);
@@ -234,7 +234,7 @@ fn many_tasks_are_renamed_in_several_steps() {
 
 /// Renames, removals and edits at the same time: no edit is lost, no tag is there twice, and no request fails.
 #[test]
-fn renames_and_edits_at_once_leave_no_trace_of_each_other() {
+fn parallel_renames_and_edits_lose_nothing() {
     let app = TestApp::start();
     let user = app.user("u1");
     let tasks: Vec<Value> = (0..12)

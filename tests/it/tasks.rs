@@ -83,7 +83,7 @@ fn a_new_task_has_every_field() {
 }
 
 #[test]
-fn a_task_may_be_sent_complete_with_its_own_id() {
+fn a_new_task_may_be_sent_with_every_field_and_an_id() {
     let app = TestApp::start();
     let user = app.user("u1");
     let body = json!({
@@ -112,7 +112,7 @@ fn a_task_may_be_sent_complete_with_its_own_id() {
 }
 
 #[test]
-fn due_dates_come_back_as_they_were_meant() {
+fn due_dates_come_back_in_the_form_that_was_sent() {
     let app = TestApp::start();
     let user = app.user("u1");
     for (sent, answered) in [
@@ -248,7 +248,7 @@ fn bad_values_are_refused_on_create_and_on_update() {
 }
 
 #[test]
-fn what_is_no_json_is_a_bad_request() {
+fn a_body_that_is_not_json_is_a_bad_request() {
     let app = TestApp::start();
     let user = app.user("u1");
     for body in [
@@ -274,7 +274,7 @@ fn what_is_no_json_is_a_bad_request() {
 }
 
 #[test]
-fn a_body_of_another_kind_is_told_what_to_send() {
+fn another_media_type_is_415_and_the_answer_names_the_right_one() {
     let app = TestApp::start();
     let user = app.user("u1");
     for kind in [
@@ -326,7 +326,7 @@ fn a_body_of_another_kind_is_told_what_to_send() {
 }
 
 #[test]
-fn an_update_changes_what_is_sent_and_nothing_else() {
+fn an_update_changes_only_the_fields_that_are_sent() {
     let app = TestApp::start();
     let user = app.user("u1");
     let full = json!({ "title": "t", "description": "d", "completed": true, "priority": "low", "due_date": "2026-01-01" });
@@ -364,7 +364,7 @@ fn an_update_changes_what_is_sent_and_nothing_else() {
 }
 
 #[test]
-fn an_update_that_changes_nothing_moves_nothing() {
+fn an_update_that_changes_nothing_keeps_the_version() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user
@@ -393,7 +393,7 @@ fn an_update_that_changes_nothing_moves_nothing() {
 }
 
 #[test]
-fn completion_is_set_by_a_body_and_toggled_without() {
+fn completion_is_set_by_a_body_and_toggled_without_one() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user.task("t");
@@ -462,7 +462,7 @@ fn completion_is_set_by_a_body_and_toggled_without() {
 }
 
 #[test]
-fn completed_goes_by_three_names_that_must_agree() {
+fn completed_has_three_names_that_must_agree() {
     let app = TestApp::start();
     let user = app.user("u1");
     for name in ["completed", "is_completed", "is_complete"] {
@@ -500,7 +500,7 @@ fn completed_goes_by_three_names_that_must_agree() {
 }
 
 #[test]
-fn parallel_toggles_end_where_their_number_says() {
+fn no_parallel_toggle_is_lost() {
     let app = TestApp::start();
     let user = app.user("u1");
     for (toggles, completed) in [(100, false), (51, true)] {
@@ -520,7 +520,7 @@ fn parallel_toggles_end_where_their_number_says() {
 }
 
 #[test]
-fn concurrent_updates_of_different_fields_all_hold() {
+fn concurrent_updates_of_different_fields_are_all_stored() {
     let app = TestApp::start();
     let user = app.user("u1");
     for round in 0..10 {

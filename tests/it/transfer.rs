@@ -668,6 +668,16 @@ fn commands_export_and_import_a_file() {
     );
     assert_eq!(done, "created 500, updated 0, unchanged 2000, skipped 2\n");
 
+    let done = run(
+        database,
+        &["import", "-", "--user", "u1"],
+        "{\"title\":\"piped\"}",
+    );
+    assert!(
+        String::from_utf8_lossy(&done.stdout).starts_with("created 1,"),
+        "{done:?}"
+    );
+
     for (arguments, code, word) in [
         (&["import", "--user", "u1"][..], 2, "import needs FILE"),
         (&["import", &jsonl], 2, "import needs --user"),

@@ -54,7 +54,7 @@ fn the_version_counts_real_changes() {
 }
 
 #[test]
-fn a_task_that_is_known_already_is_not_sent_again() {
+fn a_task_that_the_client_already_has_is_304() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user.task("t");
@@ -118,7 +118,7 @@ fn a_stale_precondition_changes_nothing() {
 }
 
 #[test]
-fn a_write_keeps_from_a_state_that_it_excludes() {
+fn a_write_with_if_none_match_is_refused_in_that_state() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user.task("t");
@@ -151,7 +151,7 @@ fn a_write_keeps_from_a_state_that_it_excludes() {
 }
 
 #[test]
-fn the_tag_of_an_answer_is_taken_by_every_write() {
+fn every_write_accepts_the_etag_of_an_answer() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user.task("t");
@@ -187,7 +187,7 @@ fn the_tag_of_an_answer_is_taken_by_every_write() {
 }
 
 #[test]
-fn a_task_made_anew_under_an_old_id_has_another_tag() {
+fn a_new_task_with_an_old_id_has_another_etag() {
     let app = TestApp::start();
     let user = app.user("u1");
     let body = json!({ "title": "t", "id": "4f2b8a34-1c39-4b6e-9b53-0b7a1e0c55d1" });
@@ -226,7 +226,7 @@ fn the_precondition_comes_before_the_body() {
 }
 
 #[test]
-fn no_update_is_lost_when_each_says_what_it_has_seen() {
+fn no_update_is_lost_when_each_sends_if_match() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user
@@ -270,7 +270,7 @@ fn no_update_is_lost_when_each_says_what_it_has_seen() {
 }
 
 #[test]
-fn of_two_deletions_and_changes_at_once_one_wins() {
+fn of_parallel_deletions_and_changes_one_succeeds() {
     let app = TestApp::start();
     let user = app.user("u1");
     for _ in 0..30 {

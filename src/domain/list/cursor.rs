@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_read_back_for_the_list_it_was_made_for() {
+    fn a_cursor_is_valid_for_the_list_it_was_made_for() {
         let filters = Filters::default();
         for (cursor, order) in cursors() {
             let text = cursor.encode(&filters, order);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_cursor_is_found_out() {
+    fn a_damaged_cursor_is_refused() {
         let filters = Filters::default();
         for (cursor, order) in cursors() {
             let text = cursor.encode(&filters, order);

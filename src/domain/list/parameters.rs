@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_is_the_newest_thousand() {
+    fn without_parameters_the_list_is_the_newest_thousand() {
         assert_eq!(query("").unwrap(), ListQuery::default());
         assert_eq!(query("limit=7").unwrap().limit.get(), 7);
         assert_eq!(query("page_size=7").unwrap().limit.get(), 7);
     }
 
     #[test]
-    fn unknown_doubled_and_wrong_parameters_are_named() {
+    fn unknown_repeated_and_wrong_parameters_are_named() {
         for (text, named) in [
             ("colour=red", "\"colour\""),
             ("Limit=1", "\"Limit\""),
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_go_by_many_names() {
+    fn sort_orders_have_several_names() {
         let order = |name, descending| Order {
             key: SORT_KEYS.iter().find(|key| key.name == name).unwrap(),
             descending,
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_survive_a_plus_that_nobody_encoded() {
+    fn a_timestamp_may_have_an_unencoded_plus() {
         let conditions = |text: &str| query(text).unwrap().filters.conditions;
         let moment = Timestamp::parse("2026-01-31T07:30:00Z").unwrap();
         let due = [Condition::DueBefore(Bound::Value(Value::Moment(moment)))];

@@ -4,8 +4,10 @@
 //! which the reader removes.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::{self, BufRead};
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Record, wrong};
@@ -23,19 +25,33 @@ pub fn header() -> String {
     names.join(",") + "\r\n"
 }
 
+/// Turns a task in JSON, which begins here in the text, into a row.
+pub fn write_row(text: &mut Vec<u8>, start: usize) {
+    let json = text.split_off(start);
+    let fields: HashMap<&str, &RawValue> = serde_json::from_slice(&json).unwrap_or_default();
+    for (number, field) in TASK_FIELDS.iter().enumerate() {
+        if number > 0 {
+            text.push(b',');
+        }
+        let value = fields.get(field.name).map_or("null", |value| value.get());
+        write_cell(text, value);
+    }
+    text.extend_from_slice(b"\r\n");
+}
+
 /// Writes a field's JSON value as a cell. Tags are separated by commas, and in JSON if that would not be read back.
-pub fn write_cell(out: &mut Vec<u8>, json: &[u8]) {
-    let text: Cow<str> = match json.first() {
-        Some(b'"') => serde_json::from_slice(json).unwrap_or_default(),
+fn write_cell(out: &mut Vec<u8>, json: &str) {
+    let text: Cow<str> = match json.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(json).unwrap_or_default(),
         Some(b'[') => {
-            let tags: Vec<String> = serde_json::from_slice(json).unwrap_or_default();
+            let tags: Vec<String> = serde_json::from_str(json).unwrap_or_default();
             match tags.concat().contains(',') || tags.concat().starts_with('[') {
-                true => String::from_utf8_lossy(json),
+                true => json.into(),
                 false => tags.join(",").into(),
             }
         }
-        _ if json == b"null" => return,
-        _ => return out.extend_from_slice(json),
+        _ if json == "null" => return,
+        _ => json.into(),
     };
     let apostrophe = if is_formula(&text) { "'" } else { "" };
     let quote = match text.contains(['"', ',', '\r', '\n']) {

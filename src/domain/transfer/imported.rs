@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::fields::{BodyError, Field, FieldError, Fields};
 use crate::domain::task::{Kept, Sent, TASK_FIELDS, Task};
+use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 
 /// Random. Ids of tasks without a UUID follow from it (RFC 9562, section 5.5).
@@ -93,6 +94,12 @@ impl ImportedTask {
             read.task.id = ids.make(own_id.as_deref(), &content);
         }
         Ok(read)
+    }
+
+    /// The same, created at this moment if the file has none.
+    pub fn created_at(mut self, moment: Timestamp) -> ImportedTask {
+        self.kept.created_at.get_or_insert(moment);
+        self
     }
 }
 

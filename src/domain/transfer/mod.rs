@@ -146,13 +146,8 @@ pub fn read_tasks<'r, R: BufRead + 'r>(
         let (line, json) = record?;
         let task = json.map_err(|error| vec![error]);
         let task = task.and_then(|json| ImportedTask::read(&json, &mut ids));
-        let task = task.map(|mut task| {
-            let behind = i64::try_from(line).unwrap_or(i64::MAX);
-            let start = Timestamp::nearest(start.micros().saturating_sub(behind));
-            task.kept.created_at.get_or_insert(start);
-            task
-        });
-        Ok((line, task))
+        let created_at = Timestamp::nearest(start.micros() - line as i64);
+        Ok((line, task.map(|task| task.created_at(created_at))))
     })
 }
 

@@ -1,6 +1,6 @@
 //! One session with one server.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -44,53 +44,34 @@ impl Attempt<'_> {
     ///
     /// Errors: `None` when not even an attempt could be made.
     pub(super) fn start_session(&self) -> Result<Connection, Option<postgres::Error>> {
-        let Attempt {
-            target,
-            settings,
-            host,
-            ..
-        } = *self;
-        let mut encryption = target.encryption;
-        let mut bare = target.refuses_settings();
-        loop {
-            let mut connection = match self.open(encryption, bare) {
-                Ok(connection) => connection,
-                Err(Some(error))
-                    if !bare && error.code().is_some_and(|code| REFUSALS.contains(code)) =>
-                {
-                    bare = true;
-                    continue;
-                }
+        let mut encryption = self.target.encryption;
+        let mut bare = self.target.refuses_settings();
+        let mut connection = loop {
+            match self.open(encryption, bare) {
+                Ok(connection) => break connection,
+                Err(Some(error)) if !bare && refuses_settings(&error) => bare = true,
                 Err(Some(error))
                     if encryption == Encryption::Preferred
-                        && may_do_without_tls(target, &error) =>
+                        && may_do_without_tls(self.target, &error) =>
                 {
                     encryption = Encryption::Off;
-                    continue;
                 }
                 Err(error) => return Err(error),
-            };
-            if bare {
-                target.set_settings_by_statement();
-                match connection
-                    .client
-                    .batch_execute(&settings_statement(settings))
-                {
-                    Ok(()) => {}
-                    Err(error)
-                        if error.as_db_error().is_some() && !connection.client.is_closed() =>
-                    {
-                        log::warn!(
-                            "{host} does not take the session's time limits: {}",
-                            explain(&error)
-                        );
-                    }
-                    Err(error) => return Err(Some(error)),
-                }
             }
-            connection.deadline.clear();
-            return Ok(connection);
+        };
+        if bare {
+            self.target.set_settings_by_statement();
+            let set = settings_statement(self.settings);
+            if let Err(error) = connection.client.batch_execute(&set) {
+                if error.as_db_error().is_none() || connection.client.is_closed() {
+                    return Err(Some(error));
+                }
+                let (host, problem) = (self.host, explain(&error));
+                log::warn!("{host} does not take the session's time limits: {problem}");
+            }
         }
+        connection.deadline.clear();
+        Ok(connection)
     }
 
     fn open(
@@ -98,19 +79,14 @@ impl Attempt<'_> {
         encryption: Encryption,
         bare: bool,
     ) -> Result<Connection, Option<postgres::Error>> {
-        let Attempt {
-            target,
-            settings,
-            by,
-            connect_timeout,
-            ..
-        } = *self;
+        let target = self.target;
         let deadline = Deadline::new();
-        deadline.set(by);
+        deadline.set(self.by);
         let mut connector = Connector {
             encryption,
             direct: target.direct,
             tls: target.tls.clone(),
+            name: String::new(),
             unix_socket: None,
             deadline: deadline.clone(),
         };
@@ -119,12 +95,12 @@ impl Attempt<'_> {
         config
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct)
-            .connect_timeout(connect_timeout);
+            .connect_timeout(self.connect_timeout);
         if config.get_application_name().is_none() {
             config.application_name(APPLICATION_NAME);
         }
         if !bare {
-            config.options(&startup_options(target, settings));
+            config.options(&startup_options(target, self.settings));
         }
         let listener = self.address(&mut config, &mut connector)?;
         // `postgres` panics when it has no descriptor left for its event loop. Let through, that would cost r2d2 one
@@ -157,10 +133,11 @@ impl Attempt<'_> {
         connector.encryption = Encryption::Off;
         match stand_in() {
             Ok(stand_in) => {
+                let port = stand_in.local_addr().map(|address| address.port());
                 config
                     .host("localhost")
-                    .hostaddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
-                config.port(stand_in.local_addr().map(|a| a.port()).unwrap_or_default());
+                    .hostaddr(Ipv4Addr::LOCALHOST.into())
+                    .port(port.unwrap_or_default());
                 connector.unix_socket = Some(path.clone());
                 Ok(Some(stand_in))
             }
@@ -178,6 +155,10 @@ impl Attempt<'_> {
     }
 }
 
+fn refuses_settings(error: &postgres::Error) -> bool {
+    error.code().is_some_and(|code| REFUSALS.contains(code))
+}
+
 /// libpq's `prefer` goes on in plain when the server breaks the handshake off, or has no entry in pg_hba.conf for
 /// encrypted connections (28000). Where `sslrootcert` asks for a check, giving up on TLS would make that check void.
 fn may_do_without_tls(target: &Target, error: &postgres::Error) -> bool {
@@ -188,12 +169,9 @@ fn may_do_without_tls(target: &Target, error: &postgres::Error) -> bool {
 
 /// The limits as the server takes them; those of the address come last, and so win.
 fn startup_options(target: &Target, settings: &DatabaseSettings) -> String {
-    let mut options = String::new();
-    for (name, value) in session_settings(settings) {
-        options.push_str(&format!("-c {name}={value} "));
-    }
-    options.push_str(target.config.get_options().unwrap_or_default());
-    options.trim_end().to_owned()
+    let ours = session_settings(settings).map(|(name, value)| format!("-c {name}={value} "));
+    let own = target.config.get_options().unwrap_or_default();
+    (ours.concat() + own).trim_end().to_owned()
 }
 
 fn settings_statement(settings: &DatabaseSettings) -> String {
@@ -207,17 +185,12 @@ fn settings_statement(settings: &DatabaseSettings) -> String {
 /// Every statement has an index to use. Without statistics, or for a user who owns most of a table, PostgreSQL would still read all
 /// rows of all users. Parallel workers and compiled plans make one user's search faster and all other requests slower.
 fn session_settings(settings: &DatabaseSettings) -> [(&'static str, String); 7] {
+    let limit = milliseconds(settings.statement_timeout);
     [
-        (
-            "statement_timeout",
-            milliseconds(settings.statement_timeout),
-        ),
+        ("statement_timeout", limit.clone()),
         ("lock_timeout", milliseconds(settings.lock_timeout)),
         // No statement leaves a transaction open. If one does, this releases its locks.
-        (
-            "idle_in_transaction_session_timeout",
-            milliseconds(settings.statement_timeout),
-        ),
+        ("idle_in_transaction_session_timeout", limit),
         ("TimeZone", "UTC".to_owned()),
         ("enable_seqscan", "off".to_owned()),
         ("max_parallel_workers_per_gather", "0".to_owned()),

@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 /// The moment by which the server must have answered; clones share it with the connection's socket.
 ///
@@ -23,10 +24,10 @@ use tokio::time::{Sleep, sleep_until};
 /// It is looked at where a wait begins, so setting it from another thread does not shorten one that is under way. An
 /// answer that has already arrived is delivered, however late it is.
 #[derive(Clone, Debug)]
-pub struct Deadline(Arc<Shared>);
+pub struct Deadline(Arc<SharedDeadline>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedDeadline {
     origin: Instant,
     /// Nanoseconds after `origin`; 0 is no deadline. 64 bits last for 584 years.
     at: AtomicU64,
@@ -36,7 +37,7 @@ struct Shared {
 
 impl Deadline {
     pub(super) fn new() -> Deadline {
-        Deadline(Arc::new(Shared {
+        Deadline(Arc::new(SharedDeadline {
             origin: Instant::now(),
             at: AtomicU64::new(0),
             ended: AtomicBool::new(false),
@@ -61,6 +62,19 @@ impl Deadline {
         self.0.ended.load(Ordering::Relaxed)
     }
 
+    /// Ends an operation at the deadline.
+    pub(super) async fn limit<T>(
+        &self,
+        operation: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        match self.get() {
+            Some(at) => timeout_at(at.into(), operation)
+                .await
+                .unwrap_or_else(|_| Err(timed_out())),
+            None => operation.await,
+        }
+    }
+
     fn get(&self) -> Option<Instant> {
         match self.0.at.load(Ordering::Relaxed) {
             0 => None,
@@ -69,13 +83,20 @@ impl Deadline {
     }
 }
 
-/// A byte stream on which no wait goes past the deadline.
+/// Any stream of bytes: a socket of either family, or TLS on one.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
+
+/// A byte stream on which no wait goes past the deadline. `tokio-postgres` reads and writes it.
 ///
 /// Where data is at hand the deadline costs nothing. Where there is a wait it costs one poll of a timer that is left
 /// armed from wait to wait: a deadline that has moved on since is noticed when the timer goes off, so that the timer
 /// wheel is touched once in the length of a deadline and not once for every statement.
-pub(super) struct DeadlineStream<S> {
-    inner: S,
+pub(super) struct DeadlineStream {
+    bytes: Pin<Box<dyn ByteStream>>,
+    /// The channel binding of a TLS connection (RFC 5929).
+    end_point: Option<Vec<u8>>,
     deadline: Deadline,
     timer: Option<Pin<Box<Sleep>>>,
     /// Stays, because an answer that comes later would be taken for the answer to the next statement.
@@ -84,10 +105,15 @@ pub(super) struct DeadlineStream<S> {
     ending: bool,
 }
 
-impl<S> DeadlineStream<S> {
-    pub(super) fn new(inner: S, deadline: Deadline) -> DeadlineStream<S> {
+impl DeadlineStream {
+    pub(super) fn new(
+        bytes: impl ByteStream + 'static,
+        end_point: Option<Vec<u8>>,
+        deadline: Deadline,
+    ) -> DeadlineStream {
         DeadlineStream {
-            inner,
+            bytes: Box::pin(bytes),
+            end_point,
             deadline,
             timer: None,
             timed_out: false,
@@ -114,7 +140,7 @@ impl<S> DeadlineStream<S> {
         Poll::Pending
     }
 
-    /// What a poll of the inner stream came to, once the deadline has had its say.
+    /// The result of a poll of the bytes, or an error after the deadline.
     fn judge<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -156,11 +182,18 @@ impl<S> DeadlineStream<S> {
     }
 }
 
+impl TlsStream for DeadlineStream {
+    fn channel_binding(&self) -> ChannelBinding {
+        let end_point = self.end_point.clone();
+        end_point.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
+    }
+}
+
 fn timed_out() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "the server did not answer in time")
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for DeadlineStream<S> {
+impl AsyncRead for DeadlineStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -171,7 +204,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineStream<S> {
             return Poll::Ready(Err(timed_out()));
         }
         let before = buf.filled().len();
-        let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let outcome = this.bytes.as_mut().poll_read(cx, buf);
         let ended = match &outcome {
             Poll::Ready(Ok(())) => buf.filled().len() == before && buf.remaining() > 0,
             Poll::Ready(Err(_)) => true,
@@ -184,7 +217,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeadlineStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
+impl AsyncWrite for DeadlineStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -194,19 +227,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
         if this.timed_out {
             return Poll::Ready(Err(timed_out()));
         }
-        let outcome = Pin::new(&mut this.inner).poll_write(cx, buf);
+        let outcome = this.bytes.as_mut().poll_write(cx, buf);
         this.judge(cx, outcome)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.inner).poll_flush(cx);
+        let outcome = this.bytes.as_mut().poll_flush(cx);
         this.judge(cx, outcome)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let outcome = Pin::new(&mut this.inner).poll_shutdown(cx);
+        let outcome = this.bytes.as_mut().poll_shutdown(cx);
         this.judge(cx, outcome)
     }
 }

@@ -9,7 +9,7 @@ use postgres::error::SqlState;
 use super::target::Host;
 
 /// Why no connection could be had: one line for the log, which names the host and never the password.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ConnectError {
     message: String,
     cause: Option<postgres::Error>,
@@ -19,13 +19,6 @@ impl ConnectError {
     /// What the server said, when it was the server that refused.
     pub fn code(&self) -> Option<&SqlState> {
         self.cause.as_ref().and_then(postgres::Error::code)
-    }
-
-    pub(super) fn no_host() -> ConnectError {
-        ConnectError {
-            message: "the address names no host".to_owned(),
-            cause: None,
-        }
     }
 
     pub(super) fn new(host: &Host, reason: &str, cause: Option<postgres::Error>) -> ConnectError {
@@ -41,11 +34,10 @@ impl ConnectError {
     }
 
     /// Both failures in one, with the cause of the later.
-    pub(super) fn before(mut self, later: ConnectError) -> ConnectError {
-        self.message.push_str("; ");
-        self.message.push_str(&later.message);
+    pub(super) fn before(self, later: ConnectError) -> ConnectError {
+        let separator = if self.message.is_empty() { "" } else { "; " };
         ConnectError {
-            message: self.message,
+            message: self.message + separator + &later.message,
             cause: later.cause,
         }
     }

@@ -19,6 +19,7 @@ mod tls;
 mod url;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attempt::Attempt;
@@ -28,6 +29,7 @@ pub use error::ConnectError;
 use error::explain;
 pub use target::Target;
 use target::{Host, HostKind};
+use tls::Check;
 
 use crate::config::DatabaseSettings;
 
@@ -63,30 +65,30 @@ impl Drop for Connection {
 /// Errors: when none of them could be connected to in time. As in libpq, a host that refuses the user or the password
 /// (SQLSTATE class 28) is the last that is tried.
 pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connection, ConnectError> {
-    let limit = target
-        .config
-        .get_connect_timeout()
-        .copied()
-        .unwrap_or(settings.connect_timeout);
-    let mut failure: Option<ConnectError> = None;
+    let limit = target.config.get_connect_timeout().copied();
+    let limit = limit.unwrap_or(settings.connect_timeout);
+    let mut failure = ConnectError::default();
     for host in target.hosts_in_turn() {
-        let error = match connect_to_host(target, settings, host, limit) {
+        match connect_to_host(target, settings, host, limit) {
             Ok(connection) => return Ok(connection),
-            Err(error) => error,
-        };
-        let last = error
+            Err(error) => failure = failure.before(error),
+        }
+        if failure
             .code()
-            .is_some_and(|code| code.code().starts_with("28"));
-        failure = Some(match failure {
-            Some(earlier) => earlier.before(error),
-            None => error,
-        });
-        if last {
+            .is_some_and(|code| code.code().starts_with("28"))
+        {
             break;
         }
     }
-    // `Target::parse` refuses an address without a host.
-    Err(failure.unwrap_or_else(ConnectError::no_host))
+    Err(failure)
+}
+
+/// A TLS client that encrypts and trusts any certificate.
+///
+/// # Errors
+/// The library's sentence; not known to happen.
+pub fn tls_without_verification() -> Result<Arc<rustls::ClientConfig>, String> {
+    tls::client_config(Check::Nothing, None, false, false)
 }
 
 /// Where a host may be reached.
@@ -115,40 +117,34 @@ fn connect_to_host(
 ) -> Result<Connection, ConnectError> {
     let by = Instant::now() + limit.min(LONGEST_CONNECT);
     let endpoints = endpoints(host, by)?;
-    let mut left = endpoints.len();
     let mut failure = None;
-    for endpoint in &endpoints {
-        // One address that swallows packets must not use up the time of those after it; once connected, the rest of
-        // the time is for that server.
+    for (tried, endpoint) in endpoints.iter().enumerate() {
         let remaining = by.saturating_duration_since(Instant::now());
-        let share = remaining / u32::try_from(left).unwrap_or(u32::MAX).max(1);
-        left = left.saturating_sub(1);
         if remaining.is_zero() && failure.is_some() {
             break;
         }
-        let connect_timeout = share.max(Duration::from_millis(1));
+        // One address that swallows packets must not use up the time of those after it; once connected, the rest of
+        // the time is for that server.
+        let share = remaining / u32::try_from(endpoints.len() - tried).unwrap_or(u32::MAX);
         let attempt = Attempt {
             target,
             settings,
             host,
             endpoint,
             by,
-            connect_timeout,
+            connect_timeout: share.max(Duration::from_millis(1)),
         };
-        match attempt.start_session() {
+        let error = match attempt.start_session() {
             Ok(connection) => return Ok(connection),
-            Err(error) => {
-                let answered = error.as_ref().is_some_and(|e| e.as_db_error().is_some());
-                let reason = match &error {
-                    Some(error) => explain(error),
-                    None => "the client could not be started (no descriptors left?)".to_owned(),
-                };
-                failure = Some(ConnectError::new(host, &reason, error));
-                // The same server would say the same again on its other addresses.
-                if answered {
-                    break;
-                }
-            }
+            Err(error) => error,
+        };
+        let answered = error.as_ref().is_some_and(|e| e.as_db_error().is_some());
+        let no_client = || "the client could not be started (no descriptors left?)".to_owned();
+        let reason = error.as_ref().map_or_else(no_client, explain);
+        failure = Some(ConnectError::new(host, &reason, error));
+        // The same server would refuse on its other addresses, too.
+        if answered {
+            break;
         }
     }
     Err(failure.unwrap_or_else(|| ConnectError::new(host, "has no address", None)))

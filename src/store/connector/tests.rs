@@ -44,7 +44,7 @@ fn session() -> DatabaseSettings {
 }
 
 #[test]
-fn addresses_are_read_in_every_form_people_have() {
+fn addresses_are_read_in_every_common_form() {
     // Address; host, user, password, database.
     for (address, host, user, password, database) in [
         (
@@ -229,7 +229,7 @@ fn addresses_are_read_in_every_form_people_have() {
 }
 
 #[test]
-fn what_cannot_be_done_is_refused_with_a_sentence() {
+fn unsupported_options_are_refused_with_a_sentence() {
     for (address, sentence) in [
         ("", "is empty"),
         ("  ''", "is empty"),
@@ -363,7 +363,7 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
 }
 
 #[test]
-fn what_others_write_into_the_address_does_no_harm() {
+fn parameters_of_other_drivers_are_accepted() {
     target(
         "postgresql://u:p@a/d?gssencmode=prefer&sslcompression=0&krbsrvname=x&schema=public&pgbouncer=true",
     );
@@ -376,7 +376,7 @@ fn what_others_write_into_the_address_does_no_harm() {
 }
 
 #[test]
-fn limits_of_tcp_are_ours_unless_the_address_has_its_own() {
+fn tcp_limits_are_ours_unless_the_address_sets_them() {
     let config = target("postgresql://u@a").config;
     assert!(config.get_keepalives());
     assert_eq!(config.get_keepalives_idle(), Duration::from_secs(30));
@@ -451,7 +451,7 @@ fn this_machine_is_a_socket_or_loopback() {
 }
 
 #[test]
-fn neons_pooler_is_left_out_by_its_name() {
+fn the_direct_host_of_neon_is_derived_from_its_pooler() {
     let pooled = target(
         "postgresql://u:p@ep-a-1-pooler.eu.neon.example:5432/d?sslmode=require&hostaddr=192.0.2.1",
     );
@@ -477,7 +477,7 @@ fn neons_pooler_is_left_out_by_its_name() {
 proptest! {
     /// Whatever the password and wherever the mistake, neither shows.
     #[test]
-    fn nothing_shows_the_password(
+    fn no_output_shows_the_password(
         password in "[A-Za-z0-9@:/?#%&=+ \\[\\]',;!-]{0,12}",
         scheme in proptest::sample::select(vec!["postgresql://", "postgres+x://", "mysql://", "postgresql:/", ""]),
         place in proptest::sample::select(vec!["db.example/todo", "db.example:x/todo?a=b", "/todo", "[::1", "h?sslmode=x", ""]),
@@ -499,7 +499,7 @@ proptest! {
     }
 
     #[test]
-    fn an_escaped_password_comes_out_as_it_was(password in any::<Vec<u8>>()) {
+    fn an_escaped_password_is_read_back(password in any::<Vec<u8>>()) {
         let password: Vec<u8> = password.into_iter().filter(|byte| *byte != 0).collect();
         let escaped: String = password.iter().map(|byte| format!("%{byte:02X}")).collect();
         let target = target(&format!("postgresql://u:{escaped}@h/d"));
@@ -579,7 +579,7 @@ fn error_within(limit: Duration, address: &str) -> String {
 }
 
 #[test]
-fn a_server_that_falls_silent_is_given_up_when_connecting_has_taken_too_long() {
+fn connecting_to_a_silent_server_ends_with_its_timeout() {
     let begin = [
         message(b'R', &[0, 0, 0, 0]),
         message(b'S', b"TimeZone\0UTC\0"),
@@ -617,7 +617,7 @@ fn a_server_that_falls_silent_is_given_up_when_connecting_has_taken_too_long() {
 }
 
 #[test]
-fn a_server_that_drips_is_given_up_all_the_same() {
+fn connecting_to_a_server_that_sends_single_bytes_ends_with_its_timeout() {
     let address = fake_server(|mut stream| {
         let notice = message(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mwait\0\0");
         while stream.write_all(&notice).is_ok() {
@@ -647,7 +647,7 @@ fn a_server_that_drips_is_given_up_all_the_same() {
 }
 
 #[test]
-fn a_server_that_never_stops_talking_is_given_up_all_the_same() {
+fn connecting_to_a_server_that_never_stops_sending_ends_with_its_timeout() {
     let address = fake_server(|mut stream| {
         stream.write_all(&message(b'R', &[0, 0, 0, 0])).unwrap();
         let status = message(b'S', b"application_name\0x\0").repeat(1_000);
@@ -660,7 +660,7 @@ fn a_server_that_never_stops_talking_is_given_up_all_the_same() {
 }
 
 #[test]
-fn a_unix_socket_that_nobody_serves_is_given_up_too() {
+fn connecting_to_a_unix_socket_without_a_server_ends_with_its_timeout() {
     let directory = tempfile::tempdir().unwrap();
     let _listener = UnixListener::bind(directory.path().join(".s.PGSQL.5432")).unwrap();
     let address = format!("postgresql://u@/d?host={}", directory.path().display());
@@ -672,7 +672,7 @@ fn a_unix_socket_that_nobody_serves_is_given_up_too() {
 }
 
 #[test]
-fn a_host_that_falls_silent_leaves_the_next_its_own_time() {
+fn a_silent_host_does_not_use_the_time_of_the_next_host() {
     let silent = fake_server(be_silent);
     let silent = silent
         .trim_start_matches("postgresql://u:p@")
@@ -690,7 +690,7 @@ fn a_host_that_falls_silent_leaves_the_next_its_own_time() {
 }
 
 #[test]
-fn a_server_without_tls_is_refused_by_require_and_taken_by_prefer() {
+fn a_server_without_tls_is_refused_by_require_and_accepted_by_prefer() {
     let address = fake_server(|mut stream| {
         let request = read_startup(&mut stream);
         if request == [4, 210, 22, 47] {
@@ -743,7 +743,7 @@ fn odd_answers_to_the_request_for_tls_are_errors() {
 }
 
 #[test]
-fn prefer_goes_on_in_plain_when_the_handshake_fails() {
+fn prefer_continues_without_tls_when_the_handshake_fails() {
     let address = fake_server(|mut stream| {
         if read_startup(&mut stream) == [4, 210, 22, 47] {
             stream.write_all(b"Sthis is no TLS").unwrap();
@@ -799,7 +799,7 @@ fn next(queries: &Receiver<String>) -> String {
 }
 
 #[test]
-fn a_pooler_that_is_out_of_order_is_not_remembered_as_one_that_refuses_settings() {
+fn a_broken_pooler_is_not_remembered_as_one_that_refuses_settings() {
     let address = fake_server(|mut stream| {
         read_startup(&mut stream);
         stream
@@ -897,7 +897,7 @@ fn tls_may_begin_without_a_request_for_it() {
 }
 
 #[test]
-fn a_server_must_hold_the_key_of_its_certificate_even_where_nothing_is_verified() {
+fn a_server_must_have_the_key_of_its_certificate_even_if_nothing_is_verified() {
     for version in [&version::TLS12, &version::TLS13] {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let another_key = rcgen::KeyPair::generate().unwrap();
@@ -911,7 +911,7 @@ fn a_server_must_hold_the_key_of_its_certificate_even_where_nothing_is_verified(
 }
 
 #[test]
-fn the_time_limits_in_the_address_go_before_ours() {
+fn time_limits_in_the_address_override_ours() {
     let address = fake_server(be_silent);
     let start = Instant::now();
     let error = connect(&target(&format!("{address}?connect_timeout=1")), &session())
@@ -921,7 +921,7 @@ fn the_time_limits_in_the_address_go_before_ours() {
 }
 
 #[test]
-fn an_address_that_swallows_packets_is_given_up() {
+fn connecting_to_an_address_that_drops_packets_ends_with_its_timeout() {
     let listener =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener

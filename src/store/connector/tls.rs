@@ -4,13 +4,11 @@
 //! applies. With `ssl_negotiation=direct` it hands the bare socket to its TLS connector before a byte is sent. Our
 //! connector puts the deadline on the socket and then does what libpq does for the mode in force, with or without TLS.
 
-use std::future::Future;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use ring::digest::{SHA256, SHA384, SHA512, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -20,13 +18,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_postgres::Socket;
-use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_rustls::TlsConnector;
 
-use super::deadline::{Deadline, DeadlineStream};
+use super::deadline::{ByteStream, Deadline, DeadlineStream};
 use crate::domain::certificate::signature_algorithm;
 
 /// The SSLRequest message: length 8, code 80877103 (PostgreSQL documentation, "Message Formats").
@@ -52,38 +50,31 @@ pub(super) enum Check {
     ChainAndName,
 }
 
-/// Whom a chain may end at.
-pub(super) enum Roots {
-    /// Mozilla's authorities, compiled in.
-    Public,
-    /// Those of a PEM file.
-    File(PathBuf),
-}
-
-/// A rustls configuration for one database address.
+/// A rustls configuration for one database address. A chain may end at the authorities in the file `roots`, or without it at those of
+/// Mozilla, compiled in.
 ///
 /// Errors: a predicate to go after the setting's name, in which only the file's path is quoted.
 pub(super) fn client_config(
     check: Check,
-    roots: &Roots,
+    roots: Option<&Path>,
     only_tls13: bool,
     direct: bool,
 ) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let (store, pinned) = match roots {
         _ if check == Check::Nothing => (RootCertStore::empty(), Vec::new()),
-        Roots::Public => (
-            webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(),
-            Vec::new(),
-        ),
-        Roots::File(path) => read_roots(path)?,
+        Some(file) => read_roots(file)?,
+        None => {
+            let authorities = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+            (authorities.collect(), Vec::new())
+        }
     };
     let versions: &[_] = if only_tls13 {
         &[&rustls::version::TLS13]
     } else {
         rustls::ALL_VERSIONS
     };
-    let verifier = Verifier {
+    let verifier = SslmodeVerifier {
         check,
         roots: store,
         pinned,
@@ -131,7 +122,7 @@ fn read_roots(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>
 
 /// Verifies certificates as libpq's `sslmode` does. The verifier of rustls cannot leave out the name or the chain.
 #[derive(Debug)]
-struct Verifier {
+struct SslmodeVerifier {
     check: Check,
     roots: RootCertStore,
     /// A server that presents one of the certificates in the `sslrootcert` file is trusted. PostgreSQL's documentation
@@ -140,7 +131,7 @@ struct Verifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for SslmodeVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -201,77 +192,60 @@ pub(super) struct Connector {
     /// TLS begins without a request for it (`sslnegotiation=direct`, PostgreSQL 17).
     pub(super) direct: bool,
     pub(super) tls: Arc<ClientConfig>,
+    /// The server's name for TLS. `tokio-postgres` sets it.
+    pub(super) name: String,
     /// Where to connect in place of the socket that is handed over.
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) deadline: Deadline,
 }
 
 impl MakeTlsConnect<Socket> for Connector {
-    type Stream = Stream;
-    type TlsConnect = Handshake;
+    type Stream = DeadlineStream;
+    type TlsConnect = Connector;
     type Error = io::Error;
 
-    fn make_tls_connect(&mut self, name: &str) -> io::Result<Handshake> {
-        Ok(Handshake {
-            connector: self.clone(),
-            name: name.to_owned(),
-        })
+    fn make_tls_connect(&mut self, name: &str) -> io::Result<Connector> {
+        self.name = name.to_owned();
+        Ok(self.clone())
     }
 }
 
-/// What a [`Connector`] does with one socket.
-pub(super) struct Handshake {
-    connector: Connector,
-    name: String,
-}
-
-impl TlsConnect<Socket> for Handshake {
-    type Stream = Stream;
+impl TlsConnect<Socket> for Connector {
+    type Stream = DeadlineStream;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<DeadlineStream>> + Send>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        Box::pin(self.run(socket))
+        let deadline = self.deadline.clone();
+        Box::pin(async move { deadline.limit(self.run(socket)).await })
     }
 }
 
-impl Handshake {
-    async fn run(self, socket: Socket) -> io::Result<Stream> {
-        let Handshake { connector, name } = self;
-        let socket: Bytes = match connector.unix_socket {
+impl Connector {
+    async fn run(self, socket: Socket) -> io::Result<DeadlineStream> {
+        let mut socket: Pin<Box<dyn ByteStream>> = match self.unix_socket {
             Some(path) => Box::pin(UnixStream::connect(path).await?),
             None => Box::pin(socket),
         };
-        let mut bytes = DeadlineStream::new(socket, connector.deadline);
-        let encrypt = match connector.encryption {
+        let encrypt = match self.encryption {
             Encryption::Off => false,
-            _ if connector.direct => true,
-            Encryption::Preferred => request_tls(&mut bytes).await?,
-            Encryption::Required if request_tls(&mut bytes).await? => true,
-            Encryption::Required => {
-                return Err(io::Error::other(
-                    "the server has no TLS, and the sslmode in force does not do without it",
-                ));
-            }
+            _ if self.direct => true,
+            Encryption::Preferred => request_tls(&mut socket).await?,
+            Encryption::Required if request_tls(&mut socket).await? => true,
+            Encryption::Required => Err(io::Error::other(
+                "the server has no TLS, and the sslmode in force does not do without it",
+            ))?,
         };
         if !encrypt {
-            return Ok(Stream {
-                bytes: Box::pin(bytes),
-                end_point: None,
-            });
+            return Ok(DeadlineStream::new(socket, None, self.deadline));
         }
-        let name = ServerName::try_from(name).map_err(io::Error::other)?;
-        let tls = TlsConnector::from(connector.tls);
-        let encrypted = tls.connect(name, bytes).await?;
-        let certificate = encrypted
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(<[_]>::first);
-        Ok(Stream {
-            end_point: certificate.and_then(|certificate| end_point(certificate)),
-            bytes: Box::pin(encrypted),
-        })
+        let name = ServerName::try_from(self.name).map_err(io::Error::other)?;
+        let encrypted = TlsConnector::from(self.tls).connect(name, socket).await?;
+        let certificates = encrypted.get_ref().1.peer_certificates();
+        let end_point = certificates
+            .and_then(|chain| chain.first())
+            .and_then(|certificate| end_point(certificate));
+        Ok(DeadlineStream::new(encrypted, end_point, self.deadline))
     }
 }
 
@@ -296,76 +270,21 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
 ///
 /// Exactly one byte is read. Bytes that an attacker appended to the answer go to the TLS handshake, which fails on them, and are
 /// never read as PostgreSQL's (CVE-2021-23222).
-async fn request_tls(stream: &mut DeadlineStream<Bytes>) -> io::Result<bool> {
+async fn request_tls(stream: &mut Pin<Box<dyn ByteStream>>) -> io::Result<bool> {
     stream.write_all(&SSL_REQUEST).await?;
     let mut answer = [0];
-    stream
-        .read_exact(&mut answer)
-        .await
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => io::Error::new(
-                e.kind(),
-                "the server closed the connection when it was asked for TLS",
-            ),
-            _ => e,
-        })?;
-    match answer {
-        [b'S'] => Ok(true),
-        [b'N'] => Ok(false),
-        // An error in plain text may come from an attacker, so its text is not used (CVE-2024-10977).
-        [b'E'] => Err(io::Error::other(
-            "the server answered the request for TLS with an error",
-        )),
-        _ => Err(io::Error::other("what answers there is not PostgreSQL")),
-    }
-}
-
-/// Any stream of bytes: a socket of either family, or TLS on one.
-trait ByteStream: AsyncRead + AsyncWrite + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
-
-type Bytes = Pin<Box<dyn ByteStream>>;
-
-/// What `tokio-postgres` reads and writes, plain or TLS. Every byte of it passes the deadline.
-pub(super) struct Stream {
-    bytes: Bytes,
-    /// The channel binding of the TLS connection.
-    end_point: Option<Vec<u8>>,
-}
-
-impl TlsStream for Stream {
-    fn channel_binding(&self) -> ChannelBinding {
-        self.end_point
-            .clone()
-            .map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.bytes.as_mut().poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.bytes.as_mut().poll_shutdown(cx)
-    }
+    let problem = match stream.read_exact(&mut answer).await {
+        Ok(_) => match answer {
+            [b'S'] => return Ok(true),
+            [b'N'] => return Ok(false),
+            // An error in plain text may come from an attacker, so its text is not used (CVE-2024-10977).
+            [b'E'] => "the server answered the request for TLS with an error",
+            _ => "what answers there is not PostgreSQL",
+        },
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "the server closed the connection when it was asked for TLS"
+        }
+        Err(error) => return Err(error),
+    };
+    Err(io::Error::other(problem))
 }

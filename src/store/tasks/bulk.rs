@@ -15,7 +15,7 @@ use postgres::{Error as PgError, Statement};
 use uuid::Uuid;
 
 use super::columns::{TaskRow, all, insert_many, many, row, rows_as_json, update_many};
-use super::create::{OWNED, claim_key, note_key};
+use super::create::{OWNERS, claim_key, note_key};
 use super::json::{ShownTask, read_tag};
 use super::trash::{deletion, in_trash, restoration};
 use crate::domain::bulk::{Bulk, Op};
@@ -73,18 +73,21 @@ static CLAIM: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-// The rows of tasks are locked before those of deleted ones, because `deleted` depends on their count. New ids are among them: of two
-// transactions that create or restore the same deleted task, one waits here. A user known only from a token gets a row; one whose
+// The user is locked first, then tasks, then deleted ones: each item depends on the count of the one before. New ids are among them: of
+// two transactions that create or restore the same deleted task, one waits here. A user known only from a token gets a row; one whose
 // account was deleted a moment ago has none.
 static LOCK: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "WITH owner AS ({owner}), live AS MATERIALIZED (
-             SELECT id, version, created_at FROM {{schema}}.tasks WHERE user_id = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE
+        "WITH known_owner AS MATERIALIZED (
+             SELECT id FROM {{schema}}.users WHERE id = $1 FOR KEY SHARE
+         ), owner AS ({owner}), live AS MATERIALIZED (
+             SELECT id, version, created_at FROM {{schema}}.tasks
+             WHERE user_id = $1 AND id = ANY ($2) AND (SELECT count(*) FROM known_owner) >= 0 ORDER BY id FOR UPDATE
          ), deleted AS MATERIALIZED (
              SELECT id, version, created_at, {here} AS here FROM {{schema}}.deleted_tasks
              WHERE user_id = $1 AND id = ANY ($2) AND (SELECT count(*) FROM live) >= 0 ORDER BY id FOR UPDATE
          )
-         SELECT 'owner' AS what, NULL::uuid AS id, NULL::bigint AS version, NULL::timestamptz AS created_at FROM ({OWNED}) AS owned
+         SELECT 'owner' AS what, NULL::uuid AS id, NULL::bigint AS version, NULL::timestamptz AS created_at FROM ({OWNERS}) AS owners
          UNION ALL SELECT 'live', id, version, created_at FROM live
          UNION ALL SELECT 'deleted', id, version, created_at FROM deleted WHERE here",
         owner = OWNER!(""),

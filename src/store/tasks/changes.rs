@@ -14,7 +14,7 @@ use super::json::{read_transaction, show_task};
 use super::list::{COMMON_LIMITS, LARGE, task_array};
 use super::statement::Statement;
 use crate::domain::feed::{FeedCursor, Round, Snapshot};
-use crate::domain::list::Limit;
+use crate::domain::list::{LIMIT_MAX, Limit};
 use crate::domain::user::UserId;
 use crate::store::feed::IDENTITY;
 use crate::store::{Effect, Error, Store};
@@ -97,9 +97,16 @@ impl Statement {
     fn changes(user: &UserId, since: Option<&FeedCursor>, limit: Limit) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
-        let (rows, columns) = (limit.get() + 1, all("task"));
         let known = since.and_then(|since| since.known.as_ref());
         let round = since.and_then(|since| since.round.as_ref());
+        // Mostly there is no news, so that a few statements that are prepared are better than a limit that fits. A copy is planned for
+        // its user: of a large one, the tasks are not sorted for each page.
+        let at_least = |common: &&u16| **common >= limit.get();
+        let rows = match known {
+            None => limit.get(),
+            Some(_) => *COMMON_LIMITS.iter().find(at_least).unwrap_or(&LIMIT_MAX),
+        } + 1;
+        let columns = all("task");
         let mut news = format!("task.user_id = {user}");
         if let Some(known) = known {
             let known = statement.snapshot(known);
@@ -147,7 +154,7 @@ impl Statement {
              SELECT page.*, feed.state FROM feed LEFT JOIN {page} AS page ON true ORDER BY {order}"
         );
         statement.large = limit.get() > LARGE;
-        statement.prepare = COMMON_LIMITS.contains(&limit.get());
+        statement.prepare = known.is_some();
         statement
     }
 

@@ -30,9 +30,10 @@ pub enum TaskCreation {
     IdTaken,
 }
 
-// For a user who has a row; without one it inserts nothing.
+// For a user who has a row; without one it inserts nothing. The lock makes the deletion of the user wait; PostgreSQL's check of a
+// foreign key takes the same lock, and 15 to 20 µs more.
 static CREATE: LazyLock<String> = LazyLock::new(|| {
-    let insert = insert(" FROM {schema}.users WHERE users.id = $1");
+    let insert = insert(" FROM {schema}.users WHERE users.id = $1 FOR KEY SHARE");
     format!("{insert} RETURNING {}", all("task"))
 });
 
@@ -44,13 +45,12 @@ static CREATE_FIRST: LazyLock<String> = LazyLock::new(|| {
     format!("WITH owner AS ({owner}) {insert} RETURNING {columns}")
 });
 
-/// The user's row, be it there before or inserted by an item of a WITH list called `owner`.
-pub(super) const OWNED: &str =
-    "SELECT id FROM {schema}.users WHERE id = $1 UNION ALL SELECT id FROM owner";
+/// The user's row, from the items of a WITH list that lock or insert it.
+pub(super) const OWNERS: &str = "SELECT id FROM known_owner UNION ALL SELECT id FROM owner";
 
 /// The first items of a WITH list, which claim the idempotency key of this parameter. `lock.held` says whether no other request with the
 /// key is running, `known` is the row of one that is done, `mine` has a row if this is the first. What is then written takes its rows
-/// from `mine`, and adds the key with [`note_key`].
+/// from `mine`, and adds the key with [`note_key`]. The row of the user is locked or inserted, if this is the first.
 ///
 /// The row of a request that is still running cannot be seen, but its lock can; the lock ends with the transaction. A statement that
 /// began before that end sees neither row nor lock and does the work again; the key's uniqueness undoes that, and the second try sees
@@ -75,6 +75,8 @@ pub(super) fn claim_key(key: usize) -> String {
              DELETE FROM {{schema}}.idempotency_keys AS expired USING mine
              WHERE (user_id, key) IN (SELECT user_id, key FROM old) AND created_at <= now() - interval '24 hours'
              RETURNING 1
+         ), known_owner AS MATERIALIZED (
+             SELECT users.id FROM mine, {{schema}}.users WHERE users.id = $1 FOR KEY SHARE OF users
          ), owner AS ({owner})",
         owner = OWNER!(" FROM mine"),
     )
@@ -100,7 +102,7 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
          FROM lock LEFT JOIN known ON true LEFT JOIN made ON true,
               LATERAL {task}",
         claim = claim_key(key),
-        insert = insert(&format!(" FROM mine, ({OWNED}) AS known_owner")),
+        insert = insert(&format!(" FROM ({OWNERS}) AS owners")),
         note = note_key(key, "made.id", "made"),
         columns = all("task"),
         task = made(

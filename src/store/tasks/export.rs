@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use postgres::{Error as PgError, Row};
 
-use super::json::{show_task, show_task_as_csv};
+use super::json::show_task;
 use super::list::{cursor_behind, is_unknown_zone};
 use super::statement::Statement;
 use crate::domain::list::ListQuery;
@@ -94,10 +94,11 @@ fn beginning(format: Format) -> Vec<u8> {
 }
 
 fn write_task(file: &mut Vec<u8>, row: &Row, format: Format) -> Result<(), PgError> {
-    if format == Format::Csv {
-        return show_task_as_csv(file, row);
-    }
+    let start = file.len();
     show_task(file, row)?;
-    file.push(b'\n');
+    match format {
+        Format::Jsonl => file.push(b'\n'),
+        Format::Csv => csv::write_row(file, start),
+    }
     Ok(())
 }

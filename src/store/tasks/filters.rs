@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_finds_what_is_written() {
+    fn a_pattern_finds_the_word_literally() {
         assert_eq!(pattern("100%_\\"), "%100\\%\\_\\\\%");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use super::columns::{Changes, TaskRow, insert_many, many, row, rows_as_json, update_many};
-use super::create::OWNED;
+use super::create::OWNERS;
 use crate::domain::transfer::{ImportCount, ImportedTask, OnConflict};
 use crate::domain::user::UserId;
 use crate::domain::value::Value;
@@ -14,27 +14,31 @@ use crate::store::{Effect, Error, Store};
 /// Most tasks that one statement writes.
 pub const IMPORTED_AT_ONCE: usize = 1_000;
 
-// `$3` says whether tasks that are there change. Rows are written and locked in the order of their ids, so that two imports do not wait
-// for each other. A row that is as the file says is neither written nor locked.
+// `$3` says whether tasks that are there change. The user is locked first, then tasks in the order of their ids, so that two imports do
+// not wait for each other. A task that is as the file says is neither written nor locked.
 static IMPORT: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "WITH new AS MATERIALIZED (SELECT * FROM {many}), there AS MATERIALIZED (
+        "WITH known_owner AS MATERIALIZED (
+             SELECT id FROM {{schema}}.users WHERE id = $1 FOR KEY SHARE
+         ), owner AS ({owner}), owners AS MATERIALIZED ({OWNERS}), new AS MATERIALIZED (
+             SELECT * FROM {many}
+         ), there AS MATERIALIZED (
              SELECT new.id, {changed} AS changed
              FROM new JOIN {{schema}}.tasks AS task ON task.user_id = $1 AND task.id = new.id
          ), changing AS MATERIALIZED (
-             SELECT new.* FROM new JOIN {{schema}}.tasks AS task ON task.user_id = $1 AND task.id = new.id
+             SELECT new.* FROM owners, new JOIN {{schema}}.tasks AS task ON task.user_id = $1 AND task.id = new.id
              WHERE $3 AND {changed} ORDER BY new.id FOR UPDATE OF task
-         ), updated AS ({update} RETURNING 1), owner AS ({owner}), owned AS MATERIALIZED ({OWNED}), created AS (
+         ), updated AS ({update} RETURNING 1), created AS (
              {insert} WHERE NOT EXISTS (SELECT FROM there WHERE there.id = new.id) ORDER BY new.id
              ON CONFLICT (user_id, id) DO NOTHING RETURNING 1
          )
          SELECT (SELECT count(*) FROM created), (SELECT count(*) FROM updated), (SELECT count(*) FROM there WHERE NOT changed)
-         FROM owned",
+         FROM owners",
         many = many(2),
         changed = Changes::of_many().condition,
         update = update_many("changing AS new"),
         owner = OWNER!(""),
-        insert = insert_many("new, owned"),
+        insert = insert_many("owners, new"),
     )
 });
 

@@ -10,11 +10,10 @@ use postgres::{Error as PgError, Row};
 use time::Date;
 use uuid::Uuid;
 
-use super::columns::{SHOWN, Shown};
+use super::columns::SHOWN;
 use crate::domain::etag::ETag;
 use crate::domain::task::Priority;
 use crate::domain::timestamp::{Timestamp, format_date};
-use crate::domain::transfer::csv::write_cell;
 use crate::domain::value::{Kind, Value};
 
 /// A task as its owner sees it.
@@ -83,36 +82,15 @@ pub(super) fn show_task(out: &mut Vec<u8>, row: &Row) -> Result<(), PgError> {
         out.extend_from_slice(before);
         out.extend_from_slice(shown.field.as_bytes());
         out.extend_from_slice(b"\":");
-        show_field(out, row, shown, &mut at)?;
+        let mut cells = [None; 2];
+        for (slot, _) in cells.iter_mut().zip(shown.columns) {
+            *slot = cell(row, at)?;
+            at += 1;
+        }
+        (shown.show)(out, cells);
         before = b",\"";
     }
     out.push(b'}');
-    Ok(())
-}
-
-/// As [`show_task`], as a row of CSV.
-pub(super) fn show_task_as_csv(out: &mut Vec<u8>, row: &Row) -> Result<(), PgError> {
-    let (mut at, mut json) = (0, Vec::new());
-    for shown in SHOWN {
-        if at > 0 {
-            out.push(b',');
-        }
-        json.clear();
-        show_field(&mut json, row, shown, &mut at)?;
-        write_cell(out, &json);
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(())
-}
-
-/// Writes the value of a field, whose columns start at `at`.
-fn show_field(out: &mut Vec<u8>, row: &Row, shown: &Shown, at: &mut usize) -> Result<(), PgError> {
-    let mut cells = [None; 2];
-    for (slot, _) in cells.iter_mut().zip(shown.columns) {
-        *slot = cell(row, *at)?;
-        *at += 1;
-    }
-    (shown.show)(out, cells);
     Ok(())
 }
 

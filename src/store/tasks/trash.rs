@@ -71,13 +71,16 @@ static RESTORE: LazyLock<String> = LazyLock::new(|| {
     restoration(&format!("id = $2 AND {here}"), "")
 });
 
-/// A statement that restores deleted tasks of the user `$1`, with the text behind its rows, and returns the tasks.
+/// A statement that restores deleted tasks of the user `$1`, with the text behind its rows, and returns the tasks. It locks the user as
+/// a new task does.
 pub(super) fn restoration(condition: &str, behind: &str) -> String {
     format!(
         "WITH taken AS (
              DELETE FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND {condition} RETURNING {stored}
          )
-         INSERT INTO {{schema}}.tasks AS task ({stored}) SELECT {restored} FROM taken{behind} RETURNING {shown}",
+         INSERT INTO {{schema}}.tasks AS task ({stored})
+         SELECT {restored} FROM taken, (SELECT FROM {{schema}}.users WHERE id = $1 FOR KEY SHARE) AS owner{behind}
+         RETURNING {shown}",
         stored = stored(),
         restored = restored(),
         shown = all("task"),

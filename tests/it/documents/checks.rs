@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{read, source_files};
 
 #[test]
-fn operations_shows_the_filter_for_failed_logins_as_it_is() {
+fn operations_shows_the_fail2ban_filter_unchanged() {
     let filter = read("deploy/fail2ban/filter.d/todo-api.conf");
     let expression = filter
         .lines()
@@ -16,7 +16,7 @@ fn operations_shows_the_filter_for_failed_logins_as_it_is() {
 }
 
 #[test]
-fn an_image_is_built_from_all_that_cargo_wants() {
+fn the_image_build_has_every_file_that_cargo_needs() {
     let allowed = read("deploy/Dockerfile.dockerignore");
     let manifest = read("Cargo.toml");
     let wanted = manifest
@@ -44,7 +44,7 @@ fn has_test(sources: &[(PathBuf, String)], module: &str, name: &str) -> bool {
 }
 
 #[test]
-fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
+fn every_line_of_the_penetration_checklist_names_an_existing_test() {
     let security = read("SECURITY.md");
     let (_, checklist) = security.split_once("| try | it must | test |\n").unwrap();
     let lines = checklist.lines().skip(1);
@@ -62,7 +62,7 @@ fn every_line_of_the_penetration_checklist_names_a_test_that_is_there() {
 }
 
 #[test]
-fn the_messages_in_operations_are_those_of_the_program() {
+fn every_message_in_operations_is_one_of_the_program() {
     let guide = read("docs/operations.md");
     let (_, table) = guide.split_once("| what it says | what to do |\n").unwrap();
     let lines = table.lines().filter_map(|line| line.strip_prefix("| `"));

@@ -174,7 +174,7 @@ fn the_documents_on_settings_list_every_setting() {
 }
 
 #[test]
-fn the_description_and_its_page_follow_from_the_tables() {
+fn the_description_and_its_page_are_up_to_date() {
     let document = openapi::document();
     let description = serde_json::to_string_pretty(&document).unwrap() + "\n";
     check("src/api/pages/openapi.json", &description);
@@ -182,7 +182,7 @@ fn the_description_and_its_page_follow_from_the_tables() {
 }
 
 #[test]
-fn the_pages_have_the_tables_of_the_program() {
+fn the_tables_in_the_pages_are_up_to_date() {
     for (file, tables) in [
         ("docs/api.md", [field_table(), error_table()]),
         ("docs/lists.md", [parameter_table(), sort_key_table()]),

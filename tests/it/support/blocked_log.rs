@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::app::SECRET;
 use super::hold::wait_until;
 use super::process::{Process, free_address};
-use super::wire::{Door, bearer, request};
+use super::wire::{Endpoint, bearer, request};
 
 /// Requests on each connection in [`BlockedLog::fill`].
 const BATCH: usize = 500;
@@ -66,12 +66,12 @@ impl BlockedLog {
 
     /// Sends requests until lines are dropped.
     pub fn fill(&self) {
-        let door = Door::from(self.server.address);
+        let endpoint = Endpoint::from(self.server.address);
         // Long lines fill the queue sooner.
         let token = bearer(&"u".repeat(255));
         let one = request("GET", "/nowhere", &[("Authorization", &token)], b"");
         while self.dropped() == 0 {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             for _ in 0..BATCH {
                 wire.write(&one).unwrap();
                 wire.answer().unwrap().unwrap().expect(404);

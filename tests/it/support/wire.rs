@@ -21,34 +21,34 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a server can be met.
 #[derive(Clone)]
-pub enum Door {
+pub enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
     Tls(SocketAddr, Arc<ClientConfig>),
 }
 
-impl From<SocketAddr> for Door {
-    fn from(address: SocketAddr) -> Door {
-        Door::Tcp(address)
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Endpoint {
+        Endpoint::Tcp(address)
     }
 }
 
-impl Door {
+impl Endpoint {
     /// Opens a connection. Over TLS the handshake is still to come, with the first byte read or written.
     pub fn open(&self) -> Result<Wire> {
         self.open_with(None)
     }
 
-    /// As [`Door::open`], with a receive buffer so small that the server can get rid of almost nothing unless this side reads.
+    /// As [`Endpoint::open`], with a receive buffer so small that the server can get rid of almost nothing unless this side reads.
     pub fn open_narrow(&self) -> Result<Wire> {
         self.open_with(Some(4096))
     }
 
     fn open_with(&self, receive_buffer: Option<usize>) -> Result<Wire> {
         let stream = match self {
-            Door::Tcp(address) => Stream::Tcp(tcp(*address, receive_buffer)?),
-            Door::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
-            Door::Tls(address, config) => {
+            Endpoint::Tcp(address) => Stream::Tcp(tcp(*address, receive_buffer)?),
+            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+            Endpoint::Tls(address, config) => {
                 let name = ServerName::try_from("localhost").unwrap();
                 let client =
                     ClientConnection::new(Arc::clone(config), name).map_err(Error::other)?;

@@ -1,4 +1,4 @@
-//! The doors: Unix sockets, sockets handed over, tiny_http's own, TLS; and who it is that comes in.
+//! The endpoints: Unix sockets, sockets handed over, tiny_http's own, TLS; and who it is that comes in.
 
 use std::fs;
 use std::net::TcpListener;
@@ -16,12 +16,12 @@ use crate::support::http;
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, free_address, run};
 use crate::support::tls::Certificate;
-use crate::support::wire::{Door, Stream, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Stream, bearer, new_task, request};
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
-fn a_unix_sockets_mode_is_a_setting() {
+fn the_mode_of_a_unix_socket_is_a_setting() {
     let directory = tempfile::tempdir().unwrap();
     for (mode, wanted) in [(None, 0o660), (Some("0600"), 0o600), (Some("0666"), 0o666)] {
         let socket = directory.path().join(format!("{wanted:o}.sock"));
@@ -31,7 +31,7 @@ fn a_unix_sockets_mode_is_a_setting() {
         let _server = Process::serve(&fresh_database(), &settings);
         let made = fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
         assert_eq!(made, wanted, "{made:o}");
-        Door::Unix(socket).ask(HEALTH).expect(200);
+        Endpoint::Unix(socket).ask(HEALTH).expect(200);
     }
     for mode in ["0999", "rw", "-1", "10000"] {
         let settings = [
@@ -46,7 +46,7 @@ fn a_unix_sockets_mode_is_a_setting() {
 }
 
 #[test]
-fn tiny_http_itself_is_for_loopback_and_unix_sockets_alone() {
+fn a_direct_address_must_be_loopback_or_a_unix_socket() {
     for listen in [
         "direct:0.0.0.0:0",
         "direct:[::]:0",
@@ -72,10 +72,16 @@ fn tiny_http_itself_is_for_loopback_and_unix_sockets_alone() {
     let listen = format!("direct:{direct},direct:unix:{},{edge}", socket.display());
     let server = Process::serve(&fresh_database(), &[("LISTEN", &listen)]);
     let token = bearer("u1");
-    for door in [Door::from(direct), Door::Unix(socket), Door::from(edge)] {
-        door.ask(&new_task(&token, "by any door")).expect(201);
+    for endpoint in [
+        Endpoint::from(direct),
+        Endpoint::Unix(socket),
+        Endpoint::from(edge),
+    ] {
+        endpoint
+            .ask(&new_task(&token, "by any endpoint"))
+            .expect(201);
         // No other program can use the private socket between edge and tiny_http.
-        let mut wire = door.open().unwrap();
+        let mut wire = endpoint.open().unwrap();
         for number in 0..30 {
             for target in [
                 format!("/{number}"),
@@ -104,7 +110,7 @@ fn tiny_http_itself_is_for_loopback_and_unix_sockets_alone() {
 }
 
 #[test]
-fn sockets_handed_over_are_served() {
+fn inherited_sockets_are_served() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("handed.sock");
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -126,7 +132,7 @@ fn sockets_handed_over_are_served() {
         .stdin(Stdio::from(OwnedFd::from(tcp)))
         .stdout(Stdio::from(OwnedFd::from(unix)));
     // Somebody is there before the program is.
-    let mut early = Door::from(address).open().unwrap();
+    let mut early = Endpoint::from(address).open().unwrap();
     early.write(HEALTH).unwrap();
     let server = Process::spawn(command, address);
     early.answer().unwrap().unwrap().expect(200);
@@ -134,9 +140,9 @@ fn sockets_handed_over_are_served() {
     server
         .user("u1")
         .task("over the socket that was handed over");
-    Door::Unix(path.clone()).ask(HEALTH).expect(200);
+    Endpoint::Unix(path.clone()).ask(HEALTH).expect(200);
     // The same bounds hold there.
-    Door::from(address)
+    Endpoint::from(address)
         .ask(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n")
         .expect_error(413, "PAYLOAD_TOO_LARGE");
     drop(early);
@@ -147,7 +153,7 @@ fn sockets_handed_over_are_served() {
 }
 
 #[test]
-fn sockets_handed_to_somebody_else_are_left_alone() {
+fn sockets_for_another_process_are_ignored() {
     let handed = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free_address();
     let (listen, database) = (address.to_string(), fresh_database());
@@ -162,14 +168,14 @@ fn sockets_handed_to_somebody_else_are_left_alone() {
     command.stdin(Stdio::from(OwnedFd::from(handed.try_clone().unwrap())));
     let server = Process::spawn(command, address);
     server.wait_for("ready: ");
-    Door::from(address).ask(HEALTH).expect(200);
-    let mut outsider = Door::from(handed.local_addr().unwrap()).open().unwrap();
+    Endpoint::from(address).ask(HEALTH).expect(200);
+    let mut outsider = Endpoint::from(handed.local_addr().unwrap()).open().unwrap();
     outsider.write(HEALTH).unwrap();
     assert!(!outsider.ends_within(Duration::from_millis(200)));
 }
 
 #[test]
-fn ipv6_is_an_address_like_any_other() {
+fn ipv6_addresses_are_served() {
     if TcpListener::bind("[::1]:0").is_err() {
         eprintln!("skipped: this machine has no IPv6");
         return;
@@ -179,23 +185,24 @@ fn ipv6_is_an_address_like_any_other() {
     let listen = format!("[::1]:{},[::ffff:127.0.0.1]:{}", ports[0], ports[1]);
     let settings = [("LISTEN", listen.as_str()), ("ENVIRONMENT", "development")];
     let server = Process::serve(&fresh_database(), &settings);
-    for (door, own) in [
+    for (endpoint, own) in [
         (format!("[::1]:{}", ports[0]), "::1"),
         (format!("127.0.0.1:{}", ports[1]), "127.0.0.1"),
     ] {
-        let door = Door::from(door.parse::<std::net::SocketAddr>().unwrap());
-        assert_eq!(client_of(&server, &door, &[]), own);
+        let endpoint = Endpoint::from(endpoint.parse::<std::net::SocketAddr>().unwrap());
+        assert_eq!(client_of(&server, &endpoint, &[]), own);
         // Loopback is loopback: what it says of others is believed.
         let fields = [("X-Forwarded-For", "1.1.1.1, 203.0.113.7, ::1")];
-        assert_eq!(client_of(&server, &door, &fields), "203.0.113.7");
+        assert_eq!(client_of(&server, &endpoint, &fields), "203.0.113.7");
     }
 }
 
 /// Whom the log names as the client of a request with these fields.
-fn client_of(server: &Process, door: &Door, fields: &[(&str, &str)]) -> String {
+fn client_of(server: &Process, endpoint: &Endpoint, fields: &[(&str, &str)]) -> String {
     let mut headers = vec![("X-Request-ID", "who-is-it")];
     headers.extend_from_slice(fields);
-    door.ask(&request("GET", "/nowhere", &headers, b""))
+    endpoint
+        .ask(&request("GET", "/nowhere", &headers, b""))
         .expect(404);
     let log = server.wait_for("request_id=who-is-it");
     let line = log.lines().last().unwrap();
@@ -209,12 +216,12 @@ fn client_of(server: &Process, door: &Door, fields: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
+fn the_client_address_is_read_from_the_right_and_from_trusted_proxies_only() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("todo.sock");
     let tcp = free_address();
     let listen = format!("{tcp},unix:{}", socket.display());
-    let doors = [Door::from(tcp), Door::Unix(socket)];
+    let endpoints = [Endpoint::from(tcp), Endpoint::Unix(socket)];
     type Fields = &'static [(&'static str, &'static str)];
     let forwarded: [(&str, Fields); 16] = [
         ("203.0.113.7", &[("X-Forwarded-For", "203.0.113.7")]),
@@ -288,19 +295,25 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
         ),
     ];
     let mut wrong = Vec::new();
-    let mut check = |server: &Process, door: &Door, fields: &[(&str, &str)], wanted: &str| {
-        let named = client_of(server, door, fields);
-        if named != wanted {
-            wrong.push(format!("{fields:?}: {named} and not {wanted}"));
-        }
-    };
+    let mut check =
+        |server: &Process, endpoint: &Endpoint, fields: &[(&str, &str)], wanted: &str| {
+            let named = client_of(server, endpoint, fields);
+            if named != wanted {
+                wrong.push(format!("{fields:?}: {named} and not {wanted}"));
+            }
+        };
     for header in ["X-Forwarded-For", "Forwarded"] {
         let settings = [("LISTEN", listen.as_str()), ("PROXY_HEADER", header)];
         let server = Process::serve(&fresh_database(), &settings);
-        for (door, own) in doors.iter().zip(["127.0.0.1", "local"]) {
+        for (endpoint, own) in endpoints.iter().zip(["127.0.0.1", "local"]) {
             for (wanted, fields) in forwarded {
                 let believed = fields[0].0.eq_ignore_ascii_case(header);
-                check(&server, door, fields, if believed { wanted } else { own });
+                check(
+                    &server,
+                    endpoint,
+                    fields,
+                    if believed { wanted } else { own },
+                );
             }
             if header == "Forwarded" {
                 // The client opened a quote, and the proxy appended its element to the same field.
@@ -309,7 +322,7 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
                     "for=\"1.1.1.1, for=\"203.0.113.7:4711\"",
                     "host=\"\\, for=\"203.0.113.7\"",
                 ] {
-                    check(&server, door, &[("Forwarded", text)], "203.0.113.7");
+                    check(&server, endpoint, &[("Forwarded", text)], "203.0.113.7");
                 }
             }
             // No address, or another header.
@@ -333,7 +346,7 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
                 ("X-Client", "203.0.113.7"),
                 ("X-Todo-Client", "203.0.113.7"),
             ] {
-                check(&server, door, &[(name, value)], own);
+                check(&server, endpoint, &[(name, value)], own);
             }
         }
     }
@@ -354,7 +367,12 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
             ("203.0.113.7, 198.51.101.9", "198.51.101.9"),
             ("198.51.100.1, 198.51.100.9", "198.51.100.1"),
         ] {
-            check(&server, &doors[0], &[("X-Forwarded-For", fields)], wanted);
+            check(
+                &server,
+                &endpoints[0],
+                &[("X-Forwarded-For", fields)],
+                wanted,
+            );
         }
     }
     // A peer that is not a proxy is not believed.
@@ -369,8 +387,8 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
                 ("PROXY_HEADER", fields[0].0),
             ];
             let server = Process::serve(&fresh_database(), &settings);
-            for (door, own) in doors.iter().zip(own) {
-                check(&server, door, fields, own);
+            for (endpoint, own) in endpoints.iter().zip(own) {
+                check(&server, endpoint, fields, own);
             }
         }
     }
@@ -393,7 +411,7 @@ fn who_calls_is_what_trusted_proxies_say_read_from_the_right() {
 }
 
 #[test]
-fn no_byte_of_the_clients_hides_what_the_proxy_wrote() {
+fn no_byte_from_a_client_hides_the_address_that_the_proxy_wrote() {
     let database = fresh_database();
     let servers = ["x-forwarded-for", "forwarded"]
         .map(|header| Process::serve(&database, &[("PROXY_HEADER", header)]));
@@ -410,9 +428,10 @@ fn no_byte_of_the_clients_hides_what_the_proxy_wrote() {
     .enumerate()
     {
         let server = &servers[usize::from(field.starts_with(b"Forwarded"))];
-        let door = Door::from(server.address);
+        let endpoint = Endpoint::from(server.address);
         let start = format!("GET /nowhere HTTP/1.1\r\nHost: x\r\nX-Request-ID: raw-{number}\r\n");
-        door.ask(&[start.as_bytes(), field, b"\r\n\r\n"].concat())
+        endpoint
+            .ask(&[start.as_bytes(), field, b"\r\n\r\n"].concat())
             .expect(404);
         let log = server.wait_for(&format!("request_id=raw-{number}"));
         let line = log.lines().last().unwrap();
@@ -422,7 +441,7 @@ fn no_byte_of_the_clients_hides_what_the_proxy_wrote() {
 }
 
 #[test]
-fn a_hang_up_is_no_end() {
+fn sighup_does_not_end_the_server() {
     let mut server = Process::serve(&fresh_database(), &[]);
     server.signal("HUP");
     thread::sleep(Duration::from_millis(200));
@@ -442,15 +461,15 @@ fn serve_tls(certificate: &Certificate, database: &str, more: &[(&str, &str)]) -
 }
 
 #[test]
-fn tls_serves_what_plain_http_serves() {
+fn tls_serves_the_same_as_plain_http() {
     let certificate = Certificate::make();
     let database = fresh_database();
     large_list(&database, "large");
     let server = serve_tls(&certificate, &database, &[]);
     let (token, large) = (bearer("u1"), bearer("large"));
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let door = Door::Tls(server.address, certificate.client_of(&[version]));
-        let mut wire = door.open().unwrap();
+        let endpoint = Endpoint::Tls(server.address, certificate.client_of(&[version]));
+        let mut wire = endpoint.open().unwrap();
         // Kept, pipelined, in pieces, with a body that is waited for.
         for _ in 0..3 {
             wire.write(&new_task(&token, "over TLS")).unwrap();
@@ -488,13 +507,13 @@ fn tls_serves_what_plain_http_serves() {
         // The end is TLS's own, so it cannot be forged.
         wire.expect_silent_end();
         // A half-closed connection gets its answer.
-        let mut wire = door.open().unwrap();
+        let mut wire = endpoint.open().unwrap();
         wire.write(&new_task(&token, "half-closed")).unwrap();
         wire.end_writing().unwrap();
         wire.answer().unwrap().unwrap().expect(201);
         wire.expect_silent_end();
         // A refusal is read to its end, too.
-        let mut wire = door.open().unwrap();
+        let mut wire = endpoint.open().unwrap();
         let behind = new_task(&token, "smuggled");
         wire.write(&[&b"GET / HTTP/1.1\r\n\r\n"[..], &behind].concat())
             .unwrap();
@@ -504,7 +523,7 @@ fn tls_serves_what_plain_http_serves() {
             .expect_error(400, "BAD_REQUEST");
         wire.expect_silent_end();
     }
-    let list = Door::Tls(server.address, certificate.client())
+    let list = Endpoint::Tls(server.address, certificate.client())
         .ask(&request(
             "GET",
             "/api/tasks",
@@ -517,7 +536,7 @@ fn tls_serves_what_plain_http_serves() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_let_go() {
+fn a_client_without_tls_is_disconnected() {
     let certificate = Certificate::make();
     let server = serve_tls(&certificate, &fresh_database(), &[("HEAD_TIMEOUT", "0.6")]);
     let began = Instant::now();
@@ -529,9 +548,9 @@ fn who_speaks_no_tls_is_let_go() {
             (b"", b""),
             (&[0xff; 3000], b""),
         ] {
-            let door = Door::from(server.address);
+            let endpoint = Endpoint::from(server.address);
             scope.spawn(move || {
-                let mut wire = door.open().unwrap();
+                let mut wire = endpoint.open().unwrap();
                 wire.write(start).unwrap();
                 // A byte now and then is no handshake.
                 while !more.is_empty() && began.elapsed() < Duration::from_millis(900) {
@@ -552,29 +571,29 @@ fn who_speaks_no_tls_is_let_go() {
         "{:?}",
         began.elapsed()
     );
-    Door::Tls(server.address, certificate.client())
+    Endpoint::Tls(server.address, certificate.client())
         .ask(HEALTH)
         .expect(200);
 }
 
-/// Whether the server shows the certificate that this door's client trusts.
-fn is_trusted(door: &Door) -> bool {
-    let mut wire = door.open().unwrap();
+/// Whether the server shows the certificate that this endpoint's client trusts.
+fn is_trusted(endpoint: &Endpoint) -> bool {
+    let mut wire = endpoint.open().unwrap();
     wire.write(HEALTH).is_ok() && wire.answer().is_ok_and(|answer| answer.is_some())
 }
 
 #[test]
-fn a_certificate_is_replaced_on_a_hang_up() {
+fn sighup_replaces_the_certificate() {
     let mut certificate = Certificate::make();
     let server = serve_tls(&certificate, &fresh_database(), &[]);
-    let first = Door::Tls(server.address, certificate.client());
+    let first = Endpoint::Tls(server.address, certificate.client());
     let mut open = first.open().unwrap();
     open.write(HEALTH).unwrap();
     open.answer().unwrap().unwrap().expect(200);
 
     certificate.replace();
     server.signal("HUP");
-    let second = Door::Tls(server.address, certificate.client());
+    let second = Endpoint::Tls(server.address, certificate.client());
     let began = Instant::now();
     wait_until(|| is_trusted(&second));
     assert!(
@@ -595,7 +614,7 @@ fn a_certificate_is_replaced_on_a_hang_up() {
 }
 
 #[test]
-fn tls_settings_that_do_not_go_together_stop_the_start() {
+fn contradictory_tls_settings_stop_the_start() {
     let (one, other) = (Certificate::make(), Certificate::make());
     let path = |path: std::path::PathBuf| path.display().to_string();
     let (certificate, key, wrong_key) = (
@@ -647,21 +666,21 @@ fn tls_settings_that_do_not_go_together_stop_the_start() {
 }
 
 #[test]
-fn direct_and_unix_addresses_stay_plain_where_tls_is_set() {
+fn direct_and_unix_addresses_stay_without_tls() {
     let certificate = Certificate::make();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("todo.sock");
     let (tls, direct) = (free_address(), free_address());
     let listen = format!("{tls},direct:{direct},unix:{}", socket.display());
     let _server = serve_tls(&certificate, &fresh_database(), &[("LISTEN", &listen)]);
-    for door in [
-        Door::Tls(tls, certificate.client()),
-        Door::from(direct),
-        Door::Unix(socket),
+    for endpoint in [
+        Endpoint::Tls(tls, certificate.client()),
+        Endpoint::from(direct),
+        Endpoint::Unix(socket),
     ] {
-        door.ask(HEALTH).expect(200);
+        endpoint.ask(HEALTH).expect(200);
     }
-    let mut wire = Door::from(tls).open().unwrap();
+    let mut wire = Endpoint::from(tls).open().unwrap();
     wire.write(HEALTH).unwrap();
     assert!(
         !matches!(wire.answer(), Ok(Some(_))),

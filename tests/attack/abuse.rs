@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use postgres::{Client, NoTls};
 use socket2::SockRef;
 
-use crate::fortress::{Fortress, KINDS, Kind, QUIET};
+use crate::attacked::{AttackedServer, KINDS, Kind, QUIET};
 use crate::healthy::watch;
 use crate::support::hold::wait_until;
-use crate::support::wire::{Door, Stream, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Stream, Wire, bearer, new_task, request};
 
-/// Resets the connection; data under way is dropped.
-fn slam(wire: Wire) {
+/// Resets the connection; data in flight is lost.
+fn reset(wire: Wire) {
     let abort = Some(Duration::ZERO);
     match &wire.stream {
         Stream::Tcp(stream) => SockRef::from(stream).set_linger(abort).unwrap(),
@@ -24,24 +24,24 @@ fn slam(wire: Wire) {
 }
 
 #[test]
-fn clients_that_are_gone_before_their_answer_leave_nothing_behind() {
+fn clients_that_disconnect_before_their_answer_leave_nothing_behind() {
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[QUIET]);
+        let mut attacked = AttackedServer::start(kind, &[QUIET]);
         let token = bearer("rude");
-        let descriptors = fortress.server.settled_descriptors();
-        let healthy = watch(&fortress);
+        let descriptors = attacked.server.settled_descriptors();
+        let healthy = watch(&attacked);
         let sent: usize = thread::scope(|scope| {
             let clients: Vec<_> = (0..4)
                 .map(|client| {
-                    let (door, token) = (&fortress.door, &token);
+                    let (endpoint, token) = (&attacked.endpoint, &token);
                     scope.spawn(move || {
                         let began = Instant::now();
                         let mut sent = 0_usize;
                         while began.elapsed() < Duration::from_secs(4) {
-                            let mut wire = door.open().unwrap();
+                            let mut wire = endpoint.open().unwrap();
                             let title = format!("{client}-{sent}");
-                            // Several at once: when the first answer fails, the others are still waiting. Few of them are work for the
-                            // database, which is done even if the client is gone.
+                            // Several requests in one write: when the first answer fails, the others still wait. Few of them use
+                            // the database, which finishes its work even if the client has disconnected.
                             let requests = match sent % 8 {
                                 0 => new_task(token, &title),
                                 1..4 => request("GET", "/", &[], b""),
@@ -51,7 +51,7 @@ fn clients_that_are_gone_before_their_answer_leave_nothing_behind() {
                             if sent.is_multiple_of(2) {
                                 thread::sleep(Duration::from_millis(1));
                             }
-                            slam(wire);
+                            reset(wire);
                             sent += 1;
                             thread::sleep(Duration::from_millis(1));
                         }
@@ -66,13 +66,13 @@ fn clients_that_are_gone_before_their_answer_leave_nothing_behind() {
         });
         let seen = healthy.finish();
         println!(
-            "{sent} clients gone before their answer, {kind}: {}; {seen}",
-            fortress.expect_alive_within(64)
+            "{sent} clients disconnected before their answer, {kind}: {}; {seen}",
+            attacked.expect_memory_within(64)
         );
-        wait_until(|| fortress.server.descriptors() <= descriptors);
+        wait_until(|| attacked.server.descriptors() <= descriptors);
         seen.expect_undisturbed();
-        // What was done was done whole.
-        let mut client = Client::connect(&fortress.database, NoTls).unwrap();
+        // Every stored task is complete.
+        let mut client = Client::connect(&attacked.database, NoTls).unwrap();
         let row = client
             .query_one("SELECT count(*), count(*) FILTER (WHERE title ~ '^[0-3]-[0-9]+$') FROM todo.tasks WHERE user_id = 'rude'", &[])
             .unwrap();
@@ -81,11 +81,11 @@ fn clients_that_are_gone_before_their_answer_leave_nothing_behind() {
     }
 }
 
-/// Asks once on a connection just made, which must be answered or refused, and once more after a pause, when it may have had to
-/// make room.
-fn come_and_stay(door: &Door, pause: Duration) -> Result<[usize; 3], String> {
+/// Sends one request on a new connection, which must be served or refused, and another after a pause; by then the server may have
+/// closed the idle connection.
+fn visit_twice(endpoint: &Endpoint, pause: Duration) -> Result<[usize; 3], String> {
     let (mut served, mut refused, mut closed) = (0, 0, 0);
-    let mut wire = door
+    let mut wire = endpoint
         .open()
         .map_err(|error| format!("to connect: {error}"))?;
     for visit in 0..2 {
@@ -118,19 +118,19 @@ fn come_and_stay(door: &Door, pause: Duration) -> Result<[usize; 3], String> {
 }
 
 #[test]
-fn a_newcomer_is_served_or_refused_however_many_come() {
-    // Where TLS has no room it can only close: a refusal would be in plain words.
+fn a_new_connection_is_served_or_refused_during_a_flood() {
+    // Over TLS a full server can only close the connection, because a refusal before the handshake would be plain text.
     for kind in [Kind::Tcp, Kind::Unix] {
-        let mut fortress = Fortress::behind(kind, &[QUIET, ("MAX_CONNECTIONS", "40")]);
+        let mut attacked = AttackedServer::start(kind, &[QUIET, ("MAX_CONNECTIONS", "40")]);
         let until = Instant::now() + Duration::from_secs(5);
         let outcomes: Vec<Result<[usize; 3], String>> = thread::scope(|scope| {
             let clients: Vec<_> = (0..120)
                 .map(|number| {
-                    let door = &fortress.door;
+                    let endpoint = &attacked.endpoint;
                     scope.spawn(move || {
                         let mut all = [0; 3];
                         while Instant::now() < until {
-                            let outcome = come_and_stay(door, Duration::from_millis(number % 7))?;
+                            let outcome = visit_twice(endpoint, Duration::from_millis(number % 7))?;
                             for (sum, one) in all.iter_mut().zip(outcome) {
                                 *sum += one;
                             }
@@ -156,10 +156,10 @@ fn a_newcomer_is_served_or_refused_however_many_come() {
         }
         let [served, refused, closed] = all;
         println!(
-            "120 clients where 40 may be, {kind}: {served} requests served, {refused} told to come back, {closed} idle ones made room, {} \
+            "120 clients, at most 40 allowed, {kind}: {served} requests served, {refused} refused with 503, {closed} idle ones closed, {} \
              neither; {}",
             errors.len(),
-            fortress.expect_alive_within(64)
+            attacked.expect_memory_within(64)
         );
         assert!(errors.is_empty(), "{:?}", &errors[..errors.len().min(5)]);
         assert!(served > 1000);
@@ -167,7 +167,7 @@ fn a_newcomer_is_served_or_refused_however_many_come() {
 }
 
 #[test]
-fn expensive_requests_hold_up_no_other_client() {
+fn expensive_requests_delay_no_other_client() {
     let token = bearer("costly");
     let post = |framing: &str, body: &[u8]| {
         let head = format!(
@@ -225,16 +225,16 @@ fn expensive_requests_hold_up_no_other_client() {
         ),
     ];
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[QUIET]);
+        let mut attacked = AttackedServer::start(kind, &[QUIET]);
         for (what, bytes) in &attacks {
-            let healthy = watch(&fortress);
+            let healthy = watch(&attacked);
             let stop = AtomicBool::new(false);
             let sent = AtomicUsize::new(0);
             thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| {
                         while !stop.load(Ordering::Relaxed) {
-                            let mut wire = fortress.door.open().unwrap();
+                            let mut wire = attacked.endpoint.open().unwrap();
                             let _ = wire.write(bytes);
                             let _ = wire.end_writing();
                             let answer = wire.answer().unwrap().unwrap();
@@ -249,28 +249,28 @@ fn expensive_requests_hold_up_no_other_client() {
             });
             let seen = healthy.finish();
             println!(
-                "{what}, from 2 clients without a pause, {kind}: sent {} times; {seen}",
+                "{what}, continuously from 2 clients, {kind}: sent {} times; {seen}",
                 sent.into_inner()
             );
             seen.expect_undisturbed();
         }
-        fortress.expect_alive_within(100);
+        attacked.expect_memory_within(100);
     }
 }
 
 #[test]
-fn connections_being_made_when_the_server_stops_are_answered_or_refused() {
+fn connections_made_during_a_stop_are_answered_or_refused() {
     for kind in KINDS {
-        let fortress = Fortress::behind(kind, &[QUIET]);
+        let attacked = AttackedServer::start(kind, &[QUIET]);
         let stop = AtomicBool::new(false);
         let (answered, cut): (usize, usize) = thread::scope(|scope| {
             let clients: Vec<_> = (0..16)
                 .map(|_| {
-                    let (door, stop) = (&fortress.door, &stop);
+                    let (endpoint, stop) = (&attacked.endpoint, &stop);
                     scope.spawn(move || {
                         let (mut answered, mut cut) = (0, 0);
                         while !stop.load(Ordering::Relaxed) {
-                            let Ok(mut wire) = door.open() else {
+                            let Ok(mut wire) = endpoint.open() else {
                                 break;
                             };
                             let _ =
@@ -288,7 +288,7 @@ fn connections_being_made_when_the_server_stops_are_answered_or_refused() {
                 })
                 .collect();
             thread::sleep(Duration::from_secs(1));
-            fortress.server.signal("TERM");
+            attacked.server.signal("TERM");
             thread::sleep(Duration::from_secs(1));
             stop.store(true, Ordering::Relaxed);
             clients
@@ -296,13 +296,13 @@ fn connections_being_made_when_the_server_stops_are_answered_or_refused() {
                 .map(|client| client.join().unwrap())
                 .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
         });
-        let Fortress { server, .. } = fortress;
+        let AttackedServer { server, .. } = attacked;
         let (status, log) = server.wait_at_most(Duration::from_secs(12));
         assert_eq!(status.code(), Some(0), "{log}");
         println!(
-            "SIGTERM while 16 clients make a connection for every request, {kind}: {answered} answered, {cut} cut off while they came in"
+            "SIGTERM while 16 clients make a connection for every request, {kind}: {answered} answered, {cut} closed before they were accepted"
         );
-        // The kernel may have let in one that the program has not seen when it stops to listen.
+        // The kernel may have completed a connection that the program has not accepted when it stops listening.
         assert!(cut <= 16, "{cut}");
     }
 }

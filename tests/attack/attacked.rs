@@ -1,4 +1,4 @@
-//! The program under attack, behind one of its doors.
+//! The server under attack, on one kind of listener.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
 use crate::support::tls::Certificate;
-use crate::support::wire::Door;
+use crate::support::wire::Endpoint;
 
-/// How one gets in.
+/// The kind of listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Tcp,
@@ -27,24 +27,24 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Without a line for every request, where there are hundreds of thousands.
+/// Turns the access log off, for tests with hundreds of thousands of requests.
 pub const QUIET: (&str, &str) = ("RUST_LOG", "warn,tiny_http=off,todo_api=info,access=warn");
 
-/// Every way in.
+/// Every kind of listener.
 pub const KINDS: [Kind; 3] = [Kind::Tcp, Kind::Tls, Kind::Unix];
 
 /// A server process with a database of its own.
-pub struct Fortress {
+pub struct AttackedServer {
     pub server: Process,
-    pub door: Door,
+    pub endpoint: Endpoint,
     pub database: String,
     pub certificate: Option<Certificate>,
     _directory: TempDir,
 }
 
-impl Fortress {
-    /// The program with these settings, and else as it comes.
-    pub fn behind(kind: Kind, settings: &[(&str, &str)]) -> Fortress {
+impl AttackedServer {
+    /// Starts the server with these settings.
+    pub fn start(kind: Kind, settings: &[(&str, &str)]) -> AttackedServer {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("todo.sock");
         let listen = format!("unix:{}", socket.display());
@@ -61,34 +61,34 @@ impl Fortress {
         all.extend_from_slice(settings);
         let database = fresh_database();
         let server = Process::serve(&database, &all);
-        let door = match &certificate {
-            Some(certificate) => Door::Tls(server.address, certificate.client()),
-            None if kind == Kind::Unix => Door::Unix(socket),
-            None => Door::Tcp(server.address),
+        let endpoint = match &certificate {
+            Some(certificate) => Endpoint::Tls(server.address, certificate.client()),
+            None if kind == Kind::Unix => Endpoint::Unix(socket),
+            None => Endpoint::Tcp(server.address),
         };
-        Fortress {
+        AttackedServer {
             server,
-            door,
+            endpoint,
             database,
             certificate,
             _directory: directory,
         }
     }
 
-    /// Threads it has.
+    /// The number of its threads.
     pub fn threads(&self) -> usize {
         let tasks = format!("/proc/{}/task", self.server.pid());
         std::fs::read_dir(tasks).unwrap().count()
     }
 
-    /// Asserts that it lives and has at no moment had more than so much memory; gives the most it had.
+    /// Asserts that the process runs and that its peak of memory is at most this. Returns the peak as text.
     #[track_caller]
-    pub fn expect_alive_within(&mut self, mebibytes: u64) -> String {
+    pub fn expect_memory_within(&mut self, mebibytes: u64) -> String {
         assert!(self.server.is_alive(), "the process has ended");
         let peak = self.server.peak_memory() / 1024 / 1024;
         assert!(
             peak <= mebibytes,
-            "{peak} MiB of memory, and not {mebibytes}"
+            "{peak} MiB of memory; at most {mebibytes} are allowed"
         );
         format!("memory at most {peak} MiB")
     }

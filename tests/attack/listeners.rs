@@ -1,18 +1,18 @@
-//! What the quick tests do over TCP, through every door: each malformed request, each odd one, each impossible length, and the
-//! server's check on itself.
+//! The tests that tests/it runs over TCP, on every kind of listener: malformed requests, unusual requests, impossible lengths,
+//! and the self-check.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::fortress::{Fortress, KINDS};
+use crate::attacked::{AttackedServer, KINDS};
 use crate::support::hold::{Lock, PATIENT};
 use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
-use crate::support::wire::{Door, bearer, new_task, request};
+use crate::support::wire::{Endpoint, bearer, new_task, request};
 
-/// Sends what must be refused with a good request behind it; gives the status, after which there must be nothing.
-fn refusal(door: &Door, malformed: &[u8], behind: &[u8]) -> Result<u16, String> {
+/// Sends a malformed request followed by a good one. Returns the status of the refusal; the good one must not be answered.
+fn refusal(endpoint: &Endpoint, malformed: &[u8], behind: &[u8]) -> Result<u16, String> {
     let failed = |error: std::io::Error| error.to_string();
-    let mut wire = door.open().map_err(failed)?;
+    let mut wire = endpoint.open().map_err(failed)?;
     wire.write(&[malformed, behind].concat()).map_err(failed)?;
     let answer = wire.answer().map_err(failed)?.ok_or("no answer")?;
     answer.expect_error(answer.status, code(answer.status));
@@ -23,10 +23,10 @@ fn refusal(door: &Door, malformed: &[u8], behind: &[u8]) -> Result<u16, String> 
 }
 
 #[test]
-fn every_fault_and_every_oddity_is_the_same_through_every_door() {
+fn malformed_and_unusual_requests_are_handled_the_same_on_every_listener() {
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[]);
-        let door = &fortress.door;
+        let mut attacked = AttackedServer::start(kind, &[]);
+        let endpoint = &attacked.endpoint;
         let token = bearer("smuggler");
         let mut refused = 0;
         let malformed = MALFORMED
@@ -34,7 +34,7 @@ fn every_fault_and_every_oddity_is_the_same_through_every_door() {
             .map(|(status, template)| (std::slice::from_ref(status), *template));
         for (statuses, template) in malformed.chain(REFUSED_SOMEHOW.iter().copied()) {
             let behind = new_task(&token, "smuggled");
-            match refusal(door, &bytes(template, &token), &behind) {
+            match refusal(endpoint, &bytes(template, &token), &behind) {
                 Ok(status) if statuses.contains(&status) => refused += 1,
                 other => panic!(
                     "{}: {statuses:?} wanted: {other:?}",
@@ -48,7 +48,7 @@ fn every_fault_and_every_oddity_is_the_same_through_every_door() {
             .iter()
             .map(|(status, template)| (std::slice::from_ref(status), *template));
         for (statuses, template) in UNUSUAL.iter().copied().chain(last) {
-            let mut wire = door.open().unwrap();
+            let mut wire = endpoint.open().unwrap();
             wire.write(&bytes(template, &token)).unwrap();
             wire.end_writing().unwrap();
             for status in statuses {
@@ -60,12 +60,12 @@ fn every_fault_and_every_oddity_is_the_same_through_every_door() {
             wire.expect_silent_end();
         }
         let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
-        let list = door.ask(&list).expect(200).json();
-        assert_eq!(list["count"], made, "nothing was smuggled");
+        let list = endpoint.ask(&list).expect(200).json();
+        assert_eq!(list["count"], made, "no request was smuggled");
         println!(
-            "malformed requests with a good one behind, {kind}: {refused} refused as they should be, nothing behind them read; {served} odd \
+            "malformed requests with a good one after them, {kind}: {refused} refused, nothing after them read; {served} unusual \
              ones served; {}",
-            fortress.expect_alive_within(64)
+            attacked.expect_memory_within(64)
         );
     }
 }
@@ -73,7 +73,7 @@ fn every_fault_and_every_oddity_is_the_same_through_every_door() {
 #[test]
 fn impossible_lengths_take_no_memory() {
     for kind in KINDS {
-        let mut fortress = Fortress::behind(kind, &[]);
+        let mut attacked = AttackedServer::start(kind, &[]);
         let token = bearer("u1");
         let post = |framing: &str| {
             let head = format!(
@@ -81,9 +81,9 @@ fn impossible_lengths_take_no_memory() {
             );
             [head.as_bytes(), b"x"].concat()
         };
-        refusal(&fortress.door, &post("Content-Length: 9999999"), b"").unwrap();
-        fortress.server.forget_peak();
-        let before = fortress.server.memory();
+        refusal(&attacked.endpoint, &post("Content-Length: 9999999"), b"").unwrap();
+        attacked.server.forget_peak();
+        let before = attacked.server.memory();
         for _ in 0..50 {
             for framing in [
                 "Content-Length: 1000000000000",
@@ -94,40 +94,40 @@ fn impossible_lengths_take_no_memory() {
                 "Transfer-Encoding: chunked\r\n\r\nfffffffffffffff",
             ] {
                 assert_eq!(
-                    refusal(&fortress.door, &post(framing), b""),
+                    refusal(&attacked.endpoint, &post(framing), b""),
                     Ok(413),
                     "{framing}"
                 );
             }
         }
-        let grown = fortress.server.peak_memory().saturating_sub(before) / 1024;
+        let grown = attacked.server.peak_memory().saturating_sub(before) / 1024;
         println!(
             "Content-Length of 10^12, 10^15, 2^63, 2^64-1, 2^64 and a chunk of 2^60, 50 times, {kind}: 413 each, {grown} KiB more memory, {}",
-            fortress.expect_alive_within(64)
+            attacked.expect_memory_within(64)
         );
         assert!(grown < 10 * 1024, "{grown} KiB");
     }
 }
 
 #[test]
-fn the_server_checks_itself_through_every_door() {
+fn the_self_check_works_on_every_listener() {
     for kind in KINDS {
         let mut settings = Vec::from(PATIENT);
         settings.extend([("SELF_CHECK_SECONDS", "0.5"), ("WORKERS", "2")]);
-        let mut fortress = Fortress::behind(kind, &settings);
-        // In peace nothing happens.
+        let mut attacked = AttackedServer::start(kind, &settings);
+        // Without a stuck worker the server keeps running.
         thread::sleep(Duration::from_secs(3));
-        assert!(fortress.server.is_alive());
-        let mut lock = Lock::tasks(&fortress.database);
-        // One user cannot have the worker that is kept for others.
+        assert!(attacked.server.is_alive());
+        let mut lock = Lock::tasks(&attacked.database);
+        // One user cannot use the worker that is reserved for others.
         let _stuck = ["u1", "u2", "u3"].map(|user| {
-            let mut wire = fortress.door.open().unwrap();
+            let mut wire = attacked.endpoint.open().unwrap();
             wire.write(&new_task(&bearer(user), "stuck")).unwrap();
             wire
         });
         lock.wait_for_waiting(3);
         let began = Instant::now();
-        let Fortress { server, .. } = fortress;
+        let AttackedServer { server, .. } = attacked;
         let (status, log) = server.wait_at_most(Duration::from_secs(15));
         assert_eq!(status.code(), Some(1), "{log}");
         println!(
