@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::api_tokens::ApiTokens;
 use super::caller::{Caller, Credential};
@@ -17,6 +18,8 @@ use crate::sync::lock;
 
 /// Users for whom [`Guard::is_local`] is remembered.
 const REMEMBERED: usize = 10_000;
+/// How long it is remembered that a user has no account here. An import may make one for the same id.
+const NOT_LOCAL_FOR: Duration = Duration::from_secs(2);
 
 /// The client that sends a token. A token can cause a query or a fetch before its user is known.
 pub struct Sender<'s> {
@@ -31,9 +34,9 @@ pub struct Guard {
     verifier: TokenVerifier,
     revocations: Revocations,
     api_tokens: ApiTokens,
-    // Whether an id that has the form of a local account's id is one. The answer never changes: such an id has random bits, so
-    // no token can name it before its account is made.
-    local: Mutex<HashMap<UserId, bool>>,
+    // Users known only from tokens of other issuers, and when that was read. An account here is asked for each time: no
+    // token of its own comes this way.
+    outside: Mutex<HashMap<UserId, Instant>>,
 }
 
 impl Guard {
@@ -43,7 +46,7 @@ impl Guard {
             verifier,
             revocations: Revocations::default(),
             api_tokens: ApiTokens::default(),
-            local: Mutex::default(),
+            outside: Mutex::default(),
         }
     }
 
@@ -128,19 +131,21 @@ impl Guard {
         })
     }
 
+    /// Whether this user has an account with a password here. The form of an id says nothing: imported accounts keep theirs.
     fn is_local(&self, store: &Store, user: &UserId) -> Result<bool, AuthError> {
-        if !user.looks_local() {
+        let known = lock(&self.outside).get(user).copied();
+        if known.is_some_and(|read| read.elapsed() < NOT_LOCAL_FOR) {
             return Ok(false);
         }
-        if let Some(known) = lock(&self.local).get(user) {
-            return Ok(*known);
-        }
+        let read = Instant::now();
         let local = store.is_local_account(user)?;
-        let mut known = lock(&self.local);
-        if known.len() >= REMEMBERED {
-            known.clear();
+        if !local {
+            let mut outside = lock(&self.outside);
+            if outside.len() >= REMEMBERED {
+                outside.clear();
+            }
+            outside.insert(user.clone(), read);
         }
-        known.insert(user.clone(), local);
         Ok(local)
     }
 }

@@ -1,4 +1,5 @@
-//! Passwords: Argon2id (RFC 9106). Each hash contains its parameters, so that they can change.
+//! Passwords: Argon2id (RFC 9106). Each hash contains its parameters, so that they can change. Imported accounts may have a hash of
+//! bcrypt or of Argon2 with other parameters, which a login replaces.
 
 use std::sync::{Condvar, LazyLock, Mutex};
 use std::thread;
@@ -15,6 +16,14 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 /// Lanes.
 const LANES: u32 = 1;
+
+/// Largest cost of a bcrypt hash that is read. 14 takes about a second; each step more doubles it.
+const BCRYPT_COST_MAX: u8 = 14;
+/// bcrypt reads so many bytes of a password and ignores the rest.
+const BCRYPT_READS: usize = 72;
+/// Most memory of an Argon2 hash that is read, in KiB: 256 MiB, and most passes over it.
+const READ_MEMORY_KIB: u32 = 256 * 1024;
+const READ_PASSES: u32 = 10;
 
 /// The hash of an unknown password. It is compared for an unknown address, so that the answer takes as long as for a known one.
 const DUMMY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5J3Mgc2FsdCEh$Z1xkBh2bEMgdOvb3oJeIWQqYBJzfa1tXc0Z0fB4Vq0Y";
@@ -85,21 +94,28 @@ impl Hasher {
         Ok(hash.to_string())
     }
 
-    /// Compares a password with a hash. It takes the same time without a hash, and with one that cannot be read.
+    /// Compares a password with a hash. It takes the same time without a hash, and with one that cannot be read. A bcrypt hash of a
+    /// high cost takes longer, until the first login replaces it.
     pub fn verify(&mut self, password: &Password, hash: Option<&str>) -> Match {
         let text = hash.unwrap_or(DUMMY);
-        let Some(parsed) = PasswordHash::new(text).ok().filter(is_known) else {
+        let (matches, current) = if is_bcrypt(text) {
+            let bytes = password.expose().as_bytes();
+            (bcrypt::verify(bytes, text).unwrap_or(false), false)
+        } else if let Some(parsed) = argon2_hash(text) {
+            let output = self.recompute(password, &parsed);
+            let matches = output.is_some() && output == parsed.hash;
+            (matches, is_current(&parsed))
+        } else {
             self.verify(password, None);
             return Match::Unreadable;
         };
-        let output = self.recompute(password, &parsed);
-        let matches = output.is_some() && output == parsed.hash;
-        let current = is_current(&parsed);
         if !matches && !current && hash.is_some() {
-            // An outdated hash takes less time, which would tell that the account exists.
+            // An outdated hash may take less time, which would tell that the account exists.
             self.verify(password, None);
         }
-        match (matches && hash.is_some(), current) {
+        // A new hash would cover the whole password, of which bcrypt has proven the beginning only.
+        let kept = current || is_bcrypt(text) && password.expose().len() > BCRYPT_READS;
+        match (matches && hash.is_some(), kept) {
             (false, _) => Match::No,
             (true, true) => Match::Yes,
             (true, false) => Match::YesOutdated,
@@ -138,13 +154,33 @@ impl Hasher {
 
 impl Drop for Hasher {
     fn drop(&mut self) {
+        // A hash of another program may have needed more.
+        self.0.truncate(MEMORY_KIB as usize);
+        self.0.shrink_to_fit();
         lock(&MEMORY).push(std::mem::take(&mut self.0));
         MEMORY_RETURNED.notify_one();
     }
 }
 
-fn is_known(hash: &PasswordHash) -> bool {
-    hash.algorithm.as_str().parse::<Algorithm>().is_ok() && Params::try_from(hash).is_ok()
+/// Whether a password can be compared with this hash: bcrypt (`$2a$`, `$2b$`, `$2y$`) or Argon2, at a cost that a login may have.
+pub fn is_readable(hash: &str) -> bool {
+    is_bcrypt(hash) || argon2_hash(hash).is_some()
+}
+
+fn is_bcrypt(hash: &str) -> bool {
+    let cost = ["$2a$", "$2b$", "$2y$"].iter().find_map(|kind| {
+        let (cost, _) = hash.strip_prefix(kind)?.split_once('$')?;
+        cost.parse::<u8>().ok()
+    });
+    cost.is_some_and(|cost| cost <= BCRYPT_COST_MAX) && hash.parse::<bcrypt::HashParts>().is_ok()
+}
+
+fn argon2_hash(hash: &str) -> Option<PasswordHash> {
+    let parsed = PasswordHash::new(hash).ok()?;
+    parsed.algorithm.as_str().parse::<Algorithm>().ok()?;
+    let params = Params::try_from(&parsed).ok()?;
+    let affordable = params.m_cost() <= READ_MEMORY_KIB && params.t_cost() <= READ_PASSES;
+    (affordable && parsed.salt.is_some() && parsed.hash.is_some()).then_some(parsed)
 }
 
 fn is_current(hash: &PasswordHash) -> bool {
@@ -185,6 +221,12 @@ mod tests {
             "",
             "plain",
             "$2b$12$abcdefghijklmnopqrstuv",
+            // A cost that would block other logins, the faulty kind, and a character that ASCII has not.
+            "$2b$15$fooTSU/ZqBEqXmbPFZmDSu4Ld0obDGNOcBg4pZyb0wpAULQYC5FpC",
+            "$2x$04$fooTSU/ZqBEqXmbPFZmDSu4Ld0obDGNOcBg4pZyb0wpAULQYC5FpC",
+            "$2b$04$éooTSU/ZqBEqXmbPFZmDSu4Ld0obDGNOcBg4pZyb0wpAULQYC5Fp",
+            "$argon2id$v=19$m=1048576,t=2,p=1$bm9ib2R5J3Mgc2FsdCEh$Z1xkBh2bEMgdOvb3oJeIWQqYBJzfa1tXc0Z0fB4Vq0Y",
+            "!",
             "$scrypt$ln=15,r=8,p=1$aaaa$bbbb",
         ] {
             assert_eq!(
@@ -210,6 +252,40 @@ mod tests {
             Match::YesOutdated
         );
         assert_eq!(verify(&password("another one"), Some(&old)), Match::No);
+    }
+
+    #[test]
+    fn a_bcrypt_hash_is_outdated_except_for_a_password_it_did_not_read_to_its_end() {
+        // Made by Python's bcrypt 5.0.0: of "correct horse", and of 72 times "x".
+        let short = "$2b$04$kvuLU2O0rLbglJS5Ozfli.YJ56NjKLUpognEgi./XCUdymk6hLIga";
+        let long = "$2b$04$.ve9TA8cM1svJIDAFWZXbulF8luSuaMSS/21utF5/hN8TGuQtb1VW";
+        for kind in ["$2a$", "$2b$", "$2y$"] {
+            let short = short.replace("$2b$", kind);
+            assert!(is_readable(&short));
+            let matched = |text| verify(&password(text), Some(&short));
+            assert_eq!(matched("correct horse"), Match::YesOutdated, "{kind}");
+            assert_eq!(matched("correct horsf"), Match::No, "{kind}");
+        }
+        for (length, expected) in [
+            (71, Match::No),
+            (72, Match::YesOutdated),
+            (73, Match::Yes),
+            (128, Match::Yes),
+        ] {
+            let matched = verify(&password(&"x".repeat(length)), Some(long));
+            assert_eq!(matched, expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn memory_for_the_hash_of_another_program_is_returned() {
+        let hash = "$argon2id$v=19$m=65536,t=1,p=4$bm9ib2R5J3Mgc2FsdCEh$Z1xkBh2bEMgdOvb3oJeIWQqYBJzfa1tXc0Z0fB4Vq0Y";
+        assert_eq!(verify(&password("correct horse"), Some(hash)), Match::No);
+        let held = lock(&MEMORY);
+        assert!(
+            held.iter()
+                .all(|memory| memory.capacity() <= MEMORY_KIB as usize)
+        );
     }
 
     #[test]

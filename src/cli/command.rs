@@ -62,6 +62,14 @@ impl CommandLine {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// All flags, as `NAME=VALUE`.
+    pub fn options(&self) -> Vec<String> {
+        let flags = self.flags.iter();
+        flags
+            .map(|(flag, value)| format!("{flag}={value}"))
+            .collect()
+    }
+
     /// Whether a flag was given.
     pub fn has(&self, name: &str) -> bool {
         self.value(name).is_some()

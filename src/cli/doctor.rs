@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{CommandLine, Failure, backups, print, setup};
+use super::{CommandLine, Failure, backups, print, setup, takeover};
 use crate::config::Config;
 use crate::edge::tls::{self, Tls};
 use crate::local_postgres::LocalPostgres;
@@ -179,6 +179,8 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
         ),
     ];
     findings.extend(broken_rules);
+    let offer = found.waiting_tasks.as_ref().map(takeover::offer);
+    findings.extend(offer.map(Ok));
     Ok(findings)
 }
 

@@ -27,6 +27,7 @@ mod serve;
 mod setup;
 mod signals;
 mod supervisor;
+mod takeover;
 mod token;
 mod upkeep;
 mod user;
@@ -50,6 +51,7 @@ const COMMANDS: &[&[Command]] = &[
     export::COMMANDS,
     import::COMMANDS,
     openapi::COMMANDS,
+    takeover::COMMANDS,
     maintenance::COMMANDS,
     healthcheck::COMMANDS,
     config::COMMANDS,

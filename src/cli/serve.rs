@@ -10,7 +10,7 @@ use super::first_steps::first_steps;
 use super::open_database::open_in_background;
 use super::signals::take_signals;
 use super::upkeep::keep_up;
-use super::{CommandLine, Failure, build, no_thread, setup, spawn, supervisor};
+use super::{CommandLine, Failure, build, no_thread, setup, spawn, supervisor, takeover};
 use crate::api::App;
 use crate::api::routes::routes;
 use crate::config::{Config, Environment};
@@ -213,6 +213,9 @@ impl Service<'_> {
         let config = self.config;
         if !opened.applied.is_empty() {
             log::info!("migrations applied: {}", opened.applied.join(", "));
+        }
+        if let Some(table) = &opened.waiting_tasks {
+            log::info!("{}", takeover::offer(table));
         }
         let (postgres, version) = (&opened.server_version, opened.schema_version);
         let place = match &config.database.url {

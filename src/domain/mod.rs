@@ -5,6 +5,7 @@
 //! - [`session`]: sessions and refused tokens
 //! - [`certificate`]: expiry and signature algorithm of a TLS certificate
 //! - [`task`]: a task, its fields described once, and the requests about one
+//! - [`takeover`]: the plan of an import from the database of another back end
 //! - [`transfer`]: files of tasks: what an export writes and an import reads
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
@@ -43,6 +44,7 @@ pub mod session;
 pub mod shape;
 pub mod stats;
 pub mod tag;
+pub mod takeover;
 pub mod task;
 pub mod timestamp;
 pub mod transfer;

@@ -38,11 +38,6 @@ impl UserId {
         UserId(Uuid::now_v7().to_string())
     }
 
-    /// Whether it has the form of [`UserId::new_local`].
-    pub fn looks_local(&self) -> bool {
-        Uuid::try_parse(&self.0).is_ok_and(|id| id.get_version_num() == 7)
-    }
-
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0

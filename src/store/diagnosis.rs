@@ -6,6 +6,7 @@ use super::StoreSettings;
 use super::migrations::{current_version, latest};
 use super::opening::{AdminConnection, OpenError, check_server};
 use super::rules::{BrokenRule, broken_rules};
+use super::takeover::waiting_tasks;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct Diagnosis {
     pub may_migrate: bool,
     /// Tables in the schema that this user may not read, or not write.
     pub forbidden_tables: Vec<String>,
+    /// A table with tasks of another back end, if this program has no users yet.
+    pub waiting_tasks: Option<String>,
     /// Rules that rows break. Empty where the tables cannot be read.
     pub broken_rules: Vec<BrokenRule>,
     /// Whether nothing can be written there: a replica, or a database that is set to read only.
@@ -77,10 +80,14 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
     let theirs = connection.ask(|client| client.query_one(CLOCK, &[])?.try_get(0))?;
     let after = since_epoch();
     let readable = schema_version == latest() && forbidden_tables.is_empty();
-    let broken_rules = if readable {
-        broken_rules(&mut connection, &settings.database.schema)?
-    } else {
-        Vec::new()
+    let wanted = &settings.database.schema;
+    let broken_rules = match readable {
+        true => broken_rules(&mut connection, wanted)?,
+        false => Vec::new(),
+    };
+    let waiting_tasks = match readable || schema_version == 0 {
+        true => waiting_tasks(&mut connection, readable.then_some(wanted))?,
+        false => None,
     };
     Ok(Diagnosis {
         server_version,
@@ -88,6 +95,7 @@ pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
         needed_version: latest(),
         may_migrate: rights.try_get(0)?,
         forbidden_tables,
+        waiting_tasks,
         broken_rules,
         read_only: rights.try_get(2)?,
         clock_difference: Duration::from_secs_f64(outside(theirs, before, after)),

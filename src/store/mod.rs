@@ -7,6 +7,7 @@
 //! - [`diagnosis`]: the checks of `todo-api doctor` in the database
 //! - `rules`: finds rows that break a rule of this program
 //! - [`maintenance`]: removes rows that are no longer needed
+//! - [`takeover`]: reads the database of another back end, and writes its users
 //! - `tasks`: the statements on tasks and their tags
 //! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on users and their tokens
 //!
@@ -27,6 +28,7 @@ pub mod pool;
 mod revocations;
 mod rules;
 mod sessions;
+pub mod takeover;
 mod tasks;
 
 use std::fmt;

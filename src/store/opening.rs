@@ -7,6 +7,7 @@ use postgres::error::SqlState;
 
 use super::connector::{self, Connection, Target};
 use super::migrations::{current_version, latest, migrate};
+use super::takeover::waiting_tasks;
 use super::{SILENCE, StoreSettings, describe, feed};
 
 /// The oldest PostgreSQL that is supported, as `server_version_num`.
@@ -28,6 +29,8 @@ pub struct Opened {
     pub schema_version: i32,
     /// Names of the migrations that were applied.
     pub applied: Vec<String>,
+    /// A table with tasks of another back end, if this program has no users yet.
+    pub waiting_tasks: Option<String>,
 }
 
 /// Why the store could not be opened.
@@ -70,11 +73,14 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
             "the database is at schema version {version} and this program needs {latest}: run `todo-api migrate`, or set MIGRATE=on"
         )))?,
     };
-    feed::repair(connection.client(), &settings.database.schema)?;
+    feed::repair(connection.client(), schema)?;
+    // Only for a line in the log.
+    let waiting_tasks = waiting_tasks(&mut connection, Some(schema)).unwrap_or(None);
     Ok(Opened {
         server_version,
         schema_version: latest,
         applied,
+        waiting_tasks,
     })
 }
 

@@ -59,6 +59,7 @@ mod stats;
 mod supervision;
 mod support;
 mod tags;
+mod takeover;
 mod tasks;
 mod transfer;
 mod trash;
