@@ -12,7 +12,7 @@
 use super::Handler::{self, Account, AtOnce, Public, Unlimited, User};
 use super::{
     Resource, account, api_tokens, auth, bulk, changes, health, lists, metrics, pages, root,
-    sessions, stats, tags, tasks, trash,
+    sessions, stats, tags, tasks, transfer, trash,
 };
 use crate::domain::api_token::Scope;
 use crate::http::request::Method::{self, Delete, Get, Patch, Post, Put};
@@ -183,6 +183,14 @@ table! {
             "Show the tasks in numbers" "How many tasks there are of each kind, and how many were completed on each of the last 30 days."
             takes ["tz"]
             200 Stats "The numbers";
+        Get "/api/[{user_id}/]tasks/export" User(&TASKS, transfer::export) exportTasks
+            "Export tasks" "A file in JSON Lines or CSV with every field, for backups, spreadsheets and other programs. One answer has at most 10,000 tasks or 8 MiB and is a whole file; `Link` leads to the next one."
+            takes ["export"]
+            200 TaskFile "The tasks" fields ["Link", "Content-Disposition"];
+        Post "/api/[{user_id}/]tasks/import" User(&TASKS, transfer::import) importTasks
+            "Import tasks" "Up to 5,000 tasks in JSON Lines or CSV, or a list as this API returns it. All or none, unless `skip_errors` is true. A task whose id exists is left as it is, or changed with `on_conflict=update`. Importing a file twice changes nothing."
+            takes ["import"] body [TaskFile]
+            200 ImportResult "What was done";
         Get "/api/[{user_id}/]tasks/changes" User(&TASKS, changes::show) listChanges
             "List changes" "Tasks that have changed since the client asked last, and ids of deleted ones. Without `since`, all tasks in the order of their ids."
             takes ["changes"]

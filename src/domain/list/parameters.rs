@@ -1,10 +1,12 @@
 //! Reads a list's query string.
 
 use super::rows::{
-    CHANGES_PARAMETERS, DELETED_AT, Parameter, TRASH_PARAMETERS, matching_parameters,
+    CHANGES_PARAMETERS, DELETED_AT, IMPORT_PARAMETERS, Parameter, TRASH_PARAMETERS,
+    export_parameters, matching_parameters,
 };
 use super::{Filters, Limit, ListQuery, Order, PARAMETERS};
 use crate::domain::feed::FeedCursor;
+use crate::domain::transfer::{Format, OnConflict};
 
 /// A query as far as its parameters are read, in the order of their rows.
 #[derive(Default)]
@@ -17,6 +19,12 @@ pub struct Reading {
     pub since: Option<FeedCursor>,
     /// Whether tasks are only counted.
     pub dry_run: bool,
+    /// The format of a file.
+    pub format: Option<Format>,
+    /// What an import does with tasks that are there.
+    pub on_conflict: OnConflict,
+    /// Whether an import leaves out tasks with errors.
+    pub skip_errors: bool,
 }
 
 impl Reading {
@@ -51,6 +59,22 @@ impl Reading {
         }
         Ok(reading)
     }
+}
+
+/// Reads the query string of an export.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`].
+pub fn export(parameters: &[(String, String)]) -> Result<Reading, String> {
+    Reading::of(parameters, export_parameters(), ListQuery::default())
+}
+
+/// Reads the query string of an import.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`].
+pub fn import(parameters: &[(String, String)]) -> Result<Reading, String> {
+    Reading::of(parameters, IMPORT_PARAMETERS.iter(), ListQuery::default())
 }
 
 impl ListQuery {

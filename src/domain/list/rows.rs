@@ -1,5 +1,4 @@
-//! Every parameter and every sort key of a list, each described once. Other servers of this family use other names for some of
-//! them; these are aliases.
+//! Every parameter and every sort key of a list, each described once. Names that other servers of this family use are aliases.
 
 use super::cursor::Cursor;
 use super::parameters::Reading;
@@ -12,6 +11,7 @@ use crate::domain::feed::FeedCursor;
 use crate::domain::shape::{Shape, TEXT};
 use crate::domain::tag::{TAG, TAGS_WITH_COMMAS};
 use crate::domain::task::{DUE, PRIORITY};
+use crate::domain::transfer::{Format, OnConflict};
 use crate::domain::value::Kind;
 use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 
@@ -19,11 +19,11 @@ use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// Other names that are understood.
+    /// Aliases.
     pub aliases: &'static [&'static str],
     /// What it does, in one sentence.
     pub meaning: &'static str,
-    /// The type and limits of its value; of one entry where it may be sent several times.
+    /// The type and limits of its value, or of one entry if it may be sent several times.
     pub shape: Shape,
     /// Whether it may be sent several times.
     pub repeatable: bool,
@@ -232,7 +232,7 @@ pub fn matching_parameters() -> impl Iterator<Item = &'static Parameter> + Clone
     filters.chain([&DRY_RUN])
 }
 
-static DRY_RUN: Parameter = parameter(
+const DRY_RUN: Parameter = parameter(
     "dry_run",
     "Whether the tasks are only counted.",
     BOOLEAN,
@@ -242,6 +242,48 @@ static DRY_RUN: Parameter = parameter(
     },
 )
 .of_pages();
+
+/// The parameters of an export: those of a list, but for pages, and the format.
+pub fn export_parameters() -> impl Iterator<Item = &'static Parameter> + Clone {
+    let shown = ["order", "sort", "cursor"];
+    let rows = PARAMETERS.iter();
+    let rows = rows.filter(move |row| row.is_filter || shown.contains(&row.name));
+    rows.chain([&FORMAT])
+}
+
+/// The parameters of an import.
+pub static IMPORT_PARAMETERS: &[Parameter] = &[
+    FORMAT,
+    parameter(
+        "on_conflict",
+        "What happens to a task that is there already: `skip` leaves it, `update` changes the fields that the file has. By default `skip`.",
+        Shape::OneOf(OnConflict::NAMES),
+        |_, reading, text| {
+            reading.on_conflict = OnConflict::parse(text)?;
+            Ok(())
+        },
+    ),
+    parameter(
+        "skip_errors",
+        "Whether tasks with errors are left out. Otherwise one error refuses all tasks.",
+        BOOLEAN,
+        |_, reading, text| {
+            reading.skip_errors = boolean(text)?;
+            Ok(())
+        },
+    ),
+    DRY_RUN,
+];
+
+const FORMAT: Parameter = parameter(
+    "format",
+    "The format of the file. By default an export is `jsonl`, and an import follows `Content-Type`.",
+    Shape::OneOf(Format::NAMES),
+    |_, reading, text| {
+        reading.format = Some(Format::parse(text)?);
+        Ok(())
+    },
+);
 
 /// The parameters of the list of deleted tasks.
 pub static TRASH_PARAMETERS: &[Parameter] = &[LIMIT, CURSOR];
@@ -269,7 +311,7 @@ pub const DELETED_AT: SortKey = sort_key("deleted_at", &[], Kind::Moment);
 /// The newest first is the default order.
 pub const CREATED_AT: SortKey = sort_key("created_at", &["created"], Kind::Moment);
 
-/// What tasks can be sorted by. Of tasks that are equal, the id decides. Tasks without a value come last.
+/// The sort keys. Equal tasks are ordered by id. Tasks without a value come last.
 pub static SORT_KEYS: &[SortKey] = &[
     CREATED_AT,
     sort_key("updated_at", &["updated"], Kind::Moment),

@@ -54,7 +54,7 @@ impl Draft {
         for field in TASK_FIELDS {
             let (read, required, clearable) = match field.sent {
                 Sent::Created(read) if new => (read, false, false),
-                Sent::Never | Sent::Created(_) => continue,
+                Sent::Never | Sent::Imported(_) | Sent::Created(_) => continue,
                 Sent::Required(read) => (read, new, false),
                 Sent::Optional(read) => (read, false, false),
                 Sent::Clearable(read) => (read, false, true),

@@ -17,10 +17,11 @@ use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Error as PgError, Row};
 
+use super::TASKS;
 use super::columns::all;
 use super::json::{read_value, show_deleted_task, show_task};
 use super::statement::Statement;
-use super::trash::in_trash;
+use super::trash::trash_table;
 use crate::domain::list::cursor::Cursor;
 use crate::domain::list::{Filters, ListQuery, Order, SortKey, Start};
 use crate::domain::task::TITLE_MAX;
@@ -118,10 +119,7 @@ impl TaskPage {
         }
         self.count += 1;
         if self.count == limit {
-            self.last = Some(Cursor {
-                value: read_value(row, "sort_key", query.order.key.kind)?,
-                id: row.try_get("id")?,
-            });
+            self.last = Some(cursor_behind(row, query)?);
         }
         Ok(())
     }
@@ -143,6 +141,14 @@ impl TaskPage {
     }
 }
 
+/// The place behind a task.
+pub(super) fn cursor_behind(row: &Row, query: &ListQuery) -> Result<Cursor, PgError> {
+    Ok(Cursor {
+        value: read_value(row, "sort_key", query.order.key.kind)?,
+        id: row.try_get("id")?,
+    })
+}
+
 /// The start of a JSON array of tasks behind a text.
 pub(super) fn task_array(before: &str) -> Vec<u8> {
     let mut json = Vec::with_capacity(USUAL_BYTES);
@@ -158,12 +164,30 @@ pub(super) fn is_unknown_zone(error: &PgError) -> bool {
 }
 
 impl Statement {
-    /// A page, and one task more. Deleted tasks are in the trash for the time given.
+    /// A page, and one task more.
     fn page(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
+        let mut statement = Statement::in_order(user, query, trash);
+        let text = &mut statement.text;
+        text.push_str(&format!(" LIMIT {}", query.limit.get() + 1));
+        if query.offset() > 0 {
+            text.push_str(&format!(" OFFSET {}", query.offset()));
+        }
+        statement.large = query.limit.get() > LARGE;
+        statement.prepare = walks_an_index(query);
+        statement
+    }
+
+    /// All tasks that match, from the cursor on, with the value by which they are sorted. Deleted tasks are in the trash for the time
+    /// given.
+    pub(super) fn in_order(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
         let columns = format!("{}, {} AS sort_key", all("task"), sort_key(query.order.key));
         let mut statement = match query.trash {
-            true => Statement::of_trash(&columns, user, trash),
-            false => Statement::of_tasks(&columns, user),
+            true => Statement::of_tasks(
+                &format!("{columns}, task.deleted_at, task.purge_at"),
+                user,
+                &trash_table(trash),
+            ),
+            false => Statement::of_tasks(&columns, user, TASKS),
         };
         statement.add_filters(&query.filters);
         if let Start::Behind(cursor) = &query.start {
@@ -181,43 +205,23 @@ impl Statement {
         };
         let key = sort_key(query.order.key);
         statement.text.push_str(&format!(
-            " ORDER BY {key} {direction}{nulls}, task.id {direction} LIMIT {}",
-            query.limit.get() + 1
+            " ORDER BY {key} {direction}{nulls}, task.id {direction}"
         ));
-        if query.offset() > 0 {
-            statement
-                .text
-                .push_str(&format!(" OFFSET {}", query.offset()));
-        }
-        statement.large = query.limit.get() > LARGE;
-        statement.prepare = walks_an_index(query);
         statement
     }
 
     /// How many there are.
     fn count(user: &UserId, filters: &Filters) -> Statement {
-        let mut statement = Statement::of_tasks("count(*)", user);
+        let mut statement = Statement::of_tasks("count(*)", user, TASKS);
         statement.add_filters(filters);
         statement
     }
 
-    pub(super) fn of_tasks(columns: &str, user: &UserId) -> Statement {
+    pub(super) fn of_tasks(columns: &str, user: &UserId, table: &str) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
         statement.text =
-            format!("SELECT {columns} FROM {{schema}}.tasks AS task WHERE task.user_id = {user}");
-        statement
-    }
-
-    fn of_trash(columns: &str, user: &UserId, trash: Duration) -> Statement {
-        let mut statement = Statement::default();
-        let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
-        let seconds = statement.bind(trash.as_secs_f64(), Type::FLOAT8);
-        statement.text = format!(
-            "SELECT {columns}, task.deleted_at, task.deleted_at + make_interval(secs => {seconds}) AS purge_at
-             FROM {{schema}}.deleted_tasks AS task WHERE task.user_id = {user} AND {}",
-            in_trash(&seconds)
-        );
+            format!("SELECT {columns} FROM {table} AS task WHERE task.user_id = {user}");
         statement
     }
 

@@ -3,6 +3,8 @@
 //! - `columns`: every column and every field, and the statements' lists of them
 //! - `json`: shows a row as JSON
 //! - `create`: creates a task, once under an idempotency key
+//! - `export`: all tasks, for files
+//! - `import`: many tasks of a file
 //! - `bulk`: many operations in one transaction
 //! - `list`: pages of tasks
 //! - `filters`: which tasks are in a list
@@ -17,7 +19,9 @@ mod bulk;
 mod changes;
 mod columns;
 mod create;
+mod export;
 mod filters;
+mod import;
 mod json;
 mod list;
 mod matching;
@@ -43,6 +47,7 @@ use json::read_tag;
 pub use bulk::{BulkOutcome, Refusal};
 pub use changes::TaskChanges;
 pub use create::TaskCreation;
+pub use import::IMPORTED_AT_ONCE;
 pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
 pub use trash::TaskRestoration;
