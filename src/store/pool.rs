@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
-use postgres::{RowIter, Statement};
+use postgres::{Row, RowIter, Statement, Transaction};
 use r2d2::{ManageConnection, NopErrorHandler, PooledConnection};
 
 use super::connector::{self, Connection, Deadline, Target};
@@ -99,6 +99,21 @@ impl Client {
         sql.replace("{schema}", &self.schema.quoted())
     }
 
+    /// Begins a transaction of several statements. Each may take as long as `patience`, so that one that waits for a lock takes no time
+    /// from the others. Statements are prepared before.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub fn steps(&mut self, patience: Duration) -> Result<Steps<'_>, postgres::Error> {
+        let deadline = self.connection.deadline.clone();
+        deadline.set(Instant::now() + patience);
+        Ok(Steps {
+            transaction: self.connection.client.transaction()?,
+            deadline,
+            patience,
+        })
+    }
+
     /// Sets the moment by which the server must have answered.
     pub fn set_deadline(&self, at: Instant) {
         self.connection.deadline.set(at);
@@ -132,6 +147,37 @@ impl Deref for Client {
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut postgres::Client {
         &mut self.connection.client
+    }
+}
+
+/// A transaction of several statements. It is undone unless it is committed.
+pub struct Steps<'c> {
+    transaction: Transaction<'c>,
+    deadline: Deadline,
+    patience: Duration,
+}
+
+impl Steps<'_> {
+    /// Runs a statement, and gives its rows.
+    ///
+    /// # Errors
+    /// What PostgreSQL says of it.
+    pub fn query(
+        &mut self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, postgres::Error> {
+        self.deadline.set(Instant::now() + self.patience);
+        self.transaction.query(statement, parameters)
+    }
+
+    /// Makes what was done last.
+    ///
+    /// # Errors
+    /// What PostgreSQL says. Where nothing came back, it may have been done.
+    pub fn commit(self) -> Result<(), postgres::Error> {
+        self.deadline.set(Instant::now() + self.patience);
+        self.transaction.commit()
     }
 }
 

@@ -10,10 +10,9 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use postgres::types::ToSql;
-use postgres::{Error as PgError, Row, Statement, Transaction};
+use postgres::{Error as PgError, Row, Statement};
 use uuid::Uuid;
 
 use super::columns::{TaskRow, all, insert_many, many, row, rows_as_json, update_many};
@@ -27,7 +26,7 @@ use crate::domain::idempotency::Repeatable;
 use crate::domain::user::UserId;
 use crate::domain::value::Value;
 use crate::store::accounts::OWNER;
-use crate::store::pool::Client;
+use crate::store::pool::{Client, Steps};
 use crate::store::{Effect, Error, Store, violates};
 
 /// The outcome of many operations.
@@ -148,8 +147,6 @@ impl Store {
         ];
         let writes = kinds.map(|(sql, kinds)| (sql, rows(bulk, &ids, kinds)));
         self.run(Effect::Write, |client| {
-            // It may wait for locks, and then write.
-            client.set_deadline(Instant::now() + 2 * self.patience());
             match self.bulk_once(client, user.as_str(), bulk, key, &ids, &writes) {
                 Err(error) if violates(&error, "idempotency_keys_pkey") => {
                     Ok(Some(BulkOutcome::Running))
@@ -178,24 +175,29 @@ impl Store {
                 prepared.push((client.prepared(sql)?, rows));
             }
         }
-        let mut transaction = client.transaction()?;
-        if let Some(key) = key {
-            let parameters: [&(dyn ToSql + Sync); 4] =
-                [&user, &key.key(), &key.digest(), &bulk.first_id];
-            let row = transaction.query_one(&claim, &parameters)?;
+        let mut steps = client.steps(self.patience())?;
+        if let Some(key) = key
+            && let parameters = [
+                &user as &(dyn ToSql + Sync),
+                &key.key(),
+                &key.digest(),
+                &bulk.first_id,
+            ]
+            && let Some(row) = steps.query(&claim, &parameters)?.first()
+        {
             match row.try_get::<_, Option<&[u8]>>("digest")? {
                 Some(digest) if digest != key.digest() => return Ok(Some(BulkOutcome::OtherBody)),
                 Some(_) => {
                     let ids = bulk.ids(row.try_get("task_id")?);
                     let mut tasks = HashMap::new();
-                    read_tasks(&mut transaction, &as_now, &[&user, &ids], &mut tasks)?;
+                    read_tasks(&mut steps, &as_now, &[&user, &ids], &mut tasks)?;
                     return Ok(Some(BulkOutcome::Done(results(bulk, &ids, &tasks), true)));
                 }
                 None if row.try_get("held")? => {}
                 None => return Ok(Some(BulkOutcome::Running)),
             }
         }
-        let locked = transaction.query(&lock, &[&user, &ids, &self.trash()])?;
+        let locked = steps.query(&lock, &[&user, &ids, &self.trash()])?;
         if locked.is_empty() {
             return Ok(None);
         }
@@ -204,12 +206,12 @@ impl Store {
         }
         let mut tasks = HashMap::new();
         for (statement, rows) in &prepared {
-            read_tasks(&mut transaction, statement, &[&user, rows], &mut tasks)?;
+            read_tasks(&mut steps, statement, &[&user, rows], &mut tasks)?;
         }
         if let Some(at) = ids.iter().position(|id| !tasks.contains_key(id)) {
             return Ok(Some(BulkOutcome::Refused(at, Refusal::IdTaken)));
         }
-        transaction.commit()?;
+        steps.commit()?;
         Ok(Some(BulkOutcome::Done(results(bulk, ids, &tasks), false)))
     }
 }
@@ -267,12 +269,12 @@ fn rows(bulk: &Bulk, ids: &[Uuid], kinds: &[Op]) -> Option<String> {
 
 /// Runs a statement, and notes the tasks that it returns, as JSON. A row that is an id alone is a deleted task; its JSON is empty.
 fn read_tasks(
-    transaction: &mut Transaction,
+    steps: &mut Steps,
     statement: &Statement,
     parameters: &[&(dyn ToSql + Sync)],
     tasks: &mut HashMap<Uuid, Vec<u8>>,
 ) -> Result<(), PgError> {
-    for row in transaction.query(statement, parameters)? {
+    for row in steps.query(statement, parameters)? {
         let mut json = Vec::new();
         if row.len() > 1 {
             show_task(&mut json, &row)?;
