@@ -28,7 +28,10 @@ pub fn json<T>(
 }
 
 /// Refuses a body that is compressed (RFC 9110, section 8.4).
-fn check_encoding(request: &Request) -> Result<(), Error> {
+///
+/// # Errors
+/// 415.
+pub fn check_encoding(request: &Request) -> Result<(), Error> {
     let coded = request
         .headers
         .raw("Content-Encoding")
@@ -69,7 +72,7 @@ pub fn form(request: &Request) -> Result<Vec<(String, String)>, Error> {
 }
 
 /// `application/json`, or a type built on it (RFC 6839, section 3.1), in UTF-8.
-fn is_json(content_type: &str) -> bool {
+pub fn is_json(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);
     let media_type = parts.next().unwrap_or_default().to_ascii_lowercase();
     let json = media_type == "application/json"

@@ -70,14 +70,8 @@ pub(super) fn page(
     let next_cursor = page
         .next()
         .map(|cursor| cursor.encode(&query.filters, query.order));
-    let link = next_cursor.as_deref().map(|next| {
-        let kept = parameters
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .filter(|(name, _)| !STARTS.contains(name));
-        let query = target::query(kept.chain([("cursor", next)]));
-        format!("<{}?{query}>; rel=\"next\"", path(call))
-    });
+    let next = next_cursor.as_deref();
+    let link = next.map(|next| link_to_next(call, &parameters, next));
     let (offset, page_number) = match query.start {
         Start::Offset(offset) => (Some(offset), None),
         Start::Page(page) => (None, Some(page)),
@@ -98,6 +92,16 @@ pub(super) fn page(
         Some(link) => response.header("Link", link),
         None => response,
     })
+}
+
+/// The value of `Link` that leads to the next page: the same request with another cursor.
+pub fn link_to_next(call: &Call, parameters: &[(String, String)], cursor: &str) -> String {
+    let kept = parameters
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| !STARTS.contains(name));
+    let query = target::query(kept.chain([("cursor", cursor)]));
+    format!("<{}?{query}>; rel=\"next\"", path(call))
 }
 
 /// A JSON object of which the first field is written, with its other fields.

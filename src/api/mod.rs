@@ -13,6 +13,8 @@
 //! - [`stats`]: tasks in numbers
 //! - [`tags`]: the tags of all tasks
 //! - [`tasks`]: single tasks
+//! - [`transfer`]: export and import of tasks
+//! - [`bulk`]: many tasks in one request
 //! - [`trash`]: deleted tasks
 //! - [`changes`]: what has changed since a client asked last
 //! - [`auth`]: registration, login, refresh, logout
@@ -23,6 +25,7 @@ pub mod account;
 pub mod api_tokens;
 pub mod auth;
 mod body;
+pub mod bulk;
 pub mod changes;
 mod conditions;
 pub mod dispatch;
@@ -38,6 +41,7 @@ pub mod sessions;
 pub mod stats;
 pub mod tags;
 pub mod tasks;
+pub mod transfer;
 pub mod trash;
 
 use self::guessing::Guessing;
@@ -48,6 +52,7 @@ use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
+use crate::config::AccountSettings;
 use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
@@ -72,8 +77,8 @@ pub struct App {
     pub guessing: Guessing,
     /// Who may see the metrics.
     pub metrics: MetricsAccess,
-    /// Whether a client may make an account.
-    pub registration_is_open: bool,
+    /// The settings of accounts.
+    pub accounts: AccountSettings,
     /// How this installation is used.
     pub installation: Installation,
 }

@@ -11,8 +11,8 @@
 
 use super::Handler::{self, Account, AtOnce, Public, Unlimited, User};
 use super::{
-    Resource, account, api_tokens, auth, changes, health, lists, metrics, pages, root, sessions,
-    stats, tags, tasks, trash,
+    Resource, account, api_tokens, auth, bulk, changes, health, lists, metrics, pages, root,
+    sessions, stats, tags, tasks, transfer, trash,
 };
 use crate::domain::api_token::Scope;
 use crate::http::request::Method::{self, Delete, Get, Patch, Post, Put};
@@ -164,10 +164,33 @@ table! {
             takes ["Idempotency-Key"] body [NewTask]
             201 Task "The task as it was created" fields ["Location", "ETag", "Idempotency-Replayed"],
             409 "A task with the `id` that was sent exists already, or a request with this key is still running";
+        Patch "/api/[{user_id}/]tasks" User(&TASKS, bulk::update_matching) patchMatchingTasks
+            "Change all tasks that match filters" "Takes the filters of the list, at least one. Changes at most 1,000 tasks: while `has_more` is true, the same request changes the next. Tasks that have the values already are not counted. With `dry_run=true` tasks are only counted."
+            takes ["matching"] body [MatchingChanges]
+            200 MatchingResult "How many tasks were changed";
+        Delete "/api/[{user_id}/]tasks" User(&TASKS, bulk::delete_matching) deleteMatchingTasks
+            "Delete all tasks that match filters" "Takes the filters of the list, at least one. Deletes at most 1,000 tasks: while `has_more` is true, the same request deletes the next. With `dry_run=true` tasks are only counted."
+            takes ["matching"]
+            200 MatchingResult "How many tasks were deleted";
+        Post "/api/[{user_id}/]tasks/bulk" User(&TASKS, bulk::run) bulkTasks
+            "Create, change, complete, delete and restore many tasks" "All operations are done, or none. If one cannot be done, the status is that of the first such operation, and `error.index` is its place, from 0. With an `Idempotency-Key` it is safe to send the same request again: the answer then has the tasks as they are now."
+            takes ["Idempotency-Key"] body [Bulk]
+            200 BulkResults "The results, in the order of the operations" fields ["Idempotency-Replayed"],
+            404 "There is no such task, or none in the trash",
+            409 "A task with an `id` that was sent exists already, or a request with this key is still running",
+            412 "A task is not as `if_match` says";
         Get "/api/[{user_id}/]tasks/stats" User(&TASKS, stats::show) showStats
             "Show the tasks in numbers" "How many tasks there are of each kind, and how many were completed on each of the last 30 days."
             takes ["tz"]
             200 Stats "The numbers";
+        Get "/api/[{user_id}/]tasks/export" User(&TASKS, transfer::export) exportTasks
+            "Export tasks" "A file in JSON Lines or CSV with every field, for backups, spreadsheets and other programs. One answer has at most 10,000 tasks or 8 MiB and is a whole file; `Link` leads to the next one."
+            takes ["export"]
+            200 TaskFile "The tasks" fields ["Link", "Content-Disposition"];
+        Post "/api/[{user_id}/]tasks/import" User(&TASKS, transfer::import) importTasks
+            "Import tasks" "Up to 5,000 tasks in JSON Lines or CSV, or a list as this API returns it. All or none, unless `skip_errors` is true. A task whose id exists is left as it is, or changed with `on_conflict=update`. Importing a file twice changes nothing."
+            takes ["import"] body [TaskFile]
+            200 ImportResult "What was done";
         Get "/api/[{user_id}/]tasks/changes" User(&TASKS, changes::show) listChanges
             "List changes" "Tasks that have changed since the client asked last, and ids of deleted ones. Without `since`, all tasks in the order of their ids."
             takes ["changes"]

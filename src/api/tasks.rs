@@ -19,9 +19,21 @@ use crate::store::{ShownTask, TaskCreation, TaskOutcome};
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
 pub(super) const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
 pub(super) const ID_TAKEN: Error = Error::Conflict("a task with this id exists already");
-const STALE: Error = Error::PreconditionFailed(
+pub(super) const STALE: Error = Error::PreconditionFailed(
     "the task has changed since: get it again, and send its new ETag in If-Match",
 );
+
+pub(super) const KEY_RUNNING: Error = Error::Conflict(
+    "a request with this Idempotency-Key is still running; send it again in a moment",
+);
+
+/// The error of an idempotency key that named another request.
+pub(super) fn key_used() -> Error {
+    Error::Validation(vec![FieldError {
+        field: Cow::Borrowed("Idempotency-Key"),
+        message: Cow::Borrowed("was used with another body; send a new key with a new request"),
+    }])
+}
 
 /// `POST /tasks`
 pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
@@ -30,13 +42,8 @@ pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
     match app.store.create_task(user, &draft, key.as_ref())? {
         TaskCreation::Created(task) => Ok(created(task)),
         TaskCreation::Before(task) => Ok(created(task).header("Idempotency-Replayed", "true")),
-        TaskCreation::OtherBody => Err(Error::Validation(vec![FieldError {
-            field: Cow::Borrowed("Idempotency-Key"),
-            message: Cow::Borrowed("was used with another body; send a new key with a new request"),
-        }])),
-        TaskCreation::Running => Err(Error::Conflict(
-            "a request with this Idempotency-Key is still running; send it again in a moment",
-        )),
+        TaskCreation::OtherBody => Err(key_used()),
+        TaskCreation::Running => Err(KEY_RUNNING),
         TaskCreation::IdTaken => Err(ID_TAKEN),
     }
 }

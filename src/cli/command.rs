@@ -25,8 +25,8 @@ macro_rules! commands {
 
 /// A command.
 pub struct Command {
-    /// Its name, of one word or a group and an action; its arguments in capitals; its flags, in brackets if they are optional.
-    /// The command line is parsed by this text.
+    /// Its name, of one word or a group and an action; its arguments in capitals; its flags. Optional ones are in brackets. The command
+    /// line is parsed by this text.
     pub usage: &'static str,
     /// What it does, in one sentence.
     pub about: &'static str,
@@ -152,23 +152,26 @@ fn parse_and_run(
     if words.is_empty() {
         words.push("serve".to_owned());
     }
-    let command = named(words)?;
+    let first = named(words)?;
     let line = CommandLine {
-        arguments: words.iter().skip(command.name().count()).cloned().collect(),
+        arguments: words.iter().skip(first.name().count()).cloned().collect(),
         flags,
         env_file,
     };
+    // A command may have several forms, which are rows of the same name.
+    let mut forms = matching(words).filter(|form| form.name().eq(first.name()));
+    let command = forms.find(|form| form.check(&line).is_ok());
+    let command = command.unwrap_or(first);
     command.check(&line).map_err(Failure::usage)?;
     (command.run)(&line)
 }
 
 fn text(value: OsString) -> Result<String, Failure> {
-    value
-        .into_string()
-        .map_err(|value| Failure::usage(format!("{value:?} is not UTF-8")))
+    let text = value.into_string();
+    text.map_err(|value| Failure::usage(format!("{value:?} is not UTF-8")))
 }
 
-/// The commands whose names begin with these words, or are the beginning of them. Without a word there is none.
+/// The commands whose names begin with these words, or with which these words begin; none without a word.
 fn matching(words: &[String]) -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().copied().flatten().filter(move |command| {
         let mut pairs = command.name().zip(words);
@@ -183,15 +186,16 @@ fn named(words: &[String]) -> Result<&'static Command, Failure> {
     }
     let group = words.get(..1).unwrap_or_default();
     let actions = matching(group).filter_map(|command| command.name().nth(1));
-    let (actions, group) = (actions.collect::<Vec<_>>().join(", "), group.concat());
-    let words = words.join(" ");
-    Err(Failure::usage(if actions.is_empty() {
-        format!("there is no command {words:?}")
-    } else if words == group {
-        format!("{group} needs one of: {actions}")
-    } else {
-        format!("there is no command {words:?}; {group} needs one of: {actions}")
-    }))
+    let actions: Vec<&str> = actions.collect();
+    let mut problems = Vec::new();
+    if words != group || actions.is_empty() {
+        problems.push(format!("there is no command {:?}", words.join(" ")));
+    }
+    if !actions.is_empty() {
+        let (group, actions) = (group.concat(), actions.join(", "));
+        problems.push(format!("{group} needs one of: {actions}"));
+    }
+    Err(Failure::usage(problems.join("; ")))
 }
 
 impl Command {
@@ -200,9 +204,10 @@ impl Command {
         self.usage.split(' ').take_while(in_lower_case)
     }
 
-    /// The arguments that must follow the name.
+    /// The arguments that follow the name; those in brackets may be left out.
     fn arguments(&self) -> impl Iterator<Item = &'static str> {
-        let in_upper_case = |part: &&str| part.starts_with(|c: char| c.is_ascii_uppercase());
+        let word = |part: &str| part.trim_start_matches('[').chars().next();
+        let in_upper_case = move |part: &&str| word(part).is_some_and(|c| c.is_ascii_uppercase());
         let after_name = self.usage.split(' ').skip(self.name().count());
         after_name.take_while(in_upper_case)
     }
@@ -223,24 +228,21 @@ impl Command {
     }
 
     fn check(&self, line: &CommandLine) -> Result<(), String> {
-        let mut flags = line.flags.iter();
-        let unknown = flags.find(|(flag, _)| self.flag(flag).is_none());
-        let missing = self
-            .flags()
-            .find(|flag| flag.required && !line.has(flag.name));
-        Err(
-            if let Some(word) = line.arguments.get(self.arguments().count()) {
-                format!("unexpected argument {word:?}")
-            } else if let Some(word) = self.arguments().nth(line.arguments.len()) {
-                format!("{} needs {word}", self.title())
-            } else if let Some((flag, _)) = unknown {
-                format!("{} does not take --{flag}", self.title())
-            } else if let Some(flag) = missing {
-                format!("{} needs --{}", self.title(), flag.name)
-            } else {
-                return Ok(());
-            },
-        )
+        let (mut given, mut flags) = (line.flags.iter(), self.flags());
+        let missing = self.arguments().nth(line.arguments.len());
+        let missing = missing.filter(|word| !word.starts_with('['));
+        let problem = if let Some(word) = line.arguments.get(self.arguments().count()) {
+            format!("unexpected argument {word:?}")
+        } else if let Some(word) = missing {
+            format!("{} needs {word}", self.title())
+        } else if let Some((flag, _)) = given.find(|(flag, _)| self.flag(flag).is_none()) {
+            format!("{} does not take --{flag}", self.title())
+        } else if let Some(flag) = flags.find(|flag| flag.required && !line.has(flag.name)) {
+            format!("{} needs --{}", self.title(), flag.name)
+        } else {
+            return Ok(());
+        };
+        Err(problem)
     }
 
     fn title(&self) -> String {
@@ -248,32 +250,26 @@ impl Command {
     }
 
     fn page(&self) -> String {
-        let Command {
-            usage, about, help, ..
-        } = self;
+        let (usage, about, help) = (self.usage, self.about, self.help);
         format!("Usage: todo-api {usage}\n\n{about}\n{help}")
     }
 }
 
 /// The page of a command, the pages of a group, or without words the main page.
 fn help_on(words: &[String]) -> Result<String, Failure> {
-    if words.is_empty() {
-        return Ok(main_page());
-    }
-    if words == ["settings"] {
-        return Ok(settings_for_help());
-    }
     let pages: Vec<String> = matching(words).map(Command::page).collect();
-    if pages.is_empty() {
-        return named(words).map(Command::page);
+    match words {
+        [] => Ok(main_page()),
+        [word] if word == "settings" => Ok(settings_for_help()),
+        _ if pages.is_empty() => named(words).map(Command::page),
+        _ => Ok(pages.join("\n")),
     }
-    Ok(pages.join("\n"))
 }
 
 fn main_page() -> String {
-    let commands = COMMANDS.iter().copied().flatten();
-    let commands = commands.map(|it| format!("  {:17} {}\n", it.title(), it.about));
-    let commands: String = commands.collect();
+    let commands: String = (COMMANDS.iter().copied().flatten())
+        .map(|command| format!("  {:17} {}\n", command.title(), command.about))
+        .collect();
     format!(
         "todo-api: a task server on PostgreSQL
 

@@ -15,8 +15,10 @@ mod build;
 mod config;
 mod doctor;
 mod events;
+mod export;
 mod first_steps;
 mod healthcheck;
+mod import;
 mod maintenance;
 mod migrate;
 mod open_database;
@@ -45,6 +47,8 @@ const COMMANDS: &[&[Command]] = &[
     user::COMMANDS,
     api_token::COMMANDS,
     token::COMMANDS,
+    export::COMMANDS,
+    import::COMMANDS,
     openapi::COMMANDS,
     maintenance::COMMANDS,
     healthcheck::COMMANDS,

@@ -109,8 +109,8 @@ fn row(user: &UserRow) -> String {
         (true, true) => "active",
         (true, false) => "outside",
     };
-    let since = user.account.created_at.map(|at| at.to_string());
-    let since = since.unwrap_or_default();
+    let since = user.account.created_at;
+    let since = since.map_or(String::new(), |at| at.to_string());
     let texts = [&user.account.email, &user.account.name];
     let [email, name] = texts.map(|text| text.as_deref().unwrap_or("-"));
     format!("{id}\t{state}\t{since}\t{email}\t{name}\n")
@@ -142,10 +142,8 @@ fn set_email(line: &CommandLine) -> Result<(), Failure> {
         name: Patch::Keep,
         current_password: None,
     };
-    match open
-        .store
-        .update_account(&user.account.id, &changes, None)?
-    {
+    let (id, store) = (&user.account.id, &open.store);
+    match store.update_account(id, &changes, None)? {
         Updated::Account(Account { id, .. }) => {
             Trail::of_command().record(&id, Event::EmailChanged);
             let email = email.as_str();
@@ -159,27 +157,12 @@ fn set_email(line: &CommandLine) -> Result<(), Failure> {
 fn set_active(line: &CommandLine, active: bool) -> Result<(), Failure> {
     let (user, by_id) = (line.argument(0), line.has("id"));
     let open = setup::open_store(&line.config()?)?;
-    let id = match find(&open.store, user, by_id)? {
-        Some(found) => found.account.id,
-        // A user of another issuer has no row here before the first write.
-        None if by_id => {
-            UserId::parse(user).map_err(|problem| Failure::usage(format!("the id {problem}")))?
-        }
-        None => {
-            return Err(format!(
-                "there is no user {user:?}; add --id for the id of a user that only another issuer knows"
-            )
-            .into());
-        }
-    };
+    let id = find_or_take_id(&open.store, user, by_id)?;
     open.store.set_active(&id, active)?;
-    let (event, result) = if active {
-        (Event::AccountEnabled, "enabled again")
-    } else {
-        (
-            Event::AccountDisabled,
-            "disabled; running servers refuse their tokens within two seconds",
-        )
+    let refused = "disabled; running servers refuse their tokens within two seconds";
+    let (event, result) = match active {
+        true => (Event::AccountEnabled, "enabled again"),
+        false => (Event::AccountDisabled, refused),
     };
     Trail::of_command().record(&id, event);
     print(&format!("{id} is {result}\n"))
@@ -198,16 +181,30 @@ fn delete(line: &CommandLine) -> Result<(), Failure> {
     print(&format!("{id} is deleted{warning}\n"))
 }
 
+/// The id of the user with this id or address. With `--id` it may be one that is not known here: a user of another issuer has no row before
+/// the first write.
+pub fn find_or_take_id(store: &Store, user: &str, by_id: bool) -> Result<UserId, Failure> {
+    match find(store, user, by_id)? {
+        Some(found) => Ok(found.account.id),
+        None if by_id => {
+            UserId::parse(user).map_err(|problem| Failure::usage(format!("the id {problem}")))
+        }
+        None => Err(format!(
+            "there is no user {user:?}; add --id for the id of a user that only another issuer knows"
+        )
+        .into()),
+    }
+}
+
 fn find(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failure> {
     let mut found = store.find_users(user)?;
     if by_id {
         found.retain(|found| found.account.id.as_str() == user);
     }
     if found.len() > 1 {
-        return Err(format!(
+        Err(format!(
             "{user:?} is one user's id and another's address; add --id for the first, or name the second by id"
-        )
-        .into());
+        ))?;
     }
     Ok(found.pop())
 }
@@ -222,10 +219,10 @@ fn ask_for_password() -> Result<Password, Failure> {
     let text = if io::stdin().is_terminal() {
         let first = rpassword::prompt_password("Password: ").map_err(unreadable)?;
         let again = rpassword::prompt_password("Again: ").map_err(unreadable)?;
-        if first != again {
-            return Err("the two passwords are not the same".into());
+        match first == again {
+            true => first,
+            false => Err("the two passwords are not the same")?,
         }
-        first
     } else {
         // No password has more bytes than this.
         let most = 4 * (PASSWORD_MAX as u64 + 1) + 2;

@@ -1,30 +1,33 @@
-//! Plain data and pure checks: what a task is, and what may be said about one. No I/O; every room may use it.
+//! Plain data and pure checks. No I/O. Every module may use it.
 //!
 //! - [`account`]: accounts with a password here, and what clients send about them
 //! - [`api_token`]: tokens that users make for their scripts
 //! - [`session`]: logins, where they came from, and what ends them
 //! - [`certificate`]: what a TLS certificate says about itself
 //! - [`task`]: a task, its fields described once, and what a client sends about one
+//! - [`transfer`]: files of tasks: what an export writes and an import reads
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
-//! - [`fields`]: reads a JSON object field by field and collects every complaint
+//! - [`fields`]: reads a JSON object field by field and collects all errors
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
 //! - [`feed`]: how much of the feed of changes a client knows
 //! - [`stats`]: how many tasks there are of which kind
 //! - [`etag`]: which state of a task a client has seen
+//! - [`bulk`]: many operations in one request
 //! - [`idempotency`]: the key by which a client says a request again
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
 //! - [`zone`]: time zones
-//! - [`address`], [`networks`], [`origins`]: where to listen, whom to trust, whose pages may call
+//! - [`address`], [`networks`], [`origins`]: addresses to listen on, trusted networks, origins that may call
 //! - [`schema`]: the name of the PostgreSQL schema
-//! - [`user`]: who owns tasks
+//! - [`user`]: ids of users
 
 pub mod account;
 pub mod address;
 pub mod api_token;
+pub mod bulk;
 pub mod certificate;
 pub mod etag;
 pub mod fair_budget;
@@ -42,6 +45,7 @@ pub mod stats;
 pub mod tag;
 pub mod task;
 pub mod timestamp;
+pub mod transfer;
 pub mod user;
 pub mod value;
 pub mod zone;

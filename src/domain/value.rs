@@ -1,11 +1,13 @@
 //! A value as the database writes, compares and sorts it.
 
+use serde::{Serialize, Serializer};
 use time::Date;
 
-use super::timestamp::Timestamp;
+use super::timestamp::{Timestamp, format_date};
 
-/// A value of a column.
-#[derive(Clone, Debug, PartialEq)]
+/// A value of a column. As JSON it is text that PostgreSQL reads as the same value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Value {
     /// None.
     Null,
@@ -23,7 +25,11 @@ pub enum Value {
     /// that [`Timestamp`] does not, and infinity.
     Micros(i64),
     /// A calendar date.
-    Date(Date),
+    Date(#[serde(serialize_with = "as_text")] Date),
+}
+
+fn as_text<S: Serializer>(date: &Date, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format_date(*date))
 }
 
 /// The kind of a [`Value`] by which tasks are sorted.

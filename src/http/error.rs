@@ -30,7 +30,7 @@ pub enum Error {
     Forbidden(&'static str),
     /// 403: the API token lacks this scope.
     MissingScope(Scope),
-    /// 404: there is nothing, or nothing that the caller may know of.
+    /// 404: there is no such path or resource, or it is another user's.
     NotFound(&'static str),
     /// 405: the path does not take this method; it takes these.
     MethodNotAllowed(String),
@@ -67,11 +67,13 @@ pub enum Error {
     NotImplemented(&'static str),
     /// 503: not possible now, with the cause.
     Unavailable(String),
+    /// The error of the operation at this place of a request with many.
+    InOperation(usize, Box<Error>),
     /// 505: a version of HTTP that the server does not support.
     VersionNotSupported,
 }
 
-/// What is known of an error without a request.
+/// The description of an error.
 pub struct ErrorRow {
     /// The status code.
     pub status: u16,
@@ -79,7 +81,7 @@ pub struct ErrorRow {
     pub code: &'static str,
     /// The sentence for people. A value replaces the part in braces. For a variant with a text of its own this is an example.
     pub sentence: &'static str,
-    /// When a request is answered with it.
+    /// The condition for this answer.
     pub when: &'static str,
 }
 
@@ -99,6 +101,7 @@ macro_rules! errors {
         impl Error {
             fn row(&self) -> &'static ErrorRow {
                 match self {
+                    Error::InOperation(_, error) => error.row(),
                     $($variant => &const { errors!(row $status $code $sentence $when) },)*
                 }
             }
@@ -213,16 +216,20 @@ impl Unauthorized {
     fn challenge(&self) -> String {
         match self {
             Unauthorized::Missing | Unauthorized::OtherScheme | Unauthorized::Refused(_) => {
-                "Bearer realm=\"todo-api\"".to_owned()
+                REALM.to_owned()
             }
             _ => format!(
-                "Bearer realm=\"todo-api\", error=\"invalid_token\", error_description=\"{}\"",
+                "{REALM}, error=\"invalid_token\", error_description=\"{}\"",
                 self.message()
             ),
         }
     }
 }
 
+/// The start of every `WWW-Authenticate` challenge.
+const REALM: &str = "Bearer realm=\"todo-api\"";
+/// Wrong fields that the sentence of a 422 names.
+const SENTENCES: usize = 10;
 /// The `Retry-After` of a 503, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -259,11 +266,19 @@ impl Error {
                 "{text}; try again in {} s",
                 whole_seconds(*retry_after)
             )),
+            // Fields are named with the operation's place.
+            Error::InOperation(_, error) if matches!(**error, Error::Validation(_)) => {
+                error.message()
+            }
+            Error::InOperation(index, error) => {
+                Cow::Owned(format!("operations[{index}]: {}", error.message()))
+            }
             Error::Validation(errors) => {
-                let sentences: Vec<String> = errors
-                    .iter()
-                    .map(|e| format!("{} {}", e.field, e.message))
-                    .collect();
+                let sentences = errors.iter().take(SENTENCES);
+                let sentences = sentences.map(|e| format!("{} {}", e.field, e.message));
+                let more = errors.len().saturating_sub(SENTENCES);
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let sentences: Vec<String> = sentences.chain(more).collect();
                 Cow::Owned(sentences.join("; "))
             }
             Error::ExpectationFailed
@@ -294,17 +309,17 @@ impl Error {
     ) -> Response {
         let ErrorRow { status, code, .. } = *self.row();
         let message = self.message();
-        let details = match &self {
-            Error::Validation(errors) => errors.clone(),
-            _ => self
-                .cause()
-                .filter(|_| reveal_cause)
-                .map(|cause| FieldError {
-                    field: Cow::Borrowed("cause"),
-                    message: Cow::Owned(cause.to_owned()),
-                })
-                .into_iter()
-                .collect(),
+        let (index, error) = match &self {
+            Error::InOperation(index, error) => (Some(*index), &**error),
+            error => (None, error),
+        };
+        let details = match (error, self.cause()) {
+            (Error::Validation(errors), _) => errors.clone(),
+            (_, Some(cause)) if reveal_cause => vec![FieldError {
+                field: Cow::Borrowed("cause"),
+                message: Cow::Owned(cause.to_owned()),
+            }],
+            _ => Vec::new(),
         };
         let body = Problem {
             r#type: "about:blank",
@@ -315,6 +330,7 @@ impl Error {
                 code,
                 message: &message,
                 details,
+                index,
             },
             request_id: request_id.as_str(),
         };
@@ -325,13 +341,11 @@ impl Error {
         match &self {
             Error::Unauthorized(why) => response.header("WWW-Authenticate", why.challenge()),
             // RFC 6750, section 3.1.
-            Error::MissingScope(scope) => response.header(
-                "WWW-Authenticate",
-                format!(
-                    "Bearer realm=\"todo-api\", error=\"insufficient_scope\", scope=\"{}\"",
-                    scope.as_str()
-                ),
-            ),
+            Error::MissingScope(scope) => {
+                let scope = scope.as_str();
+                let error = format!("{REALM}, error=\"insufficient_scope\", scope=\"{scope}\"");
+                response.header("WWW-Authenticate", error)
+            }
             Error::MethodNotAllowed(allow) => response.header("Allow", allow.as_str()),
             Error::RateLimited { retry_after, .. } => {
                 response.header("Retry-After", whole_seconds(*retry_after).to_string())
@@ -409,6 +423,9 @@ pub struct ProblemError<'a> {
     message: &'a str,
     /// Every field that is wrong; empty if the error is about something else.
     details: Vec<FieldError>,
+    /// The place of the operation that cannot be done, from 0; in answers to a request with many operations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
 }
 
 #[cfg(test)]
@@ -427,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_has_one_shape() {
+    fn every_error_has_the_same_body() {
         let errors = vec![
             FieldError {
                 field: "title".into(),

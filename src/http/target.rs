@@ -38,10 +38,8 @@ pub fn parameters(query: &str) -> Result<Vec<(String, String)>, &'static str> {
         .filter(|part| !part.is_empty() && !part.starts_with('_'))
         .map(|part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            Some((
-                decode(name, true)?.into_owned(),
-                decode(value, true)?.into_owned(),
-            ))
+            let (name, value) = (decode(name, true)?, decode(value, true)?);
+            Some((name.into_owned(), value.into_owned()))
         })
         .collect::<Option<_>>()
         .ok_or("the query is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte")
@@ -93,10 +91,8 @@ fn encode(text: &str, encoded: &mut String) {
 
 /// Decodes `%XX` once. `None` if hexadecimal digits are missing or the bytes are not UTF-8.
 fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
-    if !text
-        .bytes()
-        .any(|byte| byte == b'%' || (plus_is_space && byte == b'+'))
-    {
+    let is_encoded = |byte: u8| byte == b'%' || (plus_is_space && byte == b'+');
+    if !text.bytes().any(is_encoded) {
         return Some(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
@@ -112,9 +108,8 @@ fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
 }
 
 #[cfg(test)]

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
-use postgres::{RowIter, Statement};
+use postgres::{Row, RowIter, Statement, Transaction};
 use r2d2::{ManageConnection, NopErrorHandler, PooledConnection};
 
-use super::connector::{self, Connection, Target};
+use super::connector::{self, Connection, Deadline, Target};
 use super::{Schema, StoreSettings};
 use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
@@ -94,13 +94,34 @@ impl Client {
         self.connection.client.query_typed_raw(&text, values)
     }
 
-    fn with_schema(&self, sql: &str) -> String {
+    /// The text of a statement with the schema's name.
+    pub fn with_schema(&self, sql: &str) -> String {
         sql.replace("{schema}", &self.schema.quoted())
+    }
+
+    /// Begins a transaction of several statements. Each may take as long as `patience`, so that one that waits for a lock takes no time
+    /// from the others. Statements are prepared before.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub fn steps(&mut self, patience: Duration) -> Result<Steps<'_>, postgres::Error> {
+        let deadline = self.connection.deadline.clone();
+        deadline.set(Instant::now() + patience);
+        Ok(Steps {
+            transaction: self.connection.client.transaction()?,
+            deadline,
+            patience,
+        })
     }
 
     /// Sets the moment by which the server must have answered.
     pub fn set_deadline(&self, at: Instant) {
         self.connection.deadline.set(at);
+    }
+
+    /// The deadline itself, to be moved while the connection is in use.
+    pub fn deadline(&self) -> Deadline {
+        self.connection.deadline.clone()
     }
 
     /// How long ago it was opened.
@@ -126,6 +147,37 @@ impl Deref for Client {
 impl DerefMut for Client {
     fn deref_mut(&mut self) -> &mut postgres::Client {
         &mut self.connection.client
+    }
+}
+
+/// A transaction of several statements. It is undone unless it is committed.
+pub struct Steps<'c> {
+    transaction: Transaction<'c>,
+    deadline: Deadline,
+    patience: Duration,
+}
+
+impl Steps<'_> {
+    /// Runs a statement, and gives its rows.
+    ///
+    /// # Errors
+    /// What PostgreSQL says of it.
+    pub fn query(
+        &mut self,
+        statement: &Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, postgres::Error> {
+        self.deadline.set(Instant::now() + self.patience);
+        self.transaction.query(statement, parameters)
+    }
+
+    /// Makes what was done last.
+    ///
+    /// # Errors
+    /// What PostgreSQL says. Where nothing came back, it may have been done.
+    pub fn commit(self) -> Result<(), postgres::Error> {
+        self.deadline.set(Instant::now() + self.patience);
+        self.transaction.commit()
     }
 }
 

@@ -111,7 +111,7 @@ fn a_backup_under_load_is_consistent_and_restores_completely() {
         (before..=after).contains(&there),
         "{before} {there} {after}"
     );
-    // Another server serves the same tasks from it.
+    // Another server serves the same tasks from the restored database.
     let again = TestApp::on(&empty, |_| {}, Vec::new());
     let list = again.user("u1").get("/api/tasks").expect(200).json();
     assert_eq!(list, user.get("/api/tasks").expect(200).json());
@@ -134,7 +134,7 @@ fn a_backup_under_load_is_consistent_and_restores_completely() {
         .get(&format!("/api/tasks/changes?since={cursor}"))
         .expect_error(410, "GONE");
 
-    // It never overwrites existing tables.
+    // A restore never overwrites existing tables.
     let said = refused(&script("restore.sh", &[file], &environment));
     assert!(said.contains("restore into a new database"), "{said}");
     assert_eq!(count(&empty, "todo.tasks"), there + 2);
@@ -143,7 +143,7 @@ fn a_backup_under_load_is_consistent_and_restores_completely() {
 #[test]
 fn a_backup_that_restores_other_rows_is_not_kept() {
     let database = fresh_database();
-    // A generated column is computed again when it is restored. This one differs each time.
+    // A generated column is computed again when it is restored. This one has another value each time.
     sql(
         &database,
         "CREATE FUNCTION todo.fickle(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT clock_timestamp()::text';
@@ -152,11 +152,11 @@ fn a_backup_that_restores_other_rows_is_not_kept() {
     );
     let directory = tempfile::tempdir().unwrap();
     let said = refused(&backup(&database, directory.path(), &[]));
-    assert!(said.contains("is not what went in"), "{said}");
+    assert!(said.contains("differ from the rows"), "{said}");
     let failure = directory.path().join("last-failure");
     assert_eq!(files(directory.path()), [failure.as_path()]);
     let failure = fs::read_to_string(failure).unwrap();
-    assert!(failure.contains("is not what went in"), "{failure}");
+    assert!(failure.contains("differ from the rows"), "{failure}");
     let unchecked = [("BACKUP_CHECK", "off")];
     done(&backup(&database, directory.path(), &unchecked));
     assert_eq!(files(directory.path()).len(), 1);
@@ -217,7 +217,7 @@ fn the_private_database_moves_into_another_one() {
     trial.signal("TERM");
     trial.wait();
     let said = refused(&script("backup.sh", &[], &environment));
-    assert!(said.contains("does not run"), "{said}");
+    assert!(said.contains("is not running"), "{said}");
 
     let installed = empty_database();
     let [file] = &files(&backups)
@@ -227,7 +227,7 @@ fn the_private_database_moves_into_another_one() {
     else {
         panic!("one file was kept");
     };
-    // From standard input, as `todo-apictl restore` gives it.
+    // From standard input, as `todo-apictl restore` does.
     let restore = Command::new(format!("{}/deploy/restore.sh", env!("CARGO_MANIFEST_DIR")))
         .arg("-")
         .env("DATABASE_URL", &installed)

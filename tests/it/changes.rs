@@ -621,7 +621,7 @@ struct Shows {
     deleted: &'static [&'static str],
 }
 
-/// For every write route of tasks and tags, by the operation's id. A new write route needs a line here.
+/// For every write route of tasks and tags, by the operation's id. A new route needs a row here.
 fn shows(operation: &str) -> Shows {
     let show = |body, tasks, deleted| Shows {
         body,
@@ -632,7 +632,13 @@ fn shows(operation: &str) -> Shows {
         "createTask" => show(Some(json!({"title": "t"})), &["new"], &[]),
         "updateTask" | "patchTask" => show(Some(json!({"title": "t2"})), &["id"], &[]),
         "completeTask" => show(None, &["id"], &[]),
-        "deleteTask" => show(None, &[], &["id"]),
+        "importTasks" => show(Some(json!({"title": "t"})), &["new"], &[]),
+        "deleteTask" | "deleteMatchingTasks" => show(None, &[], &["id"]),
+        "patchMatchingTasks" => show(Some(json!({"priority": "high"})), &["id"], &[]),
+        "bulkTasks" => {
+            let create = json!({"op": "create", "task": {"title": "t"}});
+            show(Some(json!({"operations": [create]})), &["new"], &[])
+        }
         "restoreTask" => show(None, &["deleted"], &[]),
         "renameTag" => show(Some(json!({"name": "home"})), &["id"], &[]),
         "deleteTag" => show(None, &["id"], &[]),
@@ -674,6 +680,12 @@ fn every_write_route_appears_in_the_feed() {
             .replace("[{user_id}/]", "")
             .replace("{id}", id.as_str().unwrap())
             .replace("{name}", "errands");
+        let filter = if route.id.contains("Matching") {
+            "?tag=errands"
+        } else {
+            ""
+        };
+        let target = target + filter;
         let body = body.map(|body| body.to_string().into_bytes());
         let answer = user.send(route.method.as_str(), &target, &[], body.as_deref());
         assert!(answer.status < 300, "{}: {answer:?}", route.id);

@@ -1,6 +1,6 @@
-//! Tests through the front endpoint: real HTTP to a real PostgreSQL. Each has a server and a database of its own.
+//! Tests over real HTTP against a real PostgreSQL. Each has a server and a database of its own.
 
-// The lints against panics are for the program; a test says what it expects by panicking.
+// The lints against panics are for the program. Tests panic to fail.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +17,8 @@ mod authentication;
 mod backup;
 mod blocked_log;
 mod bounds;
+mod bulk;
+mod bulk_races;
 mod changes;
 mod command_line;
 mod contract;
@@ -40,6 +42,7 @@ mod listeners;
 mod lists;
 mod logout;
 mod maintenance;
+mod matching;
 mod metrics;
 mod migrations;
 mod outages;
@@ -57,6 +60,7 @@ mod supervision;
 mod support;
 mod tags;
 mod tasks;
+mod transfer;
 mod trash;
 mod user_command;
 mod versions;

@@ -1,8 +1,12 @@
 //! Reads a list's query string.
 
-use super::rows::{CHANGES_PARAMETERS, DELETED_AT, Parameter, TRASH_PARAMETERS};
-use super::{Limit, ListQuery, Order, PARAMETERS};
+use super::rows::{
+    CHANGES_PARAMETERS, DELETED_AT, IMPORT_PARAMETERS, Parameter, TRASH_PARAMETERS,
+    export_parameters, matching_parameters,
+};
+use super::{Filters, Limit, ListQuery, Order, PARAMETERS};
 use crate::domain::feed::FeedCursor;
+use crate::domain::transfer::{Format, OnConflict};
 
 /// A query as far as its parameters are read, in the order of their rows.
 #[derive(Default)]
@@ -13,20 +17,28 @@ pub struct Reading {
     pub descending: Option<bool>,
     /// Where changes begin.
     pub since: Option<FeedCursor>,
+    /// Whether tasks are only counted.
+    pub dry_run: bool,
+    /// The format of a file.
+    pub format: Option<Format>,
+    /// What an import does with tasks that are there.
+    pub on_conflict: OnConflict,
+    /// Whether an import leaves out tasks with errors.
+    pub skip_errors: bool,
 }
 
 impl Reading {
     /// Reads the decoded names and values of a query string.
     fn of(
         parameters: &[(String, String)],
-        rows: &[Parameter],
+        rows: impl Iterator<Item = &'static Parameter> + Clone,
         query: ListQuery,
     ) -> Result<Reading, String> {
-        let unknown = |(name, _): &&(String, String)| !rows.iter().any(|row| row.is_called(name));
+        let unknown = |(name, _): &&(String, String)| !rows.clone().any(|row| row.is_called(name));
         if let Some((name, _)) = parameters.iter().find(unknown) {
-            let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+            let names: Vec<&str> = rows.map(|row| row.name).collect();
             return Err(format!(
-                "query parameter {name:?} is unknown; a list takes {}",
+                "query parameter {name:?} is unknown; this request takes {}",
                 names.join(", ")
             ));
         }
@@ -49,13 +61,30 @@ impl Reading {
     }
 }
 
+/// Reads the query string of an export.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`].
+pub fn export(parameters: &[(String, String)]) -> Result<Reading, String> {
+    Reading::of(parameters, export_parameters(), ListQuery::default())
+}
+
+/// Reads the query string of an import.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`].
+pub fn import(parameters: &[(String, String)]) -> Result<Reading, String> {
+    Reading::of(parameters, IMPORT_PARAMETERS.iter(), ListQuery::default())
+}
+
 impl ListQuery {
     /// Reads the decoded names and values of a query string.
     ///
     /// # Errors
     /// One sentence that names the parameter that is unknown, given twice or wrong.
     pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        Reading::of(parameters, PARAMETERS, ListQuery::default()).map(|reading| reading.query)
+        Reading::of(parameters, PARAMETERS.iter(), ListQuery::default())
+            .map(|reading| reading.query)
     }
 
     /// As [`ListQuery::from_parameters`], for the list of deleted tasks.
@@ -71,7 +100,7 @@ impl ListQuery {
             },
             ..ListQuery::default()
         };
-        Reading::of(parameters, TRASH_PARAMETERS, query).map(|reading| reading.query)
+        Reading::of(parameters, TRASH_PARAMETERS.iter(), query).map(|reading| reading.query)
     }
 }
 
@@ -80,8 +109,29 @@ impl ListQuery {
 /// # Errors
 /// As [`ListQuery::from_parameters`].
 pub fn changes(parameters: &[(String, String)]) -> Result<(Option<FeedCursor>, Limit), String> {
-    let reading = Reading::of(parameters, CHANGES_PARAMETERS, ListQuery::default())?;
+    let reading = Reading::of(parameters, CHANGES_PARAMETERS.iter(), ListQuery::default())?;
     Ok((reading.since, reading.query.limit))
+}
+
+/// Reads the query string of a change to all tasks that match: the filters, and whether these tasks are only counted.
+///
+/// # Errors
+/// As [`ListQuery::from_parameters`]; also if there is no filter.
+pub fn matching(parameters: &[(String, String)]) -> Result<(Filters, bool), String> {
+    let Reading { query, dry_run, .. } =
+        Reading::of(parameters, matching_parameters(), ListQuery::default())?;
+    // A time zone is no filter.
+    let none = Filters {
+        zone: query.filters.zone.clone(),
+        ..Filters::default()
+    };
+    if query.filters == none {
+        return Err(
+            "the query must have a filter, status=completed for example: without one, all tasks match"
+                .to_owned(),
+        );
+    }
+    Ok((query.filters, dry_run))
 }
 
 fn twice(before: &str, name: &str) -> String {
@@ -160,6 +210,32 @@ mod tests {
         let words = format!("q={}", "a b c d e f g h i j k l m n o p q");
         assert!(query(&words).unwrap_err().contains("q must"));
         assert!(query("q=a\0b").unwrap_err().contains("q must"));
+    }
+
+    #[test]
+    fn a_change_to_all_that_match_takes_filters_alone_and_at_least_one() {
+        let filters = |name: &str| matching(&[(name.to_owned(), "1".to_owned())]);
+        for name in [
+            "order",
+            "sort",
+            "limit",
+            "cursor",
+            "offset",
+            "page",
+            "include_total",
+        ] {
+            assert!(filters(name).unwrap_err().contains("unknown"), "{name}");
+        }
+        assert_eq!(filters("q").unwrap().0.words, ["1"]);
+        for (name, value) in [
+            ("tz", "UTC"),
+            ("status", "all"),
+            ("dry_run", "true"),
+            ("search", ""),
+        ] {
+            let error = matching(&[(name.to_owned(), value.to_owned())]).unwrap_err();
+            assert!(error.contains("must have a filter"), "{name}: {error}");
+        }
     }
 
     #[test]

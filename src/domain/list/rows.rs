@@ -1,5 +1,4 @@
-//! Every parameter and every sort key of a list, each described once. Other servers of this family use other names for some of
-//! them; these are aliases.
+//! Every parameter and every sort key of a list, each described once. Names that other servers of this family use are aliases.
 
 use super::cursor::Cursor;
 use super::parameters::Reading;
@@ -12,6 +11,7 @@ use crate::domain::feed::FeedCursor;
 use crate::domain::shape::{Shape, TEXT};
 use crate::domain::tag::{TAG, TAGS_WITH_COMMAS};
 use crate::domain::task::{DUE, PRIORITY};
+use crate::domain::transfer::{Format, OnConflict};
 use crate::domain::value::Kind;
 use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 
@@ -19,14 +19,16 @@ use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// Other names that are understood.
+    /// Aliases.
     pub aliases: &'static [&'static str],
     /// What it does, in one sentence.
     pub meaning: &'static str,
-    /// The type and limits of its value; of one entry where it may be sent several times.
+    /// The type and limits of its value, or of one entry if it may be sent several times.
     pub shape: Shape,
     /// Whether it may be sent several times.
     pub repeatable: bool,
+    /// Whether it says which tasks are in the list. The others say how the list is shown.
+    pub is_filter: bool,
     /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
     pub read: Read,
 }
@@ -148,6 +150,7 @@ pub static PARAMETERS: &[Parameter] = &[
             Ok(())
         },
     )
+    .of_pages()
     .also(&["sort_order", "sort_direction"]),
     parameter(
         "sort",
@@ -165,6 +168,7 @@ pub static PARAMETERS: &[Parameter] = &[
             }
         },
     )
+    .of_pages()
     .also(&["sort_by"]),
     LIMIT,
     CURSOR,
@@ -174,13 +178,15 @@ pub static PARAMETERS: &[Parameter] = &[
         whole_numbers(0, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
     )
+    .of_pages()
     .also(&["skip"]),
     parameter(
         "page",
         "Which page of `limit` tasks, from 1.",
         whole_numbers(1, OFFSET_MAX),
         |row, reading, text| start(reading, Start::Page(row.whole(text)?)),
-    ),
+    )
+    .of_pages(),
     parameter(
         "include_total",
         "Whether to count `total`.",
@@ -189,7 +195,8 @@ pub static PARAMETERS: &[Parameter] = &[
             reading.query.include_total = boolean(text)?;
             Ok(())
         },
-    ),
+    )
+    .of_pages(),
 ];
 
 const LIMIT: Parameter = parameter(
@@ -202,6 +209,7 @@ const LIMIT: Parameter = parameter(
         Ok(())
     },
 )
+.of_pages()
 .also(&["page_size"]);
 
 const CURSOR: Parameter = parameter(
@@ -214,6 +222,66 @@ const CURSOR: Parameter = parameter(
             "must be the next_cursor of an answer to the same filters and order; start again without it",
         )?;
         start(reading, Start::Behind(cursor))
+    },
+)
+.of_pages();
+
+/// The parameters of a change to all tasks that match.
+pub fn matching_parameters() -> impl Iterator<Item = &'static Parameter> + Clone {
+    let filters = PARAMETERS.iter().filter(|row| row.is_filter);
+    filters.chain([&DRY_RUN])
+}
+
+const DRY_RUN: Parameter = parameter(
+    "dry_run",
+    "Whether the tasks are only counted.",
+    BOOLEAN,
+    |_, reading, text| {
+        reading.dry_run = boolean(text)?;
+        Ok(())
+    },
+)
+.of_pages();
+
+/// The parameters of an export: those of a list, but for pages, and the format.
+pub fn export_parameters() -> impl Iterator<Item = &'static Parameter> + Clone {
+    let shown = ["order", "sort", "cursor"];
+    let rows = PARAMETERS.iter();
+    let rows = rows.filter(move |row| row.is_filter || shown.contains(&row.name));
+    rows.chain([&FORMAT])
+}
+
+/// The parameters of an import.
+pub static IMPORT_PARAMETERS: &[Parameter] = &[
+    FORMAT,
+    parameter(
+        "on_conflict",
+        "What happens to a task that is there already: `skip` leaves it, `update` changes the fields that the file has. By default `skip`.",
+        Shape::OneOf(OnConflict::NAMES),
+        |_, reading, text| {
+            reading.on_conflict = OnConflict::parse(text)?;
+            Ok(())
+        },
+    ),
+    parameter(
+        "skip_errors",
+        "Whether tasks with errors are left out. Otherwise one error refuses all tasks.",
+        BOOLEAN,
+        |_, reading, text| {
+            reading.skip_errors = boolean(text)?;
+            Ok(())
+        },
+    ),
+    DRY_RUN,
+];
+
+const FORMAT: Parameter = parameter(
+    "format",
+    "The format of the file. By default an export is `jsonl`, and an import follows `Content-Type`.",
+    Shape::OneOf(Format::NAMES),
+    |_, reading, text| {
+        reading.format = Some(Format::parse(text)?);
+        Ok(())
     },
 );
 
@@ -243,7 +311,7 @@ pub const DELETED_AT: SortKey = sort_key("deleted_at", &[], Kind::Moment);
 /// The newest first is the default order.
 pub const CREATED_AT: SortKey = sort_key("created_at", &["created"], Kind::Moment);
 
-/// What tasks can be sorted by. Of tasks that are equal, the id decides. Tasks without a value come last.
+/// The sort keys. Equal tasks are ordered by id. Tasks without a value come last.
 pub static SORT_KEYS: &[SortKey] = &[
     CREATED_AT,
     sort_key("updated_at", &["updated"], Kind::Moment),
@@ -281,6 +349,7 @@ const fn parameter(
         meaning,
         shape,
         repeatable: false,
+        is_filter: true,
         read,
     }
 }
@@ -295,6 +364,11 @@ const fn whole_numbers(min: u32, max: u32) -> Shape {
 impl Parameter {
     const fn also(mut self, aliases: &'static [&'static str]) -> Parameter {
         self.aliases = aliases;
+        self
+    }
+
+    const fn of_pages(mut self) -> Parameter {
+        self.is_filter = false;
         self
     }
 

@@ -6,7 +6,7 @@ use super::{COMPLETED_ALIASES, Sent, TASK_FIELDS, Task};
 use crate::domain::fields::{BodyError, Field, Fields};
 
 /// The fields of a task that a client sent, checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Draft {
     // Fields that were not sent have their default.
     task: Task,
@@ -34,13 +34,25 @@ impl Draft {
         Draft::read(Task::default(), body, false)
     }
 
+    /// That a task is done, or not.
+    pub fn completion(completed: bool) -> Draft {
+        let task = Task {
+            completed,
+            ..Task::default()
+        };
+        Draft {
+            task,
+            sent: vec!["completed"],
+        }
+    }
+
     fn read(mut task: Task, body: &[u8], new: bool) -> Result<Draft, BodyError> {
         let mut fields = Fields::of(body)?;
         let mut sent = Vec::new();
         for field in TASK_FIELDS {
             let (read, required, clearable) = match field.sent {
                 Sent::Created(read) if new => (read, false, false),
-                Sent::Never | Sent::Created(_) => continue,
+                Sent::Never | Sent::Imported(_) | Sent::Created(_) => continue,
                 Sent::Required(read) => (read, new, false),
                 Sent::Optional(read) => (read, false, false),
                 Sent::Clearable(read) => (read, false, true),
@@ -52,6 +64,11 @@ impl Draft {
         }
         fields.finish()?;
         Ok(Draft { task, sent })
+    }
+
+    /// The names of the fields that were sent.
+    pub fn sent(&self) -> &[&'static str] {
+        &self.sent
     }
 
     /// The fields that were sent; all others have their default.

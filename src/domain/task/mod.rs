@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::fields::Field;
 use super::shape::Shape;
 use super::tag::{TAGS, Tags};
+use super::timestamp::Timestamp;
 pub use values::{DESCRIPTION_MAX, DUE, Description, Due, PRIORITY, Priority, TITLE_MAX, Title};
 
 /// The fields of a task that a client may send.
@@ -35,6 +36,22 @@ pub struct Task {
     /// At most 20, each 1 to 50 characters.
     pub tags: Tags,
 }
+
+/// The fields of a task that the server sets. An import keeps those that the file has.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// When it was done.
+    pub completed_at: Option<Timestamp>,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// When it last really changed.
+    pub updated_at: Option<Timestamp>,
+    /// From 1 to [`VERSION_MAX`].
+    pub version: Option<i64>,
+}
+
+/// The greatest version that an import takes. It leaves room to count on, and JavaScript reads it exactly.
+pub const VERSION_MAX: i64 = (1 << 53) - 1;
 
 /// A field of a task.
 pub struct TaskField {
@@ -58,6 +75,8 @@ pub struct TaskField {
 pub enum Sent {
     /// In none: the server sets it, and ignores what is sent.
     Never,
+    /// In an import only: otherwise the server sets it, and ignores what is sent.
+    Imported(ReadKept),
     /// In a POST only.
     Created(ReadField),
     /// In a POST, where it must be sent, and in an update.
@@ -70,6 +89,9 @@ pub enum Sent {
 
 /// Reads a field's JSON into a task. The error ends a sentence that starts with the field's name.
 pub type ReadField = fn(&mut Task, &str) -> Result<(), &'static str>;
+
+/// As [`ReadField`], for a field that an import keeps.
+pub type ReadKept = fn(&mut Kept, &str) -> Result<(), &'static str>;
 
 /// Names that front ends of this family send for `completed`.
 pub const COMPLETED_ALIASES: &[&str] = &["is_completed", "is_complete"];
@@ -122,7 +144,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
         meaning: "Whether it is done.",
         shape: Shape::Boolean,
         nullable: false,
-        example: "true",
+        example: "false",
         sent: Sent::Optional(|task, json| set(&mut task.completed, json)),
     },
     TaskField {
@@ -132,7 +154,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
         shape: Shape::Moment,
         nullable: true,
         example: "null",
-        sent: Sent::Never,
+        sent: Sent::Imported(|kept, json| set(&mut kept.completed_at, json)),
     },
     TaskField {
         name: "priority",
@@ -159,7 +181,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
         shape: Shape::Moment,
         nullable: false,
         example: "\"2026-01-31T09:30:00.000000Z\"",
-        sent: Sent::Never,
+        sent: Sent::Imported(|kept, json| set(&mut kept.created_at, json)),
     },
     TaskField {
         name: "updated_at",
@@ -168,7 +190,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
         shape: Shape::Moment,
         nullable: false,
         example: "\"2026-01-31T09:30:00.000000Z\"",
-        sent: Sent::Never,
+        sent: Sent::Imported(|kept, json| set(&mut kept.updated_at, json)),
     },
     TaskField {
         name: "version",
@@ -180,7 +202,13 @@ pub static TASK_FIELDS: &[TaskField] = &[
         },
         nullable: false,
         example: "1",
-        sent: Sent::Never,
+        sent: Sent::Imported(|kept, json| {
+            let version = json.parse().ok();
+            let version = version.filter(|version| (1..=VERSION_MAX).contains(version));
+            kept.version =
+                Some(version.ok_or("must be a whole number from 1 to 9007199254740991")?);
+            Ok(())
+        }),
     },
     TaskField {
         name: "tags",

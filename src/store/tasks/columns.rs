@@ -1,6 +1,8 @@
 //! Every column of `tasks` that the program writes, and every field of a task that it shows, each described once. The statements are
 //! put together from these rows.
 
+use std::collections::BTreeMap;
+
 use super::json::{Show, due, flag, moment, number, priority, text, texts, uuid};
 use crate::domain::fold::folded;
 use crate::domain::task::draft::Draft;
@@ -45,6 +47,11 @@ static WRITTEN: &[Written] = &[
         Value::Texts(task.tags.texts().into_iter().map(str::to_owned).collect())
     }),
 ];
+
+/// Kept as a moment, `completed_at`.
+static COMPLETED: Written = written("completed", "bool", "completed", |task| {
+    Value::Bool(task.completed)
+});
 
 /// How a field of a task is read and shown.
 pub(super) struct Shown {
@@ -150,9 +157,9 @@ pub(super) fn restored() -> String {
 /// forward, whatever the clock does.
 pub(super) fn touch(changed: &str) -> String {
     format!(
-        "updated_at = CASE WHEN {changed} THEN greatest(now(), updated_at + interval '1 microsecond') ELSE updated_at END,
-         version = CASE WHEN {changed} THEN version + 1 ELSE version END,
-         written_by = CASE WHEN {changed} THEN pg_current_xact_id() ELSE written_by END"
+        "updated_at = CASE WHEN {changed} THEN greatest(now(), task.updated_at + interval '1 microsecond') ELSE task.updated_at END,
+         version = CASE WHEN {changed} THEN task.version + 1 ELSE task.version END,
+         written_by = CASE WHEN {changed} THEN pg_current_xact_id() ELSE task.written_by END"
     )
 }
 
@@ -196,40 +203,154 @@ pub(super) fn new_values(draft: &Draft) -> Vec<Value> {
 /// An UPDATE of one task, up to its condition, and the values of its parameters from `$3` on; `$1` and `$2` are the task's key. It names
 /// the sent columns alone: one statement for all of them, with a JSON parameter, took PostgreSQL 40 µs more.
 pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
-    let task = draft.task();
-    let (mut sets, mut old, mut new, mut values) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let written = WRITTEN.iter().filter(|written| draft.sends(written.field));
-    for written in written {
-        values.push((written.value)(task));
-        let column = written.column;
-        let parameter = format!("${}::{}", values.len() + 2, written.kind);
-        sets.push(format!("{column} = {parameter}"));
-        old.push(format!("task.{column}"));
-        new.push(parameter);
+    let mut values = Vec::new();
+    let changes = Changes::of(draft, |value| {
+        values.push(value);
+        format!("${}", values.len() + 2)
+    });
+    (changes.update(), values)
+}
+
+/// What an UPDATE of tasks sets, and the condition that it changes something.
+pub(super) struct Changes {
+    sets: String,
+    pub(super) condition: String,
+}
+
+impl Changes {
+    /// Those of a draft, with the parameters that stand for its values.
+    pub(super) fn of(draft: &Draft, mut bind: impl FnMut(Value) -> String) -> Changes {
+        Changes::new("now()", |written, _| {
+            let value = (written.value)(draft.task());
+            let is_sent = draft.sends(written.field);
+            is_sent.then(|| format!("{}::{}", bind(value), written.kind))
+        })
     }
-    if draft.sends("completed") {
-        values.push(Value::Bool(task.completed));
-        let parameter = format!("${}::bool", values.len() + 2);
-        sets.push(format!(
-            "completed_at = CASE WHEN {parameter} THEN coalesce(completed_at, now()) END"
-        ));
-        old.push("task.completed_at IS NOT NULL".to_owned());
-        new.push(parameter);
+
+    /// Those of the rows of [`many`], each of which changes the fields that its `sent` names.
+    pub(super) fn of_many() -> Changes {
+        Changes::new("coalesce(new.completed_at, now())", |written, old| {
+            let Written { column, field, .. } = written;
+            let new =
+                format!("CASE WHEN '{field}' = ANY (new.sent) THEN new.{column} ELSE {old} END");
+            Some(new)
+        })
     }
-    let changed = format!("({}) IS DISTINCT FROM ({})", old.join(", "), new.join(", "));
-    let text = format!(
-        "UPDATE {{schema}}.tasks AS task
-         SET {sets}, {touch}",
-        sets = sets.join(", "),
-        touch = touch(&changed),
-    );
-    (text, values)
+
+    /// Gives each column, as an expression with its old value, to a function that gives its new value. A task that is completed was done
+    /// at `done_at`.
+    fn new(done_at: &str, mut value: impl FnMut(&Written, &str) -> Option<String>) -> Changes {
+        let (mut sets, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for written in WRITTEN {
+            let column = format!("task.{}", written.column);
+            if let Some(value) = value(written, &column) {
+                sets.push(format!("{} = {value}", written.column));
+                old.push(column);
+                new.push(value);
+            }
+        }
+        let completed = "task.completed_at IS NOT NULL";
+        if let Some(value) = value(&COMPLETED, completed) {
+            sets.push(format!(
+                "completed_at = CASE WHEN {value} THEN coalesce(task.completed_at, {done_at}) END"
+            ));
+            old.push(completed.to_owned());
+            new.push(value);
+        }
+        let condition = format!("({}) IS DISTINCT FROM ({})", old.join(", "), new.join(", "));
+        sets.push(touch(&condition));
+        Changes {
+            sets: sets.join(", "),
+            condition,
+        }
+    }
+
+    /// The UPDATE, up to its condition.
+    pub(super) fn update(&self) -> String {
+        format!("UPDATE {{schema}}.tasks AS task SET {}", self.sets)
+    }
+}
+
+/// A task among many in one JSON parameter: values by the names that [`many`] lists. An absent one is null.
+pub(super) type TaskRow = BTreeMap<&'static str, Value>;
+
+/// The id, the completion and the written columns of a task. More names of [`many`] can be added.
+pub(super) fn row(task: &Task) -> TaskRow {
+    let columns = WRITTEN.iter().chain([&COMPLETED]);
+    let columns = columns.map(|written| (written.column, (written.value)(task)));
+    let id = [("id", Value::Text(task.id.to_string()))];
+    id.into_iter().chain(columns).collect()
+}
+
+/// The value of the parameter that [`many`] reads.
+pub(super) fn rows_as_json(rows: &[TaskRow]) -> String {
+    // Writing JSON to a String does not fail.
+    serde_json::to_string(rows).unwrap_or_default()
+}
+
+/// The rows of a JSON parameter as a table called new: an item for FROM. `position` and `sent` are for the caller's use.
+pub(super) fn many(parameter: usize) -> String {
+    let columns = WRITTEN.iter().chain([&COMPLETED]);
+    let columns: Vec<String> = columns
+        .map(|written| format!("{} {}", written.column, written.kind))
+        .collect();
+    format!(
+        "jsonb_to_recordset(${parameter}::text::jsonb) AS new (
+             position int, sent text[], id uuid, completed_at timestamptz, created_at timestamptz, updated_at timestamptz,
+             version bigint, {})",
+        columns.join(", ")
+    )
+}
+
+/// An INSERT of rows of [`many`] for the user `$1`, from an item for FROM called new. `created_at` and `updated_at` are now and `version` is 1 where a row has none; a
+/// task that is completed without a `completed_at` is so from now on.
+pub(super) fn insert_many(from: &str) -> String {
+    let values: Vec<String> = (WRITTEN.iter())
+        .map(|written| format!("new.{}", written.column))
+        .collect();
+    format!(
+        "INSERT INTO {{schema}}.tasks AS task (user_id, id, completed_at, created_at, updated_at, version, {names})
+         SELECT $1, new.id, coalesce(new.completed_at, CASE WHEN new.completed THEN now() END),
+                coalesce(new.created_at, now()), coalesce(new.updated_at, now()), coalesce(new.version, 1), {values}
+         FROM {from}",
+        names = names(),
+        values = values.join(", "),
+    )
+}
+
+/// An UPDATE of the tasks of the user `$1` by rows of [`many`], from an item for FROM called new. Each row changes the fields that its
+/// `sent` names. A task that it completes has the row's `completed_at`, or was done now.
+pub(super) fn update_many(from: &str) -> String {
+    let update = Changes::of_many().update();
+    format!("{update} FROM {from} WHERE task.user_id = $1 AND task.id = new.id")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::task::TASK_FIELDS;
+
+    #[test]
+    fn a_row_as_json_keeps_microseconds_dates_and_nulls() {
+        let task = |due: &str| Task {
+            due_date: Some(Due::parse(due).unwrap()),
+            ..Task::default()
+        };
+        let rows = [
+            row(&task("2030-01-31")),
+            row(&task("0001-01-01T09:00:00.000001Z")),
+        ];
+        let json: serde_json::Value = serde_json::from_str(&rows_as_json(&rows)).unwrap();
+        assert_eq!(json[0]["due_at"], "2030-01-31T23:59:59.999999Z");
+        assert_eq!(json[0]["due_on"], "2030-01-31");
+        assert_eq!(json[1]["due_at"], "0001-01-01T09:00:00.000001Z");
+        assert!(json[1]["due_on"].is_null() && json[1]["description"].is_null());
+        assert_eq!(
+            (&json[0]["completed"], &json[0]["priority"]),
+            (&false.into(), &1.into())
+        );
+        assert_eq!(json[0]["tags"], serde_json::json!([]));
+    }
 
     #[test]
     fn every_field_is_shown_in_the_order_of_the_documentation() {

@@ -45,14 +45,21 @@ static CREATE_FIRST: LazyLock<String> = LazyLock::new(|| {
     format!("WITH owner AS ({owner}) {insert} RETURNING {columns}")
 });
 
-// One statement, and so one transaction. The row of a request that is still running cannot be seen, but its lock can; the lock
-// ends with the transaction. A statement that began before that end sees neither row nor lock and creates the task again; the
-// key's uniqueness undoes that, and the second try sees the row.
-// A key is good for 24 hours. Each new key deletes some old ones, so that they do not pile up.
-static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
-    let (key, digest) = (insert_parameters() + 1, insert_parameters() + 2);
+/// The user's row, from the items of a WITH list that lock or insert it.
+pub(super) const OWNERS: &str = "SELECT id FROM known_owner UNION ALL SELECT id FROM owner";
+
+/// The first items of a WITH list, which claim the idempotency key of this parameter. `lock.held` says whether no other request with the
+/// key is running, `known` is the row of one that is done, `mine` has a row if this is the first. What is then written takes its rows
+/// from `mine`, and adds the key with [`note_key`]. The row of the user is locked or inserted, if this is the first.
+///
+/// The row of a request that is still running cannot be seen, but its lock can; the lock ends with the transaction. A statement that
+/// began before that end sees neither row nor lock and does the work again; the key's uniqueness undoes that, and the second try sees
+/// the row.
+///
+/// A key is good for 24 hours. Each new key deletes some old ones, so that they do not pile up.
+pub(super) fn claim_key(key: usize) -> String {
     format!(
-        "WITH lock AS MATERIALIZED (
+        "lock AS MATERIALIZED (
              SELECT pg_try_advisory_xact_lock(hashtextextended($1, hashtextextended(${key}, 0))) AS held
          ), known AS MATERIALIZED (
              SELECT digest, task_id, created_at FROM {{schema}}.idempotency_keys
@@ -70,17 +77,33 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
              RETURNING 1
          ), known_owner AS MATERIALIZED (
              SELECT users.id FROM mine, {{schema}}.users WHERE users.id = $1 FOR KEY SHARE OF users
-         ), owner AS ({owner}), made AS (
+         ), owner AS ({owner})",
+        owner = OWNER!(" FROM mine"),
+    )
+}
+
+/// An INSERT of the key of [`claim_key`], where the digest of the body is the next parameter, for each row of a table.
+pub(super) fn note_key(key: usize, task_id: &str, from: &str) -> String {
+    format!(
+        "INSERT INTO {{schema}}.idempotency_keys (user_id, key, digest, task_id)
+         SELECT $1, ${key}, ${digest}::bytea, {task_id} FROM {from}, (SELECT count(*) FROM cleared) AS first",
+        digest = key + 1,
+    )
+}
+
+// One statement, and so one transaction.
+static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
+    let key = insert_parameters() + 1;
+    format!(
+        "WITH {claim}, made AS (
              {insert} RETURNING id, created_at
-         ), noted AS (
-             INSERT INTO {{schema}}.idempotency_keys (user_id, key, digest, task_id)
-             SELECT $1, ${key}, ${digest}::bytea, made.id FROM made, (SELECT count(*) FROM cleared) AS first
-         )
+         ), noted AS ({note})
          SELECT {columns}, lock.held, known.digest
          FROM lock LEFT JOIN known ON true LEFT JOIN made ON true,
               LATERAL {task}",
-        owner = OWNER!(" FROM mine"),
-        insert = insert(" FROM (SELECT FROM known_owner UNION ALL SELECT FROM owner) AS owners"),
+        claim = claim_key(key),
+        insert = insert(&format!(" FROM ({OWNERS}) AS owners")),
+        note = note_key(key, "made.id", "made"),
         columns = all("task"),
         task = made(
             "coalesce(made.id, known.task_id)",

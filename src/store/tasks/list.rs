@@ -119,10 +119,7 @@ impl TaskPage {
         }
         self.count += 1;
         if self.count == limit {
-            self.last = Some(Cursor {
-                value: read_value(row, "sort_key", query.order.key.kind)?,
-                id: row.try_get("id")?,
-            });
+            self.last = Some(cursor_behind(row, query)?);
         }
         Ok(())
     }
@@ -144,6 +141,14 @@ impl TaskPage {
     }
 }
 
+/// The place behind a task.
+pub(super) fn cursor_behind(row: &Row, query: &ListQuery) -> Result<Cursor, PgError> {
+    Ok(Cursor {
+        value: read_value(row, "sort_key", query.order.key.kind)?,
+        id: row.try_get("id")?,
+    })
+}
+
 /// The start of a JSON array of tasks behind a text.
 pub(super) fn task_array(before: &str) -> Vec<u8> {
     let mut json = Vec::with_capacity(USUAL_BYTES);
@@ -159,8 +164,22 @@ pub(super) fn is_unknown_zone(error: &PgError) -> bool {
 }
 
 impl Statement {
-    /// A page, and one task more. Deleted tasks are in the trash for the time given.
+    /// A page, and one task more.
     fn page(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
+        let mut statement = Statement::in_order(user, query, trash);
+        let text = &mut statement.text;
+        text.push_str(&format!(" LIMIT {}", query.limit.get() + 1));
+        if query.offset() > 0 {
+            text.push_str(&format!(" OFFSET {}", query.offset()));
+        }
+        statement.large = query.limit.get() > LARGE;
+        statement.prepare = walks_an_index(query);
+        statement
+    }
+
+    /// All tasks that match, from the cursor on, with the value by which they are sorted. Deleted tasks are in the trash for the time
+    /// given.
+    pub(super) fn in_order(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
         let columns = format!("{}, {} AS sort_key", all("task"), sort_key(query.order.key));
         let mut statement = match query.trash {
             true => Statement::of_tasks(
@@ -186,16 +205,8 @@ impl Statement {
         };
         let key = sort_key(query.order.key);
         statement.text.push_str(&format!(
-            " ORDER BY {key} {direction}{nulls}, task.id {direction} LIMIT {}",
-            query.limit.get() + 1
+            " ORDER BY {key} {direction}{nulls}, task.id {direction}"
         ));
-        if query.offset() > 0 {
-            statement
-                .text
-                .push_str(&format!(" OFFSET {}", query.offset()));
-        }
-        statement.large = query.limit.get() > LARGE;
-        statement.prepare = walks_an_index(query);
         statement
     }
 
@@ -206,7 +217,7 @@ impl Statement {
         statement
     }
 
-    fn of_tasks(columns: &str, user: &UserId, table: &str) -> Statement {
+    pub(super) fn of_tasks(columns: &str, user: &UserId, table: &str) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
         statement.text =

@@ -1,22 +1,30 @@
-//! The statements on tasks. Each names the user, runs in one round trip, and is its own transaction.
+//! The statements on tasks. Each names the user. All but those of `bulk` run in one round trip, as a transaction of their own.
 //!
 //! - `columns`: every column and every field, and the statements' lists of them
 //! - `json`: shows a row as JSON
 //! - `create`: creates a task, once under an idempotency key
+//! - `export`: all tasks, for files
+//! - `import`: many tasks of a file
+//! - `bulk`: many operations in one transaction
 //! - `list`: pages of tasks
 //! - `filters`: which tasks are in a list
+//! - `matching`: changes and deletes all tasks that match filters
 //! - `statement`: a statement that is put together from parts
 //! - `tags`: counts them, renames and removes them everywhere
 //! - `stats`: numbers
 //! - `changes`: what has changed since a client asked last
 //! - `trash`: deletes tasks, shows deleted ones, restores them
 
+mod bulk;
 mod changes;
 mod columns;
 mod create;
+mod export;
 mod filters;
+mod import;
 mod json;
 mod list;
+mod matching;
 mod statement;
 mod stats;
 mod tags;
@@ -36,10 +44,13 @@ use crate::domain::user::UserId;
 use columns::{all, touch};
 use json::read_tag;
 
+pub use bulk::{BulkOutcome, OperationTask, Refusal};
 pub use changes::TaskChanges;
 pub use create::TaskCreation;
+pub use import::IMPORTED_AT_ONCE;
 pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
+pub use matching::{MatchedTasks, MatchingChange};
 pub use trash::TaskRestoration;
 pub(super) use trash::remove_contents;
 

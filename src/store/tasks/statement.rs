@@ -1,6 +1,7 @@
-//! A statement that is put together from parts.
+//! A statement that is composed of parts.
 
 use std::error::Error;
+use std::time::{Duration, Instant};
 
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::private::BytesMut;
@@ -10,20 +11,23 @@ use postgres::{Error as PgError, Row};
 use crate::domain::value::Value;
 use crate::store::pool::Client;
 
+/// Rows of one batch.
+const BATCH: i32 = 1_000;
+
 /// A statement that is put together, and the values of its parameters.
 #[derive(Default)]
 pub(super) struct Statement {
     /// Its SQL.
     pub(super) text: String,
     values: Vec<(Box<dyn ToSql + Sync>, Type)>,
-    /// Whether its plan is the same for all values. Otherwise it is planned for its values.
+    /// Whether one plan is right for all values. Otherwise PostgreSQL plans it for the values.
     pub(super) prepare: bool,
-    /// Whether its rows are too many to be in memory at once.
+    /// Whether it has too many rows to hold in memory at once.
     pub(super) large: bool,
 }
 
 impl Statement {
-    /// Runs it, and does something with each row.
+    /// Runs it, and calls a function with each row.
     pub(super) fn each_row(
         &self,
         client: &mut Client,
@@ -50,6 +54,37 @@ impl Statement {
             with(&row)?;
         }
         Ok(())
+    }
+
+    /// Runs it, and does something with one batch of rows after the other, until that returns false. All rows are of one snapshot, and
+    /// few are in memory at once. Each batch may take PostgreSQL this long.
+    pub(super) fn each_batch(
+        &self,
+        client: &mut Client,
+        limit: Duration,
+        mut with: impl FnMut(&[Row]) -> Result<bool, PgError>,
+    ) -> Result<(), PgError> {
+        let (text, deadline) = (client.with_schema(&self.text), client.deadline());
+        let mut transaction = client.build_transaction().read_only(true).start()?;
+        // The receiver of a batch may take its time.
+        transaction.batch_execute("SET LOCAL idle_in_transaction_session_timeout = 0")?;
+        let types: Vec<Type> = self.values.iter().map(|(_, kind)| kind.clone()).collect();
+        let values: Vec<&(dyn ToSql + Sync)> = self
+            .values
+            .iter()
+            .map(|(value, _)| value.as_ref())
+            .collect();
+        let statement = transaction.prepare_typed(&text, &types)?;
+        let portal = transaction.bind(&statement, &values)?;
+        loop {
+            deadline.set(Instant::now() + limit);
+            let rows = transaction.query_portal(&portal, BATCH)?;
+            let is_last = i32::try_from(rows.len()).is_ok_and(|read| read < BATCH);
+            if !with(&rows)? || is_last {
+                deadline.set(Instant::now() + limit);
+                return transaction.commit();
+            }
+        }
     }
 
     /// Adds a value and gives the parameter that stands for it.

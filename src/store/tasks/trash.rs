@@ -29,16 +29,25 @@ pub enum TaskRestoration {
     IdTaken,
 }
 
-static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(&stored()));
+static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(false));
 
-static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete("user_id, id"));
+static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete(true));
 
-fn delete(columns: &str) -> TaskWrite {
+const KEY: &str = "user_id, id";
+
+fn delete(for_good: bool) -> TaskWrite {
+    let (moved, kept) = deletion("id = $2{guard}", for_good);
+    TaskWrite::new(&moved, &format!("{kept} RETURNING id"), TASKS, 2)
+}
+
+/// An item of a WITH list that deletes tasks of the user `$1`, and an INSERT that keeps them in the trash, or their ids alone.
+pub(super) fn deletion(condition: &str, for_good: bool) -> (String, String) {
+    let stored = stored();
+    let columns = if for_good { KEY } else { &stored };
     let moved = format!(
-        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = $2{{guard}} RETURNING {columns})"
+        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND {condition} RETURNING {columns})"
     );
-    let write = format!("{} RETURNING id", keep(columns));
-    TaskWrite::new(&moved, &write, TASKS, 2)
+    (moved, keep(columns))
 }
 
 /// An INSERT of the deleted tasks that a query called `moved` returns, with these columns. The id may have been deleted before.
@@ -56,7 +65,7 @@ fn keep(columns: &str) -> String {
 /// row may have it for longer.
 ///
 /// It asks for the version: an index that is for maintenance has the rows with a title, of all users, and PostgreSQL would walk it.
-fn in_trash(seconds: &str) -> String {
+pub(super) fn in_trash(seconds: &str) -> String {
     format!("version IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
 }
 
@@ -69,21 +78,26 @@ pub(super) fn trash_table(time: Duration) -> String {
     )
 }
 
-// It locks the user as a new task does.
 static RESTORE: LazyLock<String> = LazyLock::new(|| {
+    let here = in_trash("$3");
+    restoration(&format!("id = $2 AND {here}"), "")
+});
+
+/// A statement that restores deleted tasks of the user `$1`, with the text behind its rows, and returns the tasks. It locks the user as
+/// a new task does.
+pub(super) fn restoration(condition: &str, behind: &str) -> String {
     format!(
         "WITH taken AS (
-             DELETE FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND id = $2 AND {here} RETURNING {stored}
+             DELETE FROM {{schema}}.deleted_tasks WHERE user_id = $1 AND {condition} RETURNING {stored}
          )
          INSERT INTO {{schema}}.tasks AS task ({stored})
-         SELECT {restored} FROM taken, (SELECT FROM {{schema}}.users WHERE id = $1 FOR KEY SHARE) AS owner
+         SELECT {restored} FROM taken, (SELECT FROM {{schema}}.users WHERE id = $1 FOR KEY SHARE) AS owner{behind}
          RETURNING {shown}",
-        here = in_trash("$3"),
         stored = stored(),
         restored = restored(),
         shown = all("task"),
     )
-});
+}
 
 // The id stays, for the feed of changes.
 static PURGE: LazyLock<String> = LazyLock::new(|| {
@@ -171,7 +185,7 @@ impl Store {
     }
 
     /// Seconds that a deleted task stays in the trash.
-    fn trash(&self) -> f64 {
+    pub(super) fn trash(&self) -> f64 {
         self.settings.database.trash.as_secs_f64()
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::{GROUPS, ROUTES, RouteAnswer, RouteRow, WITH_USER};
 use todo_api::domain::list::rows::{
-    CHANGES_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS,
+    CHANGES_PARAMETERS, IMPORT_PARAMETERS, PARAMETERS, Parameter, SORT_KEYS, TRASH_PARAMETERS,
+    export_parameters, matching_parameters,
 };
 use todo_api::domain::task::COMPLETED_ALIASES;
 use todo_api::domain::zone::{ZONE, ZONE_MEANING};
@@ -24,8 +25,10 @@ const LIMITED: [&str; 3] = [
 ];
 
 /// Parameters of a list, from their rows.
-fn list_parameters(rows: &[Parameter]) -> impl Iterator<Item = Value> {
-    rows.iter().map(|row| {
+fn list_parameters<'r>(
+    rows: impl IntoIterator<Item = &'r Parameter>,
+) -> impl Iterator<Item = Value> {
+    rows.into_iter().map(|row| {
         let mut schema = shape(&row.shape);
         let meaning = also(row.meaning, row.aliases);
         if row.name == "sort" {
@@ -46,7 +49,7 @@ pub fn document() -> Value {
     let mut tags: Vec<Value> = groups
         .map(|(name, what)| json!({"name": name, "description": what}))
         .collect();
-    // A group without operations, for readers.
+    // A group without operations, as a section of the reference.
     tags.push(json!({"name": "Errors", "description": error_table()}));
     let mut paths = Map::new();
     // The shorter path of every row comes first.
@@ -75,7 +78,7 @@ pub fn document() -> Value {
     document
 }
 
-/// Adds every component that is referred to, and the components that those refer to.
+/// Adds every component that is referenced, directly or indirectly.
 fn add_components(document: &mut Value) {
     let types = Types::read();
     let by_hand: Value = serde_json::from_str(include_str!("components.json")).unwrap();
@@ -135,14 +138,19 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     for name in in_path.iter().chain(row.takes) {
         match *name {
             "list" => parameters.extend(list_parameters(PARAMETERS)),
+            "matching" => parameters.extend(list_parameters(matching_parameters())),
+            "export" => parameters.extend(list_parameters(export_parameters())),
+            "import" => parameters.extend(list_parameters(IMPORT_PARAMETERS)),
             "trash" => parameters.extend(list_parameters(TRASH_PARAMETERS)),
             "changes" => parameters.extend(list_parameters(CHANGES_PARAMETERS)),
             name => parameters.push(component("parameters", name)),
         }
     }
+    // A request for many tasks has preconditions in its body.
+    let is_one = in_path.contains(&"id");
     let headers = [
-        ("If-Match", answers(412)),
-        ("If-None-Match", answers(412) || answers(304)),
+        ("If-Match", is_one && answers(412)),
+        ("If-None-Match", (is_one && answers(412)) || answers(304)),
         ("X-Request-ID", true),
     ];
     let headers = headers.iter().filter(|(_, taken)| *taken);
@@ -234,6 +242,10 @@ fn content(types: &[&str]) -> Value {
                 ][..],
                 json!({"type": "string"}),
             ),
+            "TaskFile" => (
+                &["application/jsonl", "text/csv; charset=utf-8"][..],
+                json!({"type": "string"}),
+            ),
             "Json" => (&["application/json"][..], json!({"type": "object"})),
             "LoginForm" => (&["application/x-www-form-urlencoded"][..], reference(name)),
             name => (&["application/json"][..], reference(name)),
@@ -302,7 +314,7 @@ fn example(error: &ErrorRow) -> Value {
     })
 }
 
-/// All errors, as a table in Markdown.
+/// A Markdown table of all errors.
 fn error_table() -> String {
     let head =
         "Any request may be answered so.\n\n| status | `error.code` | when |\n|---|---|---|\n";

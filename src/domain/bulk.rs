@@ -1,0 +1,325 @@
+//! Many operations on tasks in one request.
+
+use std::collections::HashSet;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::etag::EntityTags;
+use super::fields::{BodyError, Field, FieldError, Fields};
+use super::task::COMPLETED_ALIASES;
+use super::task::draft::Draft;
+
+/// Most operations of one request.
+pub const OPERATIONS_MAX: usize = 500;
+/// Most wrong fields that one answer names.
+pub const ERRORS_MAX: usize = 100;
+
+/// What an operation does to its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// Creates it.
+    Create,
+    /// Changes it.
+    Update,
+    /// Sets whether it is done.
+    Complete,
+    /// Moves it to the trash.
+    Delete,
+    /// Moves it back from the trash.
+    Restore,
+}
+
+/// The operations of a request, in their order.
+#[derive(Debug)]
+pub struct Bulk {
+    /// 1 to 500.
+    pub operations: Vec<Operation>,
+    /// The id of a new task without its own is this number and the operation's place added up.
+    pub first_id: Uuid,
+}
+
+/// One operation.
+#[derive(Debug, Default)]
+pub struct Operation {
+    /// `None` if it cannot be read, or the task is not known.
+    pub op: Option<Op>,
+    /// The task; `None` for a new one without an id of the client's.
+    pub id: Option<Uuid>,
+    /// The states of the task in which it is done; `None` for all.
+    pub if_match: Option<EntityTags>,
+    /// The fields of a new task, or those that change.
+    pub draft: Draft,
+    /// The wrong fields, with the operation's place in their names.
+    pub errors: Vec<FieldError>,
+}
+
+impl Bulk {
+    /// Reads `{"operations": […]}`. The errors of an operation stay with it, because an earlier one may be refused first.
+    ///
+    /// # Errors
+    /// The body, or `operations`, is something else.
+    pub fn from_json(body: &[u8]) -> Result<Bulk, BodyError> {
+        let mut fields = Fields::of(body)?;
+        let mut operations: Vec<Operation> = Vec::new();
+        fields.read(("operations", &[]), true, false, |json| {
+            let sent: Vec<&RawValue> =
+                serde_json::from_str(json).map_err(|_| "must be an array")?;
+            if !(1..=OPERATIONS_MAX).contains(&sent.len()) {
+                return Err("must have 1 to 500 entries");
+            }
+            let sent = sent.iter().enumerate();
+            operations.extend(sent.map(|(at, json)| Operation::read(json.get(), at)));
+            Ok(())
+        });
+        fields.finish()?;
+        let mut seen = HashSet::new();
+        for (at, operation) in operations.iter_mut().enumerate() {
+            if operation.id.is_some_and(|id| !seen.insert(id)) {
+                operation.op = None;
+                let error = FieldError {
+                    field: "id".into(),
+                    message: "is in another operation, too; an id may occur once".into(),
+                };
+                operation.errors.push(placed(error, at));
+            }
+        }
+        Ok(Bulk {
+            operations,
+            // Room for the places, in the random part.
+            first_id: Uuid::from_u128(Uuid::now_v7().as_u128() & !0xffff),
+        })
+    }
+
+    /// The task of each operation.
+    pub fn ids(&self, first_id: Uuid) -> Vec<Uuid> {
+        let new_ids = (first_id.as_u128()..).map(Uuid::from_u128);
+        let operations = self.operations.iter().zip(new_ids);
+        operations
+            .map(|(operation, new_id)| operation.id.unwrap_or(new_id))
+            .collect()
+    }
+
+    /// The wrong fields of all operations, as many as an answer names.
+    pub fn errors(&self) -> Vec<FieldError> {
+        let errors = self.operations.iter().flat_map(|all| &all.errors);
+        errors.take(ERRORS_MAX).cloned().collect()
+    }
+}
+
+impl Operation {
+    fn read(json: &str, at: usize) -> Operation {
+        let mut operation = Operation::default();
+        let errors = match Fields::of(json.as_bytes()) {
+            Ok(fields) => operation.fill(fields),
+            Err(error) => in_place(error, ""),
+        };
+        let errors = errors.into_iter().map(|error| placed(error, at));
+        operation.errors = errors.collect();
+        operation
+    }
+
+    /// Takes the fields that its kind has, and gives the errors.
+    fn fill(&mut self, mut fields: Fields) -> Vec<FieldError> {
+        let op = fields.required::<Op>("op");
+        if op.is_some_and(|op| op != Op::Create) {
+            self.id = fields.required("id");
+            self.if_match = fields.optional("if_match");
+        }
+        let mut errors = Vec::new();
+        let mut read = |name: &'static str, read: fn(&[u8]) -> Result<Draft, BodyError>| {
+            fields.read((name, &[]), true, false, |json| {
+                match read(json.as_bytes()) {
+                    Ok(draft) => self.draft = draft,
+                    Err(error) => errors = in_place(error, name),
+                }
+                Ok(())
+            });
+        };
+        match op {
+            Some(Op::Create) => read("task", Draft::new_task),
+            Some(Op::Update) => read("changes", Draft::changes),
+            Some(Op::Complete) => {
+                fields.read(("completed", COMPLETED_ALIASES), true, false, |json| {
+                    self.draft = Draft::completion(bool::from_json(json)?);
+                    Ok(())
+                });
+            }
+            Some(Op::Delete | Op::Restore) | None => {}
+        }
+        if self.draft.sends("id") {
+            self.id = Some(self.draft.task().id);
+        }
+        self.op = op.filter(|op| *op == Op::Create || self.id.is_some());
+        if let Err(BodyError::Invalid(own)) = fields.finish() {
+            errors.extend(own);
+        }
+        errors
+    }
+}
+
+impl Field for Op {
+    fn from_json(json: &str) -> Result<Op, &'static str> {
+        serde_json::from_str(json)
+            .map_err(|_| "must be create, update, complete, delete or restore")
+    }
+}
+
+/// The errors of a nested object with this name.
+fn in_place(error: BodyError, name: &'static str) -> Vec<FieldError> {
+    match error {
+        BodyError::Malformed(_) => vec![FieldError {
+            field: name.into(),
+            message: "must be a JSON object with names in valid Unicode".into(),
+        }],
+        BodyError::Invalid(mut errors) => {
+            for error in errors.iter_mut().filter(|error| error.field == "body") {
+                error.field = name.into();
+            }
+            errors
+        }
+    }
+}
+
+/// An error with the place of the operation in its name.
+fn placed(error: FieldError, at: usize) -> FieldError {
+    let dot = if error.field.is_empty() { "" } else { "." };
+    FieldError {
+        field: format!("operations[{at}]{dot}{}", error.field).into(),
+        ..error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn errors(operation: &str) -> Vec<String> {
+        let body = format!(r#"{{"operations":[{{"op":"delete","id":"{ID}"}},{operation}]}}"#);
+        let errors = Bulk::from_json(body.as_bytes()).unwrap().errors();
+        let errors = errors.into_iter();
+        errors
+            .map(|error| format!("{} {}", error.field, error.message))
+            .collect()
+    }
+
+    const ID: &str = "0190b7c6-0000-7000-8000-000000000000";
+    const OTHER: &str = r#""id":"0190b7c6-0000-7000-8000-000000000001""#;
+
+    #[test]
+    fn wrong_fields_are_named_with_their_place() {
+        for (operation, named) in [
+            ("1".to_owned(), "operations[1] must be a JSON object"),
+            ("{}".to_owned(), "operations[1].op is required"),
+            (
+                r#"{"op":"drop"}"#.to_owned(),
+                "operations[1].op must be create,",
+            ),
+            (
+                r#"{"op":"create"}"#.to_owned(),
+                "operations[1].task is required",
+            ),
+            (
+                r#"{"op":"create","task":[]}"#.to_owned(),
+                "operations[1].task must be a JSON object",
+            ),
+            (
+                r#"{"op":"create","task":{"\ud800":1}}"#.to_owned(),
+                "operations[1].task must be a JSON object with",
+            ),
+            (
+                r#"{"op":"create","task":{"title":""}}"#.to_owned(),
+                "operations[1].title must have",
+            ),
+            (
+                r#"{"op":"update","changes":{}}"#.to_owned(),
+                "operations[1].id is required",
+            ),
+            (
+                r#"{"op":"delete","id":7}"#.to_owned(),
+                "operations[1].id must be",
+            ),
+            (
+                format!(r#"{{"op":"update",{OTHER},"changes":{{"title":null}}}}"#),
+                "operations[1].title must not be null",
+            ),
+            (
+                format!(r#"{{"op":"update",{OTHER}}}"#),
+                "operations[1].changes is required",
+            ),
+            (
+                format!(r#"{{"op":"complete",{OTHER}}}"#),
+                "operations[1].completed is required",
+            ),
+            (
+                format!(r#"{{"op":"delete",{OTHER},"if_match":"1"}}"#),
+                "operations[1].if_match must be *",
+            ),
+            (
+                format!(r#"{{"op":"restore","id":"{ID}"}}"#),
+                "operations[1].id is in another",
+            ),
+            (
+                format!(r#"{{"op":"create","task":{{"title":"t","id":"{ID}"}}}}"#),
+                "operations[1].id is in another",
+            ),
+        ] {
+            let errors = errors(&operation);
+            assert!(
+                errors.len() == 1 && errors[0].starts_with(named),
+                "{operation}: {errors:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn new_ids_rise_and_those_of_clients_stay() {
+        let new = r#"{"op":"create","task":{"title":"t"}}"#;
+        let body = format!(r#"{{"operations":[{new},{{"op":"delete","id":"{ID}"}},{new}]}}"#);
+        let bulk = Bulk::from_json(body.as_bytes()).unwrap();
+        let ids = bulk.ids(bulk.first_id);
+        assert!(ids[0] < ids[2] && ids[1].to_string() == ID);
+        assert!(ids[2].get_version_num() == 7 && ids[2].get_variant() == uuid::Variant::RFC4122);
+    }
+
+    #[test]
+    fn there_are_1_to_500_operations() {
+        let body = |number: usize| format!(r#"{{"operations":[{}]}}"#, vec!["1"; number].join(","));
+        for (number, good) in [(0, false), (1, true), (500, true), (501, false)] {
+            assert_eq!(
+                Bulk::from_json(body(number).as_bytes()).is_ok(),
+                good,
+                "{number}"
+            );
+        }
+        assert_eq!(
+            Bulk::from_json(body(500).as_bytes())
+                .unwrap()
+                .errors()
+                .len(),
+            ERRORS_MAX
+        );
+        for body in ["{}", r#"{"operations":{}}"#, r#"{"operations":null}"#, "[]"] {
+            assert!(
+                matches!(Bulk::from_json(body.as_bytes()), Err(BodyError::Invalid(_))),
+                "{body}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_operation_makes_the_reader_panic(text in any::<String>(), json in "[\\[\\]{}\"a-z:,0-9]{0,40}") {
+            let text = serde_json::json!(text);
+            for value in [json, text.to_string()] {
+                for op in ["create", "update", "complete", "delete", "restore"] {
+                    let operation = format!(r#"{{"op":"{op}","id":{value},"task":{value},"changes":{value},"if_match":{value}}}"#);
+                    let _ = Bulk::from_json(format!(r#"{{"operations":[{operation}]}}"#).as_bytes());
+                }
+            }
+        }
+    }
+}
