@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::timestamp::Timestamp;
 
-/// One thing that is wrong with what was sent.
+/// A wrong field of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     /// The field's name as the client writes it.

@@ -8,7 +8,7 @@ use super::{Filters, Limit, ListQuery, Order, PARAMETERS};
 use crate::domain::feed::FeedCursor;
 use crate::domain::transfer::{Format, OnConflict};
 
-/// A query as far as its parameters are read, in the order of their rows.
+/// A partly read query. Parameters are read in the order of their rows.
 #[derive(Default)]
 pub struct Reading {
     /// The query so far.

@@ -204,7 +204,7 @@ const LIMIT: Parameter = parameter(
     "Most tasks in the answer, 1,000 by default.",
     whole_numbers(1, LIMIT_MAX as u32),
     |row, reading, text| {
-        // The row's limits fit.
+        // The limits of the row fit into the type.
         reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
         Ok(())
     },

@@ -14,7 +14,7 @@ use crate::store::pool::Client;
 /// Rows of one batch.
 const BATCH: i32 = 1_000;
 
-/// A statement that is put together, and the values of its parameters.
+/// A composed statement, and the values of its parameters.
 #[derive(Default)]
 pub(super) struct Statement {
     /// Its SQL.
@@ -87,7 +87,7 @@ impl Statement {
         }
     }
 
-    /// Adds a value and gives the parameter that stands for it.
+    /// Adds a value and returns its parameter.
     pub(super) fn bind(&mut self, value: impl ToSql + Sync + 'static, kind: Type) -> String {
         self.values.push((Box::new(value), kind));
         format!("${}", self.values.len())
