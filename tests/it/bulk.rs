@@ -257,7 +257,7 @@ fn preconditions_are_entity_tags_of_each_task() {
 }
 
 #[test]
-fn another_users_tasks_are_as_good_as_missing() {
+fn another_users_tasks_are_not_found() {
     let app = TestApp::start();
     let (user, other) = (app.user("u1"), app.user("u2"));
     let theirs = five(&other);
@@ -311,7 +311,7 @@ fn contents(task: &Value) -> Value {
 }
 
 #[test]
-fn a_task_of_many_is_written_as_one_alone() {
+fn a_task_in_a_bulk_request_is_written_like_a_single_one() {
     let app = TestApp::start();
     let user = app.user("u1");
     let long = "\u{1f404}".repeat(2_000);
@@ -352,7 +352,7 @@ fn a_task_of_many_is_written_as_one_alone() {
 }
 
 #[test]
-fn without_a_trash_what_is_deleted_cannot_be_restored() {
+fn without_a_trash_a_deleted_task_cannot_be_restored() {
     let without = |settings: &mut todo_api::store::StoreSettings| {
         settings.database.trash = std::time::Duration::ZERO
     };

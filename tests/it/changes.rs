@@ -198,7 +198,7 @@ fn a_transaction_that_commits_late_is_not_missed_and_a_long_one_delays_nothing()
 }
 
 #[test]
-fn bad_parameters_are_named_and_a_cursor_of_another_user_is_of_no_use() {
+fn bad_parameters_are_named_and_a_cursor_of_another_user_gives_nothing() {
     let app = TestApp::start();
     let user = app.user("u1");
     user.task("t");
@@ -248,7 +248,7 @@ fn bad_parameters_are_named_and_a_cursor_of_another_user_is_of_no_use() {
 }
 
 #[test]
-fn a_cursor_that_a_client_made_itself_is_of_no_use() {
+fn a_forged_cursor_gives_nothing() {
     let app = TestApp::start();
     let user = app.user("u1");
     user.task("t");
@@ -374,7 +374,7 @@ fn a_cursor_ends_with_the_tombstones_that_it_needs() {
 }
 
 #[test]
-fn an_account_that_was_deleted_and_made_again_is_copied_afresh() {
+fn an_account_that_was_deleted_and_made_again_is_copied_again() {
     let app = TestApp::start();
     let user = app.user("u1");
     user.task("old");
@@ -618,7 +618,7 @@ fn a_round(seed: u64) {
 }
 
 #[test]
-fn a_replica_built_from_the_feed_equals_the_table_whatever_happens() {
+fn a_replica_built_from_the_feed_always_equals_the_table() {
     let rounds = std::env::var("FEED_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
     for seed in 1..=rounds {
         a_round(seed);

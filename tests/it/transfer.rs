@@ -42,7 +42,7 @@ fn line(task: Value) -> String {
 const ID: &str = "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55";
 
 #[test]
-fn an_imported_task_keeps_what_the_file_says() {
+fn an_imported_task_has_the_values_of_the_file() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = json!({
@@ -552,7 +552,7 @@ fn a_deleted_task_is_created_again_by_an_import() {
 }
 
 #[test]
-fn imports_of_the_same_tasks_at_once_do_not_disturb_each_other() {
+fn parallel_imports_of_the_same_tasks_do_not_affect_each_other() {
     let app = TestApp::start();
     let line = |number: usize, title: &str| format!("{{\"id\":{number},\"title\":\"{title}\"}}\n");
     let threads: Vec<_> = (0..8)
@@ -682,9 +682,9 @@ fn commands_export_and_import_a_file() {
         (&["import", "--user", "u1"][..], 2, "import needs FILE"),
         (&["import", &jsonl], 2, "import needs --user"),
         (
-            &["import", &jsonl, "--user", "nobody"],
+            &["import", &jsonl, "--user", "unknown"],
             1,
-            "no user \"nobody\"; add --id",
+            "no user \"unknown\"; add --id",
         ),
         (
             &["import", &jsonl, "--user", "u1", "--format", "xml"],
@@ -701,7 +701,7 @@ fn commands_export_and_import_a_file() {
             1,
             "cannot read /nowhere",
         ),
-        (&["export", "--user", "nobody"], 1, "no user"),
+        (&["export", "--user", "unknown"], 1, "no user"),
         (
             &["export", "/nowhere/tasks.csv", "--user", "u1"],
             1,
@@ -719,7 +719,7 @@ fn commands_export_and_import_a_file() {
 }
 
 #[test]
-fn a_command_exports_one_moment() {
+fn a_command_exports_one_snapshot() {
     let app = TestApp::start();
     insert(&app, "u1", 20_000, "d");
     let mut child = program(&[("DATABASE_URL", &app.database)])

@@ -193,7 +193,7 @@ fn a_task_of_another_user_is_neither_restored_nor_removed() {
 }
 
 #[test]
-fn what_is_removed_for_good_leaves_its_id_alone() {
+fn a_task_that_is_removed_for_good_leaves_only_its_id() {
     let app = TestApp::start();
     let user = app.user("u1");
     let tasks: Vec<Value> = (0..6).map(|_| user.task("secret")).collect();
@@ -328,7 +328,7 @@ fn a_stale_precondition_keeps_a_task_out_of_the_trash() {
 }
 
 #[test]
-fn of_many_restores_and_deletions_at_once_one_wins_each_time() {
+fn of_parallel_restores_and_deletions_one_succeeds_each_time() {
     let app = TestApp::start();
     let user = app.user("u1");
     let task = user.task("t");
@@ -454,7 +454,7 @@ fn the_deletion_of_an_account_leaves_no_row_of_the_user_in_any_table() {
 }
 
 #[test]
-fn maintenance_removes_deleted_tasks_of_users_who_are_gone() {
+fn maintenance_removes_deleted_tasks_of_deleted_users() {
     let app = TestApp::start();
     for user in ["u1", "u2", "u3"] {
         let user = app.user(user);
