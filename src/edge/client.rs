@@ -188,11 +188,20 @@ mod tests {
                 ],
                 "192.0.2.1",
             ),
+        ] {
+            assert_eq!(client(net, proxy, fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn quotes_in_forwarded_do_not_hide_what_the_proxy_has_added() {
+        let (proxy, net) = ("10.0.0.1", "10.0.0.0/8");
+        for (fields, expected) in [
             (
                 &[(
                     "Forwarded",
                     "for=1.1.1.1, For=\"[2001:db8::1]:1\";proto=https",
-                )],
+                )][..],
                 "2001:db8::1",
             ),
             (

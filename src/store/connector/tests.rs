@@ -28,6 +28,12 @@ fn refusal(address: &str) -> String {
         .unwrap_or_else(|| panic!("{address} should have been refused"))
 }
 
+/// The columns of a row, which are separated by ` | `.
+fn columns<const N: usize>(row: &str) -> [&str; N] {
+    let columns: Vec<&str> = row.split(" | ").collect();
+    columns.try_into().unwrap()
+}
+
 fn session() -> DatabaseSettings {
     let checks = ModuleChecks {
         database_is_local: |_| Ok(true),
@@ -46,176 +52,33 @@ fn session() -> DatabaseSettings {
 #[test]
 fn addresses_are_read_in_every_common_form() {
     // Address; host, user, password, database.
-    for (address, host, user, password, database) in [
-        (
-            "postgresql://u:p@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgres://u:p@db.example:6432/todo",
-            "db.example:6432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql+psycopg2://u:p@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql+asyncpg://u:p@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "POSTGRESQL://u:p@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            " \"postgresql://u:p@db.example/todo\"\n",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@db.example",
-            "db.example:5432",
-            "u",
-            "p",
-            "u",
-        ),
-        (
-            "postgresql://u:p@db.example/",
-            "db.example:5432",
-            "u",
-            "p",
-            "u",
-        ),
-        (
-            "postgresql://u:p@db.example/?sslmode=require",
-            "db.example:5432",
-            "u",
-            "p",
-            "u",
-        ),
-        (
-            "postgresql://u:p@db.example?sslmode=require",
-            "db.example:5432",
-            "u",
-            "p",
-            "u",
-        ),
-        (
-            "postgresql://u:p@[2001:db8::1]:6432/todo",
-            "[2001:db8::1]:6432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@[::1]/todo",
-            "[::1]:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@a:1,b,c:3/todo",
-            "a:1,b:5432,c:3",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@%2Frun%2Fpostgresql/todo",
-            "/run/postgresql",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@%2Frun%2Fpostgresql:6432/todo",
-            "/run/postgresql/.s.PGSQL.6432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@/todo?host=/run/postgresql",
-            "/run/postgresql",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql:///todo?host=%2Frun%2Fpostgresql&user=u&password=p",
-            "/run/postgresql",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@/todo?hostaddr=192.0.2.1",
-            "192.0.2.1:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p@db.example/todo?hostaddr=192.0.2.1",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
-        (
-            "postgresql://u:p%40%3A%2F%3f%25@db.example/to%20do",
-            "db.example:5432",
-            "u",
-            "p@:/?%",
-            "to do",
-        ),
-        (
-            "postgresql://u:p/ss@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p/ss",
-            "todo",
-        ),
-        (
-            "postgresql://u:p:p+100%@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p:p+100%",
-            "todo",
-        ),
-        (
-            "postgresql://u:p#p@db.example/todo",
-            "db.example:5432",
-            "u",
-            "p#p",
-            "todo",
-        ),
-        (
-            "postgresql://db.example/todo?user=u&password=p",
-            "db.example:5432",
-            "u",
-            "p",
-            "todo",
-        ),
+    for row in [
+        "postgresql://u:p@db.example/todo | db.example:5432 | u | p | todo",
+        "postgres://u:p@db.example:6432/todo | db.example:6432 | u | p | todo",
+        "postgresql+psycopg2://u:p@db.example/todo | db.example:5432 | u | p | todo",
+        "postgresql+asyncpg://u:p@db.example/todo | db.example:5432 | u | p | todo",
+        "POSTGRESQL://u:p@db.example/todo | db.example:5432 | u | p | todo",
+        " \"postgresql://u:p@db.example/todo\"\n | db.example:5432 | u | p | todo",
+        "postgresql://u:p@db.example | db.example:5432 | u | p | u",
+        "postgresql://u:p@db.example/ | db.example:5432 | u | p | u",
+        "postgresql://u:p@db.example/?sslmode=require | db.example:5432 | u | p | u",
+        "postgresql://u:p@db.example?sslmode=require | db.example:5432 | u | p | u",
+        "postgresql://u:p@[2001:db8::1]:6432/todo | [2001:db8::1]:6432 | u | p | todo",
+        "postgresql://u:p@[::1]/todo | [::1]:5432 | u | p | todo",
+        "postgresql://u:p@a:1,b,c:3/todo | a:1,b:5432,c:3 | u | p | todo",
+        "postgresql://u:p@%2Frun%2Fpostgresql/todo | /run/postgresql | u | p | todo",
+        "postgresql://u:p@%2Frun%2Fpostgresql:6432/todo | /run/postgresql/.s.PGSQL.6432 | u | p | todo",
+        "postgresql://u:p@/todo?host=/run/postgresql | /run/postgresql | u | p | todo",
+        "postgresql:///todo?host=%2Frun%2Fpostgresql&user=u&password=p | /run/postgresql | u | p | todo",
+        "postgresql://u:p@/todo?hostaddr=192.0.2.1 | 192.0.2.1:5432 | u | p | todo",
+        "postgresql://u:p@db.example/todo?hostaddr=192.0.2.1 | db.example:5432 | u | p | todo",
+        "postgresql://u:p%40%3A%2F%3f%25@db.example/to%20do | db.example:5432 | u | p@:/?% | to do",
+        "postgresql://u:p/ss@db.example/todo | db.example:5432 | u | p/ss | todo",
+        "postgresql://u:p:p+100%@db.example/todo | db.example:5432 | u | p:p+100% | todo",
+        "postgresql://u:p#p@db.example/todo | db.example:5432 | u | p#p | todo",
+        "postgresql://db.example/todo?user=u&password=p | db.example:5432 | u | p | todo",
     ] {
+        let [address, host, user, password, database] = columns(row);
         let target = target(address);
         assert_eq!(target.host(), host, "{address}");
         assert_eq!(target.config.get_user(), Some(user), "{address}");
@@ -230,134 +93,45 @@ fn addresses_are_read_in_every_common_form() {
 
 #[test]
 fn unsupported_options_are_refused_with_a_sentence() {
-    for (address, sentence) in [
-        ("", "is empty"),
-        ("  ''", "is empty"),
-        (
-            "db.example",
-            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
-        ),
-        (
-            "mysql://u:p@h/d",
-            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
-        ),
-        (
-            "sqlite:///x?a=b",
-            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
-        ),
-        ("postgresql://", "names no host"),
-        ("postgresql://u:p@/todo", "names no host"),
-        ("postgresql://u:p@a,,b/todo", "names no host"),
-        ("postgresql://u:p@h:0/d", "has port 0"),
-        (
-            "postgresql://u:p@h:65536/d",
-            "cannot be used: invalid value for option `port`",
-        ),
-        (
-            "postgresql://u:p@h:x/d",
-            "cannot be used: invalid value for option `port`",
-        ),
-        (
-            "postgresql://u:p@[::1/d",
-            "cannot be used: invalid value for option `host`",
-        ),
-        (
-            "postgresql://u:p@a,b/d?port=1,2,3",
-            "has not as many ports as hosts",
-        ),
-        (
-            "postgresql://u:p@a,b/d?hostaddr=192.0.2.1",
-            "has not as many hostaddrs as hosts",
-        ),
-        (
-            "postgresql://u:p@a/d?hostaddr=b",
-            "cannot be used: invalid value for option `hostaddr`",
-        ),
-        (
-            "postgresql://u:p@a%20b/d",
-            "has a host with a character that no name has",
-        ),
-        (
-            "postgresql://%ff:p@a/d",
-            "is not UTF-8 once its %-escapes are decoded",
-        ),
-        (
-            "postgresql://u:p@a/d?sslmode",
-            "has a parameter without a value",
-        ),
-        (
-            "postgresql://u:p@a/d?sslmod=require",
-            "cannot be used: unknown option `sslmod`",
-        ),
-        (
-            "postgresql://u:p@a/d?sslmode=on",
-            "has an sslmode other than disable, allow, prefer, require, verify-ca and verify-full",
-        ),
-        (
-            "postgresql://u:p@a/d?sslcert=/x",
-            "cannot be used: unknown option `sslcert`",
-        ),
-        (
-            "postgresql://u:p@a/d?passfile=/x",
-            "cannot be used: unknown option `passfile`",
-        ),
-        (
-            "postgresql://u:p@a/d?gssencmode=require",
-            "asks for gssencmode=require, which is not supported",
-        ),
-        (
-            "postgresql://u:p@a/d?require_auth=scram-sha-256",
-            "cannot be used: unknown option `require_auth`",
-        ),
-        (
-            "postgresql://u:p@a/d?channel_binding=yes",
-            "cannot be used: invalid value for option `channel_binding`",
-        ),
-        (
-            "postgresql://u:p@a/d?connect_timeout=5s",
-            "cannot be used: invalid value for option `connect_timeout`",
-        ),
-        (
-            "postgresql://u:p@a/d?sslrootcert=system&sslmode=require",
-            "has sslrootcert=system, which needs sslmode=verify-full",
-        ),
-        (
-            "postgresql://u:p@a/d?sslnegotiation=direct",
-            "has sslnegotiation=direct, which needs sslmode=require or stricter",
-        ),
-        (
-            "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/no/file",
-            "names an sslrootcert file that cannot be read: /no/file: No such file or directory (os error 2)",
-        ),
-        (
-            "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/dev/null",
-            "names an sslrootcert file without a certificate that can be used: /dev/null",
-        ),
-        (
-            "postgresql://u:p@ss@h/d",
-            "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
-        ),
-        (
-            "postgresql://u:p?s@h/d",
-            "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
-        ),
-        (
-            "postgresql://h/d?user=u@x",
-            "has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
-        ),
-        (
-            "host=a user=u",
-            "is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
-        ),
-        (
-            "postgresql://u@/d?host=a,b",
-            "has a host with a character that no name has",
-        ),
-        (
-            "postgresql://u:p@a/d?tcp_user_timeout=5s",
-            "has a tcp_user_timeout that is no whole number",
-        ),
+    for row in [
+        " | is empty",
+        "  '' | is empty",
+        "db.example | is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        "mysql://u:p@h/d | is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        "sqlite:///x?a=b | is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        "postgresql:// | names no host",
+        "postgresql://u:p@/todo | names no host",
+        "postgresql://u:p@a,,b/todo | names no host",
+        "postgresql://u:p@h:0/d | has port 0",
+        "postgresql://u:p@h:65536/d | cannot be used: invalid value for option `port`",
+        "postgresql://u:p@h:x/d | cannot be used: invalid value for option `port`",
+        "postgresql://u:p@[::1/d | cannot be used: invalid value for option `host`",
+        "postgresql://u:p@a,b/d?port=1,2,3 | has not as many ports as hosts",
+        "postgresql://u:p@a,b/d?hostaddr=192.0.2.1 | has not as many hostaddrs as hosts",
+        "postgresql://u:p@a/d?hostaddr=b | cannot be used: invalid value for option `hostaddr`",
+        "postgresql://u:p@a%20b/d | has a host with a character that no name has",
+        "postgresql://%ff:p@a/d | is not UTF-8 once its %-escapes are decoded",
+        "postgresql://u:p@a/d?sslmode | has a parameter without a value",
+        "postgresql://u:p@a/d?sslmod=require | cannot be used: unknown option `sslmod`",
+        "postgresql://u:p@a/d?sslmode=on | has an sslmode other than disable, allow, prefer, require, verify-ca and verify-full",
+        "postgresql://u:p@a/d?sslcert=/x | cannot be used: unknown option `sslcert`",
+        "postgresql://u:p@a/d?passfile=/x | cannot be used: unknown option `passfile`",
+        "postgresql://u:p@a/d?gssencmode=require | asks for gssencmode=require, which is not supported",
+        "postgresql://u:p@a/d?require_auth=scram-sha-256 | cannot be used: unknown option `require_auth`",
+        "postgresql://u:p@a/d?channel_binding=yes | cannot be used: invalid value for option `channel_binding`",
+        "postgresql://u:p@a/d?connect_timeout=5s | cannot be used: invalid value for option `connect_timeout`",
+        "postgresql://u:p@a/d?sslrootcert=system&sslmode=require | has sslrootcert=system, which needs sslmode=verify-full",
+        "postgresql://u:p@a/d?sslnegotiation=direct | has sslnegotiation=direct, which needs sslmode=require or stricter",
+        "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/no/file | names an sslrootcert file that cannot be read: /no/file: No such file or directory (os error 2)",
+        "postgresql://u:p@a/d?sslmode=verify-ca&sslrootcert=/dev/null | names an sslrootcert file without a certificate that can be used: /dev/null",
+        "postgresql://u:p@ss@h/d | has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
+        "postgresql://u:p?s@h/d | has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
+        "postgresql://h/d?user=u@x | has an @ or ? that is not escaped: write %40 or %3F in a user, a password or a parameter",
+        "host=a user=u | is no PostgreSQL address: it begins with neither postgresql:// nor postgres://",
+        "postgresql://u@/d?host=a,b | has a host with a character that no name has",
+        "postgresql://u:p@a/d?tcp_user_timeout=5s | has a tcp_user_timeout that is no whole number",
     ] {
+        let [address, sentence] = columns(row);
         assert_eq!(refusal(address), sentence, "{address}");
     }
 }
