@@ -641,7 +641,7 @@ fn shows(operation: &str) -> Shows {
         deleted,
     };
     match operation {
-        "createTask" => show(Some(json!({"title": "t"})), &["new"], &[]),
+        "createTask" | "importTasks" => show(Some(json!({"title": "t"})), &["new"], &[]),
         "updateTask" | "patchTask" => show(Some(json!({"title": "t2"})), &["id"], &[]),
         "completeTask" => show(None, &["id"], &[]),
         "importTasks" => show(Some(json!({"title": "t"})), &["new"], &[]),
