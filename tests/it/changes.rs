@@ -644,7 +644,6 @@ fn shows(operation: &str) -> Shows {
         "createTask" | "importTasks" => show(Some(json!({"title": "t"})), &["new"], &[]),
         "updateTask" | "patchTask" => show(Some(json!({"title": "t2"})), &["id"], &[]),
         "completeTask" => show(None, &["id"], &[]),
-        "importTasks" => show(Some(json!({"title": "t"})), &["new"], &[]),
         "deleteTask" | "deleteMatchingTasks" => show(None, &[], &["id"]),
         "patchMatchingTasks" => show(Some(json!({"priority": "high"})), &["id"], &[]),
         "bulkTasks" => {
