@@ -75,7 +75,7 @@ if [ "${BACKUP_CHECK:-on}" != off ]; then
     restore_into "$scratch" <"$file.part"
     printf '%s\n%s\n' "$session" "$fingerprint" | PGDATABASE=$scratch query >"$work/restored"
     cmp -s "$work/taken" "$work/restored" ||
-        fail "what the backup restores is not what went in: $(diff "$work/taken" "$work/restored" | head -n 5)"
+        fail "the restored rows differ from the rows that were backed up: $(diff "$work/taken" "$work/restored" | head -n 5)"
 fi
 
 sync "$file.part"

@@ -11,7 +11,7 @@ setting() {
     fi
 }
 
-# unescape TEXT: %-escapes become the bytes they stand for.
+# unescape TEXT: decodes %-escapes.
 unescape() {
     local text=${1//\\/\\\\}
     printf '%b' "${text//%/\\x}"
@@ -53,7 +53,7 @@ use_private_database() {
     local directory=${DATA_DIR:-./data}
     local pid_file=$directory/postgres/postmaster.pid
     [ -e "$directory/postgres" ] || fail "DATABASE_URL is not set, and there is no private database in $directory."
-    [ -r "$pid_file" ] || fail "the private database in $directory does not run: start the server first (scripts/run)."
+    [ -r "$pid_file" ] || fail "the private database in $directory is not running: start the server first (scripts/run)."
     url=postgresql://todo@/
     export PGDATABASE=todo
     PGPORT=$(sed -n 4p "$pid_file") PGHOST=$(sed -n 5p "$pid_file")

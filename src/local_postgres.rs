@@ -29,7 +29,7 @@ mod supervision;
 use self::account::OsAccount;
 use self::cluster::Cluster;
 use self::directory::Lock;
-use self::installation::Installation;
+use self::installation::PostgresInstallation;
 use self::socket::SocketDirectory;
 pub use self::supervision::Supervised;
 
@@ -68,7 +68,7 @@ impl LocalPostgres {
         let account = OsAccount::choose(&files)?;
         account.reach(&directory)?;
         let made_by = directory::cluster_version(&files)?;
-        let installation = Installation::find(&account, &files, made_by)?;
+        let installation = PostgresInstallation::find(&account, &files, made_by)?;
         let socket = SocketDirectory::make(&directory, &account)?;
         let cluster = Cluster {
             directory,

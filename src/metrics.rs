@@ -13,7 +13,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, Result, TextEncoder,
 };
 
-/// Seconds, from the fastest single-task answers to what is answered 503.
+/// Seconds, from the fastest answers with one task to answers 503.
 const DURATIONS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
@@ -23,7 +23,7 @@ const SLOW_ROUND: Duration = Duration::from_millis(10);
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
-/// The connections of the pool, which are counted when the metrics are read.
+/// The connections of the pool at the time when the metrics are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PoolState {
     /// Maximum of open connections.
@@ -80,6 +80,13 @@ metrics! {
     database_errors: IntCounterVec = counter_by(
         "todo_api_db_errors_total", "Failed statements", "kind", &["unavailable", "internal", "user_gone"]
     );
+    database_connections: IntGaugeVec = gauge_by("todo_api_db_connections", "Connections to the database", "state");
+    database_connections_max: IntGauge = gauge("todo_api_db_connections_max", "Maximum of connections to the database");
+    resident_memory: IntGauge = gauge("process_resident_memory_bytes", "Memory in use");
+    virtual_memory: IntGauge = gauge("process_virtual_memory_bytes", "Address space in use");
+    descriptors: IntGauge = gauge("process_open_fds", "Open descriptors");
+    descriptors_max: IntGauge = gauge("process_max_fds", "Maximum of open descriptors");
+    threads: IntGauge = gauge("process_threads", "Threads");
     log_lines_dropped: IntCounter = counter(
         "todo_api_log_lines_dropped_total", "Log lines lost because standard error did not take them in time"
     );
@@ -87,6 +94,10 @@ metrics! {
 
 fn gauge(name: &str, help: &str) -> Result<IntGauge> {
     IntGauge::new(name, help)
+}
+
+fn gauge_by(name: &str, help: &str, label: &str) -> Result<IntGaugeVec> {
+    IntGaugeVec::new(Opts::new(name, help), &[label])
 }
 
 fn counter(name: &str, help: &str) -> Result<IntCounter> {
@@ -112,7 +123,7 @@ fn durations_by(name: &str, help: &str, labels: &[&str]) -> Result<HistogramVec>
 }
 
 fn build_info(name: &str, help: &str) -> Result<IntGaugeVec> {
-    let build = IntGaugeVec::new(Opts::new(name, help), &["version"])?;
+    let build = gauge_by(name, help, "version")?;
     build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     Ok(build)
 }
@@ -228,66 +239,35 @@ pub fn log_lines_dropped(number: u64) {
 /// # Errors
 /// The library's sentence; not known to happen.
 pub fn render(pool: PoolState) -> Result<Vec<u8>> {
+    let in_use = pool.open.saturating_sub(pool.idle);
+    for (state, number) in [("idle", pool.idle), ("in_use", in_use)] {
+        let gauge = METRICS.database_connections.with_label_values(&[state]);
+        gauge.set(number.into());
+    }
+    METRICS.database_connections_max.set(pool.size.into());
+    measure_process();
     let mut out = Vec::with_capacity(16 * 1024);
     TextEncoder::new().encode(&METRICS.registry.gather(), &mut out)?;
-    let in_use = pool.open.saturating_sub(pool.idle);
-    let (idle, in_use) = (f64::from(pool.idle), f64::from(in_use));
-    let connections = vec![("{state=\"idle\"}", idle), ("{state=\"in_use\"}", in_use)];
-    let size = vec![("", f64::from(pool.size))];
-    let pool = [
-        (
-            "todo_api_db_connections",
-            "Connections to the database",
-            connections,
-        ),
-        (
-            "todo_api_db_connections_max",
-            "Maximum of connections to the database",
-            size,
-        ),
-    ];
-    let process = process().into_iter();
-    let process = process.filter_map(|(name, help, value)| Some((name, help, vec![("", value?)])));
-    for (name, help, values) in pool.into_iter().chain(process) {
-        out.extend_from_slice(format!("# HELP {name} {help}\n# TYPE {name} gauge\n").as_bytes());
-        for (labels, value) in values {
-            out.extend_from_slice(format!("{name}{labels} {value}\n").as_bytes());
-        }
-    }
     Ok(out)
 }
 
-/// The metrics of the process, under the names of Prometheus's client libraries. `None`: it cannot be read.
-fn process() -> [(&'static str, &'static str, Option<f64>); 5] {
+/// Measures the process, under the names of Prometheus's client libraries. A value that cannot be read is 0; a missing limit is the largest number.
+fn measure_process() {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| -> Option<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse().ok()
+    let field = |name: &str| -> i64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or(0)
     };
-    let bytes = |name: &str| field(name).map(|kib| kib * 1024.0);
-    let descriptors = fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
+    METRICS.resident_memory.set(field("VmRSS:") * 1024);
+    METRICS.virtual_memory.set(field("VmSize:") * 1024);
+    METRICS.threads.set(field("Threads:"));
     // One of them is the directory that is being read.
-    let descriptors = descriptors.map(|count| count.saturating_sub(1) as f64);
+    let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count().saturating_sub(1));
+    METRICS.descriptors.set(i64::try_from(open).unwrap_or(0));
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    [
-        (
-            "process_resident_memory_bytes",
-            "Memory in use",
-            bytes("VmRSS:"),
-        ),
-        (
-            "process_virtual_memory_bytes",
-            "Address space in use",
-            bytes("VmSize:"),
-        ),
-        ("process_open_fds", "Open descriptors", descriptors),
-        (
-            "process_max_fds",
-            "Maximum of open descriptors",
-            most.map(|most| most as f64),
-        ),
-        ("process_threads", "Threads", field("Threads:")),
-    ]
+    let most = most.and_then(|most| i64::try_from(most).ok());
+    METRICS.descriptors_max.set(most.unwrap_or(i64::MAX));
 }
 
 #[cfg(test)]

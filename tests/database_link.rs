@@ -1,9 +1,9 @@
-//! The link to the database against a real PostgreSQL: encryption, verification, deadlines.
+//! Connections to a real PostgreSQL: encryption, verification, deadlines.
 //!
-//! Needs PostgreSQL's programs (Debian's `postgresql` package); without them the tests pass with a note, but fail
-//! where `CI` is set.
+//! The tests need PostgreSQL's programs (Debian's `postgresql` package). Without them they are skipped with a message, and fail
+//! if `CI` is set.
 
-// Clippy spares tests these, but not the functions they share.
+// clippy.toml allows these in tests, but not in the functions that tests share.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,9 +33,9 @@ use todo_api::store::connector::{ConnectError, Connection, Target, connect};
 const USER: &str = "tester";
 const PASSWORD: &str = "correct-horse-battery";
 
-/// A PostgreSQL of our own, the same for all tests of this file.
+/// One PostgreSQL for all tests of this file.
 ///
-/// A shell holds it and ends it when its standard input closes, which is when this process ends, however it ends.
+/// It is a child of a shell that stops it when its standard input closes, which happens when this process ends for any reason.
 struct Server {
     port: u16,
     directory: PathBuf,
@@ -58,7 +58,7 @@ fn server() -> Option<&'static Server> {
     server
 }
 
-/// Where `initdb` and `postgres` are; the newest of several versions.
+/// The directory of `initdb` and `postgres`, of the newest version.
 fn programs() -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .ok()?
@@ -78,7 +78,7 @@ fn id(kind: &str, user: &[&str]) -> u32 {
         .unwrap()
 }
 
-/// A command as the user PostgreSQL may run as: it refuses to run as root.
+/// A command as a user other than root, because PostgreSQL refuses to run as root.
 fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
     if id("-u", &[]) == 0 {
@@ -180,7 +180,7 @@ impl Server {
                 &format!("ssl_key_file={}", directory.join("server.key").display()),
             ])
             .env("DIRECTORY", &directory)
-            // What ends the tests from the terminal must leave the shell to clean up.
+            // A signal from the terminal must not end the shell, which cleans up.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -209,12 +209,26 @@ impl Server {
         server
     }
 
-    /// An address on this server with other parameters after it.
+    /// An address of this server with these parameters.
     fn address(&self, parameters: &str) -> String {
         format!(
             "postgresql://{USER}:{PASSWORD}@localhost:{}/postgres?hostaddr=127.0.0.1&{parameters}",
             self.port
         )
+    }
+
+    /// Addresses of this server: with TLS, without TLS, and over its Unix socket.
+    fn addresses(&self) -> [String; 3] {
+        let socket = format!(
+            "postgresql://{USER}@/?host={}&port={}",
+            self.directory.display(),
+            self.port
+        );
+        [
+            self.address("sslmode=require"),
+            self.address("sslmode=disable"),
+            socket,
+        ]
     }
 
     fn connect(&self, parameters: &str) -> Result<Connection, ConnectError> {
@@ -283,7 +297,7 @@ fn connect_to(address: &str) -> Result<Connection, ConnectError> {
 fn failure(outcome: Result<Connection, ConnectError>) -> String {
     let text = outcome
         .err()
-        .expect("a connection that should have been refused")
+        .expect("the connection should have been refused")
         .to_string();
     assert!(!text.contains(PASSWORD), "{text}");
     text
@@ -314,7 +328,7 @@ fn signal(signal: &str, pid: &str) {
     );
 }
 
-/// The statement that was waited for must have ended between these two moments.
+/// Asserts that the statement ended with its deadline and not much later.
 fn assert_ended_with_the_deadline(start: Instant, limit: Duration, error: &postgres::Error) {
     let took = start.elapsed();
     assert!(took >= limit, "ended after {took:?}: {error:?}");
@@ -332,7 +346,7 @@ fn assert_ended_with_the_deadline(start: Instant, limit: Duration, error: &postg
     );
 }
 
-/// A TCP proxy that can fall silent: connections stay open and are acknowledged, and nothing is passed on.
+/// A TCP proxy that can fall silent: connections stay open, bytes are acknowledged, and nothing is forwarded.
 struct Proxy {
     port: u16,
     silent: Arc<AtomicBool>,
@@ -413,7 +427,7 @@ fn each_sslmode_encrypts_as_libpq_does() {
             ),
             true,
         ),
-        // The server's own certificate in place of its authority's.
+        // The server's own certificate instead of that of its authority.
         (
             &format!(
                 "sslmode=verify-full&sslrootcert={}",
@@ -509,16 +523,7 @@ fn prefer_continues_without_tls_if_the_server_accepts_nothing_else() {
 #[test]
 fn a_session_starts_with_its_time_limits() {
     let Some(server) = server() else { return };
-    let socket = format!(
-        "postgresql://{USER}@/?host={}&port={}",
-        server.directory.display(),
-        server.port
-    );
-    for address in [
-        server.address("sslmode=require"),
-        server.address("sslmode=disable"),
-        socket,
-    ] {
+    for address in server.addresses() {
         let mut connection = connect_to(&address).unwrap();
         for (setting, value) in [
             ("statement_timeout", "7s"),
@@ -652,7 +657,7 @@ fn a_statement_on_a_silent_link_ends_with_its_deadline() {
         let mut connection = connect_to(&address).unwrap();
         let statement = connection.client.prepare("SELECT 1").unwrap();
 
-        // A deadline that is met leaves no trace.
+        // A deadline that was met has no effect later.
         for _ in 0..3 {
             connection
                 .deadline
@@ -737,7 +742,7 @@ fn dropping_a_connection_never_waits_for_the_server() {
         );
         let idle = connect_to(&address).unwrap();
         let mut reading = connect_to(&address).unwrap();
-        // Rows that are never fetched: the client has answers still to come.
+        // Rows that are never fetched: answers are still on the way to the client.
         let rows = reading.client.query_raw(
             "SELECT repeat('x', 1000) FROM generate_series(1, 100000)",
             NO_PARAMETERS,
@@ -777,7 +782,7 @@ fn a_large_write_into_a_silent_link_ends_with_its_deadline() {
         .client
         .prepare("SELECT length($1::text)")
         .unwrap();
-    // More than the sockets' buffers take.
+    // More than fits into the buffers of the sockets.
     let text = "x".repeat(32 * 1024 * 1024);
     signal("-STOP", &backend.to_string());
     let (start, limit) = (Instant::now(), Duration::from_millis(700));
@@ -793,16 +798,7 @@ fn a_large_write_into_a_silent_link_ends_with_its_deadline() {
 #[test]
 fn a_statement_on_a_frozen_server_ends_with_its_deadline() {
     let Some(server) = server() else { return };
-    let socket = format!(
-        "postgresql://{USER}@/?host={}&port={}",
-        server.directory.display(),
-        server.port
-    );
-    for address in [
-        server.address("sslmode=disable"),
-        server.address("sslmode=require"),
-        socket,
-    ] {
+    for address in server.addresses() {
         let mut connection = connect_to(&address).unwrap();
         let backend: i32 = connection
             .client
@@ -823,24 +819,15 @@ fn a_statement_on_a_frozen_server_ends_with_its_deadline() {
     }
 }
 
-/// On a server of its own, because no other test could connect during it.
+/// It uses a server of its own, because no other test can connect during it.
 #[test]
 fn connecting_to_a_frozen_postmaster_ends_with_its_deadline() {
     let Some(bin) = programs() else { return };
     let server = Server::start(&bin);
     let postmaster = server.postmaster();
     signal("-STOP", &postmaster);
-    let socket = format!(
-        "postgresql://{USER}@/?host={}&port={}",
-        server.directory.display(),
-        server.port
-    );
     let mut outcomes = Vec::new();
-    for address in [
-        server.address("sslmode=disable"),
-        server.address("sslmode=require"),
-        socket,
-    ] {
+    for address in server.addresses() {
         let start = Instant::now();
         let session = DatabaseSettings {
             connect_timeout: Duration::from_millis(300),

@@ -26,7 +26,7 @@ const OPTIONS: ClusterOptions = ClusterOptions {
     durable: false,
     max_connections: 20,
 };
-/// Names the directory for the program that a test starts and kills.
+/// Names the directory for the process that a test starts and kills.
 const VICTIM_DIRECTORY: &str = "LOCAL_POSTGRES_TEST_DIRECTORY";
 
 /// A directory for a cluster that every account can reach. Its PostgreSQL is ended after the test.
@@ -60,7 +60,7 @@ impl Place {
         file.lines().next()?.parse().ok()
     }
 
-    /// A server in another process, for the test to kill. Its PostgreSQL then keeps running.
+    /// A server in another process, which the test kills. Its PostgreSQL keeps running.
     fn victim(&self) -> Victim {
         let program = env::current_exe().unwrap();
         let mut child = Command::new(program)
@@ -119,7 +119,7 @@ fn the_server_that_other_tests_kill() {
     };
     let _postgres = LocalPostgres::start(Path::new(&directory), OPTIONS).unwrap();
     println!("ready");
-    // Ends with the test that started it, even if that was killed.
+    // Ends with the test that started it, even if that test is killed.
     let _ = io::stdin().read(&mut [0]);
 }
 
@@ -300,7 +300,7 @@ fn a_postgres_that_was_killed_starts_again() {
     };
     let mut postgres = LocalPostgres::start(&place.directory, options).unwrap();
     write_note(&postgres);
-    // A session with a running statement does not notice.
+    // A backend with a running statement survives its postmaster for a while.
     let mut session = client(&postgres);
     let query = thread::spawn(move || session.batch_execute("DO $$ BEGIN LOOP END LOOP; END $$"));
     while client(&postgres)
@@ -426,7 +426,7 @@ fn a_directory_may_have_a_very_long_path() {
     postgres.stop().unwrap();
     assert!(!socket.exists());
 
-    // A directory of another user in its place is refused.
+    // A directory of another user at the same path is refused.
     symlink(place.parent.path(), socket).unwrap();
     let error = place.start().unwrap_err();
     fs::remove_file(socket).unwrap();

@@ -1,10 +1,10 @@
--- Four users with 1,000, 10,000, 100,000 and 1,000,000 tasks, called user1000 and so on, beside 200 with 1,000:
--- psql -v most=1000000 -f scale.sql, into an empty schema todo. (With another number, the largest user has that many.)
+-- Four users with 1,000, 10,000, 100,000 and 1,000,000 tasks, called user1000 and so on, beside 200 with 1,000: psql -v
+-- most=1000000 -f scale.sql, into an empty schema todo. `most` is the size of the largest user.
 --
--- The 500 oldest tasks of each user are open, all others are done: where an index does not help, the first page of open tasks is far
--- away. 49 % have priority low, 50 % medium, 1 % high; 50 % are tagged half, 1 % rare; 50 % have the word milk, 1 % the word zebra,
--- 10 % are not ASCII; due dates lie on 99 days from 2030-01-01 on, 1 % have none. All users write at the same time, so that one
--- user's tasks lie scattered, as they do where many people work.
+-- The 500 oldest tasks of each user are open, all others are done: without an index, the first page of open tasks needs a long
+-- scan. 49 % have priority low, 50 % medium, 1 % high; 50 % have the tag half, 1 % rare; 50 % have the word milk, 1 % the word
+-- zebra, 10 % are not ASCII; due dates are on 99 days from 2030-01-01 on, 1 % have none. The tasks of all users are interleaved
+-- in the table, as when many users work at the same time.
 \set ON_ERROR_STOP on
 SET search_path = todo;
 SET synchronous_commit = off;
@@ -15,7 +15,7 @@ SELECT 'other' || n AS id, 1000 AS size FROM generate_series(1, 200) AS n
 UNION ALL SELECT 'user' || size, size FROM unnest(ARRAY[1000, 10000, 100000, :most]) AS size;
 INSERT INTO users (id) SELECT id FROM owners;
 
--- Indexes are quicker made afterwards.
+-- Building the indexes after the rows is faster.
 CREATE TEMPORARY TABLE made_later AS
 SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS definition
 FROM pg_index WHERE indrelid = 'tasks'::regclass AND NOT indisprimary;

@@ -32,7 +32,7 @@ pub fn update(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
     if changes.email.is_none() {
         return save(app, &call.request.trail(), &caller.user, &changes, None).map(Into::into);
     }
-    if !app.registration_is_open {
+    if !app.accounts.registration_is_open {
         return Err(Error::Forbidden(
             "registration is closed here, and so only the operator of this server changes an email address",
         ));

@@ -31,7 +31,7 @@ pub const EMAIL_TAKEN: Error = Error::Conflict("an account with this email addre
 
 /// `POST /api/auth/register`
 pub fn register(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
-    if !app.registration_is_open {
+    if !app.accounts.registration_is_open {
         return Err(Error::Forbidden(
             "registration is closed here; ask the operator of this server for an account",
         ));

@@ -10,21 +10,21 @@ use crate::auth::hashing::Turn;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
-use crate::http::responder::{Admission, Responder};
+use crate::http::responder::{Admit, Responder};
 use crate::http::response::Response;
 use crate::http::router::Router;
 use crate::http::target;
 
-/// Answers a request, now or from another thread. The responder comes back if `admission` gives the user no more workers: nothing
-/// has been counted or done for the request then.
+/// Answers a request, now or from another thread. Returns the responder if `admit` refuses: nothing has been counted or done for
+/// the request then.
 pub fn dispatch(
     app: &Arc<App>,
     router: &Router<Handler>,
     request: &Request,
     mut responder: Responder,
-    admission: &mut dyn Admission,
+    admit: &mut Admit,
 ) -> Option<Responder> {
-    match answer(app, router, request, &mut responder, admission) {
+    match answer(app, router, request, &mut responder, admit) {
         Ok(Some(HandlerOutcome::Answered(response))) => responder.answer(Ok(response)),
         Ok(Some(HandlerOutcome::Job(job))) => hash_and_answer(app, job, responder),
         Ok(None) => return Some(responder),
@@ -70,7 +70,7 @@ fn answer(
     router: &Router<Handler>,
     request: &Request,
     responder: &mut Responder,
-    admission: &mut dyn Admission,
+    admit: &mut Admit,
 ) -> Result<Option<HandlerOutcome>, Error> {
     let answered = |response| Ok(Some(HandlerOutcome::Answered(response)));
     // RFC 9110, section 9.3.7: OPTIONS of the server as a whole, or of a path.
@@ -108,7 +108,7 @@ fn answer(
             return handler(app, &call).map(Some);
         }
         Handler::User(resource, handler) => {
-            let Some(caller) = identify(app, request, responder, admission)? else {
+            let Some(caller) = identify(app, request, responder, admit)? else {
                 return Ok(None);
             };
             check_path(&call, &caller.user, resource)?;
@@ -116,7 +116,7 @@ fn answer(
             handler(app, &call, &caller.user)?
         }
         Handler::Account(handler) => {
-            let Some(caller) = identify(app, request, responder, admission)? else {
+            let Some(caller) = identify(app, request, responder, admit)? else {
                 return Ok(None);
             };
             check_logged_in(&caller)?;
@@ -131,7 +131,7 @@ fn identify(
     app: &App,
     request: &Request,
     responder: &mut Responder,
-    admission: &mut dyn Admission,
+    admit: &mut Admit,
 ) -> Result<Option<Caller>, Error> {
     if request.headers.raw("Authorization").nth(1).is_some() {
         return Err(Error::BadRequest(
@@ -148,7 +148,7 @@ fn identify(
         .identify(&app.store, authorization, &sender)
         .map_err(|error| app.limits.refused(error, request.client, responder))?;
     responder.set_user(&caller.user);
-    if !admission.admit(responder.holder()) {
+    if !admit(responder.holder()) {
         return Ok(None);
     }
     app.limits.count_user(&caller.user, responder)?;

@@ -9,8 +9,8 @@ use crate::config::GuessingLimits;
 use crate::domain::account::Email;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
-use crate::http::limiter::{Allowance, KEYS, Key, Limiter};
-use crate::http::request::Client;
+use crate::http::limiter::{Allowance, KEYS, LimitKey, Limiter};
+use crate::http::request::ClientAddress;
 use crate::metrics;
 
 /// Failures of an account from all networks that are new to it, as a multiple of those from one network.
@@ -52,7 +52,7 @@ impl Guessing {
     pub fn attempt(
         &self,
         account: Option<Email>,
-        client: Client,
+        client: ClientAddress,
         network_is_known: bool,
     ) -> Result<Attempt, Error> {
         const OF_ACCOUNT: &str = "too many failed logins of this account";
@@ -76,7 +76,7 @@ impl Guessing {
     ///
     /// # Errors
     /// There were too many failures of the user.
-    pub fn own_attempt(&self, user: &UserId, client: Client) -> Result<Attempt, Error> {
+    pub fn own_attempt(&self, user: &UserId, client: ClientAddress) -> Result<Attempt, Error> {
         let mut attempt = Attempt::default();
         let what = "too many wrong passwords";
         let pair = (user.clone(), client.network());
@@ -89,7 +89,7 @@ impl Guessing {
     ///
     /// # Errors
     /// There were too many from the address.
-    pub fn registration(&self, client: Client) -> Result<(), Error> {
+    pub fn registration(&self, client: ClientAddress) -> Result<(), Error> {
         let what = "too many registrations from this address";
         take(&self.registrations, &client.network(), what).map(drop)
     }
@@ -98,7 +98,7 @@ impl Guessing {
     ///
     /// # Errors
     /// There were too many from the address.
-    pub fn refresh(&self, client: Client) -> Result<(), Error> {
+    pub fn refresh(&self, client: ClientAddress) -> Result<(), Error> {
         let what = "too many refreshes from this address";
         take(&self.refreshes, &client.network(), what).map(drop)
     }
@@ -106,7 +106,7 @@ impl Guessing {
 
 fn take(
     limiter: &Option<Arc<Limiter>>,
-    key: &impl Key,
+    key: &impl LimitKey,
     what: &'static str,
 ) -> Result<Option<Allowance>, Error> {
     let Some(limiter) = limiter else {
@@ -132,7 +132,7 @@ impl Attempt {
     fn hold(
         &mut self,
         limiter: &Option<Arc<Limiter>>,
-        key: impl Key + Send + 'static,
+        key: impl LimitKey + Send + 'static,
         what: &'static str,
     ) -> Result<(), Error> {
         if let (Some(allowance), Some(limiter)) = (take(limiter, &key, what)?, limiter.clone()) {

@@ -6,10 +6,11 @@
 use std::time::{Duration, Instant};
 
 use crate::auth::error::AuthError;
+use crate::config::RequestSettings;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, whole_seconds};
-use crate::http::limiter::{Allowance, KEYS, Key, Limiter, Wait};
-use crate::http::request::Client;
+use crate::http::limiter::{Allowance, KEYS, LimitKey, Limiter, Wait};
+use crate::http::request::ClientAddress;
 use crate::http::responder::Responder;
 use crate::metrics;
 
@@ -22,12 +23,12 @@ pub struct RequestLimits {
 }
 
 impl RequestLimits {
-    /// Limits in requests an hour, for a user and for an address; 0 is no limit.
-    pub fn new(per_user: u32, per_address: u32) -> RequestLimits {
+    /// The configured limits.
+    pub fn new(settings: &RequestSettings) -> RequestLimits {
         let limiter = |most| (most > 0).then(|| Limiter::new(most, WINDOW, KEYS));
         RequestLimits {
-            users: limiter(per_user),
-            addresses: limiter(per_address),
+            users: limiter(settings.per_user),
+            addresses: limiter(settings.per_address),
         }
     }
 
@@ -43,13 +44,17 @@ impl RequestLimits {
     ///
     /// # Errors
     /// 429 if the limit is reached.
-    pub fn count_address(&self, client: Client, responder: &mut Responder) -> Result<(), Error> {
+    pub fn count_address(
+        &self,
+        client: ClientAddress,
+        responder: &mut Responder,
+    ) -> Result<(), Error> {
         let network = client.network();
         count(&self.addresses, &network, "address", responder)
     }
 
     /// Whether an address is below its limit. Nothing is counted.
-    pub fn admits(&self, client: Client) -> bool {
+    pub fn admits(&self, client: ClientAddress) -> bool {
         self.addresses
             .as_ref()
             .is_none_or(|limiter| limiter.check(&client.network(), Instant::now()).is_ok())
@@ -57,7 +62,12 @@ impl RequestLimits {
 
     /// Counts a request without a caller, and returns the error to answer: 429 if there have been too many. A failure of the database
     /// is not counted, because it says nothing about the token.
-    pub fn refused(&self, error: AuthError, client: Client, responder: &mut Responder) -> Error {
+    pub fn refused(
+        &self,
+        error: AuthError,
+        client: ClientAddress,
+        responder: &mut Responder,
+    ) -> Error {
         if let AuthError::Store(error) = error {
             return error.into();
         }
@@ -70,7 +80,7 @@ impl RequestLimits {
 /// Counts a request, and adds the rest of its limit to the answer.
 fn count(
     limiter: &Option<Limiter>,
-    key: &impl Key,
+    key: &impl LimitKey,
     by: &'static str,
     responder: &mut Responder,
 ) -> Result<(), Error> {

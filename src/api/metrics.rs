@@ -4,8 +4,9 @@ use ipnet::IpNet;
 
 use super::{App, Call};
 use crate::auth::opaque::hash;
+use crate::config::RequestSettings;
 use crate::http::error::Error;
-use crate::http::request::{Client, Request};
+use crate::http::request::{ClientAddress, Request};
 use crate::http::response::{Response, constant_fields};
 use crate::metrics;
 
@@ -16,18 +17,19 @@ const PROXY_FIELDS: &str = "X-Forwarded-For X-Forwarded-Proto X-Forwarded-Host X
     X-Forwarded-Server Forwarded X-Real-IP CF-Connecting-IP True-Client-IP Via";
 
 /// Which clients may see the metrics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MetricsAccess {
     networks: Vec<IpNet>,
     token_hash: Option<[u8; 32]>,
 }
 
 impl MetricsAccess {
-    /// Clients in these networks, unless they come through a proxy, and clients with this token.
-    pub fn new(networks: Vec<IpNet>, token: Option<&str>) -> MetricsAccess {
+    /// Clients in the configured networks, unless they come through a proxy, and clients with the configured token.
+    pub fn new(settings: &RequestSettings) -> MetricsAccess {
+        let token = settings.metrics_token.as_ref();
         MetricsAccess {
-            networks,
-            token_hash: token.map(hash),
+            networks: settings.metrics_networks.clone(),
+            token_hash: token.map(|token| hash(token.expose().trim())),
         }
     }
 
@@ -41,9 +43,9 @@ impl MetricsAccess {
         // Hashes are compared, so that the time taken says nothing about the token.
         let by_token = self.token_hash.is_some() && bearer == self.token_hash;
         let names = |network: &IpNet| match request.client {
-            Client::Address(address) => network.contains(&address),
+            ClientAddress::Ip(address) => network.contains(&address),
             // A client of a Unix socket is on this machine.
-            Client::Local => network.addr().is_loopback(),
+            ClientAddress::Local => network.addr().is_loopback(),
         };
         by_token || (!came_through_a_proxy(request) && self.networks.iter().any(names))
     }

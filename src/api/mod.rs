@@ -52,6 +52,7 @@ use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
 use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
+use crate::config::AccountSettings;
 use crate::domain::api_token::Scope;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
@@ -76,8 +77,8 @@ pub struct App {
     pub guessing: Guessing,
     /// Who may see the metrics.
     pub metrics: MetricsAccess,
-    /// Whether a client may make an account.
-    pub registration_is_open: bool,
+    /// The settings of accounts.
+    pub accounts: AccountSettings,
     /// How this installation is used.
     pub installation: Installation,
 }

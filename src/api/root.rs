@@ -78,7 +78,7 @@ fn page(app: &App, headers: &Headers) -> Response {
         Readiness::DatabaseNotReady => "Not ready: the database does not answer.",
         Readiness::SchemaNotReady => "Not ready: the database does not have the tables yet.",
     };
-    let registration = if app.registration_is_open {
+    let registration = if app.accounts.registration_is_open {
         "Registration is open: a client can also make an account, with POST /api/auth/register."
     } else {
         "Registration is closed: only this command makes an account."

@@ -19,17 +19,8 @@ pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
 }
 
 fn zone(call: &Call) -> Result<Zone, String> {
-    let mut zone = None;
-    for (name, value) in target::parameters(call.query)? {
-        if name != "tz" {
-            return Err(format!(
-                "query parameter {name:?} is unknown; stats take tz"
-            ));
-        }
-        let read = Zone::parse(&value).map_err(|error| format!("query parameter tz {error}"))?;
-        if zone.replace(read).is_some() {
-            return Err("query parameter tz is given twice".to_owned());
-        }
-    }
+    let zone = target::only_parameter(call.query, "tz")?;
+    let zone = zone.map(|text| Zone::parse(&text)).transpose();
+    let zone = zone.map_err(|error| format!("query parameter tz {error}"))?;
     Ok(zone.unwrap_or_default())
 }

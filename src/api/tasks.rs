@@ -105,25 +105,11 @@ pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 
 /// Whether a task is deleted without going to the trash.
 fn permanent(call: &Call) -> Result<bool, String> {
-    let mut permanent = None;
-    for (name, value) in target::parameters(call.query)? {
-        let value = match (name.as_str(), value.as_str()) {
-            ("permanent", "true") => true,
-            ("permanent", "false") => false,
-            ("permanent", _) => {
-                return Err("query parameter permanent must be true or false".to_owned());
-            }
-            _ => {
-                return Err(format!(
-                    "query parameter {name:?} is unknown; it takes permanent"
-                ));
-            }
-        };
-        if permanent.replace(value).is_some() {
-            return Err("query parameter permanent is given twice".to_owned());
-        }
+    match target::only_parameter(call.query, "permanent")?.as_deref() {
+        Some("true") => Ok(true),
+        Some("false") | None => Ok(false),
+        Some(_) => Err("query parameter permanent must be true or false".to_owned()),
     }
-    Ok(permanent.unwrap_or_default())
 }
 
 /// A task, with its entity tag.

@@ -35,9 +35,9 @@ pub struct Verified {
     /// The claim `exp`, in seconds since 1970.
     expires_at: f64,
     /// The session of the token.
-    pub session: Session,
+    pub session: TokenSession,
     /// Who has made the token.
-    pub origin: Origin,
+    pub origin: TokenOrigin,
 }
 
 impl Verified {
@@ -61,7 +61,7 @@ impl Verified {
 
 /// The session of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Session {
+pub enum TokenSession {
     /// A session of this server. Only its own tokens have one.
     Ours(Uuid),
     /// No session of this server.
@@ -70,7 +70,7 @@ pub enum Session {
 
 /// Who has made a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum TokenOrigin {
     /// This server, with a session or, for scripts, without one.
     Ours,
     /// Another issuer that has the secret.
@@ -157,11 +157,11 @@ impl Claims {
             "the claim exp must be a time in seconds",
         ))?;
         let origin = match signer {
-            Signer::Secret if self.iss == ISSUER => Origin::Ours,
-            Signer::Secret => Origin::SharedSecret,
-            Signer::KeySet => Origin::KeySet,
+            Signer::Secret if self.iss == ISSUER => TokenOrigin::Ours,
+            Signer::Secret => TokenOrigin::SharedSecret,
+            Signer::KeySet => TokenOrigin::KeySet,
         };
-        if origin != Origin::Ours {
+        if origin != TokenOrigin::Ours {
             self.check_expected(expected)?;
         }
         let user = self.user()?;
@@ -169,8 +169,8 @@ impl Claims {
         let issued_at = time(&self.iat).map(|iat| iat.floor() as i64);
         let session = match &self.sid {
             // The `sid` of another issuer names no session of this server.
-            Some(sid) if origin == Origin::Ours => Session::Ours(session(sid)?),
-            _ => Session::None(SessionlessToken {
+            Some(sid) if origin == TokenOrigin::Ours => TokenSession::Ours(session(sid)?),
+            _ => TokenSession::None(SessionlessToken {
                 id: self.token_id(&user, signer, message),
                 issued_at,
                 expires_at: (expires_at + LEEWAY_SECONDS).ceil() as i64,
@@ -365,27 +365,27 @@ mod tests {
         };
         assert_eq!(
             of(ISSUER, json!(sid), Signer::Secret).unwrap(),
-            (Origin::Ours, Session::Ours(sid.parse().unwrap()))
+            (TokenOrigin::Ours, TokenSession::Ours(sid.parse().unwrap()))
         );
         for (iss, sid, signer, expected) in [
             (
                 "https://app.example",
                 json!(sid),
                 Signer::Secret,
-                Origin::SharedSecret,
+                TokenOrigin::SharedSecret,
             ),
             (
                 "https://app.example",
                 json!(7),
                 Signer::Secret,
-                Origin::SharedSecret,
+                TokenOrigin::SharedSecret,
             ),
             // A token of the key set is never one of this server.
-            (ISSUER, json!(sid), Signer::KeySet, Origin::KeySet),
+            (ISSUER, json!(sid), Signer::KeySet, TokenOrigin::KeySet),
         ] {
             let (origin, session) = of(iss, sid, signer).unwrap();
             assert_eq!(origin, expected);
-            assert!(matches!(session, Session::None(_)), "{session:?}");
+            assert!(matches!(session, TokenSession::None(_)), "{session:?}");
         }
         for odd in [json!(null), json!(7), json!(""), json!("sid"), json!([sid])] {
             assert!(of(ISSUER, odd.clone(), Signer::Secret).is_err(), "{odd}");
@@ -440,8 +440,8 @@ mod tests {
             let claims: Claims = serde_json::from_value(claims).unwrap();
             let verified = claims.check(message, signer, &Expected::default());
             match verified.unwrap().session {
-                Session::None(token) => token.id,
-                Session::Ours(_) => panic!(),
+                TokenSession::None(token) => token.id,
+                TokenSession::Ours(_) => panic!(),
             }
         };
         let (a, one) = (|| json!("https://a.example"), || json!("1"));

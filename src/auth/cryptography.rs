@@ -29,10 +29,10 @@ pub fn install() {
 
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     match (algorithm, key.family()) {
-        (Algorithm::HS256, AlgorithmFamily::Hmac) => Ok(Box::new(HmacSha256(hmac::Key::new(
-            hmac::HMAC_SHA256,
-            key.as_bytes(),
-        )))),
+        (Algorithm::HS256, AlgorithmFamily::Hmac) => {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
+            Ok(Box::new(HmacSha256(key)))
+        }
         _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
     }
 }
@@ -55,7 +55,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
                 let (n, e) = (n.clone(), e.clone());
                 VerifyingKey::Rsa(RsaPublicKeyComponents { n, e })
             }
-            DecodingKeyKind::SecretOrDer(_) => return Err(ErrorKind::InvalidKeyFormat.into()),
+            DecodingKeyKind::SecretOrDer(_) => Err(ErrorKind::InvalidKeyFormat)?,
         },
         _ => return Err(ErrorKind::InvalidAlgorithm.into()),
     };

@@ -11,31 +11,21 @@ const BURST: u32 = 5;
 const CLIENTS_MAX: usize = 4_096;
 
 /// Allows each client [`BURST`] fetches, and one more after each refill.
+#[derive(Default)]
 pub struct FetchAllowances {
-    refill: Duration,
-    /// When a client has all of its fetches again. A client that is not here has them now.
+    /// The time at which a client has all of its fetches again. A client that is not in the map has them now.
     full_at: HashMap<Option<Holder>, Instant>,
 }
 
 impl FetchAllowances {
-    /// Every client has all of its fetches.
-    pub fn new(refill: Duration) -> FetchAllowances {
-        FetchAllowances {
-            refill,
-            full_at: HashMap::new(),
-        }
-    }
-
-    /// Takes one fetch of this client, if it has one. `None` is a trusted proxy that names no client.
-    pub fn take(&mut self, client: Option<Holder>, now: Instant) -> bool {
-        let key = if self.full_at.contains_key(&client) || self.has_room(now) {
-            client
-        } else {
-            None
-        };
+    /// Takes one fetch of this client, if it has one; it gets one more after each `refill`. `None` is a trusted proxy that names no
+    /// client.
+    pub fn take(&mut self, client: Option<Holder>, refill: Duration, now: Instant) -> bool {
+        let has_place = self.full_at.contains_key(&client) || self.has_room(now);
+        let key = client.filter(|_| has_place);
         let full_at = self.full_at.entry(key).or_insert(now);
-        let next = (*full_at).max(now) + self.refill;
-        let allowed = next <= now + self.refill * BURST;
+        let next = (*full_at).max(now) + refill;
+        let allowed = next <= now + refill * BURST;
         if allowed {
             *full_at = next;
         }
@@ -62,12 +52,12 @@ mod tests {
 
     #[test]
     fn five_at_once_and_then_one_a_minute() {
-        let mut allowances = FetchAllowances::new(MINUTE);
+        let mut allowances = FetchAllowances::default();
         let start = Instant::now();
         let mut taken = |number, seconds| {
             let now = start + Duration::from_secs(seconds);
             (0..10)
-                .filter(|_| allowances.take(client(number), now))
+                .filter(|_| allowances.take(client(number), MINUTE, now))
                 .count()
         };
         assert_eq!(taken(1, 0), 5);
@@ -80,17 +70,17 @@ mod tests {
 
     #[test]
     fn clients_without_room_share_one_allowance_until_others_are_full_again() {
-        let mut allowances = FetchAllowances::new(MINUTE);
+        let mut allowances = FetchAllowances::default();
         let now = Instant::now();
         for number in 0..CLIENTS_MAX {
-            assert!(allowances.take(client(number), now));
+            assert!(allowances.take(client(number), MINUTE, now));
         }
         let more = CLIENTS_MAX..CLIENTS_MAX + 100;
-        let taken = more.filter(|number| allowances.take(client(*number), now));
+        let taken = more.filter(|number| allowances.take(client(*number), MINUTE, now));
         assert_eq!(taken.count(), 5);
         assert_eq!(allowances.full_at.len(), CLIENTS_MAX + 1);
-        assert!(allowances.take(client(0), now));
-        assert!(allowances.take(client(CLIENTS_MAX), now + 6 * MINUTE));
+        assert!(allowances.take(client(0), MINUTE, now));
+        assert!(allowances.take(client(CLIENTS_MAX), MINUTE, now + 6 * MINUTE));
         assert_eq!(allowances.full_at.len(), 1);
     }
 }

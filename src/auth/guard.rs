@@ -9,7 +9,7 @@ use super::caller::{Caller, Credential};
 use super::error::AuthError;
 use super::opaque::API_TOKEN_PREFIX;
 use super::revocation::Revocations;
-use super::token::{Origin, Session, TokenVerifier, Verified, bearer};
+use super::token::{TokenOrigin, TokenSession, TokenVerifier, Verified, bearer};
 use crate::domain::fair_budget::Holder;
 use crate::domain::session::Revocation;
 use crate::domain::user::UserId;
@@ -115,7 +115,7 @@ impl Guard {
 
     fn of_jwt(&self, store: &Store, token: Verified) -> Result<Caller, AuthError> {
         // The owner of the key set may name any user except those who have a password here.
-        if token.origin == Origin::KeySet && self.is_local(store, &token.user)? {
+        if token.origin == TokenOrigin::KeySet && self.is_local(store, &token.user)? {
             return Err(AuthError::Invalid(
                 "its user has an account here, and so must log in here",
             ));
@@ -125,8 +125,8 @@ impl Guard {
             email: token.email,
             issued_at: token.issued_at,
             credential: match token.session {
-                Session::Ours(id) => Credential::Session(id),
-                Session::None(token) => Credential::Token(token),
+                TokenSession::Ours(id) => Credential::Session(id),
+                TokenSession::None(token) => Credential::Token(token),
             },
         })
     }

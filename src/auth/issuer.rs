@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::minter::{Minter, NewToken};
 use super::opaque::{self, Succession, Successor};
+use crate::config::{AccountSettings, TokenSettings};
 use crate::domain::account::Account;
 use crate::domain::session::Origin;
 use crate::store::NewSession;
@@ -37,12 +38,12 @@ pub struct TokenPair {
 
 impl Issuer {
     /// An issuer that signs with this secret.
-    pub fn new(secret: &str, access_lifetime: Duration, refresh_lifetime: Duration) -> Issuer {
+    pub fn new(secret: &str, tokens: &TokenSettings, accounts: &AccountSettings) -> Issuer {
         Issuer {
             minter: Minter::new(secret),
             succession: Succession::new(secret),
-            access_lifetime,
-            refresh_lifetime,
+            access_lifetime: tokens.lifetime,
+            refresh_lifetime: accounts.refresh_lifetime,
         }
     }
 

@@ -25,8 +25,8 @@ use crate::sync::{lock, unpoisoned};
 
 pub use super::key_source::{KeySetUrl, Location};
 
-/// How long a request waits for a fetch while another request waits for [`Timing::wait`]. A slow key server must not stop all
-/// workers; most fetches take less than this.
+/// Longest wait of a request for a fetch while another request waits for [`Timing::wait`]. A slow key server must not stop all
+/// workers. Most fetches take less than this.
 const SHORT_WAIT: Duration = Duration::from_millis(250);
 
 /// When a key set is fetched.
@@ -38,7 +38,7 @@ pub struct Timing {
     pub spacing: Duration,
     /// The age at which a set is fetched again.
     pub max_age: Duration,
-    /// How long one request waits for a fetch.
+    /// Longest wait of one request for a fetch.
     pub wait: Duration,
     /// Between a failed fetch and the next: at first, doubled after each failure, and at most.
     pub retry: (Duration, Duration),
@@ -58,7 +58,7 @@ impl Default for Timing {
 
 /// A key set that is kept up to date.
 pub struct Keys {
-    shared: Arc<Shared>,
+    shared: Arc<SharedKeys>,
     /// For a set in a file.
     file: Option<PathBuf>,
 }
@@ -69,10 +69,14 @@ impl Keys {
     /// # Errors
     /// The file cannot be read or holds no key that can be used; or a thread cannot be started. The text is one sentence.
     pub fn load(location: &Location, timing: Timing) -> Result<Keys, String> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedKeys {
             timing,
             set: RwLock::new(None),
-            fetches: Mutex::new(Fetches::new(timing.refill)),
+            fetches: Mutex::new(Fetches {
+                // The thread begins with a fetch.
+                wanted: true,
+                ..Fetches::default()
+            }),
             changed: Condvar::new(),
         });
         let file = match location {
@@ -82,10 +86,9 @@ impl Keys {
             }
             Location::Url(url) => {
                 let (fetcher, url) = (Arc::clone(&shared), url.clone());
-                thread::Builder::new()
-                    .name("key-set".to_owned())
-                    .spawn(move || fetcher.run(&url))
-                    .map_err(|error| format!("cannot start a thread: {error}"))?;
+                let thread = thread::Builder::new().name("key-set".to_owned());
+                let thread = thread.spawn(move || fetcher.run(&url));
+                thread.map_err(|error| format!("cannot start a thread: {error}"))?;
                 None
             }
         };
@@ -143,22 +146,23 @@ impl Drop for Keys {
 }
 
 /// What requests and the fetching thread share.
-struct Shared {
+struct SharedKeys {
     timing: Timing,
-    set: RwLock<Option<Known>>,
+    set: RwLock<Option<FetchedSet>>,
     fetches: Mutex<Fetches>,
-    /// A fetch is wanted, or has ended; or the owner is gone.
+    /// Notified when a fetch is wanted, when one has ended, and when the owner is dropped.
     changed: Condvar,
 }
 
 #[derive(Clone)]
-struct Known {
+struct FetchedSet {
     keys: Arc<KeySet>,
     since: Instant,
 }
 
+#[derive(Default)]
 struct Fetches {
-    /// Whether the thread is to fetch.
+    /// Whether the thread must fetch.
     wanted: bool,
     begun: u64,
     ended: u64,
@@ -171,30 +175,17 @@ struct Fetches {
 }
 
 impl Fetches {
-    fn new(refill: Duration) -> Fetches {
-        Fetches {
-            // The thread begins with a fetch.
-            wanted: true,
-            begun: 0,
-            ended: 0,
-            failed: false,
-            awaited: false,
-            allowances: FetchAllowances::new(refill),
-            stopping: false,
-        }
-    }
-
     fn is_idle(&self) -> bool {
         !self.wanted && !self.failed && self.begun == self.ended
     }
 }
 
-impl Shared {
+impl SharedKeys {
     fn lock(&self) -> MutexGuard<'_, Fetches> {
         lock(&self.fetches)
     }
 
-    fn known(&self) -> Option<Known> {
+    fn known(&self) -> Option<FetchedSet> {
         unpoisoned(self.set.read()).clone()
     }
 
@@ -211,7 +202,7 @@ impl Shared {
 
     fn keep(&self, keys: Arc<KeySet>) {
         let since = Instant::now();
-        *unpoisoned(self.set.write()) = Some(Known { keys, since });
+        *unpoisoned(self.set.write()) = Some(FetchedSet { keys, since });
     }
 
     /// Waits for a set that has the key, or for the first fetch that begins from now on: only that one proves that the issuer does
@@ -228,10 +219,9 @@ impl Shared {
         let needed = fetches.begun + 1;
         let waits_longest = !fetches.awaited;
         fetches.awaited = true;
-        let wait = if waits_longest {
-            self.timing.wait
-        } else {
-            SHORT_WAIT.min(self.timing.wait)
+        let wait = match waits_longest {
+            true => self.timing.wait,
+            false => SHORT_WAIT.min(self.timing.wait),
         };
         let until = Instant::now() + wait;
         let outcome = loop {
@@ -245,7 +235,8 @@ impl Shared {
                 break Err("the key of a token is unknown, and the key set cannot be fetched");
             }
             if fetches.is_idle() {
-                if !fetches.allowances.take(sender.holder, Instant::now()) {
+                let (refill, now) = (self.timing.refill, Instant::now());
+                if !fetches.allowances.take(sender.holder, refill, now) {
                     break Err(
                         "the key of a token is unknown, and its client has caused too many fetches of the key set",
                     );
@@ -263,7 +254,7 @@ impl Shared {
         outcome.map_err(AuthError::UnknownKey)
     }
 
-    /// Fetches the set when it is wanted, until the owner is gone.
+    /// Fetches the set when it is wanted, until the owner is dropped.
     fn run(&self, url: &KeySetUrl) {
         let agent = agent(url);
         let mut document = None;
@@ -271,11 +262,10 @@ impl Shared {
         let mut logged = None;
         loop {
             let began = Instant::now();
-            {
-                let mut fetches = self.lock();
-                fetches.wanted = false;
-                fetches.begun += 1;
-            }
+            let mut fetches = self.lock();
+            fetches.wanted = false;
+            fetches.begun += 1;
+            drop(fetches);
             let problem = fetch(&agent, url)
                 .and_then(|fetched| self.take(fetched, &mut document, url.host()))
                 .err();

@@ -17,12 +17,12 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// The keys of a set that can be used.
 #[derive(Default)]
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<PublicKey>,
     /// Why keys were left out, one sentence each, without any content of the keys.
     pub left_out: Vec<String>,
 }
 
-struct Key {
+struct PublicKey {
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
@@ -63,7 +63,7 @@ impl KeySet {
             .map_err(|_| "it is no JSON Web Key Set, an object with a list \"keys\"".to_owned())?;
         let mut set = KeySet::default();
         for (number, key) in (1..).zip(document.keys) {
-            match Key::read(key) {
+            match PublicKey::read(key) {
                 Ok(key) => set.keys.push(key),
                 Err(reason) => set.left_out.push(format!("key {number}: {reason}")),
             }
@@ -115,14 +115,14 @@ struct Jwk {
     d: Option<Value>,
 }
 
-impl Key {
-    fn read(jwk: Value) -> Result<Key, &'static str> {
+impl PublicKey {
+    fn read(jwk: Value) -> Result<PublicKey, &'static str> {
         let jwk: Jwk = serde_json::from_value(jwk).map_err(|_| "it is no JSON Web Key")?;
         if jwk.kty == "oct" {
             return Err("it is symmetric: everybody who can read it could sign tokens");
         }
         if jwk.d.is_some() {
-            return Err("it contains its private part, which only its owner may know");
+            return Err("it contains its private part, which must stay secret");
         }
         if jwk.r#use.as_deref().is_some_and(|r#use| r#use != "sig") {
             return Err("it is not for signatures");
@@ -138,13 +138,11 @@ impl Key {
             _ => return Err("only Ed25519, P-256 and RSA keys are used"),
         };
         // RFC 8725, section 3.1: a key is used with one algorithm.
-        if jwk
-            .alg
-            .is_some_and(|named| self::algorithm(&named) != Some(algorithm))
-        {
+        let named = jwk.alg.as_deref();
+        if named.is_some_and(|named| self::algorithm(named) != Some(algorithm)) {
             return Err("its alg is not EdDSA, ES256 or RS256, or does not fit its type");
         }
-        Ok(Key {
+        Ok(PublicKey {
             id: jwk.kid,
             algorithm,
             key,
@@ -180,9 +178,8 @@ fn p256(jwk: &Jwk) -> Result<DecodingKey, &'static str> {
 fn rsa(jwk: &Jwk) -> Result<DecodingKey, &'static str> {
     let (n, e) = (decoded(jwk.n.as_ref())?, decoded(jwk.e.as_ref())?);
     let (n, e) = (without_zeros(&n), without_zeros(&e));
-    let bits = n
-        .first()
-        .map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
+    let unused_bits = n.first().map_or(0, |first| first.leading_zeros() as usize);
+    let bits = n.len() * 8 - unused_bits;
     if !RSA_BITS.contains(&bits) {
         return Err("an RSA key must have 2048 to 8192 bits");
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,7 @@ impl KeySetUrl {
         }
         match uri.scheme_str() {
             Some("https") => Ok(KeySetUrl(uri)),
-            // Over plain HTTP anybody on the way could replace the keys, and then sign tokens.
+            // On plain HTTP an attacker in the network could replace the keys, and then sign tokens.
             Some("http") if is_loopback(authority.host()) => Ok(KeySetUrl(uri)),
             Some("http") => Err("must start with https:// unless it is on this machine"),
             _ => Err(MUST),
@@ -68,9 +69,8 @@ impl KeySetUrl {
 
     /// The host and port, for the log.
     pub fn host(&self) -> &str {
-        self.0
-            .authority()
-            .map_or("", |authority| authority.as_str())
+        let authority = self.0.authority();
+        authority.map_or("", |authority| authority.as_str())
     }
 
     fn is_loopback(&self) -> bool {
@@ -79,11 +79,9 @@ impl KeySetUrl {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Option<IpAddr> = address.parse().ok();
+    host.eq_ignore_ascii_case("localhost") || address.is_some_and(|it| it.is_loopback())
 }
 
 /// Reads a key set from a file.
@@ -150,26 +148,20 @@ pub fn agent(url: &KeySetUrl) -> Agent {
 /// # Errors
 /// One sentence that says why it cannot be fetched.
 pub fn fetch(agent: &Agent, url: &KeySetUrl) -> Result<Vec<u8>, String> {
-    let mut answer = agent
-        .get(&url.0)
-        .call()
-        .map_err(|error| error.to_string())?;
+    let answer = agent.get(&url.0).call();
+    let mut answer = answer.map_err(|error| error.to_string())?;
     let status = answer.status();
+    let number = status.as_u16();
     if status.is_redirection() {
         return Err(format!(
-            "it answers {}, and redirects are not followed: set AUTH_JWKS_URL to where it leads",
-            status.as_u16()
+            "it answers {number}, and redirects are not followed: set AUTH_JWKS_URL to where it leads"
         ));
     }
     if status != 200 {
-        return Err(format!("it answers {}", status.as_u16()));
+        return Err(format!("it answers {number}"));
     }
-    answer
-        .body_mut()
-        .with_config()
-        .limit(SET_MAX)
-        .read_to_vec()
-        .map_err(|error| error.to_string())
+    let body = answer.body_mut().with_config().limit(SET_MAX);
+    body.read_to_vec().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

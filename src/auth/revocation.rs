@@ -1,9 +1,9 @@
 //! Tokens that are refused before they expire. All revocations are in memory, so that most requests need no query.
 //!
 //! A request reads new revocations if the last reading is older than [`FRESH`]; a server without requests does not read. If it is older
-//! than [`STALE`], other requests wait for that reading, so that a revocation holds on all instances within two seconds. They
-//! wait until it has lasted for [`PATIENCE`]. While PostgreSQL does not answer, the known revocations are used for [`TRUSTED`];
-//! after that all tokens are refused.
+//! than [`STALE`], other requests wait until the new reading has ended or has lasted for [`PATIENCE`]. So a revocation holds on all
+//! instances within two seconds. While PostgreSQL does not answer, the known revocations are used for [`TRUSTED`]; after that all
+//! tokens are refused.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, RwLock, TryLockError};
@@ -24,11 +24,11 @@ const FRESH: Duration = Duration::from_secs(1);
 const STALE: Duration = Duration::from_millis(1_500);
 /// How long a reading may last before requests continue without it.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Interval between two looks at a reading by another request.
+/// Time between two checks whether another request's reading has ended.
 const LOOK: Duration = Duration::from_millis(5);
 /// From this age on, no token is accepted.
 const TRUSTED: Duration = Duration::from_secs(30);
-/// Between two readings that failed.
+/// Time between two readings that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Reads the revocations since a reading.
@@ -37,14 +37,14 @@ type Read<'r> = &'r dyn Fn(i64) -> Result<RevocationChanges, store::Error>;
 /// All revocations.
 #[derive(Default)]
 pub struct Revocations {
-    known: RwLock<Known>,
-    reading: Mutex<Reading>,
+    known: RwLock<KnownRevocations>,
+    reading: Mutex<LastReading>,
     /// When the present reading began.
     began: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownRevocations {
     /// Sessions, users and tokens, each until a second since 1970 or, with `None`, for ever.
     refused: HashMap<Revoked, Option<i64>>,
     issued_before: HashMap<UserId, i64>,
@@ -53,7 +53,7 @@ struct Known {
 }
 
 #[derive(Default)]
-struct Reading {
+struct LastReading {
     next: i64,
     feed: String,
     failed: Option<Instant>,
@@ -77,11 +77,9 @@ impl Revocations {
             Credential::Token(token) => Some(Revoked::Token(token.id)),
             Credential::ApiToken(_) => None,
         };
-        let earliest = known.issued_before.get(&caller.user);
-        let is_too_old = caller
-            .issued_at
-            .zip(earliest)
-            .is_some_and(|(issued_at, earliest)| issued_at < *earliest);
+        let earliest = known.issued_before.get(&caller.user).copied();
+        let times = caller.issued_at.zip(earliest);
+        let is_too_old = times.is_some_and(|(issued_at, earliest)| issued_at < earliest);
         let user = Revoked::User(caller.user.clone());
         Ok(!token.is_some_and(is_refused) && !is_too_old && !is_refused(user))
     }
@@ -127,7 +125,7 @@ impl Revocations {
         }
     }
 
-    fn read(&self, reading: &mut Reading, read: Read) -> Result<(), store::Error> {
+    fn read(&self, reading: &mut LastReading, read: Read) -> Result<(), store::Error> {
         if reading.failed.is_some_and(|when| when.elapsed() < RETRY) {
             let cause = "revocations could not be read a moment ago".to_owned();
             return Err(store::Error::Unavailable(cause));
@@ -172,7 +170,7 @@ impl Revocations {
 
     /// The right to read, unless another request has been reading for longer than `patience`. So only the first requests wait while
     /// PostgreSQL does not answer.
-    fn lock_within(&self, patience: Duration) -> Option<MutexGuard<'_, Reading>> {
+    fn lock_within(&self, patience: Duration) -> Option<MutexGuard<'_, LastReading>> {
         loop {
             match self.reading.try_lock() {
                 Ok(reading) => return Some(reading),
@@ -188,7 +186,7 @@ impl Revocations {
     }
 }
 
-impl Known {
+impl KnownRevocations {
     fn apply(&mut self, revocations: &[Revocation]) {
         for Revocation { whose, until } in revocations {
             if let Revoked::IssuedBefore(user, second) = whose {

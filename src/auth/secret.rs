@@ -21,7 +21,7 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
         .map_err(|error| format!("no random bytes for a secret: {error}"))?;
     let made: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
 
-    // Two processes that start at once must use the same, whole key: each writes a file of its own, and one of them gets the name.
+    // Two processes that start at once must use the same complete key: each writes a file of its own, and only one file gets the name.
     let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
     if !path.exists() {
         let mut file = OpenOptions::new()
@@ -31,14 +31,14 @@ pub fn load_or_create(data_dir: &Path) -> Result<String, String> {
             .mode(0o600)
             .open(&draft)
             .map_err(|error| fail("write", error))?;
-        let written = file
+        let linked = file
             .write_all(made.as_bytes())
-            .and_then(|()| file.sync_all());
-        let linked = written.and_then(|()| fs::hard_link(&draft, &path));
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::hard_link(&draft, &path));
         let _ = fs::remove_file(&draft);
         match linked {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(fail("write", error));
+                Err(fail("write", error))?
             }
             _ => {}
         }

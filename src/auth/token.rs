@@ -17,12 +17,14 @@ use super::claims::{Claims, Signer, sent};
 use super::cryptography;
 use super::error::AuthError;
 use super::guard::Sender;
-use super::jwks::Keys;
+use super::jwks::{KeySetUrl, Keys, Location, Timing};
 use super::key_set::{self, Candidates, KeySet};
 use super::opaque;
 use super::token_cache::TokenCache;
 
-pub use super::claims::{Expected, ISSUER, Origin, Session, Verified};
+use crate::config::{Secret, TokenSettings};
+
+pub use super::claims::{Expected, ISSUER, TokenOrigin, TokenSession, Verified};
 pub use super::minter::{Minter, NewToken};
 
 /// Reads the token from an `Authorization` header field (RFC 6750, section 2.1). The scheme is case-insensitive.
@@ -65,6 +67,31 @@ impl TokenVerifier {
             expected: Expected::default(),
             cache: TokenCache::default(),
         }
+    }
+
+    /// A verifier for the secret, with the other settings of tokens.
+    ///
+    /// # Errors
+    /// The key set cannot be read; one sentence.
+    pub fn of_settings(secret: &str, settings: &TokenSettings) -> Result<TokenVerifier, String> {
+        let previous = settings.previous_secret.as_ref().map(Secret::expose);
+        let verifier = TokenVerifier::new(secret, previous).expecting(Expected {
+            issuers: settings.issuers.clone(),
+            audiences: settings.audiences.clone(),
+        });
+        let location = match (&settings.key_set_file, &settings.key_set_url) {
+            (Some(file), _) => Location::File(file.clone()),
+            (None, Some(url)) => Location::Url(KeySetUrl::parse(url)?),
+            (None, None) => return Ok(verifier),
+        };
+        if settings.audiences.is_empty() {
+            log::warn!(
+                "JWT_AUDIENCE is not set: tokens that the owner of the key set in {location} makes for other services are accepted here too"
+            );
+        }
+        let keys = Keys::load(&location, Timing::default());
+        let keys = keys.map_err(|problem| format!("{location}: {problem}"))?;
+        Ok(verifier.trusting(keys))
     }
 
     /// Adds a key set of another issuer.
@@ -231,15 +258,12 @@ impl Header {
                 "its header names an extension that is not understood here",
             ));
         }
-        let is_access_token = |typ: &Value| {
-            typ.as_str().is_some_and(|typ| {
-                ["JWT", "at+jwt", "application/jwt", "application/at+jwt"]
-                    .iter()
-                    .any(|known| typ.eq_ignore_ascii_case(known))
-            })
-        };
+        let types = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
+        let lower_case = |typ: &Value| typ.as_str().map(str::to_ascii_lowercase);
         // RFC 8725, section 3.11: JWTs of other kinds, such as `logout+jwt`, are not access tokens.
-        if !self.typ.as_ref().is_none_or(is_access_token) {
+        if let Some(typ) = &self.typ
+            && !lower_case(typ).is_some_and(|typ| types.contains(&typ.as_str()))
+        {
             return Err(AuthError::Invalid(
                 "its header says that it is no access token",
             ));
@@ -298,9 +322,9 @@ mod tests {
         let verified = verify(&TokenVerifier::new(SECRET, None), &token).unwrap();
         assert_eq!(
             (&verified.user, verified.email.as_deref(), verified.origin),
-            (&user, Some("z@example.org"), Origin::Ours)
+            (&user, Some("z@example.org"), TokenOrigin::Ours)
         );
-        let Session::None(token_of_no_session) = &verified.session else {
+        let TokenSession::None(token_of_no_session) = &verified.session else {
             panic!()
         };
         let issued_at = token_of_no_session.issued_at.unwrap();
@@ -330,10 +354,10 @@ mod tests {
         let token = minter.sign(&new).unwrap();
         assert_eq!(minter.sign(&new).unwrap(), token);
         let verified = verify(&TokenVerifier::new(SECRET, None), &token).unwrap();
-        assert_eq!(verified.session, Session::Ours(new.session.unwrap()));
+        assert_eq!(verified.session, TokenSession::Ours(new.session.unwrap()));
         assert_eq!(
             (verified.user, verified.origin),
-            (user.clone(), Origin::Ours)
+            (user.clone(), TokenOrigin::Ours)
         );
     }
 

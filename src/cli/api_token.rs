@@ -39,9 +39,8 @@ fn store_and_user(line: &CommandLine) -> Result<(OpenStore, UserId), Failure> {
 }
 
 fn create(line: &CommandLine) -> Result<(), Failure> {
-    let name = line
-        .parsed("name", Name::parse)?
-        .ok_or("--name is missing")?;
+    let name = line.parsed("name", Name::parse)?;
+    let name = name.ok_or("--name is missing")?;
     let scopes = line.parsed("scopes", |list| {
         Scopes::parse(list.split(',').map(str::trim))
     })?;
@@ -74,8 +73,7 @@ fn create(line: &CommandLine) -> Result<(), Failure> {
 
 fn list(line: &CommandLine) -> Result<(), Failure> {
     let (open, user) = store_and_user(line)?;
-    let or_never =
-        |time: Option<Timestamp>| time.map_or_else(|| "never".to_owned(), |time| time.to_string());
+    let or_never = |time: Option<Timestamp>| time.map_or("never".to_owned(), |it| it.to_string());
     let tokens = open.store.list_api_tokens(&user)?;
     let rows = tokens.iter().map(|token| {
         let scopes = token.scopes.names().join(",");
@@ -96,7 +94,6 @@ fn revoke(line: &CommandLine) -> Result<(), Failure> {
         }
         _ => Err(format!(
             "the user has no API token {id:?}; `todo-api api-token list` shows all of them"
-        )
-        .into()),
+        ))?,
     }
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// A backup is made every night and may take long.
-const MOST: Duration = Duration::from_secs(36 * 3600);
+/// The newest backup must not be older. A backup is made every night and may take hours.
+const AGE_MAX: Duration = Duration::from_secs(36 * 3600);
 
 /// Whether the last backup in this directory succeeded and is not too old: the sentence for `doctor`.
 pub fn last(directory: &Path) -> Result<String, String> {
@@ -24,7 +24,7 @@ pub fn last(directory: &Path) -> Result<String, String> {
         None => Ok(format!(
             "backup: none in {here}; `systemctl enable --now todo-api-backup.timer` makes one every night"
         )),
-        Some(age) if age > MOST => Err(format!(
+        Some(age) if age > AGE_MAX => Err(format!(
             "backup: the newest in {here} is {} days old: systemctl status todo-api-backup.timer",
             age.as_secs() / (24 * 3600)
         )),

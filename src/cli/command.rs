@@ -175,12 +175,11 @@ fn parse_and_run(
 }
 
 fn text(value: OsString) -> Result<String, Failure> {
-    value
-        .into_string()
-        .map_err(|value| Failure::usage(format!("{value:?} is not UTF-8")))
+    let text = value.into_string();
+    text.map_err(|value| Failure::usage(format!("{value:?} is not UTF-8")))
 }
 
-/// The commands whose names begin with these words, or are the beginning of them. Without a word there is none.
+/// The commands whose names begin with these words, or with which these words begin; none without a word.
 fn matching(words: &[String]) -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().copied().flatten().filter(move |command| {
         let mut pairs = command.name().zip(words);
@@ -195,15 +194,16 @@ fn named(words: &[String]) -> Result<&'static Command, Failure> {
     }
     let group = words.get(..1).unwrap_or_default();
     let actions = matching(group).filter_map(|command| command.name().nth(1));
-    let (actions, group) = (actions.collect::<Vec<_>>().join(", "), group.concat());
-    let words = words.join(" ");
-    Err(Failure::usage(if actions.is_empty() {
-        format!("there is no command {words:?}")
-    } else if words == group {
-        format!("{group} needs one of: {actions}")
-    } else {
-        format!("there is no command {words:?}; {group} needs one of: {actions}")
-    }))
+    let actions: Vec<&str> = actions.collect();
+    let mut problems = Vec::new();
+    if words != group || actions.is_empty() {
+        problems.push(format!("there is no command {:?}", words.join(" ")));
+    }
+    if !actions.is_empty() {
+        let (group, actions) = (group.concat(), actions.join(", "));
+        problems.push(format!("{group} needs one of: {actions}"));
+    }
+    Err(Failure::usage(problems.join("; ")))
 }
 
 impl Command {
@@ -236,26 +236,21 @@ impl Command {
     }
 
     fn check(&self, line: &CommandLine) -> Result<(), String> {
-        let mut flags = line.flags.iter();
-        let unknown = flags.find(|(flag, _)| self.flag(flag).is_none());
-        let missing = self
-            .flags()
-            .find(|flag| flag.required && !line.has(flag.name));
-        let missing_argument = self.arguments().nth(line.arguments.len());
-        let missing_argument = missing_argument.filter(|word| !word.starts_with('['));
-        Err(
-            if let Some(word) = line.arguments.get(self.arguments().count()) {
-                format!("unexpected argument {word:?}")
-            } else if let Some(word) = missing_argument {
-                format!("{} needs {word}", self.title())
-            } else if let Some((flag, _)) = unknown {
-                format!("{} does not take --{flag}", self.title())
-            } else if let Some(flag) = missing {
-                format!("{} needs --{}", self.title(), flag.name)
-            } else {
-                return Ok(());
-            },
-        )
+        let (mut given, mut flags) = (line.flags.iter(), self.flags());
+        let missing = self.arguments().nth(line.arguments.len());
+        let missing = missing.filter(|word| !word.starts_with('['));
+        let problem = if let Some(word) = line.arguments.get(self.arguments().count()) {
+            format!("unexpected argument {word:?}")
+        } else if let Some(word) = missing {
+            format!("{} needs {word}", self.title())
+        } else if let Some((flag, _)) = given.find(|(flag, _)| self.flag(flag).is_none()) {
+            format!("{} does not take --{flag}", self.title())
+        } else if let Some(flag) = flags.find(|flag| flag.required && !line.has(flag.name)) {
+            format!("{} needs --{}", self.title(), flag.name)
+        } else {
+            return Ok(());
+        };
+        Err(problem)
     }
 
     fn title(&self) -> String {
@@ -263,32 +258,26 @@ impl Command {
     }
 
     fn page(&self) -> String {
-        let Command {
-            usage, about, help, ..
-        } = self;
+        let (usage, about, help) = (self.usage, self.about, self.help);
         format!("Usage: todo-api {usage}\n\n{about}\n{help}")
     }
 }
 
 /// The page of a command, the pages of a group, or without words the main page.
 fn help_on(words: &[String]) -> Result<String, Failure> {
-    if words.is_empty() {
-        return Ok(main_page());
-    }
-    if words == ["settings"] {
-        return Ok(settings_for_help());
-    }
     let pages: Vec<String> = matching(words).map(Command::page).collect();
-    if pages.is_empty() {
-        return named(words).map(Command::page);
+    match words {
+        [] => Ok(main_page()),
+        [word] if word == "settings" => Ok(settings_for_help()),
+        _ if pages.is_empty() => named(words).map(Command::page),
+        _ => Ok(pages.join("\n")),
     }
-    Ok(pages.join("\n"))
 }
 
 fn main_page() -> String {
-    let commands = COMMANDS.iter().copied().flatten();
-    let commands = commands.map(|it| format!("  {:17} {}\n", it.title(), it.about));
-    let commands: String = commands.collect();
+    let commands: String = (COMMANDS.iter().copied().flatten())
+        .map(|command| format!("  {:17} {}\n", command.title(), command.about))
+        .collect();
     format!(
         "todo-api: a task server on PostgreSQL
 

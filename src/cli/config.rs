@@ -18,36 +18,28 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     }
     let settings = origin.effective.iter();
     if line.has("json") {
-        let entry = |Effective {
-                         setting,
-                         value,
-                         given,
-                     }: &Effective| {
-            let source = given.as_deref().unwrap_or("default");
-            let entry = json!({"value": value, "source": source, "secret": setting.secret});
-            (setting.name.to_owned(), entry)
+        let entry = |one: &Effective| {
+            let secret = one.setting.secret;
+            let entry = json!({"value": one.value, "source": source(one), "secret": secret});
+            (one.setting.name.to_owned(), entry)
         };
         let object: Map<String, Value> = settings.map(entry).collect();
         return print(&format!("{:#}\n", Value::Object(object)));
     }
-    let width = settings
-        .clone()
-        .map(|one| one.setting.name.len())
-        .max()
-        .unwrap_or(0);
-    let line = |Effective {
-                    setting,
-                    value,
-                    given,
-                }: &Effective| {
-        let source = given.as_deref().unwrap_or("default");
-        let value = match value {
+    let lengths = settings.clone().map(|one| one.setting.name.len());
+    let width = lengths.max().unwrap_or(0);
+    let line = |one: &Effective| {
+        let value = match &one.value {
             // On one line, and without control characters for the terminal.
             Some(value) => value.escape_debug().to_string(),
-            None if given.is_some() => "(hidden)".to_owned(),
-            None => plain(setting.default.text()),
+            None if one.given.is_some() => "(hidden)".to_owned(),
+            None => plain(one.setting.default.text()),
         };
-        format!("{:width$}  {value}  ({source})\n", setting.name)
+        format!("{:width$}  {value}  ({})\n", one.setting.name, source(one))
     };
     print(&settings.map(line).collect::<String>())
+}
+
+fn source(one: &Effective) -> &str {
+    one.given.as_deref().unwrap_or("default")
 }

@@ -15,7 +15,7 @@ use crate::store::diagnosis::{Diagnosis, diagnose};
 const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
 /// Tools renew a certificate a month before its end, so one with less time left was not renewed.
 const CERTIFICATE_LEFT: Duration = Duration::from_secs(14 * 24 * 3600);
-/// 32 random hexadecimal digits have fewer different ones in less than one of 10^8 cases.
+/// 32 random hexadecimal digits have fewer different digits in less than one of 10^8 cases.
 const DIFFERENT_BYTES: usize = 8;
 /// The settings of an installed service.
 const SERVICE_SETTINGS: &str = "/etc/todo-api";
@@ -39,12 +39,11 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     let source = line.source()?;
     let mut findings = Vec::new();
     match Config::load(&source, &setup::CHECKS) {
-        Err(error) => {
-            let remedy = match Path::new(SERVICE_SETTINGS).is_dir() {
-                true => format!("; {}", setup::FOR_THE_SERVICE),
-                false => String::new(),
-            };
-            findings.push(Err(format!("settings: {error}{remedy}")));
+        Err(mut error) => {
+            if Path::new(SERVICE_SETTINGS).is_dir() {
+                error = format!("{error}; {}", setup::FOR_THE_SERVICE);
+            }
+            findings.push(Err(format!("settings: {error}")));
         }
         Ok(config) => {
             let file = config.origin.env_file.as_deref();
@@ -137,18 +136,18 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
             return Err(setup::no_data(config));
         }
         if !LocalPostgres::is_running(data_dir).unwrap_or(false) {
+            let place = data_dir.display();
             return Ok(vec![Ok(format!(
-                "database: the private PostgreSQL in {} does not run; `todo-api serve` starts it",
-                data_dir.display()
+                "database: the private PostgreSQL in {place} does not run; `todo-api serve` starts it"
             ))]);
         }
     }
     let found = diagnose(&setup::store_settings(config)?).map_err(|error| error.to_string())?;
     let seconds = found.clock_difference.as_secs_f64();
     let pool = i64::from(config.database.pool_size);
-    let (left, ours) = (found.connections_left, found.connections_ours);
-    // A server that runs already holds the connections that are ours.
-    let room = left + ours;
+    let (left, open) = (found.connections_left, found.connections_ours);
+    // A running server has the connections of todo-api that are open.
+    let room = left + open;
     let broken_rules = found.broken_rules.iter().map(|rule| {
         Err(format!(
             "rows: {} of {} break the rule that {}, for example {}: correct or delete them; until then answers show the nearest allowed values",
@@ -165,7 +164,7 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
         finding(
             room >= pool,
             format!(
-                "connections: the server keeps {pool} open; PostgreSQL has {left} left and {ours} are ours already"
+                "connections: the server keeps {pool} open; PostgreSQL has {left} left, and todo-api has {open} open"
             ),
             format!(
                 "connections: the server keeps {pool} open and PostgreSQL has room for {room}: raise its max_connections, or lower DB_POOL_SIZE here or elsewhere"
@@ -188,13 +187,12 @@ fn database(config: &Config) -> Result<Vec<Finding>, String> {
 fn tables(config: &Config, found: &Diagnosis) -> Finding {
     let (version, needed) = (found.schema_version, found.needed_version);
     let forbidden = found.forbidden_tables.join(", ");
-    let at = format!(
-        "schema {} is at version {version}",
-        config.database.schema.as_str()
-    );
+    let schema = config.database.schema.as_str();
+    let at = format!("schema {schema} is at version {version}");
     if version > needed {
+        let remedy = "install a newer todo-api";
         Err(format!(
-            "{at} and this program knows only {needed}: install a newer todo-api"
+            "{at} and this program knows only {needed}: {remedy}"
         ))
     } else if version == needed {
         finding(
@@ -228,10 +226,12 @@ fn certificate_lasts(certificate: &Path, key: &Path) -> Finding {
             format!("certificate: good for {} days", days(left)),
             format!("certificate: {name} ends in {} days: renew it", days(left)),
         ),
-        Err(past) => Err(format!(
-            "certificate: {name} ended {} days ago: renew it",
-            days(past.duration())
-        )),
+        Err(past) => {
+            let days = days(past.duration());
+            Err(format!(
+                "certificate: {name} ended {days} days ago: renew it"
+            ))
+        }
     }
 }
 
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_that_people_make_up_are_told_from_random_ones() {
+    fn secrets_that_people_make_up_are_recognised() {
         for secret in [
             "a".repeat(40),
             "abcabcabcabcabcabcabcabcabcabcabcabc".to_owned(),

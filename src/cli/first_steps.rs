@@ -35,11 +35,8 @@ pub fn command(config: &Config) -> String {
 /// The call of this program from a shell in the same directory, with the settings of tokens. A `.env` is found without a flag.
 fn this_program(config: &Config) -> String {
     let program = std::env::args_os().next();
-    let mut call = shell_word(
-        &program
-            .unwrap_or_else(|| "todo-api".into())
-            .to_string_lossy(),
-    );
+    let program = program.unwrap_or_else(|| "todo-api".into());
+    let mut call = shell_word(&program.to_string_lossy());
     if std::env::var_os("DATA_DIR").is_some() {
         let data_dir = shell_word(&config.process.data_dir.to_string_lossy());
         call = format!("DATA_DIR={data_dir} {call}");

@@ -23,7 +23,7 @@ pub fn open_in_background(
 ) -> Result<(), Failure> {
     let (config, app, events) = (config.clone(), Arc::clone(app), events.clone());
     spawn("open-database", move || {
-        // The receiver is gone only when the process is about to end. Then a private PostgreSQL in the event is dropped, and stops.
+        // There is no receiver only while the process ends. Then a private PostgreSQL in the event is dropped, which stops it.
         let send = |event| drop(events.send(event));
         if config.database.url.is_none() {
             match setup::start_private(&config) {
@@ -53,9 +53,9 @@ fn open_store(store: &Store, timeout: Duration) -> Result<Opened, String> {
         };
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
+            let seconds = timeout.as_secs_f64();
             return Err(format!(
-                "the database could not be reached within {} s: {problem}; check DATABASE_URL, and that PostgreSQL runs and lets this machine in",
-                timeout.as_secs_f64()
+                "the database could not be reached within {seconds} s: {problem}; check DATABASE_URL, and that PostgreSQL runs and accepts connections from this machine"
             ));
         }
         let seconds = left.as_secs_f64().ceil();

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::events::ServiceEvent;
 use super::first_steps::first_steps;
@@ -67,16 +67,14 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     let settings = setup::store_settings(config)?;
     let target = settings.target.clone();
     let app = Arc::new(build::app(config, &secret, Store::new(settings))?);
-    let policy = Policy::new(&config.requests.origins, Some(config.requests.hsts));
+    let (origins, hsts) = (&config.requests.origins, Some(config.requests.hsts));
+    let in_development = config.process.environment == Environment::Development;
     let fail = events.clone();
     let parts = Parts {
         app: Arc::clone(&app),
         router: Router::new(routes()),
         tls,
-        policy: Arc::new(match config.process.environment {
-            Environment::Development => policy.logging_refused_origins(),
-            Environment::Production => policy,
-        }),
+        policy: Arc::new(Policy::new(origins, hsts, in_development)),
         on_alive: Arc::new(|| supervisor::notify("WATCHDOG=1")),
         on_failure: Box::new(move |reason| drop(fail.send(ServiceEvent::Failed(reason)))),
     };
@@ -181,14 +179,13 @@ impl Service<'_> {
         let (app, private) = (self.app, self.private);
         drop((self.server, self.not_started));
         let (done, closed) = mpsc::channel::<()>();
-        let close = spawn("close", move || {
+        // If no thread can be started, the end of the process closes the connections.
+        let _ = spawn("close", move || {
             drop(app);
             drop(private);
             drop(done);
         });
-        // If no thread can be started, the end of the process closes the connections.
-        if close.is_ok() && closed.recv_timeout(time_left(until)) == Err(RecvTimeoutError::Timeout)
-        {
+        if closed.recv_timeout(time_left(until)) == Err(RecvTimeoutError::Timeout) {
             log::warn!(
                 "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that still runs"
             );
@@ -245,6 +242,6 @@ impl Service<'_> {
     }
 }
 
-fn time_left(until: Instant) -> std::time::Duration {
+fn time_left(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }

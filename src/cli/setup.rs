@@ -17,9 +17,9 @@ use crate::store::connector::Target;
 use crate::store::opening::Opened;
 use crate::store::{Store, StoreSettings};
 
-/// Descriptors beside those of clients' connections: the pool, listening sockets, the log, event loops.
+/// Descriptors that are not clients' or the pool's connections: listening sockets, the log, event loops.
 const SPARE_DESCRIPTORS: u64 = 64;
-/// Connections of clients that are accepted however low the descriptor limit is.
+/// Clients' connections that are accepted even if the descriptor limit is lower.
 const FEWEST_CONNECTIONS: u64 = 16;
 
 /// How to run commands with the settings of the installed service.
@@ -146,10 +146,8 @@ pub fn connections(config: &Config) -> usize {
     let others = u64::from(config.database.pool_size) + SPARE_DESCRIPTORS;
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let allowed = allowed.saturating_sub(others).max(FEWEST_CONNECTIONS);
-    config
-        .edge
-        .connections
-        .min(usize::try_from(allowed).unwrap_or(usize::MAX))
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    config.edge.connections.min(allowed)
 }
 
 /// The key that signs tokens: the configured one, or the one in the data directory, which is created if it is missing.

@@ -18,20 +18,16 @@ const ONE_SIGNAL: Duration = Duration::from_millis(100);
 pub fn take_signals(events: Sender<ServiceEvent>) -> Result<(), Failure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| format!("cannot take signals: {error}"))?;
-    // When a terminal is closed, the server must stop, and a private PostgreSQL with it. Checked now, because then it is gone.
+    // When its terminal is closed, the server and its private PostgreSQL must stop. Checked now, while the terminal exists.
     let in_terminal = io::stdin().is_terminal();
     spawn("signals", move || {
         let mut asked: Option<Instant> = None;
         for signal in signals.forever() {
-            let name = if signal == SIGINT {
-                "SIGINT"
-            } else {
-                "SIGTERM"
-            };
-            let event = match signal {
-                SIGHUP if in_terminal => ServiceEvent::Stop("SIGHUP"),
-                SIGHUP => ServiceEvent::Reload,
-                _ => ServiceEvent::Stop(name),
+            let (name, event) = match signal {
+                SIGHUP if in_terminal => ("SIGHUP", ServiceEvent::Stop("SIGHUP")),
+                SIGHUP => ("SIGHUP", ServiceEvent::Reload),
+                SIGINT => ("SIGINT", ServiceEvent::Stop("SIGINT")),
+                _ => ("SIGTERM", ServiceEvent::Stop("SIGTERM")),
             };
             if signal != SIGHUP {
                 match asked {
@@ -44,7 +40,7 @@ pub fn take_signals(events: Sender<ServiceEvent>) -> Result<(), Failure> {
                     }
                 }
             }
-            // The receiver is gone only when the process is about to end.
+            // There is no receiver only while the process ends.
             let _ = events.send(event);
         }
     })

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::api::App;
 
-/// After the start. It is short, so that a server that is often restarted does the upkeep, too.
+/// Time from the start to the first upkeep. It is short, because some servers are restarted often.
 const FIRST: Duration = Duration::from_secs(5 * 60);
-/// Between two times.
+/// Time between two upkeeps.
 const PERIOD: Duration = Duration::from_secs(60 * 60);
 
-/// Removes rows that are no longer needed, every hour. Returns at the first time at which the application is gone.
+/// Removes rows that are no longer needed, every hour, until the application has ended.
 pub fn keep_up(app: &Weak<App>) {
     let mut wait = FIRST;
     loop {

@@ -109,8 +109,8 @@ fn row(user: &UserRow) -> String {
         (true, true) => "active",
         (true, false) => "outside",
     };
-    let since = user.account.created_at.map(|at| at.to_string());
-    let since = since.unwrap_or_default();
+    let since = user.account.created_at;
+    let since = since.map_or(String::new(), |at| at.to_string());
     let texts = [&user.account.email, &user.account.name];
     let [email, name] = texts.map(|text| text.as_deref().unwrap_or("-"));
     format!("{id}\t{state}\t{since}\t{email}\t{name}\n")
@@ -142,10 +142,8 @@ fn set_email(line: &CommandLine) -> Result<(), Failure> {
         name: Patch::Keep,
         current_password: None,
     };
-    match open
-        .store
-        .update_account(&user.account.id, &changes, None)?
-    {
+    let (id, store) = (&user.account.id, &open.store);
+    match store.update_account(id, &changes, None)? {
         Updated::Account(Account { id, .. }) => {
             Trail::of_command().record(&id, Event::EmailChanged);
             let email = email.as_str();
@@ -161,13 +159,10 @@ fn set_active(line: &CommandLine, active: bool) -> Result<(), Failure> {
     let open = setup::open_store(&line.config()?)?;
     let id = find_or_take_id(&open.store, user, by_id)?;
     open.store.set_active(&id, active)?;
-    let (event, result) = if active {
-        (Event::AccountEnabled, "enabled again")
-    } else {
-        (
-            Event::AccountDisabled,
-            "disabled; running servers refuse their tokens within two seconds",
-        )
+    let refused = "disabled; running servers refuse their tokens within two seconds";
+    let (event, result) = match active {
+        true => (Event::AccountEnabled, "enabled again"),
+        false => (Event::AccountDisabled, refused),
     };
     Trail::of_command().record(&id, event);
     print(&format!("{id} is {result}\n"))
@@ -207,10 +202,9 @@ fn find(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failu
         found.retain(|found| found.account.id.as_str() == user);
     }
     if found.len() > 1 {
-        return Err(format!(
+        Err(format!(
             "{user:?} is one user's id and another's address; add --id for the first, or name the second by id"
-        )
-        .into());
+        ))?;
     }
     Ok(found.pop())
 }
@@ -225,10 +219,10 @@ fn ask_for_password() -> Result<Password, Failure> {
     let text = if io::stdin().is_terminal() {
         let first = rpassword::prompt_password("Password: ").map_err(unreadable)?;
         let again = rpassword::prompt_password("Again: ").map_err(unreadable)?;
-        if first != again {
-            return Err("the two passwords are not the same".into());
+        match first == again {
+            true => first,
+            false => Err("the two passwords are not the same")?,
         }
-        first
     } else {
         // No password has more bytes than this.
         let most = 4 * (PASSWORD_MAX as u64 + 1) + 2;

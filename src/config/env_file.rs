@@ -87,10 +87,8 @@ fn parse(text: &str, ours_alone: bool) -> Result<HashMap<String, String>, String
 fn assignment(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.split_once('=')?;
     let name = name.trim_start();
-    let name = name
-        .strip_prefix("export ")
-        .map_or(name, str::trim_start)
-        .trim_end_matches([' ', '\t']);
+    let name = name.strip_prefix("export ").unwrap_or(name);
+    let name = name.trim_matches([' ', '\t']);
     let fit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     (!name.is_empty() && name.bytes().all(fit)).then_some((name, value))
 }
@@ -99,10 +97,11 @@ fn assignment(text: &str) -> Option<(&str, &str)> {
 fn read_value(text: &str) -> Result<(String, &str), &'static str> {
     let text = text.trim_start_matches([' ', '\t']);
     let (value, rest) = match text.chars().next() {
-        Some('\'') => text[1..]
-            .split_once('\'')
-            .map(|(value, rest)| (value.to_owned(), rest))
-            .ok_or("has a quote that is not closed")?,
+        Some('\'') => {
+            let quoted = text[1..].split_once('\'');
+            let (value, rest) = quoted.ok_or("has a quote that is not closed")?;
+            (value.to_owned(), rest)
+        }
         Some('"') => double_quoted(&text[1..])?,
         _ => return unquoted(text),
     };

@@ -25,7 +25,10 @@ use std::{fmt, thread};
 use reader::SettingsReader;
 use source::Source;
 
-pub use settings::{Config, DatabaseSettings, EdgeLimits, GuessingLimits};
+pub use settings::{
+    AccountSettings, Config, DatabaseSettings, EdgeLimits, GuessingLimits, RequestSettings,
+    TokenSettings,
+};
 
 /// A value that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -93,11 +96,9 @@ impl Config {
         let (cert, key) = (&listening.tls_cert_file, &listening.tls_key_file);
         let in_production = self.process.environment == Environment::Production;
         let missing = "must be set when ENVIRONMENT is production";
+        let both = "cannot be set together with AUTH_JWKS_FILE";
         let (name, problem) = if tokens.key_set_url.is_some() && tokens.key_set_file.is_some() {
-            (
-                "AUTH_JWKS_URL",
-                "cannot be set together with AUTH_JWKS_FILE",
-            )
+            ("AUTH_JWKS_URL", both)
         } else if cert.is_some() && key.is_none() {
             ("TLS_KEY_FILE", "must be set when TLS_CERT_FILE is")
         } else if cert.is_none() && key.is_some() {

@@ -20,13 +20,11 @@ pub fn is_known(variable: &str) -> bool {
 /// The variable of a setting that is nearest to this one, and the number of different letters.
 pub fn nearest(variable: &str) -> (String, usize) {
     let upper = variable.to_ascii_uppercase();
-    known()
-        .map(|name| {
-            let difference = difference(&upper, &name);
-            (name, difference)
-        })
-        .min_by_key(|(_, difference)| *difference)
-        .unwrap_or_default()
+    let known = known().map(|name| (difference(&upper, &name), name));
+    let (difference, name) = known
+        .min_by_key(|(difference, _)| *difference)
+        .unwrap_or_default();
+    (name, difference)
 }
 
 /// The variable of a setting of which this is probably a misspelling: one letter differs, or two neighbours are swapped; in long names

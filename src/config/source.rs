@@ -48,10 +48,9 @@ impl Source {
     /// An environment of these names and values alone.
     pub fn of_pairs(pairs: &[(&str, &str)]) -> Source {
         let pairs = pairs.iter();
+        let variables = pairs.map(|(name, value)| ((*name).to_owned(), value.into()));
         Source {
-            variables: pairs
-                .map(|(name, value)| ((*name).to_owned(), value.into()))
-                .collect(),
+            variables: variables.collect(),
             ..Source::default()
         }
     }
@@ -98,9 +97,8 @@ impl Source {
     pub fn misspelt(&self) -> Vec<String> {
         let sentence = |name: &String| {
             let meant = names::meant(name)?;
-            Some(format!(
-                "the environment variable {name} is no setting; {meant} is"
-            ))
+            let warning = format!("the environment variable {name} is no setting; {meant} is");
+            Some(warning)
         };
         let mut found: Vec<String> = self.variables.keys().filter_map(sentence).collect();
         found.sort();
@@ -113,10 +111,9 @@ impl Source {
         debug_assert!(setting.is_some(), "{name} is not in the table of settings");
         let setting = setting?;
         setting.names().find_map(|name| {
-            self.variable(name).or_else(|| {
-                let is_secret = setting.secret.then_some(());
-                is_secret.and_then(|()| self.secret_file(name).or_else(|| self.credential(name)))
-            })
+            let file = || self.secret_file(name).or_else(|| self.credential(name));
+            let secret = || setting.secret.then(file).flatten();
+            self.variable(name).or_else(secret)
         })
     }
 

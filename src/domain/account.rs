@@ -1,4 +1,4 @@
-//! Accounts with a password here: what may be said of them, and what clients send about them.
+//! Accounts with a password here, and the requests about them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub const PASSWORD_MAX: usize = 128;
 /// Longest name, in characters (Unicode scalar values).
 pub const NAME_MAX: usize = 100;
 
-/// An email address, trimmed and in lower case, because people write theirs in any.
+/// An email address, trimmed and in lower case, so that case does not matter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Email(String);
@@ -34,7 +34,7 @@ impl Email {
         if text.len() > EMAIL_MAX {
             return Err("must have at most 254 characters");
         }
-        // A display name ("Me <me@example.org>") is no part of an address, nor is a control character.
+        // A display name ("Me <me@example.org>") or a control character is not part of an address.
         let form = EmailAddress::from_str(&text).is_ok_and(|address| address.as_str() == text);
         if !form || text.contains(['<', '>']) || text.chars().any(char::is_control) {
             return Err("must be an email address");
@@ -48,7 +48,7 @@ impl Email {
     }
 }
 
-/// What somebody claims to be their password. It is never shown.
+/// A password that a client sends. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
@@ -65,7 +65,7 @@ impl Password {
         }
     }
 
-    /// The password, for the one place that hashes it.
+    /// The password, for hashing.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// What a person is called: 1 to 100 characters after trimming, one line.
+/// The name of a person: 1 to 100 characters after trimming, one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
@@ -91,7 +91,7 @@ impl Name {
         if text.is_empty() || text.chars().count() > NAME_MAX {
             return Err("must have 1 to 100 characters");
         }
-        // What turns the direction of writing over would turn over what stands beside the name, too.
+        // Characters that change the writing direction would also affect the text beside the name.
         let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if text.chars().any(|c| c.is_control() || turns(c)) {
             return Err("must be one line without control characters");
@@ -111,11 +111,11 @@ pub struct Account {
     /// The user it belongs to.
     #[serde(serialize_with = "user_id")]
     pub id: UserId,
-    /// The address to log in with; none for a user who is known from another issuer's tokens alone.
+    /// The address to log in with; none for a user known only from tokens of another issuer.
     pub email: Option<String>,
-    /// What they are called.
+    /// The name of the person.
     pub name: Option<String>,
-    /// When they became known here; none for one who has not written anything yet.
+    /// When the user became known here; none before the first write.
     pub created_at: Option<Timestamp>,
 }
 
@@ -130,7 +130,7 @@ pub struct Registration {
     pub email: Email,
     /// The password.
     pub password: Password,
-    /// What they are called.
+    /// The name of the person.
     pub name: Patch<Name>,
 }
 
@@ -153,11 +153,11 @@ impl Registration {
     }
 }
 
-/// What somebody logs in with. Neither is checked for form: what is wrong with it is that it does not match.
+/// Email address and password of a login. Their form is not checked: a wrong form just does not match.
 #[derive(Debug)]
 pub struct Login {
     /// The account's address.
-    // `None` if the text is no address; no account has it then.
+    // `None` if the text is not an address, which no account can have.
     pub email: Option<Email>,
     /// The password.
     pub password: Password,
@@ -176,8 +176,8 @@ impl Login {
         Ok(Login::of(&email.0, password))
     }
 
-    /// Reads the names and values of a form: `username` and `password`, as the password form of OAuth 2 has them (RFC 6749,
-    /// section 4.3.2). Whatever else it holds is ignored.
+    /// Reads the names and values of a form: `username` and `password`, as in the password grant of OAuth 2 (RFC 6749, section
+    /// 4.3.2). Other fields are ignored.
     ///
     /// # Errors
     /// See [`BodyError`].
@@ -203,7 +203,7 @@ impl Login {
     }
 }
 
-/// Changes to an account: what is absent stays.
+/// Changes to an account. Absent fields stay.
 #[derive(Debug)]
 pub struct AccountChanges {
     /// A new address.
@@ -234,9 +234,9 @@ impl AccountChanges {
 /// A change of password.
 #[derive(Debug)]
 pub struct PasswordChange {
-    /// What they say it is now.
+    /// The current password, as sent.
     pub current_password: Password,
-    /// What it is to be.
+    /// The new password.
     pub new_password: Password,
     /// Whether to delete all API tokens and end this session too, because a token was stolen.
     pub api_tokens: bool,
@@ -284,10 +284,10 @@ impl LogoutAll {
     }
 }
 
-/// A password sent to prove that it is really its owner who asks.
+/// A password that proves that the owner sends the request.
 #[derive(Debug)]
 pub struct Confirmation {
-    /// What they say it is.
+    /// The password, as sent.
     pub password: Password,
 }
 
@@ -307,8 +307,8 @@ impl Confirmation {
 /// Any string.
 struct Text(String);
 
-/// A password that is compared with a stored one. It is cut off behind the length of the longest password, which bounds the cost
-/// of its hash and keeps it wrong.
+/// A password that is compared with a stored one. It is cut to one character more than the longest password, which limits the
+/// cost of its hash and cannot make it right.
 pub struct Claimed(Password);
 
 impl Claimed {
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_login_is_not_checked_for_form() {
-        let login = Login::from_json(br#"{"email":"nobody","password":"x"}"#).unwrap();
+        let login = Login::from_json(br#"{"email":"no address","password":"x"}"#).unwrap();
         assert_eq!((login.email, login.password.expose()), (None, "x"));
         let form = [
             ("username", "Me@example.org"),

@@ -24,7 +24,7 @@ impl Address {
 }
 
 impl Address {
-    /// The address as clients write it; `tls`: whether TCP speaks TLS there.
+    /// The address as clients write it. `tls`: whether TCP addresses use TLS.
     pub fn url(&self, tls: bool) -> String {
         match self {
             Address::Tcp(address) if tls => format!("https://{address}"),
@@ -42,12 +42,12 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address, and who accepts there.
+/// An address, and whether tiny_http itself listens there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
     /// The address.
     pub address: Address,
-    /// `direct:` before it: tiny_http itself, for measuring and for a proxy one trusts fully.
+    /// `direct:`: tiny_http itself listens, for measurements and for a fully trusted proxy.
     pub direct: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Tokens that users make for their scripts, and what they are good for.
+//! API tokens, which users make for their scripts, and their scopes.
 
 use std::collections::BTreeSet;
 
@@ -10,19 +10,19 @@ use super::account::{Claimed, Name, Password};
 use super::fields::{BodyError, Field, Fields, Patch};
 use super::timestamp::Timestamp;
 
-/// What a token may be used for.
+/// A permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Scope {
-    /// Looking at tasks.
+    /// Reading tasks.
     #[serde(rename = "tasks:read")]
     TasksRead,
-    /// Making, changing and deleting them.
+    /// Creating, changing and deleting tasks.
     #[serde(rename = "tasks:write")]
     TasksWrite,
 }
 
 impl Scope {
-    /// Every scope there is.
+    /// All scopes.
     pub const ALL: [Scope; 2] = [Scope::TasksRead, Scope::TasksWrite];
 
     /// Its name.
@@ -33,19 +33,19 @@ impl Scope {
         }
     }
 
-    /// The scope of that name.
+    /// The scope with this name.
     pub fn parse(name: &str) -> Option<Scope> {
         Scope::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
 }
 
-/// Some scopes.
+/// A set of scopes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Scopes(BTreeSet<Scope>);
 
 impl Scopes {
-    /// All there are.
+    /// All scopes.
     pub fn all() -> Scopes {
         Scopes(Scope::ALL.into())
     }
@@ -69,7 +69,7 @@ impl Scopes {
         Scopes(names.into_iter().filter_map(Scope::parse).collect())
     }
 
-    /// Whether this one is among them.
+    /// Whether the set has this scope.
     pub fn has(&self, scope: Scope) -> bool {
         self.0.contains(&scope)
     }
@@ -80,40 +80,40 @@ impl Scopes {
     }
 }
 
-/// A token as its owner sees it: all but the token.
+/// An API token as its owner sees it, without the token itself.
 #[derive(Clone, Debug, Serialize)]
 pub struct ApiToken {
-    /// What it is deleted by.
+    /// The id, with which it is deleted.
     pub id: Uuid,
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: String,
-    /// How the token starts.
+    /// The first characters of the token.
     pub prefix: String,
-    /// What it is good for.
+    /// Its scopes.
     pub scopes: Scopes,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last used, to the minute.
     pub last_used_at: Option<Timestamp>,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A token to be made.
+/// A new API token.
 #[derive(Clone, Debug)]
 pub struct NewApiToken {
-    /// What its owner calls it.
+    /// The name that its owner gave it.
     pub name: Name,
-    /// What it is good for.
+    /// Its scopes.
     pub scopes: Scopes,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
-    /// The account's password; needed where the user has one here.
+    /// The account's password; needed if the user has one here.
     pub current_password: Option<Password>,
 }
 
 impl NewApiToken {
-    /// Reads the body of a POST. Without `scopes` it is good for everything a script can do.
+    /// Reads the body of a POST. Without `scopes` it has all scopes.
     ///
     /// # Errors
     /// See [`BodyError`]; every bad field is named at once.

@@ -1,4 +1,4 @@
-//! Two facts of an X.509 certificate that rustls does not tell (RFC 5280, section 4.1).
+//! Reads two facts of an X.509 certificate that rustls does not provide (RFC 5280, section 4.1).
 
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime};
@@ -62,7 +62,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
             let length = bytes.iter().fold(0, |n, byte| n << 8 | usize::from(*byte));
             (length, rest)
         }
-        // 0x80 is no length in DER.
+        // DER does not allow the length 0x80.
         _ => return None,
     };
     let (content, rest) = rest.split_at_checked(length)?;

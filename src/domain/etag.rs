@@ -1,4 +1,4 @@
-//! Entity tags (RFC 9110, section 8.8.3): which state of a task a client has seen.
+//! Entity tags (RFC 9110, section 8.8.3), which name a state of a task.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::fields::{Field, string};
 use super::timestamp::Timestamp;
 
 /// The strong entity tag of a task, shown as `"3-65f1c2a9b4e00"`: its version, and when it was made, in hexadecimal microseconds
-/// since 1970. The second part tells a task from one that had the same id before it.
+/// since 1970. The second part distinguishes a task from an earlier one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ETag {
     /// The task's version.
@@ -16,7 +16,7 @@ pub struct ETag {
 }
 
 impl ETag {
-    /// Reads what stands between the quotes; `None` for what this server never made.
+    /// Reads the text between the quotes; `None` if this server never made it.
     fn parse(opaque: &str) -> Option<ETag> {
         let (version, created_at) = opaque.split_once('-')?;
         let micros = u64::from_str_radix(created_at, 16).ok()?.cast_signed();
@@ -42,19 +42,19 @@ impl fmt::Display for ETag {
 /// The value of an `If-Match` or `If-None-Match` field (RFC 9110, sections 13.1.1 and 13.1.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntityTags {
-    /// `*`: whatever there is.
+    /// `*`: any state.
     Any,
     /// A list. Tags that this server never made match nothing and are left out.
     OneOf {
-        /// The strong ones.
+        /// The strong tags.
         strong: Vec<ETag>,
-        /// Those marked with `W/`.
+        /// The weak tags, marked with `W/`.
         weak: Vec<ETag>,
     },
 }
 
 impl EntityTags {
-    /// Reads all fields of that name; `None` where there is none.
+    /// Reads all fields with this name; `None` if there is none.
     ///
     /// # Errors
     /// Says what the field must be, as the end of a sentence that starts with its name.

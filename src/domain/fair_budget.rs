@@ -1,14 +1,14 @@
 //! Fair shares of a global budget.
 //!
-//! A budget has a number of units: bytes, places in a queue, workers. A holder may take what it likes while at most half of the
-//! budget is used. Above that a holder has at most one eighth of it, but always one piece. So the largest holder leaves
-//! half of the budget to the others.
+//! A budget has a number of units: bytes, places in a queue, workers. A holder may take any number while at most half of the
+//! budget is used. Above that a holder has at most one eighth of it, but always one piece. So the largest holder leaves half of
+//! the budget to the others.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::LazyLock;
 
-/// One eighth of a budget is for one holder once half of it is used.
+/// Divisor of a holder's share once half of the budget is used.
 const SHARE: usize = 8;
 
 /// A user or, before authentication, a client network. `Holder` stores a hash under a random key of this process, so that a
@@ -24,7 +24,7 @@ impl Holder {
     }
 }
 
-/// Who has how much of a budget. It does no locking and no waiting.
+/// The units of each holder. It does not lock or wait.
 ///
 /// `None` stands for requests whose client is not known: the server itself, or a trusted proxy that names no client. They
 /// use the budget like others and have no share of their own.
@@ -36,7 +36,7 @@ pub struct FairBudget {
 }
 
 impl FairBudget {
-    /// A budget of so many units.
+    /// A budget with this many units.
     pub fn new(most: usize) -> FairBudget {
         FairBudget {
             most,

@@ -1,4 +1,4 @@
-//! Reads a JSON object field by field and collects every complaint, so that one answer names all that is wrong.
+//! Reads a JSON object field by field and collects all errors, so that one answer names every wrong field.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,17 +18,17 @@ pub struct FieldError {
     pub message: Cow<'static, str>,
 }
 
-/// Why a body could not be used.
+/// Why a body is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is no JSON; the text says where reading stopped.
+    /// It is not JSON. The text says where reading stopped.
     Malformed(String),
     /// It is JSON, but these fields are wrong.
     Invalid(Vec<FieldError>),
 }
 
 impl BodyError {
-    /// That this field is wrong: `message` ends a sentence that starts with its name.
+    /// An error of this field. `message` ends a sentence that starts with its name.
     pub fn in_field(field: &'static str, message: &'static str) -> BodyError {
         BodyError::Invalid(vec![FieldError {
             field: Cow::Borrowed(field),
@@ -37,13 +37,13 @@ impl BodyError {
     }
 }
 
-/// A value for a field that may be emptied: absent, `null` and a value are three things.
+/// A value for a field that may be cleared. Absent, `null` and a value have different meanings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Patch<T> {
-    /// The field was absent: leave it.
+    /// The field was absent: it stays.
     #[default]
     Keep,
-    /// The field was `null`: empty it.
+    /// The field was `null`: it is cleared.
     Clear,
     /// The field had a value.
     Set(T),
@@ -64,11 +64,11 @@ impl<T> Patch<T> {
     }
 }
 
-/// The fields of a JSON object, each still as it was sent, and the complaints so far.
+/// The fields of a JSON object, unparsed, and the errors so far.
 ///
-/// Fields that are not asked for are ignored, with any value.
+/// Fields that are not read are ignored, with any value.
 pub struct Fields<'a> {
-    // Each value is parsed when it is asked for, so that a bad one (a lone surrogate, for example) is an error of that field alone.
+    // Each value is parsed when it is read, so that a bad one (a lone surrogate, for example) is an error of that field only.
     sent: BTreeMap<String, &'a RawValue>,
     errors: Vec<FieldError>,
 }
@@ -77,7 +77,7 @@ impl<'a> Fields<'a> {
     /// Reads the outermost object of a body.
     ///
     /// # Errors
-    /// [`BodyError::Malformed`] when it is no JSON in UTF-8, [`BodyError::Invalid`] when it is JSON but no object.
+    /// [`BodyError::Malformed`] if it is not JSON in UTF-8, [`BodyError::Invalid`] if it is JSON but not an object.
     pub fn of(body: &'a [u8]) -> Result<Fields<'a>, BodyError> {
         if body.is_empty() {
             return Err(BodyError::Malformed(
@@ -95,7 +95,7 @@ impl<'a> Fields<'a> {
                 message: Cow::Borrowed("must be a JSON object"),
             }]));
         }
-        // It is JSON; what can still be wrong is that a name is no Unicode (RFC 8259, section 8.2).
+        // It is JSON, but a name is not Unicode (RFC 8259, section 8.2).
         let sent = serde_json::from_str(value.get()).map_err(|_| {
             BodyError::Malformed(
                 "the name of a field must be valid Unicode; one holds a lone surrogate".to_owned(),
@@ -107,7 +107,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub fn required<T: Field>(&mut self, name: &'static str) -> Option<T> {
         if !self.sent.contains_key(name) {
             self.complain(name, "is required");
@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
         self.optional(name)
     }
 
-    /// A field that may be absent, but not `null`.
+    /// An optional field that may not be `null`.
     pub fn optional<T: Field>(&mut self, name: &'static str) -> Option<T> {
         match self.patch(name) {
             Patch::Set(value) => Some(value),
@@ -128,7 +128,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field that may be absent or `null`.
+    /// An optional field that may be `null`.
     pub fn patch<T: Field>(&mut self, name: &'static str) -> Patch<T> {
         let Some(raw) = self.sent.get(name) else {
             return Patch::Keep;
@@ -150,8 +150,8 @@ impl<'a> Fields<'a> {
         self.sent.is_empty()
     }
 
-    /// Reads a field, which may be sent under its name or an alias, with a function, and says whether it was there and right.
-    /// `null` is given to the function only if that clears the field.
+    /// Reads a field, sent with its name or an alias, with a function. Returns whether it was present and valid. `null` is given
+    /// to the function only if that clears the field.
     pub fn read(
         &mut self,
         (name, aliases): (&'static str, &'static [&'static str]),
@@ -178,12 +178,12 @@ impl<'a> Fields<'a> {
     /// Ends the reading.
     ///
     /// # Errors
-    /// Every complaint, in the order the fields were asked for.
+    /// All errors, in the order in which the fields were read.
     pub fn finish(self) -> Result<(), BodyError> {
         self.finish_with(Some(()))
     }
 
-    /// Ends the reading and hands back what [`Fields::required`] gave.
+    /// Ends the reading and returns the value of [`Fields::required`].
     ///
     /// # Errors
     /// As [`Fields::finish`].
@@ -244,7 +244,7 @@ impl<T: Field> Field for Option<T> {
 /// Reads a JSON string.
 ///
 /// # Errors
-/// Says that it must be one, or that it holds what is no Unicode (RFC 8259, section 8.2).
+/// Says that it must be a string, or that it is not Unicode (RFC 8259, section 8.2).
 pub fn string(json: &str) -> Result<String, &'static str> {
     serde_json::from_str(json).map_err(|_| {
         if json.starts_with('"') {

@@ -3,21 +3,21 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-/// Takes case, accents and the like away: `Straße` and `STRASSE` become `strasse`, `É` and `é` become `e`, `ﬁ` becomes `fi`.
+/// Removes case, accents and the like: `Straße` and `STRASSE` become `strasse`, `É` and `é` become `e`, `ﬁ` becomes `fi`.
 ///
 /// Compatibility decomposition (Unicode Standard Annex 15), without combining marks, then upper and lower case, which together
-/// come close to full case folding.
+/// approximate full case folding.
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
     text.nfkd()
         .filter(|c| !is_combining_mark(*c))
-        // The capital ẞ is its own upper case, where that of ß is SS.
+        // The upper case of ß is SS, but that of the capital ẞ is ẞ.
         .map(|c| if c == 'ẞ' { 'ß' } else { c })
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
-        // Lower case may have put marks back: İ has become i and a dot above.
+        // Lower case can add marks again: İ becomes i and a dot above.
         .nfkd()
         .filter(|c| !is_combining_mark(*c))
         .collect()

@@ -1,11 +1,11 @@
-//! The key by which a client says a request again, so that it is done once.
+//! The key with which a client repeats a request that must be done once.
 
 use sha2::{Digest, Sha256};
 
 /// Longest key, in characters.
 pub const KEY_MAX: usize = 255;
 
-/// A request that may come again: the client's key, and a digest by which its body is known.
+/// A request that may be repeated: the client's key, and a digest of the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repeatable {
     key: String,

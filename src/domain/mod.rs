@@ -1,4 +1,4 @@
-//! Plain data and pure checks: what a task is, and what may be said about one. No I/O; every room may use it.
+//! Plain data and pure checks. No I/O. Every module may use it.
 //!
 //! - [`account`]: accounts with a password here, and what clients send about them
 //! - [`api_token`]: tokens that users make for their scripts
@@ -10,7 +10,7 @@
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
 //! - [`fair_budget`]: fair shares of a global budget
-//! - [`fields`]: reads a JSON object field by field and collects every complaint
+//! - [`fields`]: reads a JSON object field by field and collects all errors
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: what is asked of a list of tasks: filters, order, page
 //! - [`feed`]: how much of the feed of changes a client knows
@@ -21,9 +21,9 @@
 //! - [`fold`]: text without case and accents
 //! - [`timestamp`]: moments and calendar dates as JSON shows them
 //! - [`zone`]: time zones
-//! - [`address`], [`networks`], [`origins`]: where to listen, whom to trust, whose pages may call
+//! - [`address`], [`networks`], [`origins`]: addresses to listen on, trusted networks, origins that may call
 //! - [`schema`]: the name of the PostgreSQL schema
-//! - [`user`]: who owns tasks
+//! - [`user`]: ids of users
 
 pub mod account;
 pub mod address;

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The peers that are believed when they name the client, and the header in which they do.
+/// The proxies that may name the client, and the header in which they do.
 #[derive(Clone, Debug)]
 pub struct TrustedProxies {
     /// Their networks.
     pub networks: Vec<IpNet>,
     /// Whether peers on a Unix socket are trusted.
     pub unix: bool,
-    /// The header that they set.
+    /// The header in which they name the client.
     pub header: ProxyHeader,
 }
 

@@ -2,12 +2,12 @@
 
 use std::net::Ipv6Addr;
 
-/// Whose pages may read answers.
+/// The origins whose pages may read answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origins {
-    /// Those that come from one of these origins; with cookies and the like, if they have any.
+    /// These origins, with credentials such as cookies.
     Listed(Vec<String>),
-    /// All, but none with cookies and the like. A bearer token goes along all the same, for a page has to hold it itself.
+    /// All origins, without credentials such as cookies. A bearer token is still allowed, because a page sends it explicitly.
     Any,
 }
 
@@ -22,8 +22,8 @@ impl Origins {
     /// Reads a comma-separated list of origins, each as a browser writes it into `Origin`; or `*`, or `none`.
     ///
     /// # Errors
-    /// Says what the list must be, as the end of a sentence. An origin that no browser writes so is refused: it would never
-    /// match, and its user would not find out why.
+    /// Says what the list must be, as the end of a sentence. An origin in a form that no browser sends is refused, because it
+    /// would never match.
     pub fn parse(list: &str) -> Result<Origins, &'static str> {
         match list.trim() {
             "none" => Ok(Origins::default()),
@@ -46,7 +46,7 @@ fn is_serialized(origin: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
     };
-    // What stands in brackets is an address of IPv6, colons and all.
+    // Brackets contain an IPv6 address with its colons.
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
@@ -66,7 +66,7 @@ fn is_host(host: &str) -> bool {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
     {
-        // In its one shortest form.
+        // In its shortest form.
         Some(address) => address
             .parse::<Ipv6Addr>()
             .is_ok_and(|parsed| parsed.to_string() == address),
@@ -79,7 +79,7 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-/// A port, which is left out where it is the scheme's own.
+/// A port. The default port of the scheme is left out.
 fn is_port(scheme: &str, port: &str) -> bool {
     port.parse::<u16>().is_ok_and(|number| {
         let own = matches!((scheme, number), ("http", 80) | ("https", 443));

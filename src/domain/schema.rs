@@ -1,9 +1,9 @@
-//! The PostgreSQL schema the tables live in.
+//! The PostgreSQL schema that contains the tables.
 
-/// The name of a PostgreSQL schema: a letter or `_`, then letters, digits and `_`, in lower case, at most 63, and none of
-/// PostgreSQL's own, which start with `pg_`.
+/// The name of a PostgreSQL schema: a letter or `_`, then letters, digits and `_`, in lower case, at most 63. Names that start
+/// with `pg_` belong to PostgreSQL.
 ///
-/// It may be a word that SQL reserves (`user`), so it goes into statements quoted.
+/// It may be a reserved word of SQL (`user`), so statements quote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema(String);
 

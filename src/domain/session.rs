@@ -1,4 +1,4 @@
-//! Logins, where they came from, and what ends them.
+//! Sessions and refused tokens.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -7,22 +7,22 @@ use uuid::Uuid;
 use super::timestamp::Timestamp;
 use super::user::UserId;
 
-/// Longest user agent that is kept, in characters.
+/// Longest stored user agent, in characters.
 const USER_AGENT_MAX: usize = 200;
 
-/// Where somebody logged in or refreshed from, as the request said.
+/// The client of a login or a refresh.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The client's address, or `local`.
     pub address: String,
     /// The client's network: an IPv4 address, an IPv6 /64, or `local`.
     pub network: String,
-    /// What the client says it is.
+    /// The `User-Agent` of the client.
     pub user_agent: Option<String>,
 }
 
 impl Origin {
-    /// Cuts off what of the user agent is too long, and leaves out control characters.
+    /// Shortens the user agent to its limit, and removes control characters.
     pub fn new(address: String, network: String, user_agent: Option<&str>) -> Origin {
         let user_agent = user_agent.map(|text| {
             text.chars()
@@ -41,28 +41,28 @@ impl Origin {
 /// A session as its owner sees it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Session {
-    /// What it is ended by; the claim `sid` of its access tokens.
+    /// The id, with which it is ended; the claim `sid` of its access tokens.
     pub id: Uuid,
     /// When its owner logged in.
     pub created_at: Timestamp,
     /// When it was last refreshed.
     pub last_used_at: Timestamp,
-    /// When it ends if it is not refreshed.
+    /// When it expires unless it is refreshed.
     pub expires_at: Timestamp,
-    /// Where it was last refreshed from.
+    /// The address of the last login or refresh.
     pub address: String,
-    /// What the client said it was.
+    /// The `User-Agent` of the last login or refresh.
     pub user_agent: Option<String>,
 }
 
-/// A JWT that belongs to no session of ours: signed with the shared secret or a key of the key set, or printed by `todo-api token`.
+/// A JWT without a session of this server: signed with the shared secret or a key of the key set, or printed by `todo-api token`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionlessToken {
     /// SHA-256 that names the token and its user.
     pub id: TokenId,
     /// The claim `iat`, in whole seconds since 1970.
     pub issued_at: Option<i64>,
-    /// The first second since 1970 in which it is refused as expired.
+    /// The first second, since 1970, in which it has expired.
     pub expires_at: i64,
 }
 
@@ -87,6 +87,6 @@ pub enum Revoked {
 pub struct Revocation {
     /// Which tokens.
     pub whose: Revoked,
-    /// Until when; `None` is for good.
+    /// When the refusal ends; `None`: never.
     pub until: Option<OffsetDateTime>,
 }

@@ -43,7 +43,7 @@ pub const TAGS_WITH_COMMAS: Shape = Shape::Text {
 pub struct Tag(String);
 
 impl Tag {
-    /// Trims white space at both ends; keeps the rest as it came.
+    /// Trims white space at both ends.
     ///
     /// # Errors
     /// Says what a tag must be, as the end of a sentence.
@@ -52,7 +52,7 @@ impl Tag {
         if trimmed.is_empty() || trimmed.chars().count() > TAG_MAX {
             return Err("must have 1 to 50 characters");
         }
-        // Those that would be trimmed are refused as well, so that a pattern can describe what is accepted.
+        // Tags with white space at an end are refused too, so that a pattern can describe what is accepted.
         if text
             .chars()
             .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
@@ -73,7 +73,7 @@ impl Tag {
 pub struct Tags(Vec<Tag>);
 
 impl Tags {
-    /// Reads a list; a tag that is there twice is kept once.
+    /// Reads a list. Duplicates are removed.
     ///
     /// # Errors
     /// Says what tags must be, as the end of a sentence that starts with the field's name.
@@ -106,7 +106,7 @@ impl Field for Tag {
 }
 
 impl Field for Tags {
-    /// `null` is no tags.
+    /// `null` means no tags.
     fn from_json(json: &str) -> Result<Tags, &'static str> {
         let texts: Option<Vec<&RawValue>> =
             serde_json::from_str(json).map_err(|_| "must be a list of strings")?;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Serialize, Serializer};
 use time::{Date, Month, OffsetDateTime, Time, UtcOffset};
 
-/// A moment in UTC, to the microsecond, which is what PostgreSQL keeps.
+/// A moment in UTC, with the precision of PostgreSQL, a microsecond.
 ///
 /// Shown with six digits and `Z`: `2026-01-31T09:30:00.000000Z`. Years 1 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,9 +18,8 @@ impl Timestamp {
         Timestamp::from(OffsetDateTime::now_utc())
     }
 
-    /// Reads RFC 3339, and what is commonly sent for it: a space or small `t` in the middle, no seconds,
-    /// up to nine digits of fraction (what is finer than a microsecond is cut off), an offset with or
-    /// without its colon. Without an offset it is taken as UTC.
+    /// Reads RFC 3339 and its common variants: a space or small `t` in the middle, no seconds, up to nine digits of fraction
+    /// (what is finer than a microsecond is cut off), an offset with or without its colon. Without an offset it is taken as UTC.
     ///
     /// Returns `None` for anything else, and for a moment outside the years 1 to 9999.
     pub fn parse(text: &str) -> Option<Timestamp> {
@@ -36,7 +35,8 @@ impl Timestamp {
             .then_some(Timestamp(moment))
     }
 
-    /// The moment so many microseconds after the beginning of 1970, or before it; `None` outside the years 1 to 9999.
+    /// The moment this many microseconds after the beginning of 1970, or before it if negative; `None` outside the years 1 to
+    /// 9999.
     pub fn from_micros(micros: i64) -> Option<Timestamp> {
         let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;
         (1..=9999)
@@ -60,7 +60,8 @@ impl Timestamp {
         self.0
     }
 
-    /// The text, in ASCII. Made digit by digit: every task has two or three, and every line of the log one.
+    /// The text, in ASCII. It is written digit by digit for speed, because every task has two or three timestamps and every log
+    /// line has one.
     pub fn digits(self) -> [u8; 27] {
         let (date, time) = (self.0.date(), self.0.time());
         let mut text = *b"0000-00-00T00:00:00.000000Z";
@@ -82,7 +83,7 @@ impl Timestamp {
 }
 
 impl From<OffsetDateTime> for Timestamp {
-    /// Cuts off what is finer than a microsecond.
+    /// Truncates to microseconds.
     fn from(moment: OffsetDateTime) -> Timestamp {
         let moment = moment.to_offset(UtcOffset::UTC);
         let micros = moment.nanosecond() / 1_000 * 1_000;
@@ -144,7 +145,7 @@ fn parse_clock(text: &str) -> Option<Time> {
     Time::from_hms_micro(hour, minute, second, micros).ok()
 }
 
-/// Reads nothing, `Z`, `±HH`, `±HHMM` or `±HH:MM`; answers seconds east of UTC.
+/// Reads an empty text, `Z`, `±HH`, `±HHMM` or `±HH:MM`; returns seconds east of UTC.
 fn parse_offset(text: &str) -> Option<i64> {
     if matches!(text, "" | "Z" | "z") {
         return Some(0);

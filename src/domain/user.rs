@@ -1,4 +1,4 @@
-//! Who owns tasks.
+//! Ids of users.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ pub const USER_ID_MAX: usize = 255;
 
 /// The opaque name of a user: 1 to 255 characters, no control characters.
 ///
-/// It may be a UUID of ours, the 32 letters and digits of another issuer, or any other system's id; nothing is assumed of it.
+/// It may be a UUID made here, the 32 letters and digits of another issuer, or an id of any other system.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UserId(String);
 
 impl UserId {
-    /// Takes an id as it stands in a token.
+    /// Reads an id from a token.
     ///
     /// # Errors
     /// Says what a user id must be, as the end of a sentence.
@@ -28,7 +28,7 @@ impl UserId {
         Ok(UserId(id.to_owned()))
     }
 
-    /// An id that was judged before it was stored.
+    /// An id that was checked before it was stored.
     pub fn from_store(id: String) -> UserId {
         UserId(id)
     }

@@ -7,7 +7,7 @@ use super::shape::Shape;
 /// Longest name of a time zone, in bytes; the longest of the IANA database has 32.
 const NAME_MAX: usize = 64;
 
-/// What the query parameter `tz` means.
+/// The meaning of the query parameter `tz`.
 pub const ZONE_MEANING: &str = "The zone in which days begin and end; UTC by default. A name that PostgreSQL does not know is 400.";
 
 /// A time zone in the API's description.
@@ -45,9 +45,9 @@ impl Zone {
         }
         let fit =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-' | b'+');
-        // Without a slash a digit or sign would make it a POSIX zone, where UTC+2 lies in the west.
+        // Without a slash, a digit or a sign would make it a POSIX zone, in which UTC+2 is west of UTC.
         let plain = text.contains('/') || text.bytes().all(|byte| byte.is_ascii_alphabetic());
-        // What lies beside the IANA database's names on a machine: its own zone, and copies with other rules.
+        // Other files beside the IANA database on a machine: its local zone, and copies with other rules.
         let area = text.split('/').next().unwrap_or_default();
         let local = [
             "localtime",
@@ -80,7 +80,7 @@ impl Default for Zone {
 
 impl fmt::Display for Zone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Of an offset the part in angle brackets is what the client wrote.
+        // The part of an offset in angle brackets is the text of the client.
         let shown = self
             .0
             .strip_prefix('<')
@@ -89,7 +89,7 @@ impl fmt::Display for Zone {
     }
 }
 
-/// A POSIX zone with a fixed offset, whose sign is turned: POSIX counts westwards.
+/// A POSIX zone with a fixed offset. The sign is inverted, because POSIX counts westwards.
 fn offset(text: &str) -> Option<Zone> {
     let (sign, turned) = if text.starts_with('-') {
         ('-', '+')
@@ -109,7 +109,7 @@ fn offset(text: &str) -> Option<Zone> {
             .ok()
             .filter(|number: &u8| fit && *number < below)
     };
-    // The farthest zones there are lie 14 hours east and 12 west of UTC.
+    // The extreme zones are 14 hours east and 12 hours west of UTC.
     let (hours, minutes) = (number(hours, 15)?, number(minutes, 60)?);
     Some(Zone(format!(
         "<{sign}{hours:02}:{minutes:02}>{turned}{hours:02}:{minutes:02}"

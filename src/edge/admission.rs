@@ -1,4 +1,4 @@
-//! How many connections there are, and from where.
+//! Counts connections, in all and by network.
 
 use std::collections::HashMap;
 
@@ -16,9 +16,9 @@ pub struct Admission {
 /// Why a connection is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// There are as many as there may be.
+    /// The server has as many connections as it may have.
     Server,
-    /// The client's network has as many as it may have.
+    /// The client's network has as many connections as it may have.
     Address,
 }
 
@@ -28,18 +28,18 @@ impl Full {
         match self {
             Full::Server => (
                 "CONNECTIONS",
-                "there are as many connections as there may be",
+                "no more connections are allowed (MAX_CONNECTIONS)",
             ),
             Full::Address => (
                 "CONNECTIONS_PER_IP",
-                "the address has as many connections as it may have",
+                "no more connections of this address are allowed (MAX_CONNECTIONS_PER_IP)",
             ),
         }
     }
 }
 
 impl Admission {
-    /// No connection yet.
+    /// Limits, and no connection yet.
     pub fn new(most: usize, most_per_network: usize) -> Admission {
         Admission {
             open: 0,
@@ -53,7 +53,7 @@ impl Admission {
     /// admitted; there is one at a time.
     ///
     /// # Errors
-    /// Says what is full.
+    /// The limit that is reached.
     pub fn admit(&mut self, network: Option<Network>, own: bool) -> Result<(), Full> {
         let of_network = network.and_then(|network| self.by_network.get(&network));
         if of_network.is_some_and(|count| *count >= self.most_per_network) {
@@ -88,10 +88,10 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::Client;
+    use crate::http::request::ClientAddress;
 
     fn network(address: &str) -> Option<Network> {
-        Some(Client::Address(address.parse().unwrap()).network())
+        Some(ClientAddress::Ip(address.parse().unwrap()).network())
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Memory for answers that are not sent yet, and which slow reader is dropped when it is short.
+//! Memory for answers that are not sent yet. If it is short, the slowest readers are dropped.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use crate::sync::lock;
 /// An answer younger than this is dropped only after all older ones of its holder: its speed is not known yet.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// All answers that are not sent yet.
+/// The answers that are not sent yet.
 pub struct Answers {
     budget: Arc<Budget>,
     slow: Mutex<Vec<Arc<SlowAnswer>>>,
@@ -31,14 +31,14 @@ struct SlowAnswer {
     share: Mutex<Option<Share>>,
 }
 
-/// An answer on its way, counted until this is dropped.
+/// An answer that is being sent; counted until this is dropped.
 pub struct Sending {
     answers: Arc<Answers>,
     slow: Arc<SlowAnswer>,
 }
 
 impl Answers {
-    /// Memory of so many bytes.
+    /// Answers of at most so many bytes in all.
     pub fn new(most: usize) -> Arc<Answers> {
         Arc::new(Answers {
             budget: Budget::new(most),
@@ -46,8 +46,8 @@ impl Answers {
         })
     }
 
-    /// The answer with its share of the memory, or a 503 in its place when its holder may not have that much. The slowest
-    /// readers of a larger holder are dropped first.
+    /// The answer with its share of the memory, or a 503 in its place if its holder may not have that much memory. Before that, the
+    /// slowest readers of a larger holder are dropped.
     pub fn admit(
         &self,
         answer: Vec<u8>,
@@ -60,11 +60,8 @@ impl Answers {
             if share.is_some() {
                 return (answer, share);
             }
-            let dropped = self
-                .budget
-                .largest_in_the_way(holder, answer.len())
-                .is_some_and(|largest| self.drop_slowest(largest));
-            if !dropped {
+            let larger = self.budget.larger_holder(holder, answer.len());
+            if !larger.is_some_and(|larger| self.drop_slowest(larger)) {
                 break;
             }
         }
@@ -76,7 +73,7 @@ impl Answers {
         (refusal.encode(framing, request_id.as_str()), None)
     }
 
-    /// Counts an answer that a client takes slowly, and may drop it from here on.
+    /// Counts an answer that a client reads slowly. From here on it may be dropped.
     pub fn watch(
         self: &Arc<Answers>,
         outlet: &Arc<Outlet>,
@@ -97,19 +94,18 @@ impl Answers {
         }
     }
 
-    /// Closes the connection of the holder's slowest reader and takes its memory back. False when there is none.
+    /// Closes the connection of the holder's slowest reader and frees the memory of its answer. False if there is none.
     fn drop_slowest(&self, holder: Holder) -> bool {
         let now = Instant::now();
         let mut slow = lock(&self.slow);
-        let slowest = slow
-            .iter()
-            .enumerate()
+        let slowest = (0..)
+            .zip(slow.iter())
             .filter(|(_, answer)| answer.holder == Some(holder))
-            .min_by_key(|(_, answer)| answer.rank(now))
-            .map(|(at, _)| at);
-        let Some(answer) = slowest.map(|at| slow.swap_remove(at)) else {
+            .min_by_key(|(_, answer)| answer.rank(now));
+        let Some((at, _)) = slowest else {
             return false;
         };
+        let answer = slow.swap_remove(at);
         drop(slow);
         log::warn!(client:% = answer.outlet.peer; "a slow reader is dropped: memory for answers is short");
         answer.outlet.socket.end();
@@ -119,7 +115,7 @@ impl Answers {
 }
 
 impl SlowAnswer {
-    /// The lowest rank is dropped first: bytes a second, the young ones last.
+    /// The answer with the lowest rank is dropped first: slow ones by bytes a second, then new ones.
     fn rank(&self, now: Instant) -> (bool, u128) {
         let age = now.saturating_duration_since(self.began);
         let sent = self.sent.load(Ordering::Relaxed) as u128;

@@ -1,7 +1,6 @@
-//! Chunked bodies (RFC 9112, section 7.1), taken apart as they come.
+//! Decodes chunked bodies (RFC 9112, section 7.1) as their bytes arrive.
 //!
-//! Chunk extensions and trailer fields are read past, within bounds, and forgotten: nothing here has a use for them, and a
-//! trailer must not pass for a header field.
+//! Chunk extensions and trailer fields are limited in size and ignored. A trailer field must not count as a header field.
 
 use std::borrow::Cow;
 
@@ -10,19 +9,19 @@ use crate::http::error::Error;
 /// Most bytes of chunk extensions and trailers, together, that a body may carry.
 const EXTRAS_MAX: usize = 16 * 1024;
 
-/// Takes a chunked body apart.
+/// Decodes a chunked body.
 #[derive(Debug)]
 pub struct ChunkedDecoder {
-    state: State,
-    /// Bytes of the body that may still come.
+    state: ChunkState,
+    /// The most bytes of the body that may still come.
     room: usize,
     largest: usize,
     extras: usize,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    /// In a chunk's size, of which so many digits have been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChunkState {
+    /// In a chunk's size; the number of digits that have been read.
     Size {
         size: usize,
         digits: u8,
@@ -42,8 +41,8 @@ enum State {
     /// Before the CR, then the LF, after a chunk's data.
     DataCr,
     DataLf,
-    /// At the start of a trailer line, in its name, in its value, before its LF, and before the LF of the empty one that ends
-    /// the body.
+    /// At the start of a trailer line, in its name, in its value, before its LF, and before the LF of the empty line that ends the
+    /// body.
     TrailerStart,
     TrailerName,
     Trailer,
@@ -56,7 +55,7 @@ impl ChunkedDecoder {
     /// A decoder for a body of at most `largest` bytes.
     pub fn new(largest: usize) -> ChunkedDecoder {
         ChunkedDecoder {
-            state: State::Size { size: 0, digits: 0 },
+            state: ChunkState::Size { size: 0, digits: 0 },
             room: largest,
             largest,
             extras: 0,
@@ -65,24 +64,23 @@ impl ChunkedDecoder {
 
     /// Whether the body is whole.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
-    /// Reads on: appends what `input` holds of the body to `body`, and answers how many bytes of `input` belong to it.
+    /// Appends the part of the body in `input` to `body`. Returns how many bytes of `input` belong to the body.
     ///
     /// # Errors
-    /// It is malformed or too large; the connection must be closed then.
+    /// The body is malformed or too large. The connection must then be closed.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<usize, Error> {
         let mut at = 0;
         while let Some(byte) = input.get(at).copied().filter(|_| !self.is_done()) {
-            if let State::Data { left } = self.state {
+            if let ChunkState::Data { left } = self.state {
                 let taken = left.min(input.len() - at);
                 body.extend_from_slice(input.get(at..at + taken).unwrap_or_default());
                 at += taken;
-                self.state = if taken == left {
-                    State::DataCr
-                } else {
-                    State::Data { left: left - taken }
+                self.state = match left - taken {
+                    0 => ChunkState::DataCr,
+                    left => ChunkState::Data { left },
                 };
                 continue;
             }
@@ -92,71 +90,48 @@ impl ChunkedDecoder {
         Ok(at)
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, Error> {
-        Ok(match (&self.state, byte) {
-            (State::Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
-                // Leading zeros are allowed (RFC 9112, section 7.1). Fifteen digits, which hold 60 bits, cannot overflow.
-                if *digits == 15 {
-                    return Err(Error::PayloadTooLarge(self.largest));
-                }
+    fn step(&mut self, byte: u8) -> Result<ChunkState, Error> {
+        use ChunkState::*;
+        let too_large = || Error::PayloadTooLarge(self.largest);
+        Ok(match (self.state, byte) {
+            // Leading zeros are allowed (RFC 9112, section 7.1). Fifteen digits, which hold 60 bits, cannot overflow.
+            (Size { digits: 15, .. }, _) if byte.is_ascii_hexdigit() => Err(too_large())?,
+            (Size { size, digits }, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default() as usize;
-                State::Size {
-                    size: size << 4 | digit,
-                    digits: digits + 1,
-                }
+                let size = size << 4 | digit;
+                let digits = digits + 1;
+                Size { size, digits }
             }
-            (State::Size { digits: 0, .. }, _) => return Err(malformed("a chunk has no size")),
-            (State::Size { size, .. }, b'\r') => State::SizeEnd { size: *size },
-            (State::Size { size, .. }, b';') => State::Extension { size: *size },
-            (State::Size { .. }, _) => {
-                return Err(malformed("a chunk's size is not a hexadecimal number"));
+            (Size { digits: 0, .. }, _) => Err(malformed("a chunk has no size"))?,
+            (Size { size, .. } | Extension { size }, b'\r') => SizeEnd { size },
+            (Size { size, .. }, b';') => Extension { size },
+            (Size { .. }, _) => Err(malformed("a chunk's size is not a hexadecimal number"))?,
+            (SizeEnd { size: 0 }, b'\n') => TrailerStart,
+            (SizeEnd { size: left }, b'\n') => {
+                self.room = self.room.checked_sub(left).ok_or_else(too_large)?;
+                Data { left }
             }
-            (State::Extension { size }, b'\r') => State::SizeEnd { size: *size },
-            (State::Extension { size }, _) => {
-                let size = *size;
-                self.extra(byte)?;
-                State::Extension { size }
+            (DataCr, b'\r') => DataLf,
+            (DataLf, b'\n') => Size { size: 0, digits: 0 },
+            (DataCr | DataLf, _) => Err(malformed("a chunk is longer than its size"))?,
+            (TrailerStart, b'\r') => EndLf,
+            (Trailer, b'\r') => TrailerLf,
+            (TrailerName, b':') => Trailer,
+            (TrailerStart | TrailerName, _) if is_token(byte) => self.extra(byte, TrailerName)?,
+            (TrailerStart | TrailerName, _) => {
+                Err(malformed("a trailer field's name is malformed"))?
             }
-            (State::SizeEnd { size: 0 }, b'\n') => State::TrailerStart,
-            (State::SizeEnd { size }, b'\n') => {
-                let left = *size;
-                self.room = self
-                    .room
-                    .checked_sub(left)
-                    .ok_or(Error::PayloadTooLarge(self.largest))?;
-                State::Data { left }
-            }
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => State::Size { size: 0, digits: 0 },
-            (State::DataCr | State::DataLf, _) => {
-                return Err(malformed("a chunk is longer than its size"));
-            }
-            (State::TrailerStart, b'\r') => State::EndLf,
-            (State::Trailer, b'\r') => State::TrailerLf,
-            (State::TrailerName, b':') => State::Trailer,
-            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
-                self.extra(byte)?;
-                State::TrailerName
-            }
-            (State::TrailerStart | State::TrailerName, _) => {
-                return Err(malformed("a trailer field's name is malformed"));
-            }
-            (State::Trailer, _) => {
-                self.extra(byte)?;
-                State::Trailer
-            }
-            (State::TrailerLf, b'\n') => State::TrailerStart,
-            (State::EndLf, b'\n') => State::Done,
-            _ => {
-                return Err(malformed(
-                    "a line of a chunked body does not end with CR LF",
-                ));
-            }
+            (state @ (Extension { .. } | Trailer), _) => self.extra(byte, state)?,
+            (TrailerLf, b'\n') => TrailerStart,
+            (EndLf, b'\n') => Done,
+            _ => Err(malformed(
+                "a line of a chunked body does not end with CR LF",
+            ))?,
         })
     }
 
-    /// Counts a byte of an extension or a trailer.
-    fn extra(&mut self, byte: u8) -> Result<(), Error> {
+    /// Counts a byte of an extension or a trailer, after which the state is `next`.
+    fn extra(&mut self, byte: u8, next: ChunkState) -> Result<ChunkState, Error> {
         self.extras += 1;
         if byte.is_ascii_control() && byte != b'\t' {
             return Err(malformed(
@@ -166,7 +141,7 @@ impl ChunkedDecoder {
         if self.extras > EXTRAS_MAX {
             return Err(malformed("the chunk extensions and trailers are too long"));
         }
-        Ok(())
+        Ok(next)
     }
 }
 

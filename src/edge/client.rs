@@ -1,31 +1,36 @@
-//! The client of a request that came through proxies.
+//! The address of a client that sends its requests through proxies.
 
 use std::net::IpAddr;
 
 use crate::domain::fair_budget::Holder;
 use crate::domain::networks::{ProxyHeader, TrustedProxies};
-use crate::http::request::{Client, Headers};
+use crate::http::request::{ClientAddress, Headers};
 
 impl TrustedProxies {
-    /// Whether this peer is believed.
-    pub fn trusts(&self, peer: Client) -> bool {
+    /// Whether this peer is a trusted proxy.
+    pub fn trusts(&self, peer: ClientAddress) -> bool {
         match peer {
-            Client::Address(address) => self
-                .networks
-                .iter()
-                .any(|network| network.contains(&address)),
-            Client::Local => self.unix,
+            ClientAddress::Ip(address) => {
+                let mut networks = self.networks.iter();
+                networks.any(|network| network.contains(&address))
+            }
+            ClientAddress::Local => self.unix,
         }
     }
 
-    /// The holder of budgets for a client that is not authenticated. A trusted proxy's own address is none: it stands for many.
-    pub fn holder(&self, client: Client) -> Option<Holder> {
+    /// The holder of budgets for a client that is not authenticated. `None` for a trusted proxy's own address, which stands for many
+    /// clients.
+    pub fn holder(&self, client: ClientAddress) -> Option<Holder> {
         (!self.trusts(client)).then(|| Holder::of(&client.network()))
     }
 
     /// Whether a trusted peer says that its client used TLS: in the last value of `X-Forwarded-Proto`, or in the last element of
     /// `Forwarded` if that is the configured header. `last` returns the last field of a name.
-    pub fn says_https<'h>(&self, peer: Client, last: impl Fn(&str) -> Option<&'h [u8]>) -> bool {
+    pub fn says_https<'h>(
+        &self,
+        peer: ClientAddress,
+        last: impl Fn(&str) -> Option<&'h [u8]>,
+    ) -> bool {
         if !self.trusts(peer) {
             return false;
         }
@@ -42,9 +47,9 @@ impl TrustedProxies {
         }
     }
 
-    /// Where a request came from: the peer, or, if the peer is trusted, the right-most address in the configured header that
-    /// is not a trusted proxy's. The client itself may have written anything to the left of it.
-    pub fn client(&self, peer: Client, headers: &Headers) -> Client {
+    /// The client of a request: the peer or, if the peer is trusted, the right-most address in the configured header that is not a
+    /// trusted proxy's. The client itself may have written everything to the left of it.
+    pub fn client(&self, peer: ClientAddress, headers: &Headers) -> ClientAddress {
         if !self.trusts(peer) {
             return peer;
         }
@@ -69,7 +74,7 @@ impl TrustedProxies {
             let Some(address) = address else {
                 break;
             };
-            client = Client::Address(address);
+            client = ClientAddress::Ip(address);
             if !self.trusts(client) {
                 break;
             }
@@ -146,7 +151,7 @@ mod tests {
         for (name, value) in fields {
             headers.push(name, value);
         }
-        let peer = peer.parse().map_or(Client::Local, Client::Address);
+        let peer = peer.parse().map_or(ClientAddress::Local, ClientAddress::Ip);
         proxies(trusted, fields).client(peer, &headers).to_string()
     }
 
@@ -233,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_not_trusted_is_not_believed() {
+    fn the_header_of_an_untrusted_peer_is_ignored() {
         let spoofed = [("X-Forwarded-For", "1.1.1.1"), ("Forwarded", "for=1.1.1.1")];
         assert_eq!(client("10.0.0.0/8", "192.0.2.9", &spoofed), "192.0.2.9");
         assert_eq!(client("none", "127.0.0.1", &spoofed), "127.0.0.1");
@@ -242,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn a_trusted_proxy_says_whether_tls_was_spoken() {
+    fn a_trusted_proxy_says_whether_the_client_used_tls() {
         let says = |trusted: &str, fields: &[(&str, &str)]| {
             let mut headers = Headers::default();
             for (name, value) in fields {
                 headers.push(name, value);
             }
-            let peer = Client::Address("10.0.0.1".parse().unwrap());
+            let peer = ClientAddress::Ip("10.0.0.1".parse().unwrap());
             proxies(trusted, fields).says_https(peer, |name| headers.raw(name).last())
         };
         for (fields, https) in [

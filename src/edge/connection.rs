@@ -1,4 +1,4 @@
-//! One connection: its state, and the one function that moves it forward. The event loop owns it.
+//! One connection: its state and its steps. The event loop owns it.
 //!
 //! The states are in the module doc of `edge`.
 
@@ -26,12 +26,12 @@ use crate::metrics;
 /// read the answer (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
-/// Steps of one connection before the others have their turn. A step reads or sends a buffer, or serves a request.
+/// Steps of one connection before other connections run. A step reads or sends a buffer, or serves a request.
 const STEPS: usize = 32;
 
 /// What a connection is doing.
-pub enum State {
-    /// Makes a TLS connection, until then at the latest.
+pub enum ConnectionState {
+    /// Makes a TLS connection; the deadline.
     Handshake(Instant),
     /// Receives a head. Without a byte of it, the connection is idle.
     Head(HeadInput),
@@ -45,29 +45,29 @@ pub enum State {
     Last,
     /// The client sends no more. An answer may still be under way.
     Ended,
-    /// Reads and throws away what the client still sends: how many bytes so far, and when that ends.
+    /// Reads and discards what the client still sends: the number of bytes so far, and the deadline.
     Lingering(usize, Instant),
 }
 
 /// What a step needs next.
 pub enum Next {
-    /// Nothing: the next step follows.
+    /// The next step.
     Step,
     /// More bytes of the client.
     Input,
     /// The end of the answer that is under way.
     Answer,
-    /// Nothing any more.
+    /// The end of the connection.
     Close,
 }
 
-/// How a connection's turn ended.
-pub enum Turn {
+/// What a connection needs after a run of steps.
+pub enum RunResult {
     /// It waits for its socket, an answer or a deadline.
     Waits,
-    /// It can go on at once.
+    /// It can continue at once.
     Again,
-    /// It is over.
+    /// It has ended.
     Over,
 }
 
@@ -80,7 +80,7 @@ pub struct Connection {
     pub admitted: bool,
     pub counted: Option<Network>,
     pub transport: Transport,
-    pub state: State,
+    pub state: ConnectionState,
     /// What has been received and not been used.
     pub input: Vec<u8>,
     /// What is known of the request that is being received, once its head is whole.
@@ -88,37 +88,17 @@ pub struct Connection {
     /// What is sent before anything else happens.
     pub outgoing: Option<Outgoing>,
     /// Whether the socket may have more input than was read, and whether its other end has closed.
-    readable: bool,
-    closed: bool,
+    pub readable: bool,
+    pub closed: bool,
     /// Whether the client has ended the TLS connection.
-    ended: bool,
+    pub ended: bool,
     /// Whether the kernel reports when the socket can take more bytes.
-    watches_sending: bool,
+    pub watches_sending: bool,
     /// The time of its entry among the timers.
     pub armed: Option<Instant>,
 }
 
 impl Connection {
-    /// A connection in its first state.
-    pub fn new(outlet: Arc<Outlet>, transport: Transport, state: State) -> Connection {
-        Connection {
-            outlet,
-            own: false,
-            admitted: true,
-            counted: None,
-            transport,
-            state,
-            input: Vec::new(),
-            known: None,
-            outgoing: None,
-            readable: false,
-            closed: false,
-            ended: false,
-            watches_sending: false,
-            armed: None,
-        }
-    }
-
     /// Notes what the kernel reports of the socket. Returns true: the connection stays open.
     pub fn note(&mut self, flags: EventFlags) -> bool {
         self.closed |= flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
@@ -126,43 +106,41 @@ impl Connection {
         true
     }
 
-    /// Goes on as far as it can.
-    pub fn run(&mut self, core: &mut Core) -> Turn {
+    /// Runs steps until the connection has to wait, at most [`STEPS`].
+    pub fn run(&mut self, core: &mut Core) -> RunResult {
         for _ in 0..STEPS {
             if self.outgoing.is_some() || self.transport.wants_to_send() {
                 match self.send_more(core) {
                     Ok(Progress::Done) => {}
                     Ok(Progress::More) => continue,
-                    Ok(Progress::Blocked) => return Turn::Waits,
-                    Err(_) => return Turn::Over,
+                    Ok(Progress::Blocked) => return RunResult::Waits,
+                    Err(_) => return RunResult::Over,
                 }
             }
             match self.step(core) {
                 Next::Step => {}
-                Next::Input if !self.readable => return Turn::Waits,
+                Next::Input if !self.readable => return RunResult::Waits,
                 // One step of a handshake takes up to a millisecond.
                 Next::Input
-                    if matches!(self.state, State::Handshake(_))
+                    if matches!(self.state, ConnectionState::Handshake(_))
                         && std::mem::replace(&mut core.has_shaken_hands, true) =>
                 {
-                    return Turn::Again;
+                    return RunResult::Again;
                 }
                 Next::Input => self.receive(core),
-                Next::Answer => return Turn::Waits,
-                Next::Close => return Turn::Over,
+                Next::Answer => return RunResult::Waits,
+                Next::Close => return RunResult::Over,
             }
         }
-        Turn::Again
+        RunResult::Again
     }
 
     fn send_more(&mut self, core: &Core) -> io::Result<Progress> {
         let socket = &self.outlet.socket;
         let Some(outgoing) = &mut self.outgoing else {
-            let all = self.transport.flush(socket)?;
-            return Ok(if all {
-                Progress::Done
-            } else {
-                Progress::Blocked
+            return Ok(match self.transport.flush(socket)? {
+                true => Progress::Done,
+                false => Progress::Blocked,
             });
         };
         let stalled = core.now + core.shared.options.limits.send_time;
@@ -181,15 +159,15 @@ impl Connection {
     }
 
     fn step(&mut self, core: &mut Core) -> Next {
-        let state = std::mem::replace(&mut self.state, State::Ended);
+        let state = std::mem::replace(&mut self.state, ConnectionState::Ended);
         let next = match state {
-            State::Handshake(_) if !self.transport.is_handshaking() => {
-                self.state = State::Head(HeadInput::default());
+            ConnectionState::Handshake(_) if !self.transport.is_handshaking() => {
+                self.state = ConnectionState::Head(HeadInput::default());
                 Ok(Next::Step)
             }
-            State::Head(input) => self.read_head(core, input),
-            State::Body(input) => self.read_body(core, *input),
-            State::Handshake(_) | State::Lingering(..) => {
+            ConnectionState::Head(input) => self.read_head(core, input),
+            ConnectionState::Body(input) => self.read_body(core, *input),
+            ConnectionState::Handshake(_) | ConnectionState::Lingering(..) => {
                 self.state = state;
                 Ok(Next::Input)
             }
@@ -197,33 +175,33 @@ impl Connection {
                 self.state = state;
                 Ok(Next::Answer)
             }
-            State::Ready(request) => {
+            ConnectionState::Ready(request) => {
                 let (request, framing, share) = *request;
                 self.deliver(core, request, framing, share);
                 Ok(Next::Step)
             }
-            State::Refused(error) => {
+            ConnectionState::Refused(error) => {
                 self.refuse(core, error);
                 Ok(Next::Step)
             }
-            State::Last => {
+            ConnectionState::Last => {
                 self.transport.finish(&self.outlet.socket);
                 self.outlet.socket.end_sending();
-                self.state = State::Lingering(0, core.now + LINGER);
+                self.state = ConnectionState::Lingering(0, core.now + LINGER);
                 Ok(Next::Input)
             }
-            State::Ended => {
+            ConnectionState::Ended => {
                 self.transport.finish(&self.outlet.socket);
                 Ok(Next::Close)
             }
         };
         next.unwrap_or_else(|error| {
-            self.state = State::Refused(error);
+            self.state = ConnectionState::Refused(error);
             Next::Step
         })
     }
 
-    /// Reads once. At the end of the stream, what has come of a request that will never be whole is worth no answer.
+    /// Reads once. An incomplete request at the end of the stream gets no answer.
     fn receive(&mut self, core: &mut Core) {
         let received = match self.ended {
             true => Ok(Some(0)),
@@ -232,33 +210,33 @@ impl Connection {
         let length = match received {
             Ok(Some(length @ 1..)) => length,
             Ok(None) => return self.readable = false,
-            Ok(Some(0)) | Err(_) => return self.state = State::Ended,
+            Ok(Some(0)) | Err(_) => return self.state = ConnectionState::Ended,
         };
         // After a read that did not fill the buffer the kernel reports new bytes, but not an end that it has reported before.
         self.readable = self.closed || length == core.buffer.len();
         let bytes = core.buffer.get(..length).unwrap_or_default();
-        if let State::Lingering(discarded, _) = &mut self.state {
+        if let ConnectionState::Lingering(discarded, _) = &mut self.state {
             *discarded += length;
             if *discarded >= LINGER_BYTES {
-                self.state = State::Ended;
+                self.state = ConnectionState::Ended;
             }
             return;
         }
         match self.transport.open(bytes, &mut self.input) {
             Ok(true) => {}
-            // What came before is served first.
+            // Requests that came before are served first.
             Ok(false) => (self.ended, self.readable) = (true, true),
-            Err(_) => self.state = State::Ended,
+            Err(_) => self.state = ConnectionState::Ended,
         }
     }
 
     fn deliver(&mut self, core: &mut Core, request: Request, framing: Framing, share: Share) {
         self.state = match framing.close {
-            true => State::Last,
-            false => State::Head(HeadInput::default()),
+            true => ConnectionState::Last,
+            false => ConnectionState::Head(HeadInput::default()),
         };
         let mut responder = self.responder(&request, framing);
-        match core.shared.immediate.answer(&request, &mut responder) {
+        match (core.shared.options.immediate)(&request, &mut responder) {
             Some(response) => responder.answer(Ok(response)),
             None => core.tickets.push(Ticket {
                 holder: request.holder,
@@ -271,7 +249,7 @@ impl Connection {
         }
     }
 
-    /// Says why a request is not served, as the connection's last answer.
+    /// Answers a request that is not served, as the connection's last answer.
     fn refuse(&mut self, core: &Core, error: Error) {
         // A connection that is not admitted has been counted.
         if self.admitted {
@@ -279,11 +257,11 @@ impl Connection {
         }
         let known = self.known.take().unwrap_or_else(|| self.guess(core));
         let request = refused_request(&known, core.now);
-        self.state = State::Last;
+        self.state = ConnectionState::Last;
         self.responder(&request, known.framing).answer(Err(error));
     }
 
-    /// The right to answer a request. An answer is under way from here on.
+    /// The responder for a request. From here on an answer is under way.
     fn responder(&self, request: &Request, framing: Framing) -> Responder {
         self.outlet.begin();
         let reply = Box::new(EdgeReply {
@@ -293,18 +271,17 @@ impl Connection {
         });
         let reveal_causes = self.outlet.shared.options.reveal_causes;
         let responder = Responder::new(request, reply, framing, reveal_causes);
-        if self.own {
-            responder.quiet()
-        } else {
-            responder
+        match self.own {
+            true => responder.quiet(),
+            false => responder,
         }
     }
 
-    /// Since when it has been idle: between requests, or only read until its end.
+    /// The time since which it has been idle: between requests, or while it is only read until its end.
     pub fn idle_since(&self) -> Option<Instant> {
         let idle = match &self.state {
-            State::Head(input) => input.until.is_none(),
-            State::Handshake(_) | State::Lingering(..) => true,
+            ConnectionState::Head(input) => input.until.is_none(),
+            ConnectionState::Handshake(_) | ConnectionState::Lingering(..) => true,
             _ => false,
         };
         let idle = idle && self.outgoing.is_none();
@@ -313,7 +290,7 @@ impl Connection {
 
     /// Whether it is idle and its socket has nothing to read: a request that has arrived is served.
     pub fn may_be_closed(&self) -> bool {
-        let lingers = matches!(self.state, State::Lingering(..));
+        let lingers = matches!(self.state, ConnectionState::Lingering(..));
         self.idle_since().is_some() && (lingers || !self.outlet.socket.has_input())
     }
 
@@ -323,11 +300,11 @@ impl Connection {
             return outgoing.deadline();
         }
         match &self.state {
-            State::Handshake(until) | State::Lingering(_, until) => *until,
-            State::Head(HeadInput {
+            ConnectionState::Handshake(until) | ConnectionState::Lingering(_, until) => *until,
+            ConnectionState::Head(HeadInput {
                 until: Some(until), ..
             }) => *until,
-            State::Body(input) if !input.owes_continue => input.deadline(limits),
+            ConnectionState::Body(input) if !input.owes_continue => input.deadline(limits),
             // An answer under way has no deadline here. Later the time since its end counts.
             _ => self.outlet.idle_since().unwrap_or(core.now) + limits.keep_alive,
         }
@@ -342,7 +319,7 @@ impl Connection {
         }
     }
 
-    /// A timer of it came due. False if the connection is to be closed.
+    /// Called when one of its timers is due. False if the connection is to be closed.
     pub fn on_timer(&mut self, core: &Core, at: Instant) -> bool {
         if self.armed != Some(at) {
             return true;
@@ -354,15 +331,17 @@ impl Connection {
         let late = match &self.state {
             // The kernel reports room for more bytes late, so sending decides whether the client has stalled.
             _ if self.outgoing.is_some() => return true,
-            State::Head(HeadInput { until: Some(_), .. }) => "the head did not arrive in time",
-            State::Body(_) => "the body did not arrive in time",
-            State::Handshake(_) | State::Lingering(..) => return false,
-            State::Head(_) if self.may_be_closed() => return false,
+            ConnectionState::Head(HeadInput { until: Some(_), .. }) => {
+                "the head did not arrive in time"
+            }
+            ConnectionState::Body(_) => "the body did not arrive in time",
+            ConnectionState::Handshake(_) | ConnectionState::Lingering(..) => return false,
+            ConnectionState::Head(_) if self.may_be_closed() => return false,
             // The kernel has not yet reported bytes that have arrived.
-            State::Head(_) => return self.note(EventFlags::IN),
+            ConnectionState::Head(_) => return self.note(EventFlags::IN),
             _ => return true,
         };
-        self.state = State::Refused(Error::RequestTimeout(late));
+        self.state = ConnectionState::Refused(Error::RequestTimeout(late));
         true
     }
 

@@ -11,10 +11,10 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use socket2::Socket;
 
-use super::Shared;
+use super::EdgeShared;
 use super::admission::Admission;
-use super::connection::{Connection, Turn};
-use super::tickets::Ticket;
+use super::connection::{Connection, RunResult};
+use super::tickets::{TICK, Ticket};
 use super::timers::{TIMER_STEP, Timers};
 use super::tls::Tls;
 use crate::metrics;
@@ -30,12 +30,12 @@ const MAILBOX: u64 = 0;
 pub const FIRST_LISTENER: u64 = 1;
 const FIRST_CONNECTION: u64 = 1 << 16;
 
-/// What connections need of the loop.
+/// The part of the loop that connections use.
 pub struct Core {
-    pub shared: Arc<Shared>,
+    pub shared: Arc<EdgeShared>,
     /// The time at which this round of the loop began.
     pub now: Instant,
-    /// What is read goes here first.
+    /// Bytes are read into it.
     pub buffer: Box<[u8]>,
     /// Requests for workers that came in this round.
     pub tickets: Vec<Ticket>,
@@ -46,8 +46,8 @@ pub struct Core {
 }
 
 /// A listening socket with the certificates for its connections.
-pub struct Door {
-    pub listener: Socket,
+pub struct EdgeListener {
+    pub socket: Socket,
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -55,12 +55,12 @@ pub struct Door {
 pub struct EventLoop {
     pub core: Core,
     pub epoll: OwnedFd,
-    pub doors: Vec<Door>,
+    pub listeners: Vec<EdgeListener>,
     pub connections: HashMap<u64, Connection>,
     pub next_token: u64,
     pub admission: Admission,
     pub refused: usize,
-    /// Connections that had not finished when their turn was over.
+    /// Connections that can continue in the next round.
     unfinished: BTreeSet<u64>,
     /// Idle connections that may be closed for new ones, the longest idle last, and when they were looked for.
     pub idle: Vec<u64>,
@@ -71,18 +71,18 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// A loop that listens at these doors.
+    /// A loop that accepts connections on these sockets.
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new(shared: Arc<Shared>, doors: Vec<Door>) -> io::Result<EventLoop> {
+    pub fn new(shared: Arc<EdgeShared>, listeners: Vec<EdgeListener>) -> io::Result<EventLoop> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let (mailbox, watched) = (&shared.mailbox.counter, EventFlags::IN | EventFlags::ET);
         epoll::add(&epoll, mailbox, EventData::new_u64(MAILBOX), watched)?;
-        for (token, door) in (FIRST_LISTENER..).zip(&doors) {
+        for (token, listener) in (FIRST_LISTENER..).zip(&listeners) {
             let token = EventData::new_u64(token);
-            door.listener.set_nonblocking(true)?;
-            epoll::add(&epoll, &door.listener, token, EventFlags::IN)?;
+            listener.socket.set_nonblocking(true)?;
+            epoll::add(&epoll, &listener.socket, token, EventFlags::IN)?;
         }
         let limits = &shared.options.limits;
         Ok(EventLoop {
@@ -96,7 +96,7 @@ impl EventLoop {
                 shared,
             },
             epoll,
-            doors,
+            listeners,
             connections: HashMap::new(),
             next_token: FIRST_CONNECTION,
             refused: 0,
@@ -139,7 +139,7 @@ impl EventLoop {
         }
     }
 
-    /// How long to wait for events; a millisecond more than until the next timer, which the kernel may round down.
+    /// The longest wait for events: until the next timer and a millisecond more, because the kernel may round down.
     fn timeout(&self) -> Option<Timespec> {
         let until = match self.unfinished.is_empty() {
             true => self.core.timers.next()? + TIMER_STEP,
@@ -177,9 +177,9 @@ impl EventLoop {
             });
         }
         if self.core.shared.is_draining() {
-            for door in self.doors.drain(..) {
-                // It fails only if the socket is not listened on any more.
-                let _ = epoll::delete(&self.epoll, &door.listener);
+            for listener in self.listeners.drain(..) {
+                // It fails only if the socket is not watched any more.
+                let _ = epoll::delete(&self.epoll, &listener.socket);
             }
             self.tick_at(self.core.now);
         }
@@ -187,10 +187,10 @@ impl EventLoop {
 
     fn hand_over(&mut self) {
         let shared = Arc::clone(&self.core.shared);
-        match shared.tickets.hand_over(&mut self.core.tickets) {
-            Ok(wait) => self.tick_at(self.core.now + wait),
-            Err(error) => shared.broken(&error),
+        if let Err(error) = shared.tickets.hand_over(&mut self.core.tickets) {
+            shared.broken(&error);
         }
+        self.tick_at(self.core.now + TICK);
     }
 
     fn tick_at(&mut self, at: Instant) {
@@ -206,10 +206,8 @@ impl EventLoop {
         self.next_tick = None;
         let shared = Arc::clone(&self.core.shared);
         let now = self.core.now;
-        match shared.tickets.review(shared.options.limits.queue_time) {
-            Ok(Some(wait)) => self.tick_at(now + wait),
-            Ok(None) => {}
-            Err(error) => shared.broken(&error),
+        if let Some(wait) = shared.tickets.expire(shared.options.limits.queue_time) {
+            self.tick_at(now + wait);
         }
         let Some(last_request) = shared.draining.get() else {
             return;
@@ -226,21 +224,21 @@ impl EventLoop {
         }
     }
 
-    /// Passes news to a connection and runs it; closes it if `tell` returns false.
+    /// Calls `tell` with a connection and then runs the connection; closes it if `tell` returns false.
     pub fn attend(&mut self, token: u64, tell: impl FnOnce(&mut Connection, &Core) -> bool) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        let turn = match tell(connection, &self.core) {
+        let result = match tell(connection, &self.core) {
             true => connection.run(&mut self.core),
-            false => Turn::Over,
+            false => RunResult::Over,
         };
-        match turn {
-            Turn::Over => return self.close(token),
-            Turn::Again => {
+        match result {
+            RunResult::Over => return self.close(token),
+            RunResult::Again => {
                 self.unfinished.insert(token);
             }
-            Turn::Waits => {}
+            RunResult::Waits => {}
         }
         connection.watch(self.epoll.as_fd());
         connection.arm(&mut self.core);

@@ -1,9 +1,8 @@
-//! The head of a request: where it ends, and what it says of framing (RFC 9112).
+//! The head of a request: where it ends, and how the body is framed (RFC 9112).
 //!
-//! `httparse` reads the grammar. What it takes more lightly than the RFC allows a server that stands behind proxies is
-//! checked here: bare CR and LF, bytes above 0x7F in a target, `Host`, and every ambiguity about the end of a
-//! body. What is doubtful is refused and the connection closed. Otherwise a proxy that reads the first request differently
-//! would let a second one pass unseen.
+//! `httparse` reads the grammar. It accepts more than the RFC allows a server behind proxies, so this module also checks bare CR and
+//! LF, bytes above 0x7F in a target, `Host`, and every ambiguity about the end of a body. A doubtful request is refused and its
+//! connection closed. Otherwise a proxy that finds another end of the first request would not see the second one.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,14 +10,14 @@ use std::ops::Range;
 use crate::http::error::Error;
 use crate::http::request::{Headers, Method};
 
-/// Bounds on a head.
+/// Limits of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
-    /// Bytes of the request line and the fields together.
+    /// The most bytes of the request line and the fields together.
     pub bytes: usize,
-    /// Fields.
+    /// The most fields.
     pub fields: usize,
-    /// Bytes of the target.
+    /// The most bytes of the target.
     pub target: usize,
 }
 
@@ -27,13 +26,13 @@ pub struct HeadLimits {
 pub enum BodyFraming {
     /// Nothing.
     None,
-    /// So many bytes, however many.
+    /// A body of so many bytes.
     Length(usize),
-    /// Chunks (RFC 9112, section 7.1).
+    /// A chunked body (RFC 9112, section 7.1).
     Chunked,
 }
 
-/// A head that was understood.
+/// A parsed head.
 #[derive(Debug)]
 pub struct Head {
     /// The method.
@@ -44,21 +43,21 @@ pub struct Head {
     pub headers: Headers,
     /// What follows.
     pub body: BodyFraming,
-    /// HTTP/1.0.
+    /// Whether the version is HTTP/1.0.
     pub http_1_0: bool,
     /// Whether the client wants the connection closed after the answer.
     pub close: bool,
-    /// Whether the client waits to be told to send the body.
+    /// Whether the client waits for an interim response before it sends the body.
     pub expects_continue: bool,
 }
 
 /// Finds where a head ends, looking at each byte once.
 #[derive(Debug, Default)]
 pub struct HeadScanner {
-    // Where the line that is being looked at starts, and how far it has been looked at.
+    // The start of the current line, and the number of bytes that have been read.
     line: usize,
     seen: usize,
-    // Whether the request line has been passed.
+    // Whether the request line has been read.
     started: bool,
 }
 
@@ -66,8 +65,8 @@ impl HeadScanner {
     /// The length of the head at the start of `input`, or `None` when more is needed.
     ///
     /// # Errors
-    /// A bare LF or CR ends a line for some and not for others; a target or head over its bound. `input` may grow between
-    /// calls, but not change.
+    /// A line ends with a bare LF or has a bare CR, which parsers read in different ways; or the target or the head is too large.
+    /// Between calls `input` may grow, but not change.
     pub fn find(&mut self, input: &[u8], limits: HeadLimits) -> Result<Option<usize>, Error> {
         while let Some(offset) = input
             .get(self.seen..)
@@ -89,19 +88,17 @@ impl HeadScanner {
                 }
                 self.started = true;
             } else if self.started {
-                return if self.seen > limits.bytes {
-                    Err(too_large())
-                } else {
-                    Ok(Some(self.seen))
+                return match self.seen > limits.bytes {
+                    true => Err(too_large()),
+                    false => Ok(Some(self.seen)),
                 };
             }
         }
         if input.len() > limits.bytes {
-            // Where the request line alone is too long, it is the target.
-            return Err(if self.started {
-                too_large()
-            } else {
-                Error::UriTooLong(limits.target)
+            // If the request line alone is too long, its target is.
+            return Err(match self.started {
+                true => too_large(),
+                false => Error::UriTooLong(limits.target),
             });
         }
         self.seen = input.len();
@@ -123,15 +120,14 @@ fn bad(text: &'static str) -> Error {
     Error::BadRequest(Cow::Borrowed(text))
 }
 
-/// The `Origin` in a head that is incomplete or was refused: enough for a page to be let read why. Of several the first.
+/// The first `Origin` in a head that is incomplete or was refused, so that a page may read the error.
 pub fn origin(head: &[u8]) -> Option<&[u8]> {
     values(head, "Origin").next()
 }
 
-/// The values of a field in a head that is incomplete or was refused, as far as its lines go.
+/// The values of a field in the complete lines of a head that is incomplete or was refused.
 pub fn values<'h>(head: &'h [u8], name: &str) -> impl Iterator<Item = &'h [u8]> {
     head.split_inclusive(|byte| *byte == b'\n')
-        // What does not end in a newline may not be whole.
         .map_while(|line| line.strip_suffix(b"\n").map(<[u8]>::trim_ascii_end))
         .skip(1)
         .take_while(|line| !line.is_empty())
@@ -147,7 +143,7 @@ pub fn values<'h>(head: &'h [u8], name: &str) -> impl Iterator<Item = &'h [u8]> 
 /// Reads a whole head.
 ///
 /// # Errors
-/// Whatever makes it unfit to be served; the connection must be closed then.
+/// The request cannot be served. The connection must then be closed.
 pub fn parse(head: &[u8], limits: HeadLimits) -> Result<Head, Error> {
     let mut fields = vec![httparse::EMPTY_HEADER; limits.fields];
     let mut request = httparse::Request::new(&mut fields);
@@ -176,7 +172,7 @@ pub fn parse(head: &[u8], limits: HeadLimits) -> Result<Head, Error> {
     })
 }
 
-/// httparse knows no more than that something is wrong with a version; a client of the future deserves a better word.
+/// The error for one of `httparse`. It does not say whether a version is malformed or not supported.
 fn explain(error: httparse::Error, head: &[u8]) -> Error {
     match error {
         httparse::Error::TooManyHeaders => {
@@ -191,7 +187,7 @@ fn explain(error: httparse::Error, head: &[u8]) -> Error {
     }
 }
 
-/// Whether the request line has three words, the last of which is `HTTP/` digit `.` digit.
+/// Whether the request line has three words and the last one is `HTTP/` digit `.` digit.
 fn names_another_version(head: &[u8]) -> bool {
     let line = head
         .split(|byte| matches!(byte, b'\r' | b'\n'))
@@ -203,11 +199,11 @@ fn names_another_version(head: &[u8]) -> bool {
         && words.next().is_none()
 }
 
-/// The fields, as places in a copy of the head.
+/// The fields, as ranges in a copy of the head.
 fn in_place(head: &[u8], fields: &[httparse::Header<'_>]) -> Headers {
     let start = head.as_ptr() as usize;
     let place = |part: &[u8]| -> Range<usize> {
-        // Every part httparse gives out lies in the head it was given; what does not is as good as empty.
+        // `httparse` returns parts of the head. A range outside of it would be read as empty.
         let at = (part.as_ptr() as usize).wrapping_sub(start);
         at..at.saturating_add(part.len())
     };
@@ -232,62 +228,52 @@ fn check_host(headers: &Headers, http_1_0: bool) -> Result<(), Error> {
 
 /// Whether this may be a host with or without a port (RFC 3986, section 3.2, without user information). `Host` may be empty.
 fn is_authority(text: &[u8]) -> bool {
-    let (host, port) = match text.strip_prefix(b"[") {
+    let in_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
+    let (host_fits, port) = match text.strip_prefix(b"[") {
         // An IPv6 address. The text in the brackets is not used, so it is not checked further.
-        Some(rest) => match rest.iter().position(|byte| *byte == b']') {
-            Some(end) => (
-                rest.get(..end).unwrap_or_default(),
-                rest.get(end + 1..).unwrap_or_default(),
-            ),
-            None => return false,
-        },
-        None => text.split_at(
-            text.iter()
-                .position(|byte| *byte == b':')
-                .unwrap_or(text.len()),
-        ),
-    };
-    let bracketed = text.starts_with(b"[");
-    let in_host = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || b"-._~!$&'()*+,;=%".contains(byte)
-            || (bracketed && *byte == b':')
+        Some(rest) => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else {
+                return false;
+            };
+            let (host, port) = rest.split_at(end);
+            let fits = |byte: &u8| in_host(byte) || *byte == b':';
+            (
+                end > 0 && host.iter().all(fits),
+                port.get(1..).unwrap_or_default(),
+            )
+        }
+        None => {
+            let end = text.iter().position(|byte| *byte == b':');
+            let (host, port) = text.split_at(end.unwrap_or(text.len()));
+            (host.iter().all(in_host), port)
+        }
     };
     let port_fits = match port.split_first() {
         None => true,
-        Some((b':', digits)) => digits.iter().all(u8::is_ascii_digit),
-        Some(_) => false,
+        Some((colon, digits)) => *colon == b':' && digits.iter().all(u8::is_ascii_digit),
     };
-    host.iter().all(in_host) && port_fits && !(bracketed && host.is_empty())
+    host_fits && port_fits
 }
 
-/// The target as a server at home has it (RFC 9112, section 3.2).
+/// The target in origin form (RFC 9112, section 3.2.1).
 fn origin_form(target: &str, method: Method) -> Result<String, Error> {
-    if !target
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
+    let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if !target.bytes().all(fits) {
         return Err(bad("the target holds a character that must be encoded"));
     }
     if target.starts_with('/') || (target == "*" && method == Method::Options) {
         return Ok(target.to_owned());
     }
-    let scheme_end = target.find("://").filter(|end| {
-        let scheme = target.get(..*end).unwrap_or_default();
-        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-    });
-    let Some(rest) = scheme_end.and_then(|end| target.get(end + 3..)) else {
-        return Err(bad("the target must be a path or an http URL"));
-    };
+    let (scheme, rest) = target.split_once("://").unwrap_or_default();
+    let is_http = ["http", "https"].contains(&scheme.to_ascii_lowercase().as_str());
     let path = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(path).unwrap_or((rest, ""));
-    if authority.is_empty() || !is_authority(authority.as_bytes()) {
+    if !is_http || authority.is_empty() || !is_authority(authority.as_bytes()) {
         return Err(bad("the target must be a path or an http URL"));
     }
-    Ok(if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
+    Ok(match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
     })
 }
 
@@ -310,11 +296,9 @@ fn body_framing(headers: &Headers, http_1_0: bool) -> Result<BodyFraming, Error>
             if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
                 return Err(bad("the header field Content-Length is not a number"));
             }
-            // A number with more digits than fit is larger than any limit.
-            let length = std::str::from_utf8(digits)
-                .ok()
-                .and_then(|digits| digits.parse().ok());
-            Ok(match length.unwrap_or(usize::MAX) {
+            let digits = std::str::from_utf8(digits).unwrap_or_default();
+            // A number that does not fit is larger than any limit.
+            Ok(match digits.parse().unwrap_or(usize::MAX) {
                 0 => BodyFraming::None,
                 length => BodyFraming::Length(length),
             })
@@ -322,33 +306,32 @@ fn body_framing(headers: &Headers, http_1_0: bool) -> Result<BodyFraming, Error>
     }
 }
 
-/// Whether `Transfer-Encoding` says `chunked`, the one coding that is read here.
+/// Whether `Transfer-Encoding` is `chunked`, the only coding that is supported.
 fn is_chunked(headers: &Headers) -> Result<bool, Error> {
-    let mut codings = 0;
-    let mut unknown = false;
-    let mut last_is_chunked = false;
-    let mut chunked = 0;
-    let mut present = false;
-    for value in headers.raw("Transfer-Encoding") {
-        present = true;
-        for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            last_is_chunked = coding.eq_ignore_ascii_case(b"chunked");
-            codings += 1;
-            chunked += usize::from(last_is_chunked);
-            unknown |= !last_is_chunked && !coding.is_empty();
-        }
-    }
-    match (present, last_is_chunked) {
-        (false, _) => Ok(false),
-        (true, true) if codings == 1 => Ok(true),
-        (true, false) if chunked > 0 || !unknown => {
+    let values = headers.raw("Transfer-Encoding");
+    let codings: Vec<&[u8]> = values
+        .flat_map(|value| value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii))
+        .collect();
+    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let chunked = codings
+        .iter()
+        .copied()
+        .filter(|coding| is_chunked(coding))
+        .count();
+    let unknown = codings
+        .iter()
+        .any(|coding| !is_chunked(coding) && !coding.is_empty());
+    match codings.last() {
+        None => Ok(false),
+        Some(_) if chunked == 1 && codings.len() == 1 => Ok(true),
+        Some(last) if !is_chunked(last) && (chunked > 0 || !unknown) => {
             Err(bad("the final transfer coding must be chunked"))
         }
-        (true, _) if chunked > 1 => Err(bad("a body is chunked once")),
-        _ if unknown => Err(Error::NotImplemented(
-            "the only transfer coding that is read here is chunked",
+        Some(_) if chunked > 1 => Err(bad("a body is chunked once")),
+        Some(_) if unknown => Err(Error::NotImplemented(
+            "the only supported transfer coding is chunked",
         )),
-        _ => Err(bad("the header field Transfer-Encoding is malformed")),
+        Some(_) => Err(bad("the header field Transfer-Encoding is malformed")),
     }
 }
 

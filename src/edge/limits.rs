@@ -35,12 +35,12 @@ pub struct Share {
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of this many bytes.
     pub fn new(most: usize) -> Arc<Budget> {
         Arc::new(Budget(Mutex::new(FairBudget::new(most))))
     }
 
-    /// A share for something of this size; `None` when the holder may not have it. What is [`SMALL`] costs nothing.
+    /// A share of this size; `None` if the holder may not have it. Sizes up to [`SMALL`] are not counted.
     pub fn share(self: &Arc<Budget>, holder: Option<Holder>, bytes: usize) -> Option<Share> {
         let mut share = Share {
             budget: Arc::clone(self),
@@ -50,8 +50,8 @@ impl Budget {
         share.grow_to(bytes).then_some(share)
     }
 
-    /// The largest holder, if the budget is too full for this size and that holder has more than `holder` would have.
-    pub fn largest_in_the_way(&self, holder: Option<Holder>, bytes: usize) -> Option<Holder> {
+    /// The largest holder, if the budget has no room for this size and that holder has more than `holder` would have.
+    pub fn larger_holder(&self, holder: Option<Holder>, bytes: usize) -> Option<Holder> {
         let budget = self.lock();
         if budget.fits(bytes) {
             return None;
@@ -100,7 +100,7 @@ mod tests {
         assert!(budget.share(None, 60_000).is_none());
         assert!(
             budget.share(None, SMALL).is_some(),
-            "small pieces always fit"
+            "small sizes always fit"
         );
         assert!(large.grow_to(90_000) && !large.grow_to(110_000));
         drop(large);
@@ -108,12 +108,12 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_holder_is_in_the_way_of_a_smaller_one() {
+    fn only_a_larger_holder_is_found() {
         let budget = Budget::new(100_000);
         let [one, other] = ["one", "other"].map(|name| Some(Holder::of(&name)));
         let _share = budget.share(one, 90_000).unwrap();
-        assert_eq!(budget.largest_in_the_way(other, 20_000), one);
-        assert_eq!(budget.largest_in_the_way(other, 90_000), None);
-        assert_eq!(budget.largest_in_the_way(one, 20_000), None);
+        assert_eq!(budget.larger_holder(other, 20_000), one);
+        assert_eq!(budget.larger_holder(other, 90_000), None);
+        assert_eq!(budget.larger_holder(one, 20_000), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Listening sockets, ours and those handed over by systemd.
+//! Listening sockets, bound here or handed over by systemd.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -13,28 +13,28 @@ use uuid::Uuid;
 
 use crate::domain::address::Address;
 
-/// Connections the kernel keeps waiting for us to accept them.
+/// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// A socket that is listened on.
-pub struct Bound {
-    /// Its address, with the port it was given.
+/// A listening socket.
+pub struct BoundSocket {
+    /// Its address, with the real port.
     pub address: Address,
-    /// `None` for a socket of systemd: it stays open for the next process.
+    /// `None` for a socket of systemd, which stays open for the next process.
     socket: Option<Socket>,
-    /// The socket's file, where we made it.
+    /// The socket's file, if it was created here.
     file: Option<PathBuf>,
 }
 
-impl Bound {
-    /// Ends the listening. Connections that are open go on.
+impl BoundSocket {
+    /// Stops listening. Open connections stay open.
     pub fn close(&self) {
         if let Some(socket) = &self.socket {
-            // It fails only where the socket is closed already.
+            // It fails only if the socket is closed already.
             let _ = socket.shutdown(Shutdown::Both);
         }
         if let Some(file) = &self.file {
-            // It fails only where somebody else has removed it.
+            // It fails only if the file is gone already.
             let _ = fs::remove_file(file);
         }
     }
@@ -44,36 +44,37 @@ impl Bound {
 ///
 /// # Errors
 /// The text names the address.
-pub fn bind(address: &Address, mode: u32) -> io::Result<(Bound, Socket)> {
-    let named = |error: io::Error| {
+pub fn bind(address: &Address, mode: u32) -> io::Result<(BoundSocket, Socket)> {
+    let bind = || {
+        let (socket, file) = match address {
+            Address::Tcp(address) => (bind_tcp(*address)?, None),
+            Address::Unix(path) => (bind_unix(path, mode)?, Some(path.clone())),
+        };
+        let listener = socket.try_clone()?;
+        // With the port that the kernel has chosen for port 0.
+        let own = socket.local_addr()?.as_socket();
+        let bound = BoundSocket {
+            address: own.map_or_else(|| address.clone(), Address::Tcp),
+            socket: Some(socket),
+            file,
+        };
+        Ok((bound, listener))
+    };
+    bind().map_err(|error: io::Error| {
         let hint = match address {
             Address::Tcp(tcp) if error.kind() == io::ErrorKind::AddrInUse => {
                 format!("; find its owner with: ss -ltnp 'sport = :{}'", tcp.port())
             }
             _ => String::new(),
         };
-        io::Error::new(
-            error.kind(),
-            format!("cannot listen on {address}: {error}{hint}"),
-        )
-    };
-    let (socket, file) = match address {
-        Address::Tcp(address) => (bind_tcp(*address).map_err(named)?, None),
-        Address::Unix(path) => (bind_unix(path, mode).map_err(named)?, Some(path.clone())),
-    };
-    let listener = socket.try_clone().map_err(named)?;
-    // With the port that was given in place of port 0.
-    let own = socket.local_addr().map_err(named)?.as_socket();
-    let bound = Bound {
-        address: own.map_or_else(|| address.clone(), Address::Tcp),
-        socket: Some(socket),
-        file,
-    };
-    Ok((bound, listener))
+        let problem = format!("cannot listen on {address}: {error}{hint}");
+        io::Error::new(error.kind(), problem)
+    })
 }
 
-/// As [`bind`], for tiny_http to accept on. A client over TCP that takes nothing of an answer for `send_time` is given up:
-/// accepted sockets inherit the timeout on Linux, but Unix sockets do not.
+/// As [`bind`], for tiny_http to accept on. The connection of a client over TCP that takes nothing of an answer for `send_time` is
+/// closed: on Linux an accepted TCP socket inherits the timeout. An accepted Unix socket does not inherit it, and tiny_http gives
+/// nobody access to the sockets that it accepts, so answers over a Unix socket have no deadline: a proxy must read them.
 ///
 /// # Errors
 /// The text names the address.
@@ -81,7 +82,7 @@ pub fn bind_for_tiny_http(
     address: &Address,
     mode: u32,
     send_time: Duration,
-) -> io::Result<(Bound, tiny_http::Listener)> {
+) -> io::Result<(BoundSocket, tiny_http::Listener)> {
     let (bound, listener) = bind(address, mode)?;
     listener.set_write_timeout(Some(send_time))?;
     let listener = match address {
@@ -95,41 +96,30 @@ pub fn bind_for_tiny_http(
 ///
 /// # Errors
 /// One of them is no listening TCP or Unix socket.
-pub fn inherited() -> io::Result<Vec<(Bound, Socket)>> {
+pub fn inherited() -> io::Result<Vec<(BoundSocket, Socket)>> {
     let mut passed = listenfd::ListenFd::from_env();
-    (0..passed.len())
-        .map(|index| {
-            let (address, listener) = match passed.take_tcp_listener(index) {
-                Ok(Some(listener)) => {
-                    let listener = Socket::from(listener);
-                    listener.set_tcp_nodelay(true)?;
-                    (
-                        listener.local_addr()?.as_socket().map(Address::Tcp),
-                        listener,
-                    )
-                }
-                _ => {
-                    let taken =
-                        || io::Error::other("a socket handed over by systemd cannot be used");
-                    let listener = passed.take_unix_listener(index)?.ok_or_else(taken)?;
-                    (None, Socket::from(listener))
-                }
-            };
-            let path = || {
-                listener
-                    .local_addr()
-                    .ok()?
-                    .as_pathname()
-                    .map(Path::to_path_buf)
-            };
-            let bound = Bound {
-                address: address.unwrap_or_else(|| Address::Unix(path().unwrap_or_default())),
-                socket: None,
-                file: None,
-            };
-            Ok((bound, listener))
-        })
-        .collect()
+    let mut sockets = Vec::new();
+    for index in 0..passed.len() {
+        let socket = if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
+            let socket = Socket::from(tcp);
+            socket.set_tcp_nodelay(true)?;
+            socket
+        } else if let Some(unix) = passed.take_unix_listener(index)? {
+            Socket::from(unix)
+        } else {
+            let problem = "a socket handed over by systemd cannot be used";
+            return Err(io::Error::other(problem));
+        };
+        let own = socket.local_addr()?;
+        let path = || Address::Unix(own.as_pathname().unwrap_or(Path::new("")).to_owned());
+        let bound = BoundSocket {
+            address: own.as_socket().map_or_else(path, Address::Tcp),
+            socket: None,
+            file: None,
+        };
+        sockets.push((bound, socket));
+    }
+    Ok(sockets)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
@@ -155,14 +145,12 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Removes the socket that a crash has left at `path`, if no process listens on it. Any other file is left alone and is an error.
+/// Removes a socket that a killed process has left at `path`. Any other file is left and is an error.
 fn remove_left_behind(path: &Path) -> io::Result<()> {
     let in_use = |problem| Err(io::Error::new(io::ErrorKind::AddrInUse, problem));
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => {
-            return in_use(
-                "there is something that is no socket; move it away, or name another path",
-            );
+            return in_use("a file that is no socket is there; move it, or name another path");
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -175,11 +163,11 @@ fn remove_left_behind(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A directory that only this user may enter, removed with all in it when it is dropped.
+/// A directory that only this user may enter. It is removed with its files when this is dropped.
 pub struct PrivateDirectory(PathBuf);
 
 impl PrivateDirectory {
-    /// Makes one in the first place that can be written: where the system has its temporary files, in memory, or here.
+    /// Creates one in the first place that can be written: the system's temporary directory, /dev/shm, or the working directory.
     pub fn make() -> io::Result<PrivateDirectory> {
         let name = format!("todo-api-{}", Uuid::new_v4().simple());
         let places = [
@@ -195,10 +183,8 @@ impl PrivateDirectory {
                 Err(error) => refusal = error,
             }
         }
-        Err(io::Error::new(
-            refusal.kind(),
-            format!("no directory for temporary files can be written: {refusal}"),
-        ))
+        let problem = format!("no directory for temporary files can be written: {refusal}");
+        Err(io::Error::new(refusal.kind(), problem))
     }
 
     /// Where it is.

@@ -26,7 +26,7 @@
 //!
 //! # The event loop
 //!
-//! One thread, `edge`, owns every connection. A connection is in one of these states (`connection::State`):
+//! One thread, `edge`, owns every connection. A connection is in one of these states (`connection::ConnectionState`):
 //!
 //! | state | waits for | deadline | when that passes | next |
 //! |---|---|---|---|---|
@@ -110,9 +110,9 @@ use std::time::{Duration, Instant};
 use socket2::{SockAddr, Socket};
 
 use answers::Answers;
-use event_loop::{Door, EventLoop};
+use event_loop::{EdgeListener, EventLoop};
 use limits::Budget;
-pub use listener::{Bound, bind, bind_for_tiny_http, inherited};
+pub use listener::{BoundSocket, bind, bind_for_tiny_http, inherited};
 use outlet::Mailbox;
 use tickets::Tickets;
 pub use tickets::reserve;
@@ -123,7 +123,7 @@ use crate::domain::address::Address;
 use crate::domain::fair_budget::Holder;
 use crate::http::policy::Policy;
 use crate::http::request::Request;
-use crate::http::responder::{Admission, Responder};
+use crate::http::responder::{Admit, Responder};
 use crate::http::response::Response;
 use crate::sync::lock;
 
@@ -132,12 +132,9 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
 /// While draining, how long an idle connection may still send one more request.
 const LAST_REQUEST: Duration = Duration::from_secs(3);
 
-/// What is answered at once, by the event loop, even when every worker is stuck. It must not wait for anything.
-pub trait Immediate: Send + Sync {
-    /// The answer, or `None` when the request is for the workers. The responder is given what the log needs to
-    /// know of the request.
-    fn answer(&self, request: &Request, responder: &mut Responder) -> Option<Response>;
-}
+/// Answers requests that need no worker, in the event loop, so it must not wait for anything. Returns `None` for requests for the
+/// workers.
+pub type Immediate = Box<dyn Fn(&Request, &mut Responder) -> Option<Response> + Send + Sync>;
 
 /// Called with the reason when the process cannot continue.
 pub type OnFailure = Box<dyn Fn(String) + Send + Sync>;
@@ -145,30 +142,33 @@ pub type OnFailure = Box<dyn Fn(String) + Send + Sync>;
 /// Called when the server has answered its own request.
 pub type OnAlive = Arc<dyn Fn() + Send + Sync>;
 
-/// What the edge needs to know.
-pub struct Options {
-    /// The bounds.
+/// Settings and parts of the edge.
+pub struct EdgeOptions {
+    /// The limits.
     pub limits: EdgeLimits,
-    /// Certificates, where TCP speaks TLS.
+    /// The certificates, if TCP connections use TLS.
     pub tls: Option<Arc<Tls>>,
-    /// How often the server checks itself; zero: never.
+    /// The time between two self-checks; zero: there are none.
     pub self_check: Duration,
     /// Called after each self-check that succeeded.
     pub on_alive: OnAlive,
-    /// How many workers one holder may have.
+    /// The number of workers that one holder may have.
     pub workers: usize,
     /// Connections to the database.
     pub connections: usize,
     /// Whether answers of 500 and over say why; for development only.
     pub reveal_causes: bool,
-    /// What browsers are told with every answer.
+    /// The header fields for browsers.
     pub policy: Arc<Policy>,
+    /// Answers requests that need no worker.
+    pub immediate: Immediate,
+    /// Called if the edge cannot continue.
+    pub on_failure: OnFailure,
 }
 
-/// What all parts of the edge share.
-struct Shared {
-    options: Options,
-    immediate: Box<dyn Immediate>,
+/// The state that all parts of the edge share.
+struct EdgeShared {
+    options: EdgeOptions,
     tickets: Tickets,
     mailbox: Mailbox,
     bodies: Arc<Budget>,
@@ -177,21 +177,20 @@ struct Shared {
     draining: OnceLock<Instant>,
     /// The self-check's end of the connection that it is making.
     own: Mutex<Option<SockAddr>>,
-    on_failure: OnFailure,
 }
 
-/// The edge at work.
+/// The running edge.
 pub struct Edge {
-    shared: Arc<Shared>,
+    shared: Arc<EdgeShared>,
     /// The event loop; it ends when it has drained.
     thread: JoinHandle<()>,
-    listeners: Vec<Bound>,
+    listeners: Vec<BoundSocket>,
 }
 
-/// Makes a tiny_http that only this process can reach, and the connection over which it is reached.
+/// Starts a tiny_http that only this process can reach, and connects to it.
 ///
 /// # Errors
-/// There is no place for its socket: no temporary directory can be written.
+/// No temporary directory for its socket can be written.
 pub fn private_tiny_http() -> io::Result<(tiny_http::Server, UnixStream)> {
     let directory = listener::PrivateDirectory::make()?;
     let path = directory.path().join("tickets");
@@ -203,40 +202,34 @@ pub fn private_tiny_http() -> io::Result<(tiny_http::Server, UnixStream)> {
 }
 
 impl Edge {
-    /// Starts to serve on these sockets. Requests come out of the far end of `line`; `on_failure` is called with the
-    /// reason if the edge cannot continue.
+    /// Starts to serve on these sockets. `line` is the connection to tiny_http.
     ///
     /// # Errors
     /// No thread or descriptor is left.
     pub fn start(
-        options: Options,
-        listeners: Vec<(Bound, Socket)>,
+        options: EdgeOptions,
+        listeners: Vec<(BoundSocket, Socket)>,
         line: UnixStream,
-        immediate: Box<dyn Immediate>,
-        on_failure: OnFailure,
     ) -> io::Result<Edge> {
         let threads = options.workers + reserve(options.workers);
-        let readers = 2 * thread::available_parallelism()?.get();
         let self_check = options.self_check;
-        let shared = Arc::new(Shared {
-            tickets: Tickets::new(line, threads, readers, options.connections),
+        let shared = Arc::new(EdgeShared {
+            tickets: Tickets::new(line, threads, options.connections),
             mailbox: Mailbox::new()?,
             bodies: Budget::new(options.limits.bodies),
             answers: Answers::new(options.limits.answers),
             draining: OnceLock::new(),
             own: Mutex::default(),
             options,
-            immediate,
-            on_failure,
         });
-        let (mut bounds, mut doors) = (Vec::new(), Vec::new());
-        for (bound, listener) in listeners {
-            let encrypts = matches!(bound.address, Address::Tcp(_));
-            let tls = shared.options.tls.clone().filter(|_| encrypts);
-            doors.push(Door { listener, tls });
+        let (mut bounds, mut watched) = (Vec::new(), Vec::new());
+        for (bound, socket) in listeners {
+            let is_tcp = matches!(bound.address, Address::Tcp(_));
+            let tls = shared.options.tls.clone().filter(|_| is_tcp);
+            watched.push(EdgeListener { socket, tls });
             bounds.push(bound);
         }
-        let event_loop = EventLoop::new(Arc::clone(&shared), doors)?;
+        let event_loop = EventLoop::new(Arc::clone(&shared), watched)?;
         let failing = Arc::clone(&shared);
         let thread = spawn("edge", move || {
             if catch_unwind(AssertUnwindSafe(|| event_loop.run())).is_err() {
@@ -264,18 +257,18 @@ impl Edge {
         })
     }
 
-    /// Where it listens, with the ports it was given.
+    /// The addresses it listens on, with the real ports.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.listeners.iter().map(|bound| &bound.address)
     }
 
-    /// Where it listens, as clients write it.
+    /// The same addresses as URLs.
     pub fn urls(&self) -> impl Iterator<Item = String> {
         let encrypted = self.shared.options.tls.is_some();
         self.addresses().map(move |address| address.url(encrypted))
     }
 
-    /// Where workers take their tickets.
+    /// The office where workers take their tickets.
     pub fn tickets(&self) -> TicketOffice {
         TicketOffice(Arc::clone(&self.shared))
     }
@@ -287,8 +280,8 @@ impl Edge {
         }
     }
 
-    /// Stops: accepts no more connections, lets idle ones send one more request for a moment, and waits until all have ended, by
-    /// `until` at the latest. Answers whether they have.
+    /// Stops: accepts no more connections, lets idle ones send one more request for [`LAST_REQUEST`], and waits until all have ended,
+    /// by `until` at the latest. Returns whether they have.
     pub fn drain(&self, until: Instant) -> bool {
         let last_request = until.min(Instant::now() + LAST_REQUEST);
         self.shared.draining.get_or_init(|| last_request);
@@ -306,20 +299,20 @@ impl Edge {
     }
 }
 
-/// Where workers take their tickets.
+/// The office where workers take their tickets.
 #[derive(Clone)]
-pub struct TicketOffice(Arc<Shared>);
+pub struct TicketOffice(Arc<EdgeShared>);
 
-/// A worker's place among those that serve a holder, given back when this is dropped.
-pub struct Turn<'o> {
+/// A worker that serves a holder, given back when this is dropped.
+struct TakenWorker<'o> {
     office: &'o TicketOffice,
     holder: Option<Holder>,
 }
 
 impl TicketOffice {
-    /// The bell has woken a worker: serves tickets until none is left whose holder may have one more worker. `serve` returns the
-    /// responder when the user may have no more workers; the request then waits until one of that user's is done.
-    pub fn drain(&self, serve: impl Fn(&Request, Responder, &mut Turn<'_>) -> Option<Responder>) {
+    /// Called by a worker that the bell has woken. Serves tickets until none is left whose holder may have one more worker. `serve`
+    /// returns the responder if the user may have no more workers; the request then waits until one of the user's workers is done.
+    pub fn drain(&self, serve: impl Fn(&Request, Responder, &mut Admit) -> Option<Responder>) {
         self.0.tickets.woken();
         loop {
             let ticket = self.0.tickets.take().unwrap_or_else(|error| {
@@ -329,11 +322,12 @@ impl TicketOffice {
             let Some(mut ticket) = ticket else {
                 return;
             };
-            let mut turn = Turn {
+            let mut worker = TakenWorker {
                 office: self,
                 holder: ticket.holder,
             };
-            if let Some(responder) = serve(&ticket.request, ticket.responder, &mut turn) {
+            let mut admit = |user| worker.pass_to(user);
+            if let Some(responder) = serve(&ticket.request, ticket.responder, &mut admit) {
                 ticket.responder = responder;
                 ticket.holder = ticket.responder.holder();
                 self.0.tickets.put_back(ticket);
@@ -342,8 +336,9 @@ impl TicketOffice {
     }
 }
 
-impl Admission for Turn<'_> {
-    fn admit(&mut self, user: Option<Holder>) -> bool {
+impl TakenWorker<'_> {
+    /// Counts the worker for the user from here on. False if the user may have no more workers.
+    fn pass_to(&mut self, user: Option<Holder>) -> bool {
         let admitted = self.office.0.tickets.pass(self.holder, user);
         if admitted {
             self.holder = user;
@@ -352,28 +347,28 @@ impl Admission for Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for TakenWorker<'_> {
     fn drop(&mut self) {
         self.office.0.tickets.done(self.holder);
     }
 }
 
-impl Shared {
+impl EdgeShared {
     fn is_draining(&self) -> bool {
         self.draining.get().is_some()
     }
 
-    /// Tells that the process cannot go on.
+    /// Reports that the process cannot continue.
     fn fail(&self, reason: String) {
-        (self.on_failure)(reason);
+        (self.options.on_failure)(reason);
     }
 
-    /// Tells that tickets cannot be called any more.
+    /// Reports that the connection to the workers is broken.
     fn broken(&self, error: &io::Error) {
         self.fail(format!("the way to the workers is broken: {error}"));
     }
 
-    /// Whether this is the end of a connection that the self-check is making.
+    /// Whether this is the self-check's end of its connection.
     fn is_own(&self, peer: &SockAddr) -> bool {
         lock(&self.own).as_ref() == Some(peer)
     }

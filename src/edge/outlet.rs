@@ -1,8 +1,8 @@
-//! The way of an answer to its client, from the thread that has it.
+//! Sends answers from the threads that make them.
 //!
-//! A worker sends the whole answer in one system call and notes that it is out. The event loop has no work with that: it looks
-//! at the note when the client sends its next request. Only if the loop has something to do after the answer (a pipelined
-//! request, the end of the connection) or if the socket did not take all of it, the worker wakes the loop through the mailbox.
+//! A worker sends the whole answer in one system call and notes that it is sent. The event loop reads the note when the client's
+//! next request has come. The worker wakes the loop through the mailbox only if the loop waits for the end of the answer (because of
+//! a pipelined request, or to close the connection) or has to send the rest of it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,31 +12,31 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::Shared;
+use super::EdgeShared;
 use super::answers::Sending;
 use super::socket::Socket;
 use super::transport::Transport;
 use crate::domain::fair_budget::Holder;
-use crate::http::request::{Client, RequestId};
+use crate::http::request::{ClientAddress, RequestId};
 use crate::http::responder::Reply;
 use crate::http::response::Framing;
 use crate::sync::lock;
 
-/// The slowest reading that is accepted after the first `SEND_TIMEOUT`, in bytes a second.
+/// After the first `SEND_TIMEOUT` a client must take at least this many bytes a second.
 const SLOWEST: usize = 4 * 1024;
 
-/// Values of `Outlet::answered` while an answer is under way; with the second the loop wants to be woken after it.
+/// Values of `Outlet::answered` while an answer is under way. After the second the loop is woken.
 const BUSY: u64 = u64::MAX;
 const AWAITED: u64 = u64::MAX - 1;
 
-/// The part of a connection that the thread with the answer shares with the event loop.
+/// The part of a connection that workers share with the event loop.
 pub struct Outlet {
-    /// What all parts of the edge share.
-    pub shared: Arc<Shared>,
+    /// The state of the edge.
+    pub shared: Arc<EdgeShared>,
     /// The socket.
     pub socket: Socket,
     /// The other end of the socket, which may be a proxy.
-    pub peer: Client,
+    pub peer: ClientAddress,
     /// Names the connection in the event loop.
     pub token: u64,
     /// Whether the loop must send, because the connection speaks TLS.
@@ -44,41 +44,22 @@ pub struct Outlet {
     /// When the connection was accepted.
     pub opened: Instant,
     /// Milliseconds from `opened` to the end of the last answer, or [`BUSY`] or [`AWAITED`].
-    answered: AtomicU64,
+    pub answered: AtomicU64,
 }
 
 impl Outlet {
-    /// The outlet of a new connection.
-    pub fn new(
-        shared: Arc<Shared>,
-        socket: Socket,
-        peer: Client,
-        token: u64,
-        encrypted: bool,
-    ) -> Outlet {
-        Outlet {
-            shared,
-            socket,
-            peer,
-            token,
-            encrypted,
-            opened: Instant::now(),
-            answered: AtomicU64::new(0),
-        }
-    }
-
     /// Notes that an answer is under way.
     pub fn begin(&self) {
         self.answered.store(BUSY, Ordering::Release);
     }
 
-    /// Notes that the answer is out, or that its connection is broken. Returns whether the loop waits for that.
+    /// Notes that the answer is sent, or that its connection is broken. Returns whether the loop waits for that.
     pub fn end(&self) -> bool {
         let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(0);
         self.answered.swap(now, Ordering::AcqRel) == AWAITED
     }
 
-    /// When the last answer was out; `None` while one is under way.
+    /// The time at which the last answer was sent; `None` while one is under way.
     pub fn idle_since(&self) -> Option<Instant> {
         match self.answered.load(Ordering::Acquire) {
             BUSY | AWAITED => None,
@@ -86,7 +67,7 @@ impl Outlet {
         }
     }
 
-    /// Whether no answer is under way. If one is, the loop will be woken after it.
+    /// Whether no answer is under way. If one is, the loop is woken after it.
     pub fn is_free(&self) -> bool {
         let await_end =
             self.answered
@@ -99,26 +80,26 @@ impl Outlet {
 pub struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
-    /// When it is given up if the client takes nothing more.
+    /// The deadline if the client takes nothing more.
     stalled: Instant,
-    /// When it is given up in any case.
+    /// The deadline in any case.
     until: Instant,
     sending: Option<Sending>,
 }
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// All is sent.
+    /// All bytes are sent.
     Done,
-    /// The socket may take more at once.
+    /// The socket may take more bytes at once.
     More,
     /// The socket takes nothing now.
     Blocked,
 }
 
 impl Outgoing {
-    /// Bytes of which the first `sent` are out. The client may take none for `send_time`.
+    /// Bytes of which the first `sent` are sent already. The client may take none for `send_time`.
     pub fn new(
         bytes: Vec<u8>,
         sent: usize,
@@ -135,12 +116,12 @@ impl Outgoing {
         }
     }
 
-    /// When the client is given up.
+    /// The time at which the connection is closed.
     pub fn deadline(&self) -> Instant {
         self.stalled.min(self.until)
     }
 
-    /// Sends some more.
+    /// Sends some of the bytes.
     ///
     /// # Errors
     /// The connection is broken.
@@ -167,15 +148,15 @@ impl Outgoing {
     }
 }
 
-/// Messages to the event loop: tokens of connections whose answer is out, or with what the loop is to send.
+/// Messages to the event loop: tokens of connections whose answer is sent, or whose bytes the loop has to send.
 pub struct Mailbox {
     messages: Mutex<Vec<(u64, Option<Outgoing>)>>,
-    /// Changes with each message that is to wake the loop.
+    /// Its changes wake the loop.
     pub counter: OwnedFd,
 }
 
 impl Mailbox {
-    /// An empty one.
+    /// An empty mailbox.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -186,7 +167,7 @@ impl Mailbox {
         })
     }
 
-    /// Adds a message for a connection. The first one since the loop looked wakes the loop.
+    /// Adds a message for a connection. The first one after [`Mailbox::take`] wakes the loop.
     pub fn put(&self, token: u64, message: Option<Outgoing>) {
         let mut messages = lock(&self.messages);
         messages.push((token, message));

@@ -1,11 +1,11 @@
-//! Reads one request after the other out of the bytes of a connection.
+//! Reads requests from the bytes of a connection.
 
 use std::mem::take;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::ChunkedDecoder;
-use super::connection::{Connection, Next, State};
+use super::connection::{Connection, ConnectionState, Next};
 use super::event_loop::Core;
 use super::head::{self, BodyFraming, Head, HeadScanner};
 use super::limits::Share;
@@ -13,7 +13,7 @@ use super::outlet::Outgoing;
 use crate::config::EdgeLimits;
 use crate::http::error::{Error, PROBLEM};
 use crate::http::policy;
-use crate::http::request::{Client, Headers, Method, Request, RequestId};
+use crate::http::request::{ClientAddress, Headers, Method, Request, RequestId};
 use crate::http::response::Framing;
 
 /// A body must come faster than this many bytes a second, after the first [`BODY_START`].
@@ -26,7 +26,7 @@ const KEPT_INPUT: usize = 2 * 1024;
 #[derive(Default)]
 pub struct HeadInput {
     scanner: HeadScanner,
-    /// When it must be whole; `None` before its first byte.
+    /// The deadline; `None` before its first byte.
     pub until: Option<Instant>,
 }
 
@@ -38,29 +38,29 @@ pub struct BodyInput {
     body: Vec<u8>,
     share: Share,
     began: Instant,
-    /// Bytes that have come, framing included.
-    come: usize,
+    /// Bytes that have arrived, framing included.
+    arrived: usize,
     /// Whether the client still waits for an interim response (RFC 9110, section 10.1.1).
     pub owes_continue: bool,
 }
 
 impl BodyInput {
-    /// When more of it must have come.
+    /// The time by which more of it must have arrived.
     pub fn deadline(&self, limits: &EdgeLimits) -> Instant {
-        let earned = BODY_START + Duration::from_secs((self.come / TRICKLE) as u64);
+        let earned = BODY_START + Duration::from_secs((self.arrived / TRICKLE) as u64);
         self.began + earned.min(limits.body_time)
     }
 }
 
-/// What a refusal needs to know of the request that is being received, once its head is whole.
+/// The parts of a request's head that an answer needs.
 pub struct Known {
     pub method: Method,
     pub id: RequestId,
-    pub client: Client,
+    pub client: ClientAddress,
     pub framing: Framing,
 }
 
-/// Takes a body out of the input, however it is framed.
+/// Takes a body from the input by its framing.
 enum Decoder {
     Length(usize),
     Chunked(ChunkedDecoder),
@@ -100,15 +100,14 @@ impl Connection {
             } else {
                 input.until.get_or_insert(core.now + limits.head_time);
             }
-            self.state = State::Head(input);
+            self.state = ConnectionState::Head(input);
             return Ok(Next::Input);
         };
         let bytes = self.input.get(..length).unwrap_or_default();
         let head = head::parse(bytes, limits.head())?;
         self.input.drain(..length);
-        let client = limits
-            .trusted_proxies
-            .client(self.outlet.peer, &head.headers);
+        let proxies = &limits.trusted_proxies;
+        let client = proxies.client(self.outlet.peer, &head.headers);
         self.known = Some(Known {
             method: head.method,
             id: RequestId::from_header(head.headers.get("X-Request-ID")),
@@ -126,7 +125,12 @@ impl Connection {
         self.begin_body(core, head, client)
     }
 
-    fn begin_body(&mut self, core: &Core, head: Head, client: Client) -> Result<Next, Error> {
+    fn begin_body(
+        &mut self,
+        core: &Core,
+        head: Head,
+        client: ClientAddress,
+    ) -> Result<Next, Error> {
         let limits = &core.shared.options.limits;
         let holder = limits.trusted_proxies.holder(client);
         let share = core.shared.bodies.share(holder, 0).ok_or_else(no_memory)?;
@@ -144,8 +148,8 @@ impl Connection {
             body: Vec::new(),
             share,
             began: core.now,
-            come: 0,
-            // A client that has begun to send does not wait.
+            arrived: 0,
+            // A client that sends its body already does not wait.
             owes_continue: head.expects_continue
                 && head.body != BodyFraming::None
                 && self.input.is_empty(),
@@ -154,48 +158,43 @@ impl Connection {
         self.read_body(core, input)
     }
 
-    /// Takes what the input has of the body.
+    /// Takes the part of the body that is in the input.
     pub fn read_body(&mut self, core: &Core, mut input: BodyInput) -> Result<Next, Error> {
         if input.owes_continue && self.input.is_empty() {
             if !self.outlet.is_free() {
-                self.state = State::Body(Box::new(input));
+                self.state = ConnectionState::Body(Box::new(input));
                 return Ok(Next::Answer);
             }
             let bytes = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
             let send_time = core.shared.options.limits.send_time;
             self.outgoing = Some(Outgoing::new(bytes, 0, send_time, None));
             (input.owes_continue, input.began) = (false, core.now);
-            self.state = State::Body(Box::new(input));
+            self.state = ConnectionState::Body(Box::new(input));
             return Ok(Next::Step);
         }
         input.owes_continue = false;
         let used = input.decoder.decode(&self.input, &mut input.body)?;
         self.input.drain(..used);
-        input.come += used;
+        input.arrived += used;
         if !input.share.grow_to(input.body.capacity()) {
             return Err(no_memory());
         }
         if !input.decoder.is_done(input.body.len()) {
-            self.state = State::Body(Box::new(input));
+            self.state = ConnectionState::Body(Box::new(input));
             return Ok(Next::Input);
         }
-        // The head was understood, so it is known.
+        // `read_head` has set it.
         let Some(known) = self.known.take() else {
             return Ok(Next::Close);
         };
-        let holder = core
-            .shared
-            .options
-            .limits
-            .trusted_proxies
-            .holder(known.client);
+        let proxies = &core.shared.options.limits.trusted_proxies;
         let head = input.head;
         let request = Request {
             method: known.method,
             target: head.target,
             id: known.id,
             client: known.client,
-            holder,
+            holder: proxies.holder(known.client),
             headers: head.headers,
             body: take(&mut input.body),
             received: input.received,
@@ -204,11 +203,11 @@ impl Connection {
             close: head.close || core.shared.is_draining(),
             ..known.framing
         };
-        self.state = State::Ready(Box::new((request, framing, input.share)));
+        self.state = ConnectionState::Ready(Box::new((request, framing, input.share)));
         Ok(Next::Step)
     }
 
-    /// What is known of a request whose head is not whole or was refused.
+    /// The same parts of a head that is incomplete or was refused.
     pub fn guess(&self, core: &Core) -> Known {
         Known {
             method: Method::Other,
@@ -242,7 +241,7 @@ fn no_memory() -> Error {
     Error::Unavailable("bodies in flight fill the memory set aside for them".to_owned())
 }
 
-/// A stand-in for a request that was not understood, or not even read.
+/// The request of an answer to a request that was refused.
 pub fn refused_request(known: &Known, received: Instant) -> Request {
     Request {
         method: known.method,

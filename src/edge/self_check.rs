@@ -1,8 +1,8 @@
-//! The server's check on itself: a request over its own front door and through a worker.
+//! The server's self-check: a request over its own address and through a worker.
 //!
 //! Any answer counts, also a 503, and is reported to the supervisor. After three failed checks in a row the process ends, so that its
-//! supervisor starts it again. A check waits for a worker as long as its interval, so a busy server or one whose database is away
-//! passes: its workers still take requests.
+//! supervisor starts it again. A check waits for its answer as long as the interval. So a server that is busy or has no database
+//! passes, because its workers still take requests.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use socket2::{Domain, SockAddr, Socket, Type};
 use uuid::Uuid;
 
-use super::Shared;
+use super::EdgeShared;
 use crate::domain::address::Address;
 use crate::sync::lock;
 
@@ -22,7 +22,7 @@ use crate::sync::lock;
 const FAILURES: u32 = 3;
 
 /// Checks every `interval`, each time waiting as long for an answer, until the server stops.
-pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
+pub fn run(shared: &Arc<EdgeShared>, address: &Address, interval: Duration) {
     let mut failures = 0;
     loop {
         thread::sleep(interval);
@@ -48,12 +48,12 @@ pub fn run(shared: &Arc<Shared>, address: &Address, interval: Duration) {
     }
 }
 
-fn ask(shared: &Shared, address: &Address, timeout: Duration) -> io::Result<()> {
+fn ask(shared: &EdgeShared, address: &Address, timeout: Duration) -> io::Result<()> {
     let (socket, to) = match address {
         Address::Tcp(address) => tcp(*address)?,
         Address::Unix(path) => unix(path)?,
     };
-    // Bound before it connects, so that the event loop knows it for ours.
+    // Bound before it connects, so that the event loop recognises the connection.
     *lock(&shared.own) = Some(socket.local_addr()?);
     socket.set_read_timeout(Some(timeout))?;
     socket.set_write_timeout(Some(timeout))?;
@@ -62,8 +62,10 @@ fn ask(shared: &Shared, address: &Address, timeout: Duration) -> io::Result<()> 
     socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
     let mut start = [0; 9];
     socket.read_exact(&mut start)?;
-    let is_http = start.starts_with(b"HTTP/1.1 ").then_some(());
-    is_http.ok_or_else(|| io::Error::other("the answer is no HTTP"))
+    match start.starts_with(b"HTTP/1.1 ") {
+        true => Ok(()),
+        false => Err(io::Error::other("the answer is not HTTP")),
+    }
 }
 
 fn tcp(listening: SocketAddr) -> io::Result<(Socket, SockAddr)> {

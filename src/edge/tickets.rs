@@ -10,10 +10,6 @@
 //! A request never leaves this process's memory. tiny_http gets one small request without meaning, over a private connection,
 //! and hands it to a worker: that wakes the worker (the "bell"). It is sent only when a worker sleeps, and one at a time. A worker
 //! that is awake takes tickets until none is left for it. So under load hardly any are sent.
-//!
-//! Reads are served fastest by two workers a core: more of them only take turns on the cores. Writes wait for the disk, and more of
-//! them share one flush. So a write wakes a worker whenever one sleeps, and a read only while fewer than [`Tickets::new`]'s `readers`
-//! are awake, or when no ticket was taken for [`STALL`]: then those that are awake wait for something slow.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -24,19 +20,17 @@ use std::time::{Duration, Instant};
 use super::limits::Share;
 use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::http::error::Error;
-use crate::http::request::{Method, Request};
+use crate::http::request::Request;
 use crate::http::responder::Responder;
 use crate::metrics;
 use crate::sync::lock;
 
 /// How often the age of waiting tickets is looked at.
-const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(100);
 /// Tickets that are answered 503 at a time.
 const EXPIRE: usize = 100;
 /// The request that wakes a worker.
 const BELL: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
-/// How long a read waits for the workers that are awake. Then another one is woken for it.
-const STALL: Duration = Duration::from_millis(1);
 /// A holder is alone once no other has sent a request for so long.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -69,13 +63,8 @@ pub struct Tickets {
 
 struct State {
     waiting: VecDeque<Ticket>,
-    /// Workers that sleep in tiny_http, and the others.
+    /// Workers that sleep in tiny_http.
     asleep: usize,
-    awake: usize,
-    /// With so many awake, a read wakes no more.
-    readers: usize,
-    /// When a worker last took a ticket.
-    taken: Instant,
     /// Whether a bell was sent that has not woken a worker yet.
     rung: bool,
     workers: FairBudget,
@@ -87,20 +76,12 @@ struct State {
 }
 
 impl State {
-    /// What to do for the tickets that wait. One bell is under way at a time: the worker that it wakes rings for the next one.
-    fn wake(&mut self) -> Wake {
-        if self.rung || self.asleep == 0 {
-            return Wake::Nobody;
-        }
-        let Some(ticket) = self.allowed().and_then(|at| self.waiting.get(at)) else {
-            return Wake::Nobody;
-        };
-        let is_read = matches!(ticket.request.method, Method::Get | Method::Head);
-        if is_read && self.awake >= self.readers && self.taken.elapsed() < STALL {
-            return Wake::Later;
-        }
-        self.rung = true;
-        Wake::Now
+    /// Whether the bell is to be rung now: a ticket waits that a worker may take, and a worker sleeps. One bell is under way at a
+    /// time: the worker that it wakes rings for the next one.
+    fn must_ring(&mut self) -> bool {
+        let rings = !self.rung && self.asleep > 0 && self.allowed().is_some();
+        self.rung |= rings;
+        rings
     }
 
     /// Whether this holder may have one more worker.
@@ -139,33 +120,14 @@ impl State {
     }
 }
 
-/// Whether a worker is to be woken.
-#[derive(Clone, Copy, PartialEq)]
-enum Wake {
-    Now,
-    /// If no ticket is taken for [`STALL`].
-    Later,
-    Nobody,
-}
-
-impl Wake {
-    /// When to look at the tickets again.
-    fn next_review(self) -> Duration {
-        if self == Wake::Later { STALL } else { TICK }
-    }
-}
-
 impl Tickets {
-    /// None yet. `line` is a connection to tiny_http. `workers` threads take tickets, `readers` of them as a rule those of reads.
-    /// With fewer database connections than workers, the holders share as many workers as there are connections.
-    pub fn new(line: UnixStream, workers: usize, readers: usize, connections: usize) -> Tickets {
+    /// None yet. `line` is a connection to tiny_http. `workers` threads take tickets. With fewer database connections than
+    /// that, the holders share as many workers as there are connections.
+    pub fn new(line: UnixStream, workers: usize, connections: usize) -> Tickets {
         Tickets {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 asleep: workers,
-                awake: 0,
-                readers,
-                taken: Instant::now(),
                 rung: false,
                 workers: FairBudget::new(workers.min(connections)),
                 reserve: reserve(workers),
@@ -176,17 +138,17 @@ impl Tickets {
         }
     }
 
-    /// Hands requests to the workers. Returns when to look again ([`Tickets::review`]).
+    /// Hands requests to the workers.
     ///
     /// # Errors
     /// The private connection is broken; the requests have been answered 503, and the process must not go on.
-    pub fn hand_over(&self, tickets: &mut Vec<Ticket>) -> io::Result<Duration> {
-        let wake = {
+    pub fn hand_over(&self, tickets: &mut Vec<Ticket>) -> io::Result<()> {
+        let rings = {
             let mut state = self.state();
             state.waiting.extend(tickets.drain(..));
-            state.wake()
+            state.must_ring()
         };
-        self.ring(wake).map(|()| wake.next_review())
+        self.ring(rings)
     }
 
     /// Notes that the bell has woken a worker.
@@ -194,7 +156,6 @@ impl Tickets {
         let mut state = self.state();
         state.rung = false;
         state.asleep = state.asleep.saturating_sub(1);
-        state.awake += 1;
     }
 
     /// Takes a ticket for a worker, which must give the worker back with [`Tickets::done`]. `None` when no ticket waits whose
@@ -205,16 +166,12 @@ impl Tickets {
     pub fn take(&self) -> io::Result<Option<Ticket>> {
         let mut state = self.state();
         let ticket = state.next();
-        let wake = if ticket.is_some() {
-            state.taken = Instant::now();
-            state.wake()
-        } else {
+        if ticket.is_none() {
             state.asleep += 1;
-            state.awake -= 1;
-            Wake::Nobody
-        };
+        }
+        let rings = ticket.is_some() && state.must_ring();
         drop(state);
-        self.ring(wake).map(|()| ticket)
+        self.ring(rings).map(|()| ticket)
     }
 
     /// Counts the worker for the user in place of the client's network. False when the user may have no more workers.
@@ -243,12 +200,8 @@ impl Tickets {
     }
 
     /// Answers 503 to requests that have waited longer than this, but for the patient ones; not to all at once, because each
-    /// answer takes the event loop time. Wakes a worker for a read that waits for those that are awake. Returns when to look again,
-    /// if any wait.
-    ///
-    /// # Errors
-    /// As [`Tickets::hand_over`].
-    pub fn review(&self, after: Duration) -> io::Result<Option<Duration>> {
+    /// answer takes the event loop time. Returns when to look again, if any wait.
+    pub fn expire(&self, after: Duration) -> Option<Duration> {
         let mut expired = VecDeque::new();
         let mut state = self.state();
         while expired.len() < EXPIRE {
@@ -259,24 +212,19 @@ impl Tickets {
             };
             expired.push_back(ticket);
         }
-        let wake = state.wake();
         let more = expired.len() == EXPIRE;
-        let wait = if more {
-            Duration::ZERO
-        } else {
-            wake.next_review()
-        };
+        let wait = if more { Duration::ZERO } else { TICK };
         let next = (!state.waiting.is_empty()).then_some(wait);
         drop(state);
         for _ in &expired {
             metrics::rejected("QUEUE_TIMEOUT");
         }
         refuse(expired, "no worker took the request in time");
-        self.ring(wake).map(|()| next)
+        next
     }
 
-    fn ring(&self, wake: Wake) -> io::Result<()> {
-        if wake != Wake::Now {
+    fn ring(&self, rings: bool) -> io::Result<()> {
+        if !rings {
             return Ok(());
         }
         let rung = (&self.line).write_all(BELL);

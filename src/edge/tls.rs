@@ -1,4 +1,4 @@
-//! Certificates: loaded at start, and again when their files change.
+//! The server's TLS certificate. It is loaded at the start, and again when its files change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,19 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::domain::certificate::not_after;
 use crate::sync::unpoisoned;
 
-/// Most bytes that are encrypted at a time.
-const PIECE: usize = 16 * 1024;
+/// The most bytes that are encrypted at a time.
+const ENCRYPTED_AT_ONCE: usize = 16 * 1024;
 
-/// Makes TLS connections with the certificate that is current (TLS 1.2 and 1.3, HTTP/1.1).
+/// Makes TLS connections with the current certificate (TLS 1.2 and 1.3, HTTP/1.1).
 pub struct Tls {
     certificate: PathBuf,
     key: PathBuf,
-    current: RwLock<Current>,
+    current: RwLock<LoadedCertificate>,
 }
 
-struct Current {
+struct LoadedCertificate {
     config: Arc<ServerConfig>,
-    /// When the files were last changed, as far as it can be told.
+    /// The times of the last change of the files.
     stamps: [Option<SystemTime>; 2],
 }
 
@@ -41,19 +41,17 @@ impl Tls {
         })
     }
 
-    /// Loads the files again. Connections that are open keep what they have; when the files are unfit, so do new ones.
+    /// Loads the files again, for new connections. If they cannot be used, the certificate in use stays.
     pub fn reload(&self) {
         match load(&self.certificate, &self.key) {
             Ok(current) => {
                 *unpoisoned(self.current.write()) = current;
-                log::info!(
-                    "the TLS certificate in {} is loaded",
-                    self.certificate.display()
-                );
+                let file = self.certificate.display();
+                log::info!("the TLS certificate in {file} is loaded");
             }
             Err(error) => {
                 log::error!("the TLS certificate is not replaced: {error}");
-                // Not tried again until the files change once more.
+                // The next attempt follows the next change of the files.
                 unpoisoned(self.current.write()).stamps = self.stamps();
             }
         }
@@ -67,14 +65,14 @@ impl Tls {
         }
     }
 
-    /// The server's side of a new connection.
+    /// The server's side of a new TLS connection.
     ///
     /// # Errors
     /// The library's, when it has no memory left.
     pub fn accept(&self) -> Result<ServerConnection, rustls::Error> {
         let config = Arc::clone(&unpoisoned(self.current.read()).config);
         let mut connection = ServerConnection::new(config)?;
-        connection.set_buffer_limit(Some(PIECE));
+        connection.set_buffer_limit(Some(ENCRYPTED_AT_ONCE));
         Ok(connection)
     }
 
@@ -83,36 +81,28 @@ impl Tls {
     }
 }
 
-fn load(certificate: &Path, key: &Path) -> Result<Current, String> {
-    // Before the files are read: a change in between is found next time.
+fn load(certificate: &Path, key: &Path) -> Result<LoadedCertificate, String> {
+    // Read before the files, so that a change in between is found at the next check.
     let stamps = [stamp(certificate), stamp(key)];
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| unfit(certificate, "certificate", &error))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unfit(key, "key", &error))?;
-    let mut config =
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| {
-                builder
-                    .with_no_client_auth()
-                    .with_single_cert(chain, private)
-            })
-            .map_err(|error| {
-                format!(
-                    "{} and {} do not go together: {error}",
-                    certificate.display(),
-                    key.display()
-                )
-            })?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let (certificate, key) = (certificate.display(), key.display());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_no_client_auth())
+        .and_then(|builder| builder.with_single_cert(chain, private))
+        .map_err(|error| format!("{certificate} and {key} do not match: {error}"))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Current {
+    Ok(LoadedCertificate {
         config: Arc::new(config),
         stamps,
     })
 }
 
-/// Why a file is of no use, as one sentence.
+/// The sentence for a file that cannot be used.
 fn unfit(file: &Path, what: &str, error: &pem::Error) -> String {
     match error {
         pem::Error::Io(error) => format!("{} cannot be read: {error}", file.display()),

@@ -1,4 +1,4 @@
-//! Between a connection and its socket: nothing, or TLS. No call here waits.
+//! Between a connection and its socket: plain bytes or TLS. No call here waits.
 
 use std::io::{self, Read, Write};
 
@@ -6,21 +6,26 @@ use rustls::ServerConnection;
 
 use super::socket::Socket;
 
-/// How bytes get to the client and from it.
+/// How bytes are sent and received.
 pub enum Transport {
     /// Unchanged. Workers may write to the socket themselves.
     Plain,
-    /// Through TLS, by the event loop alone.
+    /// Through TLS, by the event loop only.
     Tls(Box<ServerConnection>),
 }
 
 impl Transport {
-    /// Whether bytes pass unchanged.
+    /// TLS, or without a TLS connection plain bytes.
+    pub fn new(tls: Option<ServerConnection>) -> Transport {
+        tls.map_or(Transport::Plain, |tls| Transport::Tls(Box::new(tls)))
+    }
+
+    /// Whether bytes are sent unchanged.
     pub fn is_plain(&self) -> bool {
         matches!(self, Transport::Plain)
     }
 
-    /// Whether a handshake has still to be finished.
+    /// Whether a handshake is not finished yet.
     pub fn is_handshaking(&self) -> bool {
         matches!(self, Transport::Tls(tls) if tls.is_handshaking())
     }
@@ -30,10 +35,10 @@ impl Transport {
         matches!(self, Transport::Tls(tls) if tls.wants_write())
     }
 
-    /// Appends to `input` what the client says in `received`. False if it says that nothing more will come.
+    /// Appends the decrypted `received` bytes to `input`. False if the client has ended the TLS connection.
     ///
     /// # Errors
-    /// It is no TLS, or TLS that cannot be accepted; the alert that says so is ready to be sent.
+    /// The bytes are not acceptable TLS. The alert for the client is ready to be sent.
     pub fn open(&mut self, mut received: &[u8], input: &mut Vec<u8>) -> io::Result<bool> {
         let Transport::Tls(tls) = self else {
             input.extend_from_slice(received);
@@ -60,13 +65,13 @@ impl Transport {
         if !flush(tls, socket)? {
             return Ok(0);
         }
-        // The library bounds how much it encrypts at once.
+        // The library limits how much it encrypts at once.
         let taken = tls.writer().write(bytes)?;
         flush(tls, socket)?;
         Ok(taken)
     }
 
-    /// Sends what TLS has to say; false if the socket did not take all of it.
+    /// Sends the bytes that TLS has ready; false if the socket did not take all of them.
     pub fn flush(&mut self, socket: &Socket) -> io::Result<bool> {
         match self {
             Transport::Plain => Ok(true),
@@ -74,7 +79,7 @@ impl Transport {
         }
     }
 
-    /// Tells the client that nothing more will come.
+    /// Ends the TLS connection.
     pub fn finish(&mut self, socket: &Socket) {
         if let Transport::Tls(tls) = self {
             tls.send_close_notify();

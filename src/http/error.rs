@@ -30,7 +30,7 @@ pub enum Error {
     Forbidden(&'static str),
     /// 403: the API token lacks this scope.
     MissingScope(Scope),
-    /// 404: there is nothing, or nothing that the caller may know of.
+    /// 404: there is no such path or resource, or it is another user's.
     NotFound(&'static str),
     /// 405: the path does not take this method; it takes these.
     MethodNotAllowed(String),
@@ -73,7 +73,7 @@ pub enum Error {
     VersionNotSupported,
 }
 
-/// What is known of an error without a request.
+/// The description of an error.
 pub struct ErrorRow {
     /// The status code.
     pub status: u16,
@@ -81,7 +81,7 @@ pub struct ErrorRow {
     pub code: &'static str,
     /// The sentence for people. A value replaces the part in braces. For a variant with a text of its own this is an example.
     pub sentence: &'static str,
-    /// When a request is answered with it.
+    /// The condition for this answer.
     pub when: &'static str,
 }
 
@@ -216,16 +216,18 @@ impl Unauthorized {
     fn challenge(&self) -> String {
         match self {
             Unauthorized::Missing | Unauthorized::OtherScheme | Unauthorized::Refused(_) => {
-                "Bearer realm=\"todo-api\"".to_owned()
+                REALM.to_owned()
             }
             _ => format!(
-                "Bearer realm=\"todo-api\", error=\"invalid_token\", error_description=\"{}\"",
+                "{REALM}, error=\"invalid_token\", error_description=\"{}\"",
                 self.message()
             ),
         }
     }
 }
 
+/// The start of every `WWW-Authenticate` challenge.
+const REALM: &str = "Bearer realm=\"todo-api\"";
 /// Wrong fields that the sentence of a 422 names.
 const SENTENCES: usize = 10;
 /// The `Retry-After` of a 503, in seconds.
@@ -311,17 +313,13 @@ impl Error {
             Error::InOperation(index, error) => (Some(*index), &**error),
             error => (None, error),
         };
-        let details = match error {
-            Error::Validation(errors) => errors.clone(),
-            _ => self
-                .cause()
-                .filter(|_| reveal_cause)
-                .map(|cause| FieldError {
-                    field: Cow::Borrowed("cause"),
-                    message: Cow::Owned(cause.to_owned()),
-                })
-                .into_iter()
-                .collect(),
+        let details = match (error, self.cause()) {
+            (Error::Validation(errors), _) => errors.clone(),
+            (_, Some(cause)) if reveal_cause => vec![FieldError {
+                field: Cow::Borrowed("cause"),
+                message: Cow::Owned(cause.to_owned()),
+            }],
+            _ => Vec::new(),
         };
         let body = Problem {
             r#type: "about:blank",
@@ -343,13 +341,11 @@ impl Error {
         match &self {
             Error::Unauthorized(why) => response.header("WWW-Authenticate", why.challenge()),
             // RFC 6750, section 3.1.
-            Error::MissingScope(scope) => response.header(
-                "WWW-Authenticate",
-                format!(
-                    "Bearer realm=\"todo-api\", error=\"insufficient_scope\", scope=\"{}\"",
-                    scope.as_str()
-                ),
-            ),
+            Error::MissingScope(scope) => {
+                let scope = scope.as_str();
+                let error = format!("{REALM}, error=\"insufficient_scope\", scope=\"{scope}\"");
+                response.header("WWW-Authenticate", error)
+            }
             Error::MethodNotAllowed(allow) => response.header("Allow", allow.as_str()),
             Error::RateLimited { retry_after, .. } => {
                 response.header("Retry-After", whole_seconds(*retry_after).to_string())
@@ -448,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_has_one_shape() {
+    fn every_error_has_the_same_body() {
         let errors = vec![
             FieldError {
                 field: "title".into(),

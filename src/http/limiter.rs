@@ -1,4 +1,4 @@
-//! Rate limits: at most so many events of a key in any window of one length.
+//! Rate limits: at most a number of events of a key in any window of a given length.
 //!
 //! # Counting
 //!
@@ -38,24 +38,24 @@ const SLOTS: u32 = 60;
 /// In seconds, a slot's number of 32 bits lasts for 136 years.
 const SHORTEST_SLOT: Duration = Duration::from_secs(1);
 
-/// What events are counted by.
-pub trait Key: Hash {
-    /// What the key is counted with when there is no room for it: something that a client with many keys cannot choose freely.
+/// A key by which events are counted.
+pub trait LimitKey: Hash {
+    /// The value by which the key gets its crowd if there is no room for it. A client with many keys must not be able to choose it.
     fn crowd(&self) -> impl Hash + '_ {
         self
     }
 }
 
-impl Key for Email {}
-impl Key for UserId {}
+impl LimitKey for Email {}
+impl LimitKey for UserId {}
 
-impl<K: Hash> Key for (K, Network) {
+impl<K: Hash> LimitKey for (K, Network) {
     fn crowd(&self) -> impl Hash + '_ {
         self.1.site()
     }
 }
 
-impl Key for Network {
+impl LimitKey for Network {
     /// The IPv6 networks of one client are mostly of one site.
     fn crowd(&self) -> impl Hash + '_ {
         self.site()
@@ -74,7 +74,7 @@ pub struct Limiter {
     table: Mutex<Table>,
 }
 
-/// Permit granted. [`Limiter::give_back`] takes it back, once, if the event does not count after all.
+/// The permit for an event. [`Limiter::give_back`] takes it back, if the event does not count after all.
 #[derive(Debug)]
 pub struct Allowance {
     /// The limit of a window.
@@ -86,7 +86,7 @@ pub struct Allowance {
     slot: u32,
 }
 
-/// Permit refused.
+/// The refusal of an event.
 #[derive(Debug)]
 pub struct Wait {
     /// The limit of a window.
@@ -130,7 +130,7 @@ impl Limiter {
     ///
     /// # Errors
     /// The limit is reached. A refused event does not count.
-    pub fn take(&self, key: &(impl Key + ?Sized), now: Instant) -> Result<Allowance, Wait> {
+    pub fn take(&self, key: &(impl LimitKey + ?Sized), now: Instant) -> Result<Allowance, Wait> {
         self.with_counts(key, now, |counts, slot| {
             self.check_counts(counts, now)?;
             let slot = counts.add(slot);
@@ -147,12 +147,12 @@ impl Limiter {
     ///
     /// # Errors
     /// The limit is reached.
-    pub fn check(&self, key: &(impl Key + ?Sized), now: Instant) -> Result<(), Wait> {
+    pub fn check(&self, key: &(impl LimitKey + ?Sized), now: Instant) -> Result<(), Wait> {
         self.with_counts(key, now, |counts, _| self.check_counts(counts, now))
     }
 
     /// Takes back an event that does not count after all.
-    pub fn give_back(&self, key: &(impl Key + ?Sized), allowance: Allowance) {
+    pub fn give_back(&self, key: &(impl LimitKey + ?Sized), allowance: Allowance) {
         self.with_counts(key, Instant::now(), |counts, _| {
             counts.remove(allowance.slot)
         });
@@ -161,7 +161,7 @@ impl Limiter {
     /// Calls `work` with the counts of a key and the present slot.
     fn with_counts<R>(
         &self,
-        key: &(impl Key + ?Sized),
+        key: &(impl LimitKey + ?Sized),
         now: Instant,
         work: impl FnOnce(&mut Counts, u32) -> R,
     ) -> R {
@@ -249,7 +249,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    impl Key for str {}
+    impl LimitKey for str {}
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn all_may_be_used_at_once_and_the_next_waits() {
+    fn the_whole_limit_may_be_used_at_once() {
         let limiter = Limiter::new(1000, HOUR, KEYS);
         let now = limiter.start + Duration::from_secs(90);
         for left in (0..1000).rev() {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_addresses_do_not_outgrow_it_nor_make_it_forget() {
+    fn a_million_addresses_neither_exceed_the_memory_nor_remove_a_counted_key() {
         let keys = 4_096;
         let limiter = Limiter::new(10, Duration::from_secs(900), keys);
         let now = limiter.start;
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_with_many_networks_crowds_only_itself() {
+    fn a_site_with_many_networks_delays_only_itself() {
         let limiter = Limiter::new(10, HOUR, 64);
         let network = |site: u64, number: u64| Network::V6(site << 16 | number);
         for number in 0..65_536 {

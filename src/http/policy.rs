@@ -32,43 +32,37 @@ const LOGGED_CHARACTERS: usize = 200;
 pub struct Policy {
     any: bool,
     /// For requests from pages of a listed origin.
-    listed: Vec<(String, Fields)>,
+    listed: Vec<(String, PolicyFields)>,
     /// For all others.
-    others: Fields,
+    others: PolicyFields,
     /// The refused origins that were logged; `None` if none are to be logged.
     refused: Option<Mutex<HashSet<String>>>,
 }
 
 #[derive(Debug)]
-struct Fields {
+struct PolicyFields {
     plain: Arc<str>,
     https: Arc<str>,
 }
 
-impl Default for Policy {
-    /// No page may read answers, and `Strict-Transport-Security` is not sent.
-    fn default() -> Policy {
-        Policy::new(&Origins::default(), None)
-    }
-}
-
 impl Policy {
     /// Pages of these origins may read answers. Browsers that came over TLS use TLS only for the time given; zero ends that.
-    pub fn new(origins: &Origins, tls_only: Option<Duration>) -> Policy {
+    /// `log_refused` logs each refused origin once; for development.
+    pub fn new(origins: &Origins, tls_only: Option<Duration>, log_refused: bool) -> Policy {
         let strict = tls_only.map_or_else(String::new, |time| {
             format!("Strict-Transport-Security: max-age={}\r\n", time.as_secs())
         });
-        let fields = |cors: String| Fields {
+        let fields = |cors: String| PolicyFields {
             https: Arc::from(format!("{cors}{strict}")),
             plain: Arc::from(cors),
         };
         let expose = format!("Access-Control-Expose-Headers: {READ}\r\n");
         let (listed, others) = match origins {
-            Origins::Any => (
-                Vec::new(),
-                format!("Access-Control-Allow-Origin: *\r\n{expose}"),
-            ),
-            Origins::Listed(origins) if origins.is_empty() => (Vec::new(), String::new()),
+            Origins::Any => {
+                let others = format!("Access-Control-Allow-Origin: *\r\n{expose}");
+                (Vec::new(), others)
+            }
+            Origins::Listed(origins) if origins.is_empty() => Default::default(),
             Origins::Listed(origins) => {
                 let of_origin = |origin: &String| {
                     let cors = format!(
@@ -85,16 +79,7 @@ impl Policy {
             any: matches!(origins, Origins::Any),
             listed,
             others: fields(others),
-            refused: None,
-        }
-    }
-
-    /// The same policy, which logs each refused origin once; for development.
-    #[must_use]
-    pub fn logging_refused_origins(self) -> Policy {
-        Policy {
-            refused: Some(Mutex::default()),
-            ..self
+            refused: log_refused.then(Mutex::default),
         }
     }
 
@@ -123,13 +108,11 @@ impl Policy {
         })
     }
 
-    fn of(&self, origin: Option<&[u8]>) -> Option<&Fields> {
+    fn of(&self, origin: Option<&[u8]>) -> Option<&PolicyFields> {
         let origin = origin?;
         // Byte for byte: browsers write an origin in one way only. Lists are short.
-        self.listed
-            .iter()
-            .find(|(listed, _)| listed.as_bytes() == origin)
-            .map(|(_, fields)| fields)
+        let mut listed = self.listed.iter();
+        listed.find_map(|(listed, fields)| (listed.as_bytes() == origin).then_some(fields))
     }
 
     fn log_refused(&self, request: &Request, refused: &Mutex<HashSet<String>>) {
@@ -153,10 +136,10 @@ impl Policy {
 /// The `Origin` of a request. Browsers send one field; a request with two counts as one without.
 pub fn origin(headers: &Headers) -> Option<&[u8]> {
     let mut origins = headers.raw("Origin");
-    origins
-        .next()
-        .filter(|_| origins.next().is_none())
-        .map(<[u8]>::trim_ascii)
+    match (origins.next(), origins.next()) {
+        (Some(origin), None) => Some(origin.trim_ascii()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -166,7 +149,7 @@ mod tests {
     const APP: &str = "https://app.example.com";
 
     fn allowed(list: &str, origin: Option<&str>) -> String {
-        let policy = Policy::new(&Origins::parse(list).unwrap(), None);
+        let policy = Policy::new(&Origins::parse(list).unwrap(), None, false);
         let fields = policy.fields(origin.map(str::as_bytes), false);
         let value = |name: &str| {
             fields.split("\r\n").find_map(|line| {
@@ -233,7 +216,7 @@ mod tests {
 
     #[test]
     fn strict_transport_security_is_sent_over_tls_only() {
-        let policy = Policy::new(&Origins::Any, Some(Duration::from_secs(60)));
+        let policy = Policy::new(&Origins::Any, Some(Duration::from_secs(60)), false);
         let strict = "Strict-Transport-Security: max-age=60\r\n";
         assert!(policy.fields(None, true).ends_with(strict));
         assert!(!policy.fields(None, false).contains("Strict"));

@@ -1,7 +1,7 @@
 //! A whole request.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -112,10 +112,8 @@ impl Headers {
     pub fn raw<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h [u8]> {
         self.fields.iter().filter_map(move |(field, value)| {
             let field = self.text.get(field.clone())?;
-            field
-                .eq_ignore_ascii_case(name.as_bytes())
-                .then(|| self.text.get(value.clone()))
-                .flatten()
+            let named = field.eq_ignore_ascii_case(name.as_bytes());
+            named.then_some(self.text.get(value.clone())?)
         })
     }
 }
@@ -127,13 +125,9 @@ pub struct RequestId(String);
 impl RequestId {
     /// Takes the client's own id if it is valid, else makes one.
     pub fn from_header(value: Option<&str>) -> RequestId {
-        let valid = |id: &&str| {
-            (1..=64).contains(&id.len())
-                && id
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
-        };
-        match value.filter(valid) {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let is_valid = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(fits);
+        match value.filter(is_valid) {
             Some(id) => RequestId(id.to_owned()),
             None => RequestId(Uuid::new_v4().simple().to_string()),
         }
@@ -145,32 +139,39 @@ impl RequestId {
     }
 }
 
-/// Where a request came from.
+/// The address that a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum ClientAddress {
     /// An IP address.
-    Address(IpAddr),
+    Ip(IpAddr),
     /// A Unix socket.
     Local,
 }
 
-impl fmt::Display for Client {
+impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Client::Address(address) => write!(f, "{address}"),
-            Client::Local => f.write_str("local"),
+            ClientAddress::Ip(address) => write!(f, "{address}"),
+            ClientAddress::Local => f.write_str("local"),
         }
     }
 }
 
-impl Client {
+impl ClientAddress {
+    /// The other end of a connection; `None` if it is on a Unix socket.
+    pub fn of_peer(address: Option<SocketAddr>) -> ClientAddress {
+        address.map_or(ClientAddress::Local, |address| {
+            ClientAddress::Ip(address.ip().to_canonical())
+        })
+    }
+
     /// The network that its requests count for.
     pub fn network(self) -> Network {
         match self {
-            Client::Address(IpAddr::V4(address)) => Network::V4(address),
+            ClientAddress::Ip(IpAddr::V4(address)) => Network::V4(address),
             // The upper half.
-            Client::Address(IpAddr::V6(address)) => Network::V6((address.to_bits() >> 64) as u64),
-            Client::Local => Network::Local,
+            ClientAddress::Ip(IpAddr::V6(address)) => Network::V6((address.to_bits() >> 64) as u64),
+            ClientAddress::Local => Network::Local,
         }
     }
 }
@@ -208,7 +209,7 @@ impl Network {
     }
 }
 
-/// A whole request: nothing of it is left to read.
+/// A request that was received whole.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The method.
@@ -222,7 +223,7 @@ pub struct Request {
     /// Names the request in its answer and in logs.
     pub id: RequestId,
     /// The client that sent it.
-    pub client: Client,
+    pub client: ClientAddress,
     /// The client's network, which holds budgets until the user is known; `None` for a trusted proxy's own address.
     pub holder: Option<Holder>,
     /// When its last byte arrived.
@@ -279,7 +280,7 @@ mod tests {
 
     #[test]
     fn ipv6_addresses_count_by_network() {
-        let network = |address: &str| Client::Address(address.parse().unwrap()).network();
+        let network = |address: &str| ClientAddress::Ip(address.parse().unwrap()).network();
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_eq!(

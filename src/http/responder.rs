@@ -9,7 +9,7 @@ use std::time::Instant;
 use log::Level;
 
 use super::error::{Error, Unauthorized};
-use super::request::{Client, Method, Request, RequestId};
+use super::request::{ClientAddress, Method, Request, RequestId};
 use super::response::{Framing, Response};
 use crate::audit::{Event, Trail};
 use crate::domain::fair_budget::Holder;
@@ -17,21 +17,18 @@ use crate::domain::user::UserId;
 use crate::logging::ACCESS_LOG;
 use crate::metrics;
 
-/// The way back to a client; the owner of the connection implements it.
+/// Sends an answer to a client. The owner of the connection implements it.
 pub trait Reply: Send {
     /// Sends a whole answer, whose memory counts for `holder`. A closed connection is not an error.
     fn send(self: Box<Self>, answer: Vec<u8>, holder: Option<Holder>);
 }
 
-/// Decides whether a worker may continue with a request of a user.
-pub trait Admission {
-    /// Whether the user may have this worker; if not, the request waits.
-    fn admit(&mut self, user: Option<Holder>) -> bool;
-}
+/// Whether a user may have the worker that serves a request. If not, the request waits.
+pub type Admit<'w> = dyn FnMut(Option<Holder>) -> bool + 'w;
 
 /// The right to answer one request, once.
 pub struct Responder {
-    // Taken by the answer.
+    // `None` once the request is answered.
     reply: Option<Box<dyn Reply>>,
     framing: Framing,
     reveal_causes: bool,
@@ -40,7 +37,7 @@ pub struct Responder {
     // The level of the access line.
     level: Level,
     method: Method,
-    client: Client,
+    client: ClientAddress,
     received: Instant,
     request_id: RequestId,
     route: Option<Arc<str>>,
@@ -79,18 +76,18 @@ impl Responder {
         self
     }
 
-    /// Notes which route the request took.
+    /// Sets the route of the request.
     pub fn set_route(&mut self, pattern: &Arc<str>) {
         self.route = Some(Arc::clone(pattern));
     }
 
-    /// Notes the user of the token, who holds the budgets from here on.
+    /// Sets the user of the token, who is the holder of budgets from here on.
     pub fn set_user(&mut self, user: &UserId) {
         self.holder = Some(Holder::of(user));
         self.user = Some(user.clone());
     }
 
-    /// Who holds what the request takes: the user or, before authentication, the client's network.
+    /// The holder of budgets: the user or, before authentication, the client's network.
     pub fn holder(&self) -> Option<Holder> {
         self.holder
     }
@@ -214,7 +211,7 @@ mod tests {
             headers: Headers::default(),
             body: Vec::new(),
             id: RequestId::from_header(Some("r1")),
-            client: Client::Local,
+            client: ClientAddress::Local,
             holder: None,
             received: Instant::now(),
         };

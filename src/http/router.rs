@@ -141,13 +141,11 @@ fn segments(pattern: &str) -> impl Iterator<Item = &str> {
 
 /// The paths a pattern stands for: itself, or with and without the part in square brackets.
 pub fn spellings(pattern: &str) -> Vec<String> {
-    let parts = pattern
-        .split_once('[')
-        .and_then(|(head, rest)| Some((head, rest.split_once(']')?)));
-    match parts {
-        Some((head, (part, tail))) => vec![format!("{head}{tail}"), format!("{head}{part}{tail}")],
-        None => vec![pattern.to_owned()],
-    }
+    let Some((head, rest)) = pattern.split_once('[') else {
+        return vec![pattern.to_owned()];
+    };
+    let (part, tail) = rest.split_once(']').unwrap_or((rest, ""));
+    vec![format!("{head}{tail}"), format!("{head}{part}{tail}")]
 }
 
 #[cfg(test)]

@@ -38,13 +38,30 @@ pub fn parameters(query: &str) -> Result<Vec<(String, String)>, &'static str> {
         .filter(|part| !part.is_empty() && !part.starts_with('_'))
         .map(|part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            Some((
-                decode(name, true)?.into_owned(),
-                decode(value, true)?.into_owned(),
-            ))
+            let (name, value) = (decode(name, true)?, decode(value, true)?);
+            Some((name.into_owned(), value.into_owned()))
         })
         .collect::<Option<_>>()
         .ok_or("the query is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte")
+}
+
+/// The value of the only parameter that a route takes, if it is there.
+///
+/// # Errors
+/// One sentence if there is another parameter, or this one twice.
+pub fn only_parameter(query: &str, name: &str) -> Result<Option<String>, String> {
+    let mut found = None;
+    for (given, value) in parameters(query)? {
+        if given != name {
+            return Err(format!(
+                "query parameter {given:?} is unknown; this takes {name}"
+            ));
+        }
+        if found.replace(value).is_some() {
+            return Err(format!("query parameter {name} is given twice"));
+        }
+    }
+    Ok(found)
 }
 
 /// Writes names and values as a query string that [`parameters`] reads back.
@@ -74,10 +91,8 @@ fn encode(text: &str, encoded: &mut String) {
 
 /// Decodes `%XX` once. `None` if hexadecimal digits are missing or the bytes are not UTF-8.
 fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
-    if !text
-        .bytes()
-        .any(|byte| byte == b'%' || (plus_is_space && byte == b'+'))
-    {
+    let is_encoded = |byte: u8| byte == b'%' || (plus_is_space && byte == b'+');
+    if !text.bytes().any(is_encoded) {
         return Some(Cow::Borrowed(text));
     }
     let mut decoded = Vec::with_capacity(text.len());
@@ -93,9 +108,8 @@ fn decode(text: &str, plus_is_space: bool) -> Option<Cow<'_, str>> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
 }
 
 #[cfg(test)]

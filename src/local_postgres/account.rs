@@ -15,6 +15,9 @@ use rustix::process::geteuid;
 
 use super::failed_to;
 
+/// Bytes of a program's output that are read.
+const OUTPUT_MAX: u64 = 64 * 1024;
+
 /// The account that owns a cluster and runs it.
 #[derive(Debug)]
 pub(super) struct OsAccount {
@@ -105,7 +108,8 @@ impl OsAccount {
         let Some(group) = self.group else {
             return Ok(());
         };
-        lchown(path, Some(self.user), Some(group)).map_err(|e| failed_to("give away", path, &e))
+        lchown(path, Some(self.user), Some(group))
+            .map_err(|e| failed_to("change the owner of", path, &e))
     }
 
     /// Gives an open file to this account.
@@ -157,22 +161,17 @@ impl OsAccount {
 pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<ProgramResult> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
     let (sender, receiver) = mpsc::channel();
-    let stdout = child
-        .stdout
-        .take()
-        .map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    let stderr = child
-        .stderr
-        .take()
-        .map(|pipe| Box::new(pipe) as Box<dyn Read + Send>);
-    if let Some(pipe) = stdout.or(stderr) {
-        // On a thread, because a child of the child may hold the pipe open for ever.
-        thread::spawn(move || {
-            let mut output = Vec::new();
-            let _ = pipe.take(64 * 1024).read_to_end(&mut output);
-            let _ = sender.send(output);
-        });
-    }
+    let pipes = (child.stdout.take(), child.stderr.take());
+    // On a thread, because a child of the child may hold the pipe open for ever.
+    thread::spawn(move || {
+        let mut output = Vec::new();
+        let _ = match pipes {
+            (Some(stdout), _) => stdout.take(OUTPUT_MAX).read_to_end(&mut output),
+            (None, Some(stderr)) => stderr.take(OUTPUT_MAX).read_to_end(&mut output),
+            (None, None) => Ok(0),
+        };
+        let _ = sender.send(output);
+    });
     let success = wait(&mut child, limit)?;
     let output = receiver.recv_timeout(Duration::from_millis(500));
     Ok(ProgramResult {
@@ -201,16 +200,15 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<bool> {
 
 /// The account in a passwd(5) file that runs PostgreSQL instead of root.
 fn unprivileged(passwd: &str) -> Option<OsAccount> {
-    let find = |wanted: &str| {
+    let find = |name: &str| {
         passwd.lines().find_map(|line| {
             let mut fields = line.split(':');
-            let name = fields.next().filter(|name| *name == wanted)?;
+            fields.next().filter(|found| *found == name)?;
             let user = fields.nth(1)?.parse().ok().filter(|user| *user != 0)?;
-            let group = fields.next()?.parse().ok()?;
             Some(OsAccount {
                 name: name.to_owned(),
                 user,
-                group: Some(group),
+                group: Some(fields.next()?.parse().ok()?),
             })
         })
     };
@@ -255,12 +253,10 @@ mod tests {
 
     #[test]
     fn the_output_of_a_program_is_kept() {
-        let outcome = run(
-            Command::new("sh").args(["-c", "echo no >&2; exit 3"]),
-            Duration::from_secs(10),
-        )
-        .unwrap();
-        assert!(!outcome.success);
-        assert_eq!(outcome.output, "no\n");
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no >&2; exit 3"]);
+        let result = run(&mut command, Duration::from_secs(10)).unwrap();
+        assert!(!result.success);
+        assert_eq!(result.output, "no\n");
     }
 }

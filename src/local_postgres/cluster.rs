@@ -13,7 +13,7 @@ use postgres::{Config, NoTls};
 
 use super::account::{self, ProgramResult};
 use super::{
-    ClusterOptions, Installation, OsAccount, SocketDirectory, directory, failed_to, socket,
+    ClusterOptions, OsAccount, PostgresInstallation, SocketDirectory, directory, failed_to, socket,
 };
 
 /// The name of the superuser and of the database.
@@ -45,7 +45,7 @@ pub(super) struct Cluster {
     /// PostgreSQL's data directory, `postgres` in `directory`.
     pub(super) files: PathBuf,
     pub(super) account: OsAccount,
-    pub(super) installation: Installation,
+    pub(super) installation: PostgresInstallation,
     pub(super) socket: SocketDirectory,
 }
 
@@ -81,10 +81,8 @@ impl Cluster {
             let is_half_made = entry.file_name().to_string_lossy().starts_with(HALF_MADE);
             if is_half_made && let Err(error) = fs::remove_dir_all(entry.path()) {
                 let path = entry.path();
-                log::warn!(
-                    "cannot remove {}, which is not used: {error}",
-                    path.display()
-                );
+                let path = path.display();
+                log::warn!("cannot remove {path}, which is not used: {error}");
             }
         }
     }
@@ -129,12 +127,8 @@ impl Cluster {
             let arguments = format!(
                 "-D {name} -U {NAME} --encoding=UTF8 --auth-local=trust --auth-host=reject{sync}"
             );
-            self.run(
-                "initdb",
-                &arguments,
-                &format!("--locale={locale}"),
-                MAKE_LIMIT,
-            )
+            let locale = format!("--locale={locale}");
+            self.run("initdb", &arguments, &locale, MAKE_LIMIT)
         };
         let mut result = initdb("C.UTF-8")?;
         if !result.success && result.output.contains("locale") {
@@ -211,14 +205,13 @@ impl Cluster {
             Ok(())
         };
         let (sender, receiver) = mpsc::channel();
-        // The receiver is gone after the limit.
+        // After the limit there is no receiver.
         thread::spawn(move || drop(sender.send(make())));
         let problem = match receiver.recv_timeout(DATABASE_LIMIT) {
             Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => match error.as_db_error() {
-                Some(error) => error.to_string(),
-                None => error.to_string(),
-            },
+            Ok(Err(error)) => error
+                .as_db_error()
+                .map_or_else(|| error.to_string(), ToString::to_string),
             Err(_) => format!("no answer within {} s", DATABASE_LIMIT.as_secs()),
         };
         Err(self.failed("could not make the database \"todo\"", &problem))
@@ -292,9 +285,8 @@ impl Cluster {
                 let problem = format!("(process {pid}) could not be stopped; end it yourself");
                 return Err(self.failed(&problem, &output));
             }
-            output = self
-                .run("pg_ctl", "kill KILL", &pid.to_string(), PATIENCE)?
-                .output;
+            let killed = self.run("pg_ctl", "kill KILL", &pid.to_string(), PATIENCE)?;
+            output = killed.output;
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())

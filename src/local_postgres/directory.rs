@@ -66,9 +66,12 @@ pub(super) fn take_lock(directory: &Path) -> Result<Lock, String> {
                 thread::sleep(Duration::from_millis(20));
             }
             Err(TryLockError::WouldBlock) => {
-                let holder = fs::read_to_string(&path).ok();
-                let process = holder.and_then(|text| text.trim().parse().ok());
-                return Err(in_use(directory, process));
+                return Err(format!(
+                    "{} is in use by another todo-api{}: stop that one first, or set DATA_DIR to another directory",
+                    directory.display(),
+                    recorded_number(&path)
+                        .map_or(String::new(), |process| format!(" (process {process})"))
+                ));
             }
         }
     }
@@ -78,15 +81,6 @@ pub(super) fn take_lock(directory: &Path) -> Result<Lock, String> {
         .and_then(|()| writeln!(lock.0, "{}", process::id()))
         .map_err(|e| failed_to("write to", &path, &e))?;
     Ok(lock)
-}
-
-/// The error for a directory whose lock is held.
-fn in_use(directory: &Path, process: Option<u32>) -> String {
-    let process = process.map_or(String::new(), |process| format!(" (process {process})"));
-    format!(
-        "{} is in use by another todo-api{process}: stop that one first, or set DATA_DIR to another directory",
-        directory.display()
-    )
 }
 
 /// Whether a server holds the lock on the directory.
@@ -106,47 +100,44 @@ pub(super) fn is_locked(directory: &Path) -> Result<bool, String> {
 /// The major version that made the cluster; `None` when there is no cluster yet.
 pub(super) fn cluster_version(cluster: &Path) -> Result<Option<u32>, String> {
     let path = cluster.join("PG_VERSION");
-    let not_a_cluster = || {
-        format!(
-            "{} is not a PostgreSQL cluster: move it away, or set DATA_DIR to another directory",
-            cluster.display()
-        )
+    let major = match fs::read_to_string(&path) {
+        Ok(text) => installation::leading_number(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // An empty directory is replaced by the new cluster.
+            let entry = fs::read_dir(cluster)
+                .ok()
+                .and_then(|mut entries| entries.next());
+            if entry.is_none() {
+                return Ok(None);
+            }
+            None
+        }
+        Err(error) => return Err(failed_to("read", &path, &error)),
     };
-    match fs::read_to_string(&path) {
-        Ok(text) => match installation::leading_number(&text) {
-            Some(major) => Ok(Some(major)),
-            None => Err(not_a_cluster()),
-        },
-        // An empty directory is replaced by the new cluster.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_dir(cluster) {
-            Ok(mut entries) => match entries.next() {
-                Some(_) => Err(not_a_cluster()),
-                None => Ok(None),
-            },
-            Err(_) => Ok(None),
-        },
-        Err(error) => Err(failed_to("read", &path, &error)),
-    }
+    major.map(Some).ok_or_else(|| {
+        let cluster = cluster.display();
+        format!(
+            "{cluster} is not a PostgreSQL cluster: move it, or set DATA_DIR to another directory"
+        )
+    })
 }
 
 /// The process id in the cluster's pid file. A negative one, of a repair in single-user mode, is ignored: PostgreSQL itself refuses to
 /// start then.
 pub(super) fn recorded_pid(cluster: &Path) -> Option<u32> {
-    fs::read_to_string(cluster.join("postmaster.pid"))
-        .ok()?
-        .lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
+    recorded_number(&cluster.join("postmaster.pid"))
+}
+
+/// The number in the first line of a file.
+fn recorded_number(path: &Path) -> Option<u32> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().next()?.trim().parse().ok()
 }
 
 /// Removes a file if it is there.
 pub(super) fn remove_file(path: &Path) -> Result<(), String> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed_to("remove", path, &error))
-        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed_to("remove", path, &e)),
         _ => Ok(()),
     }
 }

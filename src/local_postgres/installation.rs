@@ -17,36 +17,33 @@ const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
 /// A PostgreSQL on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Installation {
+pub(super) struct PostgresInstallation {
     directory: PathBuf,
     pub(super) major: u32,
 }
 
-impl Installation {
+impl PostgresInstallation {
     /// The PostgreSQL to use: the first on `PATH`, else the newest in the directories that distributions use. A cluster that exists
     /// needs the major version that made it (`made_by`).
     pub(super) fn find(
         account: &OsAccount,
         cluster: &Path,
         made_by: Option<u32>,
-    ) -> Result<Installation, String> {
+    ) -> Result<PostgresInstallation, String> {
+        let in_directory = |directory| PostgresInstallation::in_directory(account, directory);
         let path = env::var_os("PATH").unwrap_or_default();
         // A relative entry would be another directory for the programs that we start.
-        let on_path: Vec<PathBuf> = env::split_paths(&path)
-            .filter(|directory| directory.is_absolute())
-            .collect();
-        let known = each_below(Path::new("/usr/lib/postgresql"), "")
-            .chain(each_below(Path::new("/usr"), "pgsql-"))
+        let on_path = env::split_paths(&path).filter(|directory| directory.is_absolute());
+        let known = each_below("/usr/lib/postgresql", "")
+            .chain(each_below("/usr", "pgsql-"))
             .chain([PathBuf::from("/usr/local/pgsql")])
-            .map(|version| version.join("bin"))
-            .collect();
-        let look = |directories: Vec<PathBuf>| {
-            directories
-                .into_iter()
-                .filter_map(|directory| Installation::in_directory(account, directory))
-                .collect()
-        };
-        choose(look(on_path), look(known), cluster, made_by)
+            .map(|version| version.join("bin"));
+        choose(
+            on_path.filter_map(in_directory).collect(),
+            known.filter_map(in_directory).collect(),
+            cluster,
+            made_by,
+        )
     }
 
     /// The path of one of PostgreSQL's programs.
@@ -54,30 +51,27 @@ impl Installation {
         self.directory.join(name)
     }
 
-    fn in_directory(account: &OsAccount, directory: PathBuf) -> Option<Installation> {
+    fn in_directory(account: &OsAccount, directory: PathBuf) -> Option<PostgresInstallation> {
         if !PROGRAMS.iter().all(|name| directory.join(name).is_file()) {
             return None;
         }
         let mut command = account.command(&directory.join("postgres"));
-        let result = account::run(
-            command.arg("--version").stdout(Stdio::piped()),
-            VERSION_LIMIT,
-        )
-        .ok()?;
+        command.arg("--version").stdout(Stdio::piped());
+        let result = account::run(&mut command, VERSION_LIMIT).ok()?;
         let major = major(&result.output)?;
-        Some(Installation { directory, major })
+        Some(PostgresInstallation { directory, major })
     }
 }
 
 fn choose(
-    on_path: Vec<Installation>,
-    mut known: Vec<Installation>,
+    on_path: Vec<PostgresInstallation>,
+    mut known: Vec<PostgresInstallation>,
     cluster: &Path,
     made_by: Option<u32>,
-) -> Result<Installation, String> {
+) -> Result<PostgresInstallation, String> {
     known.sort_by_key(|installation| std::cmp::Reverse(installation.major));
-    let all: Vec<Installation> = on_path.into_iter().chain(known).collect();
-    let fits = |found: &&Installation| {
+    let all: Vec<PostgresInstallation> = on_path.into_iter().chain(known).collect();
+    let fits = |found: &&PostgresInstallation| {
         found.major >= OLDEST && made_by.is_none_or(|major| major == found.major)
     };
     match (all.iter().find(fits), made_by, all.first()) {
@@ -102,7 +96,7 @@ fn choose(
 }
 
 /// The directories in `directory` whose names begin with `prefix`.
-fn each_below(directory: &Path, prefix: &'static str) -> impl Iterator<Item = PathBuf> {
+fn each_below(directory: &str, prefix: &'static str) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .filter(move |entry| entry.file_name().to_string_lossy().starts_with(prefix))
@@ -116,18 +110,16 @@ fn major(version: &str) -> Option<u32> {
 
 /// The number that a text begins with.
 pub(super) fn leading_number(text: &str) -> Option<u32> {
-    text.split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+    let digits = text.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn installation(directory: &str, major: u32) -> Installation {
-        Installation {
+    fn installation(directory: &str, major: u32) -> PostgresInstallation {
+        PostgresInstallation {
             directory: directory.into(),
             major,
         }
@@ -137,7 +129,7 @@ mod tests {
         on_path: &[u32],
         known: &[u32],
         made_by: Option<u32>,
-    ) -> Result<Installation, String> {
+    ) -> Result<PostgresInstallation, String> {
         let on_path = on_path
             .iter()
             .map(|major| installation("/path", *major))

@@ -1,12 +1,13 @@
 //! The directory of a cluster's Unix socket. Its mode keeps other users out.
 
 use std::env;
-use std::fmt::Write;
 use std::fs::{self, DirBuilder};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{OsAccount, failed_to};
 
@@ -16,6 +17,13 @@ pub(super) const PORT: u16 = 5432;
 const LONGEST_PATH: usize = 107;
 /// PostgreSQL appends this to the directory.
 const SOCKET_NAME: &str = "/.s.PGSQL.5432";
+
+/// The characters that are encoded in an address: all but the unreserved ones (RFC 3986, section 2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// A directory that only the cluster's account may enter.
 #[derive(Debug)]
@@ -43,17 +51,8 @@ impl SocketDirectory {
 
     /// The address of the database `name` for the user `name`.
     pub(super) fn url(&self, name: &str) -> String {
-        let mut url = format!("postgresql://{name}@/{name}?host=");
-        for byte in self.path.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                    url.push(char::from(byte))
-                }
-                // Writing to a String cannot fail.
-                _ => drop(write!(url, "%{byte:02X}")),
-            }
-        }
-        url
+        let path = utf8_percent_encode(&self.path, ENCODED);
+        format!("postgresql://{name}@/{name}?host={path}")
     }
 
     /// Removes a directory in the system's temporary directory. One in the server's own directory stays.
@@ -67,9 +66,9 @@ impl SocketDirectory {
 
 fn suitable(path: &Path) -> Option<String> {
     let text = path.to_str()?;
-    let awkward = |c: char| c.is_control() || matches!(c, '\'' | '"' | '\\' | ',');
-    (text.len() + SOCKET_NAME.len() <= LONGEST_PATH && !text.contains(awkward))
-        .then(|| text.to_owned())
+    let needs_quoting = |c: char| c.is_control() || "'\"\\,".contains(c);
+    let fits = text.len() + SOCKET_NAME.len() <= LONGEST_PATH && !text.contains(needs_quoting);
+    fits.then(|| text.to_owned())
 }
 
 /// The same path for the same directory each time, so that the next start finds a PostgreSQL that still runs.
@@ -89,10 +88,8 @@ fn temporary_path(directory: &Path, account: &OsAccount) -> Result<String, Strin
 /// read our data by putting another socket there.
 fn make_private(path: &Path, account: &OsAccount) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(failed_to("make", path, &error));
-        }
-        _ => (),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed_to("make", path, &e))?,
+        _ => {}
     }
     let found = fs::symlink_metadata(path).map_err(|e| failed_to("look at", path, &e))?;
     // Root may have been killed before it gave the directory to the account.

@@ -9,15 +9,15 @@ use super::LocalPostgres;
 
 /// Between two checks.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// After so many failures within [`WINDOW`] no further start is attempted. An end is a failure, and so is a failed start.
+/// After this many failures within [`WINDOW`] PostgreSQL is not started again. An end and a failed start are failures.
 const FAILURES: usize = 3;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Pause before the second start within [`WINDOW`]; the first has none.
 const BACK_OFF: Duration = Duration::from_secs(2);
-/// PostgreSQL that is stopped (SIGSTOP) for longer than this is killed and started again. It accepts no connections meanwhile, and no
-/// signal but SIGKILL ends it.
+/// A PostgreSQL that is stopped (SIGSTOP) for longer than this is killed and started again. It accepts no connections, and only SIGKILL
+/// ends it.
 const STOPPED_LIMIT: Duration = Duration::from_secs(10);
-/// Longest wait of a drop for PostgreSQL to stop.
+/// Longest wait for PostgreSQL to stop, when this is dropped.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A private PostgreSQL that is started again when it ends. Dropping it stops it.

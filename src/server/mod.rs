@@ -1,10 +1,10 @@
-//! Puts the rooms together: the edge, tiny_http, worker threads; start, drain, stop.
+//! Composes the server of the edge, tiny_http and worker threads; starts, drains and stops it.
 //!
 //! - `tiny_http_connection`: tiny_http's own connection to a client
 //!
-//! The way of a request: the edge reads it whole and hands it over as a ticket; tiny_http queues the ticket; a worker takes it
-//! and lets the router find its handler; the answer leaves through the request's responder in one write. Where an address is
-//! marked `direct:`, tiny_http reads the request itself and everything after that is the same.
+//! The way of a request: the edge reads it whole and hands it over as a ticket; tiny_http wakes a worker; the worker takes the
+//! ticket and calls the handler that the router finds; the request's responder sends the answer in one write. On an address marked
+//! `direct:`, tiny_http reads and queues the request itself, and the rest is the same.
 
 mod tiny_http_connection;
 
@@ -24,20 +24,19 @@ use crate::config::{Config, Environment};
 use crate::domain::address::{Address, Listen};
 use crate::domain::networks::TrustedProxies;
 use crate::edge::tls::Tls;
-use crate::edge::{self, Bound, Edge, Immediate, OnAlive, OnFailure, TicketOffice};
+use crate::edge::{self, BoundSocket, Edge, EdgeOptions, OnAlive, OnFailure, TicketOffice};
 use crate::http::policy::Policy;
 use crate::http::request::Request;
-use crate::http::responder::{Admission, Responder};
-use crate::http::response::Response;
+use crate::http::responder::{Admit, Responder};
 use crate::http::router::Router;
 use crate::metrics;
 
-/// While it stops, a worker that hears nothing for this long takes it that nothing more will come.
+/// While the server stops, a worker that gets no request for this long ends.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// What a server is made of, beside its settings.
+/// The parts of a server.
 pub struct Parts {
-    /// What the handlers work with.
+    /// The state that handlers use.
     pub app: Arc<App>,
     /// The routes.
     pub router: Router<Handler>,
@@ -51,10 +50,11 @@ pub struct Parts {
     pub on_failure: OnFailure,
 }
 
-/// Sockets that are bound. Clients wait in them until the server starts.
+/// Listening sockets. Clients that connect before the server starts wait in them.
+#[derive(Default)]
 pub struct Sockets {
-    guarded: Vec<(Bound, Socket)>,
-    direct: Vec<(Bound, tiny_http::Listener)>,
+    guarded: Vec<(BoundSocket, Socket)>,
+    direct: Vec<(BoundSocket, tiny_http::Listener)>,
 }
 
 impl Sockets {
@@ -64,22 +64,16 @@ impl Sockets {
     /// An address cannot be bound; the text names it.
     pub fn bind(config: &Config) -> io::Result<Sockets> {
         let settings = &config.listening;
-        let mut sockets = Sockets {
-            guarded: Vec::new(),
-            direct: Vec::new(),
-        };
+        let mut sockets = Sockets::default();
         if config.origin.activated {
             sockets.guarded = edge::inherited()?;
         }
         if sockets.guarded.is_empty() {
             for Listen { address, direct } in &settings.addresses {
-                let mode = settings.socket_mode;
+                let (mode, send_time) = (settings.socket_mode, config.edge.send_time);
                 if *direct {
-                    sockets.direct.push(edge::bind_for_tiny_http(
-                        address,
-                        mode,
-                        config.edge.send_time,
-                    )?);
+                    let bound = edge::bind_for_tiny_http(address, mode, send_time)?;
+                    sockets.direct.push(bound);
                 } else {
                     sockets.guarded.push(edge::bind(address, mode)?);
                 }
@@ -89,18 +83,18 @@ impl Sockets {
     }
 }
 
-/// A server at work.
+/// A running server.
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Arc<WorkerShared>,
     edge: Edge,
-    direct: Vec<Bound>,
+    direct: Vec<BoundSocket>,
     queues: Vec<Arc<tiny_http::Server>>,
-    // Ends when every worker has.
+    /// Disconnected when every worker has ended.
     finished: Receiver<()>,
 }
 
-/// What all workers share.
-struct Shared {
+/// The state that all workers share.
+struct WorkerShared {
     max_body: usize,
     reveal_causes: bool,
     policy: Arc<Policy>,
@@ -120,7 +114,8 @@ impl Server {
         let reveal_causes = config.process.environment == Environment::Development;
         let workers = config.process.workers;
         let (queue, line) = edge::private_tiny_http()?;
-        let edge_options = edge::Options {
+        let (health, policy) = (Arc::clone(&router), Arc::clone(&parts.policy));
+        let edge_options = EdgeOptions {
             limits: config.edge.clone(),
             tls: parts.tls,
             self_check: config.process.self_check,
@@ -129,12 +124,13 @@ impl Server {
             connections: parts.app.store.pool_size(),
             reveal_causes,
             policy: Arc::clone(&parts.policy),
+            immediate: Box::new(move |request, responder| {
+                let preflight = policy.preflight(request);
+                preflight.or_else(|| dispatch_at_once(&health, request, responder))
+            }),
+            on_failure: parts.on_failure,
         };
-        let immediate = Box::new(AtOnce {
-            router: Arc::clone(&router),
-            policy: Arc::clone(&parts.policy),
-        });
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WorkerShared {
             max_body: config.edge.body,
             reveal_causes,
             policy: parts.policy,
@@ -143,29 +139,16 @@ impl Server {
             router,
             stopping: AtomicBool::new(false),
         });
-        let edge = Edge::start(
-            edge_options,
-            sockets.guarded,
-            line,
-            immediate,
-            parts.on_failure,
-        )?;
+        let edge = Edge::start(edge_options, sockets.guarded, line)?;
 
         let (alive, finished) = mpsc::channel();
-        let source = Source::Tickets(edge.tickets());
-        let staff = workers + edge::reserve(workers);
-        let mut queues = vec![start_workers(queue, staff, &shared, &source, &alive)?];
+        let (all, office) = (workers + edge::reserve(workers), Some(edge.tickets()));
+        let mut queues = vec![start_workers(queue, all, &shared, office, &alive)?];
         let mut direct = Vec::new();
         for (bound, listener) in sockets.direct {
-            let queue =
-                tiny_http::Server::from_listener(listener, None).map_err(io::Error::other)?;
-            queues.push(start_workers(
-                queue,
-                workers,
-                &shared,
-                &Source::Direct,
-                &alive,
-            )?);
+            let queue = tiny_http::Server::from_listener(listener, None);
+            let queue = queue.map_err(io::Error::other)?;
+            queues.push(start_workers(queue, workers, &shared, None, &alive)?);
             direct.push(bound);
         }
         Ok(Server {
@@ -177,14 +160,13 @@ impl Server {
         })
     }
 
-    /// Where it listens, with the ports it was given.
+    /// The addresses it listens on, with the real ports.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.edge
-            .addresses()
-            .chain(self.direct.iter().map(|bound| &bound.address))
+        let direct = self.direct.iter().map(|bound| &bound.address);
+        self.edge.addresses().chain(direct)
     }
 
-    /// Where it listens, as clients write it.
+    /// The same addresses as URLs.
     pub fn urls(&self) -> Vec<String> {
         let direct = self.direct.iter().map(|bound| bound.address.to_string());
         self.edge.urls().chain(direct).collect()
@@ -195,9 +177,8 @@ impl Server {
         self.edge.reload();
     }
 
-    /// Stops: accepts no more connections, answers the requests in flight with `Connection: close`, and ends.
-    ///
-    /// Answers whether everything was done within `timeout`.
+    /// Stops: accepts no more connections, answers the requests in flight with `Connection: close`, and ends the workers. Returns
+    /// whether that was done within `timeout`.
     pub fn stop(self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         for bound in &self.direct {
@@ -210,10 +191,8 @@ impl Server {
             queue.unblock();
         }
         loop {
-            match self
-                .finished
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.finished.recv_timeout(left) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => return drained,
                 Err(RecvTimeoutError::Timeout) => return false,
@@ -222,45 +201,23 @@ impl Server {
     }
 }
 
-/// What tiny_http's requests are.
-#[derive(Clone)]
-enum Source {
-    /// Calls for tickets.
-    Tickets(TicketOffice),
-    /// What a client has sent.
-    Direct,
-}
-
-/// What needs no worker.
-struct AtOnce {
-    router: Arc<Router<Handler>>,
-    policy: Arc<Policy>,
-}
-
-impl Immediate for AtOnce {
-    fn answer(&self, request: &Request, responder: &mut Responder) -> Option<Response> {
-        self.policy
-            .preflight(request)
-            .or_else(|| dispatch_at_once(&self.router, request, responder))
-    }
-}
-
-/// Starts workers on a queue. Each holds a copy of `alive` until it ends.
+/// Starts workers on a queue of tiny_http's. Its requests wake workers to take tickets at the `office`; without one they are clients'
+/// requests. Each worker holds a copy of `alive` until it ends.
 fn start_workers(
     queue: tiny_http::Server,
     workers: usize,
-    shared: &Arc<Shared>,
-    source: &Source,
+    shared: &Arc<WorkerShared>,
+    office: Option<TicketOffice>,
     alive: &Sender<()>,
 ) -> io::Result<Arc<tiny_http::Server>> {
     let queue = Arc::new(queue);
     metrics::workers_started(workers);
     for number in 0..workers {
         let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
-        let (source, alive) = (source.clone(), alive.clone());
+        let (office, alive) = (office.clone(), alive.clone());
         let run = move || {
             let _alive = alive;
-            work(&queue, &shared, &source);
+            work(&queue, &shared, office.as_ref());
         };
         thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -269,7 +226,7 @@ fn start_workers(
     Ok(queue)
 }
 
-fn work(queue: &tiny_http::Server, shared: &Shared, source: &Source) {
+fn work(queue: &tiny_http::Server, shared: &WorkerShared, office: Option<&TicketOffice>) {
     let stopping = || shared.stopping.load(Ordering::Relaxed);
     loop {
         let next = if stopping() {
@@ -278,54 +235,49 @@ fn work(queue: &tiny_http::Server, shared: &Shared, source: &Source) {
             queue.recv().map(Some)
         };
         match next {
-            Ok(Some(request)) => answer(shared, source, request, stopping()),
+            Ok(Some(received)) => answer(shared, office, received, stopping()),
             Ok(None) => break,
             Err(_) if stopping() => queue.unblock(),
-            // The end of a direct listener, while the server drains.
+            // A direct listener was closed, because the server drains.
             Err(error) => log::debug!("tiny_http has stopped accepting: {error}"),
         }
     }
     queue.unblock();
 }
 
-fn answer(shared: &Shared, source: &Source, called: tiny_http::Request, last: bool) {
+fn answer(
+    shared: &WorkerShared,
+    office: Option<&TicketOffice>,
+    received: tiny_http::Request,
+    last: bool,
+) {
     let _busy = metrics::Busy::begin();
-    match source {
-        Source::Tickets(office) => {
-            // Dropped unused: tiny_http has nothing to say on the private connection.
-            drop(called.into_writer());
-            office.drain(|request, responder, turn| serve(shared, request, responder, turn));
-        }
-        Source::Direct => {
-            let Some((request, responder)) = tiny_http_connection::receive(called, shared, last)
-            else {
-                return;
-            };
-            if let Some(response) = shared.policy.preflight(&request) {
-                return responder.answer(Ok(response));
-            }
-            serve(
-                shared,
-                &request,
-                responder,
-                &mut tiny_http_connection::AdmitAll,
-            );
+    if let Some(office) = office {
+        // Dropped unused: on the private connection tiny_http sends no answers.
+        drop(received.into_writer());
+        office.drain(|request, responder, admit| serve(shared, request, responder, admit));
+    } else if let Some((request, responder)) = tiny_http_connection::receive(received, shared, last)
+    {
+        match shared.policy.preflight(&request) {
+            Some(response) => responder.answer(Ok(response)),
+            // tiny_http itself has queued the request, so the workers are not shared out among users.
+            None => drop(serve(shared, &request, responder, &mut |_| true)),
         }
     }
 }
 
-/// Answers one request. The responder comes back when the request has to wait.
+/// Answers one request. Returns the responder if the request has to wait.
 fn serve(
-    shared: &Shared,
+    shared: &WorkerShared,
     request: &Request,
     responder: Responder,
-    admission: &mut dyn Admission,
+    admit: &mut Admit,
 ) -> Option<Responder> {
-    // A panic is a 500 for this request alone: unwinding drops the responder, and that answers.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        dispatch(&shared.app, &shared.router, request, responder, admission)
+    // After a panic this request alone is answered 500: unwinding drops the responder, which answers.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        dispatch(&shared.app, &shared.router, request, responder, admit)
     }));
-    outcome.unwrap_or_else(|_| {
+    result.unwrap_or_else(|_| {
         log::error!(request_id = request.id.as_str(); "a handler panicked");
         None
     })

@@ -5,18 +5,18 @@
 use std::io::{Read, Write};
 use std::time::Instant;
 
-use super::Shared;
+use super::WorkerShared;
 use crate::domain::fair_budget::Holder;
 use crate::http::error::{Error, PROBLEM};
 use crate::http::policy;
-use crate::http::request::{Client, Headers, Method, Request, RequestId};
-use crate::http::responder::{Admission, Reply, Responder};
+use crate::http::request::{ClientAddress, Headers, Method, Request, RequestId};
+use crate::http::responder::{Reply, Responder};
 use crate::http::response::Framing;
 
-/// Reads the request whole. `None` when it is answered already, or its client is gone.
+/// Reads the request whole. Answers it and returns `None` if its body is too large or incomplete.
 pub fn receive(
     mut received: tiny_http::Request,
-    shared: &Shared,
+    shared: &WorkerShared,
     last: bool,
 ) -> Option<(Request, Responder)> {
     let mut headers = Headers::default();
@@ -25,9 +25,7 @@ pub fn receive(
     }
     let http_1_0 = *received.http_version() == tiny_http::HTTPVersion(1, 0);
     let method = Method::parse(received.method().as_str());
-    let peer = received.remote_addr().map_or(Client::Local, |address| {
-        Client::Address(address.ip().to_canonical())
-    });
+    let peer = ClientAddress::of_peer(received.remote_addr().copied());
     let https = shared
         .trusted_proxies
         .says_https(peer, |name| headers.raw(name).last());
@@ -50,27 +48,19 @@ pub fn receive(
         headers,
         body: Vec::new(),
     };
-    // Taken first thing: a request that is dropped with its writer answers for itself, and not in our words.
-    let reply = Box::new(DirectReply {
-        writer: received.into_writer(),
-    });
+    // A tiny_http request that is dropped with its writer sends an answer of its own.
+    let reply = Box::new(DirectReply(received.into_writer()));
     let responder = Responder::new(&request, reply, framing, shared.reveal_causes);
     match body {
-        Body::Whole(body) => Some((Request { body, ..request }, responder)),
-        Body::TooLarge => {
-            responder.answer(Err(Error::PayloadTooLarge(shared.max_body)));
-            None
-        }
-        Body::Broken => {
-            responder.answer(Err(Error::BadRequest(
-                "the body ended before its declared length".into(),
-            )));
+        Ok(body) => Some((Request { body, ..request }, responder)),
+        Err(error) => {
+            responder.answer(Err(error));
             None
         }
     }
 }
 
-/// Whether tiny_http takes this for the connection's last request.
+/// Whether tiny_http closes the connection after this request.
 fn ends(headers: &Headers, http_1_0: bool) -> bool {
     let connection = headers
         .get("Connection")
@@ -81,53 +71,36 @@ fn ends(headers: &Headers, http_1_0: bool) -> bool {
         || (http_1_0 && !connection.contains("keep-alive"))
 }
 
-enum Body {
-    Whole(Vec<u8>),
-    TooLarge,
-    Broken,
-}
-
-fn read_body(received: &mut tiny_http::Request, headers: &Headers, most: usize) -> Body {
+fn read_body(
+    received: &mut tiny_http::Request,
+    headers: &Headers,
+    most: usize,
+) -> Result<Vec<u8>, Error> {
     let declared = received.body_length();
     if declared.is_some_and(|length| length > most) {
-        return Body::TooLarge;
-    }
-    // Where nothing declares a body there is none; reading would wait for the client's next word after an upgrade.
-    if declared.unwrap_or(0) == 0 && headers.get("Transfer-Encoding").is_none() {
-        return Body::Whole(Vec::new());
+        return Err(Error::PayloadTooLarge(most));
     }
     let mut body = Vec::new();
-    let limit = declared.unwrap_or(most + 1);
-    match received
-        .as_reader()
-        .take(limit as u64)
-        .read_to_end(&mut body)
-    {
-        Ok(_) if body.len() > most => Body::TooLarge,
-        Ok(read) if declared.is_none_or(|length| read == length) => Body::Whole(body),
-        _ => Body::Broken,
+    // A request that declares no body has none. After an upgrade, reading would wait for more bytes of the client.
+    if declared.unwrap_or(0) == 0 && headers.get("Transfer-Encoding").is_none() {
+        return Ok(body);
+    }
+    let limit = declared.unwrap_or(most + 1) as u64;
+    match received.as_reader().take(limit).read_to_end(&mut body) {
+        Ok(_) if body.len() > most => Err(Error::PayloadTooLarge(most)),
+        Ok(read) if declared.is_none_or(|length| read == length) => Ok(body),
+        _ => Err(Error::BadRequest(
+            "the body ended before its declared length".into(),
+        )),
     }
 }
 
-/// tiny_http reads and queues the requests of trusted clients itself, so there is nothing to share out.
-pub struct AdmitAll;
-
-impl Admission for AdmitAll {
-    fn admit(&mut self, _: Option<Holder>) -> bool {
-        true
-    }
-}
-
-struct DirectReply {
-    writer: Box<dyn Write + Send>,
-}
+/// tiny_http's writer to the client.
+struct DirectReply(Box<dyn Write + Send>);
 
 impl Reply for DirectReply {
     fn send(mut self: Box<Self>, answer: Vec<u8>, _: Option<Holder>) {
-        // If the client has gone, there is no one to report the error to.
-        let _ = self
-            .writer
-            .write_all(&answer)
-            .and_then(|()| self.writer.flush());
+        // A closed connection is not an error.
+        let _ = self.0.write_all(&answer).and_then(|()| self.0.flush());
     }
 }

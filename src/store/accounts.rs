@@ -13,22 +13,22 @@ use crate::domain::session::{Revocation, Revoked};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 
-/// Tasks that one statement deletes at most, so that it stays within its time however many there are.
+/// Most tasks that one statement deletes, so that it keeps its time limit for any number of tasks.
 const DELETED_AT_ONCE: i64 = 10_000;
 
-/// An account to be made.
+/// A new account.
 pub struct NewAccount<'a> {
     /// Its user.
     pub id: &'a UserId,
     /// The address to log in with.
     pub email: &'a Email,
-    /// What they are called.
+    /// The name of the person.
     pub name: Option<&'a Name>,
     /// The password, hashed.
     pub password_hash: &'a str,
 }
 
-/// What came of making an account.
+/// The outcome of making an account.
 #[derive(Debug)]
 pub enum Registered {
     /// It was made.
@@ -38,29 +38,29 @@ pub enum Registered {
         /// When, by the database's clock.
         at: OffsetDateTime,
     },
-    /// Somebody has that address; nothing was changed.
+    /// Another account has that address. Nothing was changed.
     EmailTaken,
 }
 
-/// What came of changing an account.
+/// The outcome of changing an account.
 #[derive(Debug)]
 pub enum Updated {
-    /// It is now so.
+    /// It was changed.
     Account(Account),
-    /// There is none.
+    /// It does not exist.
     NoAccount,
-    /// Somebody else has that address; nothing was changed.
+    /// Another account has that address. Nothing was changed.
     EmailTaken,
 }
 
-/// What a login is held against.
+/// The credential that a login is compared with.
 #[derive(Clone)]
 pub struct Credential {
     /// The account.
     pub account: Account,
     /// Its password, hashed.
     pub password_hash: String,
-    /// Whether it may be used.
+    /// Whether the account is active.
     pub active: bool,
 }
 
@@ -69,14 +69,14 @@ pub struct Credential {
 pub struct UserRow {
     /// The account.
     pub account: Account,
-    /// Whether they may use it.
+    /// Whether the user is active.
     pub active: bool,
-    /// Whether they can log in here.
+    /// Whether the user can log in here.
     pub has_password: bool,
 }
 
-// A user known only from a token gets a row with the first write; not one whose account was deleted a moment ago. The update changes
-// nothing: with it the id is returned where another request has inserted the row in the meantime, too.
+// A user known only from a token gets a row with the first write. A user whose account was deleted a moment ago does not. The update
+// changes nothing; it makes the statement return the id even if another request has inserted the row in the meantime.
 macro_rules! owner {
     ($from:literal) => {
         concat!(
@@ -137,7 +137,7 @@ const GET: &str = concat!(
 
 const IS_LOCAL: &str = "SELECT FROM {schema}.users WHERE id = $1 AND password_hash IS NOT NULL";
 
-// The address is what one logs in with, so only who can log in has one.
+// Only a user who can log in has an address.
 const UPDATE: &str = concat!(
     "UPDATE {schema}.users
      SET email = coalesce($2, email), name = CASE WHEN $3::bool THEN $4 ELSE name END, updated_at = now()
@@ -267,7 +267,7 @@ impl Store {
         })
     }
 
-    /// The credential of this user; `None` for one who has no password here.
+    /// The credential of this user; `None` without a password here.
     ///
     /// # Errors
     /// See [`Error`].
@@ -275,7 +275,7 @@ impl Store {
         self.row(Effect::Read, BY_ID, &[&user.as_str()], read_credential)
     }
 
-    /// What is known of a user; `None` where nothing is.
+    /// A user; `None` if unknown.
     ///
     /// # Errors
     /// See [`Error`].
@@ -283,7 +283,7 @@ impl Store {
         self.row(Effect::Read, GET, &[&user.as_str()], read_account)
     }
 
-    /// Whether this user logs in here.
+    /// Whether this user has a password here.
     ///
     /// # Errors
     /// See [`Error`].
@@ -292,7 +292,7 @@ impl Store {
             .map(|rows| rows > 0)
     }
 
-    /// Changes an account whose password hash is still `hash`, or any where that is `None`.
+    /// Changes an account if its password hash is still `hash`; `None` matches any hash.
     ///
     /// # Errors
     /// See [`Error`].
@@ -325,9 +325,8 @@ impl Store {
         })
     }
 
-    /// Replaces a password hash that is still `old` (any, where that is `None`), and ends every session but `keep`, or
-    /// everything that `everywhere` names too. Answers what is to be refused from now on; `None` where there is no such account
-    /// or its hash is another.
+    /// Replaces a password hash if it is still `old` (`None` matches any), and ends every session but `keep`, or also everything
+    /// that `everywhere` names. Returns the new revocations; `None` if there is no such account or its hash is another.
     ///
     /// # Errors
     /// See [`Error`].
@@ -361,7 +360,7 @@ impl Store {
         })
     }
 
-    /// Replaces a password hash by one of the same password.
+    /// Replaces a password hash with another one of the same password.
     ///
     /// # Errors
     /// See [`Error`].
@@ -391,7 +390,7 @@ impl Store {
             transaction.execute(&mark, &[&user.as_str()])?;
             let mut ended =
                 read_ended(&transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?)?;
-            // After the sessions: a refresh in another transaction has ended by then.
+            // This comes after the sessions, when a refresh in another transaction has ended.
             transaction.execute(&forget, &[&user.as_str()])?;
             if found.try_get(0)? {
                 let for_good = None::<OffsetDateTime>;
@@ -406,11 +405,11 @@ impl Store {
         })
     }
 
-    /// Deletes a user with all that is theirs, after [`Store::begin_deletion`], some at a time: there may be many tasks. Who is known
-    /// from another issuer's tokens may come again.
+    /// Deletes a user and the user's rows, after [`Store::begin_deletion`]. It deletes tasks in batches. A user of another issuer
+    /// may return later.
     ///
     /// # Errors
-    /// See [`Error`]; a second call goes on.
+    /// See [`Error`]. After an error, a second call continues.
     pub fn finish_deletion(&self, user: &UserId) -> Result<(), Error> {
         let some: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &DELETED_AT_ONCE];
         for delete in [DELETE_TASKS, DELETE_TRASH] {
@@ -437,7 +436,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn set_active(&self, user: &UserId, active: bool) -> Result<(), Error> {
-        // Lifted at once, or never.
+        // The end of the revocation: now, or never.
         let until = active.then_some(OffsetDateTime::UNIX_EPOCH);
         self.run(Effect::Write, |client| {
             let (set, end, revoke) = (
@@ -455,7 +454,7 @@ impl Store {
         })
     }
 
-    /// Users behind this id, in the order of their ids.
+    /// Users after this id, in the order of their ids.
     ///
     /// # Errors
     /// See [`Error`].
@@ -463,7 +462,7 @@ impl Store {
         self.rows(LIST, &[&after, &most], read_user)
     }
 
-    /// The users of this id or this address: two, where one has as id what is another's address.
+    /// The users with this id or this address. There are two if the id of one is the address of the other.
     ///
     /// # Errors
     /// See [`Error`].

@@ -1,4 +1,4 @@
-//! The statements on personal API tokens.
+//! The statements on API tokens.
 
 use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
@@ -11,32 +11,32 @@ use crate::domain::api_token::{ApiToken, NewApiToken, Scopes};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 
-/// Tokens a user may have.
+/// Most tokens of a user.
 const TOKENS_MAX: i64 = 100;
 
-/// What came of making a token.
+/// The outcome of making a token.
 #[derive(Debug)]
 pub enum ApiTokenAdded {
     /// It was made.
     Token(ApiToken),
-    /// The user has as many as one may have.
+    /// The user already has the maximum number of tokens.
     TooMany,
-    /// The user's password hash is another one now.
+    /// The user's password hash has changed.
     PasswordChanged,
 }
 
-/// What a token that was presented is good for.
+/// The owner and permissions of a presented token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiTokenUse {
     /// Its owner.
     pub user: UserId,
     /// Its id.
     pub id: Uuid,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Scopes,
     /// When it expires.
     pub expires_at: Option<OffsetDateTime>,
-    /// Whether [`Store::note_api_token_use`] has not been called for a minute.
+    /// Whether the last call of [`Store::note_api_token_use`] was more than a minute ago.
     pub is_to_be_noted: bool,
 }
 
@@ -72,8 +72,8 @@ const NOTE_USE: &str = "UPDATE {schema}.api_tokens SET last_used_at = now()
      WHERE user_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')";
 
 impl Store {
-    /// Adds a token that is named by its SHA-256, and a row for its owner where there is none. With `password_hash`, the owner's
-    /// hash must still be that one.
+    /// Adds a token, named by its SHA-256, and a row for its owner if there is none. With `password_hash`, the owner's hash must
+    /// still be that one.
     ///
     /// # Errors
     /// See [`Error`].
@@ -95,7 +95,7 @@ impl Store {
             let has_password = client.prepared(HAS_PASSWORD)?;
             let mut transaction = client.transaction()?;
             transaction.execute(&owner, &[&user.as_str()])?;
-            // One after another, so that each counts the tokens of those before it.
+            // The lock makes requests of one user wait for each other, so that each counts the tokens of those before it.
             transaction.execute(&lock, &[&user.as_str()])?;
             if password_hash.is_some()
                 && transaction.execute(&has_password, &[&user.as_str(), &password_hash])? == 0
@@ -130,7 +130,7 @@ impl Store {
         self.rows(LIST, &[&user.as_str()], read_token)
     }
 
-    /// Deletes a token; false where the user has none of that id.
+    /// Deletes a token; false if the user has none with this id.
     ///
     /// # Errors
     /// See [`Error`].
@@ -139,7 +139,7 @@ impl Store {
             .map(|rows| rows > 0)
     }
 
-    /// What the token with this SHA-256 is good for; `None` if there is none.
+    /// Owner and permissions of the token with this SHA-256; `None` if there is none.
     ///
     /// # Errors
     /// See [`Error`].
@@ -156,12 +156,12 @@ impl Store {
         })
     }
 
-    /// Notes that a token is used now, at most once a minute.
+    /// Records the use of a token, at most once a minute.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn note_api_token_use(&self, user: &UserId, id: Uuid) -> Result<(), Error> {
-        // A second note of the same use changes nothing, so it may be repeated as a read may.
+        // Recording the same use twice changes nothing, so this may be retried like a read.
         self.execute(Effect::Read, NOTE_USE, &[&user.as_str(), &id])
             .map(drop)
     }
@@ -184,7 +184,7 @@ fn read_token(row: &Row) -> Result<ApiToken, PgError> {
     })
 }
 
-/// Scopes that this program does not know, because a newer one wrote them, give nothing here.
+/// Unknown scopes, which a newer program wrote, are ignored.
 fn read_scopes(row: &Row, column: usize) -> Result<Scopes, PgError> {
     let names: Vec<String> = row.try_get(column)?;
     Ok(Scopes::known(names.iter().map(String::as_str)))

@@ -10,25 +10,17 @@ use postgres::Error as PgError;
 
 use super::Schema;
 
-// One row; see above.
-macro_rules! identity {
-    () => {
-        "(SELECT concat_ws('/', id, (SELECT oid FROM pg_database WHERE datname = current_database()), {schema}.timeline())
-          FROM {schema}.feed)"
-    };
-}
-pub(super) use identity as IDENTITY;
+pub(super) const IDENTITY: &str = "(SELECT md5(concat_ws('/', id, (SELECT oid FROM pg_database WHERE datname = current_database()),
+                            {schema}.timeline())) FROM {schema}.feed)";
 
 // Also allowed on a standby.
 const IS_BEHIND: &str = "SELECT EXISTS (SELECT FROM {schema}.feed WHERE noted > pg_snapshot_xmax(pg_current_snapshot()))";
 
-const REPAIR: &str = "BEGIN;
-     SET LOCAL statement_timeout = 0;
+const REPAIR: &str = "SET LOCAL statement_timeout = 0;
      UPDATE {schema}.feed SET id = gen_random_uuid(), noted = pg_current_xact_id(), forgotten = '0';
      UPDATE {schema}.tasks SET written_by = pg_current_xact_id() WHERE written_by > pg_current_xact_id();
      UPDATE {schema}.deleted_tasks SET written_by = pg_current_xact_id() WHERE written_by > pg_current_xact_id();
-     UPDATE {schema}.revocations SET written_by = DEFAULT WHERE written_by > pg_current_xact_id()::text::bigint;
-     COMMIT";
+     UPDATE {schema}.revocations SET written_by = DEFAULT WHERE written_by > pg_current_xact_id()::text::bigint";
 
 /// Gives the feed a new id if the counter of transactions is lower than the one noted, and the rows of transactions that are still to be
 /// a present one.
@@ -38,7 +30,9 @@ pub(super) fn repair(client: &mut postgres::Client, schema: &Schema) -> Result<(
         log::warn!(
             "the database was restored from a backup: clients of the feed of changes copy all tasks afresh"
         );
-        client.batch_execute(&named(REPAIR))?;
+        let mut transaction = client.transaction()?;
+        transaction.batch_execute(&named(REPAIR))?;
+        transaction.commit()?;
     }
     Ok(())
 }

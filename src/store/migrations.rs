@@ -102,8 +102,8 @@ pub(super) fn migrate(
     Ok(applied)
 }
 
-/// Takes the lock on the migrations of this schema; the end of the connection releases it. A statement that waits for the lock could
-/// not tell a long migration from a dead connection, so the lock is tried again and again.
+/// Takes the lock on the migrations of this schema; the end of the connection releases it. A statement that waits for the lock
+/// cannot distinguish a long migration from a dead connection, so the lock is polled.
 fn take_lock(
     connection: &mut AdminConnection,
     schema: &Schema,

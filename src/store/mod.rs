@@ -1,20 +1,20 @@
 //! PostgreSQL: connections, the schema, and every SQL statement.
 //!
 //! - [`connector`]: from a database URL to an open connection on which every wait has a deadline
-//! - [`pool`]: connections that carry their prepared statements, and what is known of the link to the database
-//! - [`opening`]: connects, checks the server, and sees that the schema has the version this program needs
-//! - `migrations`: the list of migrations, and what applies them
-//! - [`diagnosis`]: what an operator wants to know of the database before it is used
+//! - [`pool`]: connections with their prepared statements, and the state of the link to the database
+//! - [`opening`]: connects, checks the server, and brings the schema to the version this program needs
+//! - `migrations`: lists and applies the migrations
+//! - [`diagnosis`]: the checks of `todo-api doctor` in the database
 //! - `rules`: finds rows that break a rule of this program
 //! - [`maintenance`]: removes rows that are no longer needed
 //! - [`takeover`]: reads the database of another back end, and writes its users
 //! - `tasks`: the statements on tasks and their tags
 //! - `accounts`, `sessions`, `revocations`, `api_tokens`: the statements on users and their tokens
 //!
-//! Statements write `{schema}` for the schema the tables live in; its quoted name is put in when a statement is prepared.
-//! A statement runs once, in one round trip. A read whose connection turns out dead is sent again on a fresh one; a write
-//! only when PostgreSQL itself says that it ended the connection before the statement (SQLSTATE 57P01), or that it cannot run
-//! the statement on this connection, else it is answered as unavailable, because it may have happened.
+//! Statements contain `{schema}`, which is replaced with the quoted name of the schema when a statement is prepared. A statement
+//! runs once, in one round trip. If the connection of a read turns out dead, the read is sent again on a new one. A write is sent
+//! again only if PostgreSQL says that it ended the connection before the statement (SQLSTATE 57P01), or that it cannot run the
+//! statement on this connection. Otherwise the error is `Unavailable`, because the write may have happened.
 
 mod accounts;
 mod api_tokens;
@@ -59,11 +59,11 @@ pub use tasks::{
 /// A database and how it is used.
 #[derive(Clone)]
 pub struct StoreSettings {
-    /// Where requests go.
+    /// The target of requests.
     pub target: Target,
-    /// Where migrations go, when that is another place (a pooler keeps no session, so they need a direct connection).
+    /// The target of migrations, if it is another one. They need a direct connection, because a pooler keeps no session.
     pub direct_target: Option<Target>,
-    /// The settings of the group `database`; the addresses in it are not used.
+    /// The settings of the group `database`, whose addresses are not used.
     pub database: DatabaseSettings,
 }
 
@@ -86,14 +86,14 @@ impl StoreSettings {
     }
 }
 
-/// Why the database did not do what it was asked. The texts are for the log: they may name hosts and constraints.
+/// Why a statement failed. The texts are for the log: they may name hosts and constraints.
 #[derive(Debug)]
 pub enum Error {
-    /// It cannot be had now, or not in time; nothing is known to be wrong with the request.
+    /// The database is unavailable, or did not answer in time. The request may be correct.
     Unavailable(String),
     /// The user was deleted a moment ago.
     UserGone,
-    /// It refused a statement for a reason that is our mistake.
+    /// The database refused a statement because of a defect of this program.
     Internal(String),
 }
 
@@ -106,27 +106,27 @@ impl fmt::Display for Error {
     }
 }
 
-/// What a request that needs the database can expect.
+/// The state of the database for requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// All is well.
+    /// The database can be used.
     Ready,
     /// PostgreSQL cannot be reached.
     DatabaseNotReady,
-    /// PostgreSQL is there, but the tables are not those this program needs.
+    /// PostgreSQL answers, but the tables are not those that this program needs.
     SchemaNotReady,
 }
 
-/// How much longer than the server's own `statement_timeout` we wait before a link counts as silent.
+/// Time after the server's own `statement_timeout` until a link counts as silent.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// A connection younger than this that turns out read-only is not replaced: the next one would be, too.
+/// A connection younger than this that turns out read-only is not replaced, because the next one would be read-only too.
 const READ_ONLY_AGE: Duration = Duration::from_secs(1);
 
 /// The tables, behind a pool of connections.
 pub struct Store {
     settings: StoreSettings,
-    // Filled once the schema is known to be the right one.
+    // Set once the schema is known to be right.
     pool: OnceLock<Pool>,
     asked: AtomicBool,
 }
@@ -141,7 +141,7 @@ enum Effect {
 }
 
 impl Store {
-    /// A store that is not connected yet: until [`Store::open`] succeeds, everything is unavailable.
+    /// A store that is not connected yet. Until [`Store::open`] succeeds, every operation fails as unavailable.
     pub fn new(settings: StoreSettings) -> Store {
         Store {
             settings,
@@ -161,7 +161,7 @@ impl Store {
         Ok(opened)
     }
 
-    /// Asks the database whether it is there and has the tables this program needs.
+    /// Checks that the database answers and has the tables that this program needs.
     pub fn readiness(&self) -> Readiness {
         let version = self.run(Effect::Read, |client| {
             let statement = client.prepared(migrations::CURRENT_VERSION)?;
@@ -177,22 +177,22 @@ impl Store {
         }
     }
 
-    /// Whether the database has been asked anything since this was last called.
+    /// Whether the database was used since the last call.
     pub fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
-    /// How many connections there may be.
+    /// The most connections.
     pub fn pool_size(&self) -> usize {
         usize::try_from(self.settings.database.pool_size).unwrap_or(usize::MAX)
     }
 
-    /// How many connections there are.
+    /// The number of open connections.
     pub fn pool_state(&self) -> PoolState {
         self.pool.get().map_or_else(PoolState::default, Pool::state)
     }
 
-    /// Runs an operation on a connection of the pool, under a deadline, and again where that is safe. Failures are counted.
+    /// Runs an operation on a connection of the pool, with a deadline, and again if that is safe. Counts failures.
     fn run<T>(
         &self,
         effect: Effect,
@@ -236,7 +236,7 @@ impl Store {
         })
     }
 
-    /// Runs a statement, and says how many rows it has changed or found.
+    /// Runs a statement, and returns the number of rows that it changed or found.
     fn execute(
         &self,
         effect: Effect,
@@ -308,19 +308,19 @@ fn is_lost(error: &postgres::Error, client: &Client) -> bool {
         || error.code().is_some_and(|code| code.code().starts_with("57P") || code.code().starts_with("08"))
 }
 
-/// Whether PostgreSQL refused to run the statement for something that a new connection may not have.
+/// Whether PostgreSQL refused to run the statement for a reason that a new connection may not have.
 fn is_outdated(error: &postgres::Error, client: &Client) -> bool {
     let Some(db) = error.as_db_error() else {
         return false;
     };
     match *db.code() {
-        // "cached plan must not change result type": a migration, run by a newer instance, has changed a table under us. The
-        // text may be translated; the name of the function that says it is not.
+        // "cached plan must not change result type": a migration of a newer instance has changed a table. The text may be
+        // translated, so the name of PostgreSQL's function is compared.
         SqlState::FEATURE_NOT_SUPPORTED => db.routine() == Some("RevalidateCachedQuery"),
-        // The prepared statement is gone: somebody between us and PostgreSQL has tidied up.
+        // The prepared statement no longer exists, because a pooler has deallocated it.
         SqlState::INVALID_SQL_STATEMENT_NAME => true,
-        // After a failover behind a proxy the connection leads to what is now a replica. Where a new connection leads there as
-        // well, it is not for every write to have all of them made anew.
+        // After a failover behind a proxy an old connection leads to a replica. If a new connection leads there too, a write must
+        // not replace all connections again.
         SqlState::READ_ONLY_SQL_TRANSACTION => client.age() >= READ_ONLY_AGE,
         _ => false,
     }
@@ -338,7 +338,7 @@ fn io_kind(error: &postgres::Error) -> Option<std::io::ErrorKind> {
 
 fn may_send_again(effect: Effect, error: &postgres::Error) -> bool {
     match effect {
-        // After a silence there is no time left for a second try.
+        // After a silence no time is left for a second attempt.
         Effect::Read => !is_silence(error),
         Effect::Write | Effect::Once => error.code() == Some(&SqlState::ADMIN_SHUTDOWN),
     }
@@ -357,7 +357,7 @@ fn classify(error: &postgres::Error, lost: bool) -> Error {
                 | SqlState::READ_ONLY_SQL_TRANSACTION
         ) || code.code().starts_with("53") // insufficient resources
     });
-    // A task, say, whose user was there when the statement began.
+    // For example a task whose user still existed when the statement began.
     let user_gone = error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
         && error
             .as_db_error()

@@ -1,4 +1,4 @@
-//! Opens the store: connects, checks the server, and sees that the schema has the version this program needs.
+//! Opens the store: connects, checks the server, and brings the schema to the version this program needs.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const REFUSALS: [SqlState; 3] = [
     SqlState::INVALID_CATALOG_NAME,
 ];
 
-/// What was found and done when the store was opened.
+/// The result of opening the store.
 #[derive(Clone, Debug)]
 pub struct Opened {
     /// The version of the server, as it reports it.
@@ -58,7 +58,7 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
     let behind_pooler = settings.direct_target.is_some()
         || settings.target.refuses_settings()
         || has_no_limits(&mut connection)?;
-    // A pooler that cannot be reached now is a matter of each request.
+    // If a pooler cannot be reached now, requests report it.
     if behind_pooler && let Err(error @ OpenError::Refused(_)) = check_pooler(settings) {
         return Err(error);
     }
@@ -91,12 +91,12 @@ fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
     connection.ask(|client| client.query_one(question, &[])?.try_get(0))
 }
 
-/// Has the time limits set by a statement where a pooler drops them from the startup message. Refuses a pooler that runs the
-/// statements of one session on several connections to PostgreSQL without preparing them on each, such as PgBouncer before 1.21 in
-/// transaction mode: prepared statements would fail there now and then.
+/// Makes sessions set the time limits by a statement if a pooler drops them from the startup message. Refuses a pooler that runs
+/// the statements of one session on several connections to PostgreSQL without preparing them on each, such as PgBouncer before
+/// 1.21 in transaction mode: prepared statements would sometimes fail there.
 ///
-/// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that was
-/// used last, the first session must be able to run its statement. Where there cannot be two sessions, nothing is checked.
+/// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that
+/// was used last, the first session must be able to run its statement. If two sessions are not possible, nothing is checked.
 fn check_pooler(settings: &StoreSettings) -> Result<(), OpenError> {
     let mut session = AdminConnection::to(&settings.target, settings)?;
     if has_no_limits(&mut session)? {
@@ -112,7 +112,7 @@ fn check_pooler(settings: &StoreSettings) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// A connection for migrations and diagnosis, on the direct way where there is one.
+/// A connection for migrations and diagnosis, through the direct address if there is one.
 pub(super) struct AdminConnection {
     connection: Connection,
     /// Longest wait for the answer to a short question.

@@ -1,4 +1,6 @@
-//! The statements on what has been revoked.
+//! The statements on revocations.
+
+use std::sync::LazyLock;
 
 use postgres::{Error as PgError, Row, Statement, Transaction};
 use time::OffsetDateTime;
@@ -10,8 +12,8 @@ use super::{Effect, Error, Store};
 use crate::domain::session::{Revocation, Revoked, SessionlessToken};
 use crate::domain::user::UserId;
 
-// Revokes the sessions that a query called `ended` has ended, for as long as an access token of them may live; a minute more, for
-// clocks that differ.
+// Revokes the sessions that a query called `ended` has ended, until their last access token has expired, plus a minute for clocks
+// that differ.
 macro_rules! ended_are_revoked {
     () => {
         "INSERT INTO {schema}.revocations (kind, id, until)
@@ -21,17 +23,17 @@ macro_rules! ended_are_revoked {
 }
 pub(super) use ended_are_revoked as ENDED_ARE_REVOKED;
 
-/// Revokes a user until `$2`, or for good.
+/// Revokes a user until `$2`; null: forever.
 pub(super) const REVOKE_USER: &str =
     "INSERT INTO {schema}.revocations (kind, id, until) VALUES ('user', $1, $2)
      ON CONFLICT (kind, id, token) DO UPDATE SET until = excluded.until, written_by = excluded.written_by";
 
-/// Tokens without a session of ours that are stored as refused for one user.
+/// Most refused tokens without a session that are stored for one user.
 const REFUSED_TOKENS_MAX: i64 = 1_000;
-/// The namespace of the advisory locks that order a user's refusals; the lock's second number is a hash of the user.
+/// The first key of the advisory lock on a user's refused tokens; the second is a hash of the user.
 const REFUSALS_LOCK: i32 = 0x7265_6675;
 
-// A user known only from tokens has no row to lock.
+// An advisory lock, because a user known only from tokens has no row to lock.
 const LOCK_REFUSALS: &str = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
 
 const REFUSE_TOKEN: &str = "INSERT INTO {schema}.revocations (kind, id, token, issued, until)
@@ -39,24 +41,24 @@ const REFUSE_TOKEN: &str = "INSERT INTO {schema}.revocations (kind, id, token, i
      WHERE (SELECT count(*) FROM {schema}.revocations WHERE kind = 'token' AND id = $1 AND token <> $2) < $5
      ON CONFLICT (kind, id, token) DO UPDATE SET until = excluded.until, written_by = excluded.written_by";
 
-// It holds for good, because the tokens of another issuer may last for any time. The clock is PostgreSQL's, as it is for the
-// access tokens of sessions.
+// It never ends, because tokens of another issuer may have any lifetime. It uses the clock of PostgreSQL, as the access tokens of
+// sessions do.
 const REFUSE_ISSUED_BEFORE: &str = "INSERT INTO {schema}.revocations (kind, id, issued)
      VALUES ('issued_before', $1, floor(extract(epoch FROM now()))::bigint)
      ON CONFLICT (kind, id, token) DO UPDATE
      SET issued = greatest(revocations.issued, excluded.issued), written_by = excluded.written_by
      RETURNING issued";
 
-// Those that the row above refuses too.
+// The row above refuses these tokens too.
 const FORGET_ISSUED_BEFORE: &str =
     "DELETE FROM {schema}.revocations WHERE kind = 'token' AND id = $1 AND issued < $2";
 
 const DELETE_API_TOKENS: &str = "DELETE FROM {schema}.api_tokens WHERE user_id = $1";
 
-/// What ends besides a user's sessions.
+/// What to end besides a user's sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Everywhere<'t> {
-    /// The token of the request, where it is a JWT of no session: it is refused even without `iat`.
+    /// The token of the request, if it is a JWT without a session: it is refused even without `iat`.
     pub presented: Option<&'t SessionlessToken>,
     /// Whether the user's API tokens are deleted.
     pub api_tokens: bool,
@@ -65,52 +67,50 @@ pub struct Everywhere<'t> {
 /// The outcome of refusing tokens.
 #[derive(Debug)]
 pub struct Refused {
-    /// What is refused from now on.
+    /// The new revocations.
     pub revocations: Vec<Revocation>,
     /// Whether the presented token is still accepted, because no further token of the user can be stored.
     pub no_room: bool,
 }
 
 // One row at least, so that the next reading always knows where to begin. What was lifted is among them, but for the first reading.
-const CHANGES: &str = concat!(
-    "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued, feed
-     FROM (SELECT ",
-    IDENTITY!(),
-    " AS feed) AS once
-     LEFT JOIN {schema}.revocations ON written_by >= $1 AND ($1 > 0 OR until IS NULL OR until > now())"
-);
+static CHANGES: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued, feed
+         FROM (SELECT coalesce({IDENTITY}, '') AS feed) AS once
+         LEFT JOIN {{schema}}.revocations ON written_by >= $1 AND ($1 > 0 OR until IS NULL OR until > now())"
+    )
+});
 
-/// What has been revoked, or lifted, since a reading.
+/// Revocations that were added or ended since a reading.
 #[derive(Debug)]
 pub struct RevocationChanges {
-    /// The revocations; those whose time is over were lifted.
+    /// The revocations. Those that end in the past were lifted.
     pub revocations: Vec<Revocation>,
-    /// Where the next reading begins.
+    /// The start of the next reading.
     pub next: i64,
     /// The identity of the numbers of transactions; see `feed`. If it is another one, the next reading begins at 0.
     pub feed: String,
 }
 
 impl Store {
-    /// Reads what has been revoked since the reading that answered `since`; 0 reads everything.
+    /// Reads the revocations since the reading that returned `since`; 0 reads all.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn revocations_since(&self, since: i64) -> Result<RevocationChanges, Error> {
         self.run(Effect::Read, |client| {
-            let statement = client.prepared(CHANGES)?;
+            let statement = client.prepared(&CHANGES)?;
             let rows = client.query(&statement, &[&since])?;
-            let (next, feed) = match rows.first() {
-                Some(row) => (row.try_get(0)?, row.try_get::<_, Option<String>>(6)?),
-                None => (since, None),
-            };
+            let first = rows.first().map(|row| row.try_get(0)).transpose()?;
+            let feed = rows.first().map(|row| row.try_get(6)).transpose()?;
             let revocations = rows
                 .iter()
                 .filter_map(|row| read_revocation(row).transpose())
                 .collect::<Result<_, PgError>>()?;
             Ok(RevocationChanges {
                 revocations,
-                next,
+                next: first.unwrap_or(since),
                 feed: feed.unwrap_or_default(),
             })
         })
@@ -161,14 +161,14 @@ impl Refusals {
             .map(drop)
     }
 
-    /// `None` where there is no room.
+    /// `None` if no further token can be stored.
     fn refuse(
         &self,
         transaction: &mut Transaction<'_>,
         user: &UserId,
         token: &SessionlessToken,
     ) -> Result<Option<Revocation>, PgError> {
-        // Past the year 9999 it is for good. A minute more is for clocks that differ.
+        // After the year 9999 it never ends. A minute is added for clocks that differ.
         let until = OffsetDateTime::from_unix_timestamp(token.expires_at + 60).ok();
         let stored = transaction.execute(
             &self.token,
@@ -186,7 +186,7 @@ impl Refusals {
         }))
     }
 
-    /// Refuses every JWT of the user issued before this second, and what else is named.
+    /// Refuses every JWT of the user issued before this second, and what `everywhere` names.
     pub(super) fn refuse_all(
         &self,
         transaction: &mut Transaction<'_>,
@@ -220,7 +220,7 @@ impl Refusals {
     }
 }
 
-/// Reads the columns `kind`, `id`, `until`, `token`, `issued`; `None` where there is nothing.
+/// Reads the columns `kind`, `id`, `until`, `token`, `issued`; `None` if they are null.
 fn read_revocation(row: &Row) -> Result<Option<Revocation>, PgError> {
     let (kind, id): (Option<&str>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
     let whose = match (kind, id) {

@@ -13,20 +13,20 @@ use crate::domain::session::{Origin, Revocation, Session};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 
-/// Sessions a user may have at once; another login ends the one that was used least recently.
+/// Most sessions of a user. A further login ends the one that was used least recently.
 const SESSIONS_MAX: i64 = 100;
 
-/// A session to be opened.
+/// A new session.
 pub struct NewSession {
     /// Its id, the claim `sid` of its access tokens.
     pub id: Uuid,
     /// SHA-256 of its first refresh token.
     pub refresh_hash: [u8; 32],
-    /// How long a refresh token is good for.
+    /// The lifetime of a refresh token.
     pub refresh_lifetime: Duration,
-    /// How long an access token is good for.
+    /// The lifetime of an access token.
     pub access_lifetime: Duration,
-    /// Where the login came from.
+    /// The client of the login.
     pub origin: Origin,
 }
 
@@ -35,44 +35,44 @@ pub struct NewSession {
 pub struct OpenedSession {
     /// When, by the database's clock.
     pub at: OffsetDateTime,
-    /// What is to be refused from now on, because it had to make room.
+    /// The revocations of sessions that were ended to make room.
     pub revoked: Vec<Revocation>,
 }
 
-/// What came of presenting a refresh token.
+/// The outcome of presenting a refresh token.
 #[derive(Debug)]
 pub enum Refreshed {
-    /// It was good, or was replayed within the grace: the session goes on.
+    /// It was valid, or was reused within the grace period: the session continues.
     Session(RefreshedSession),
     /// There is no such token, it has expired, or its user is disabled.
     Unknown,
-    /// It was used before the grace, so there is a copy of it, and its session has been ended.
+    /// It was used before the grace period, so somebody has a copy, and its session was ended.
     Reused {
-        /// Whose it was.
+        /// Its user.
         user: UserId,
-        /// What is to be refused from now on.
+        /// The new revocations.
         revoked: Vec<Revocation>,
     },
 }
 
-/// A session that goes on.
+/// A session that continues.
 #[derive(Debug)]
 pub struct RefreshedSession {
     /// Its id.
     pub id: Uuid,
     /// Its user.
     pub user: UserId,
-    /// Their address.
+    /// The user's email address.
     pub email: Option<String>,
-    /// What they are called.
+    /// The name of the person.
     pub name: Option<String>,
-    /// When they became known.
+    /// When the user became known here.
     pub created_at: Timestamp,
-    /// When the token was first presented; the same for every replay.
+    /// When the token was first presented; the same for every reuse.
     pub used_at: OffsetDateTime,
 }
 
-/// Remembers the network of the row in `session`, in the parameter of this number, as one of the user's.
+/// Stores the network in the parameter `$network` as known for the user of the row in `session`.
 macro_rules! remember_network {
     ($network:literal) => {
         concat!(
@@ -87,8 +87,8 @@ macro_rules! remember_network {
 }
 pub(super) use remember_network as REMEMBER_NETWORK;
 
-// The user's row is locked against a change of password or a ban, which would otherwise not see this session: the
-// second of the two sees what the first did. `ended` makes room.
+// The lock on the user's row orders this against a change of password or a ban, which would otherwise not see this session.
+// `ended` makes room.
 const OPEN: &str = concat!(
     "WITH account AS (
          SELECT id FROM {schema}.users WHERE id = $1 AND active AND password_hash = $2 FOR SHARE
@@ -110,9 +110,8 @@ const OPEN: &str = concat!(
     ") SELECT ended.id, ended.access_expires_at, now() FROM session LEFT JOIN ended ON true"
 );
 
-// Of several that present one token at a time, the first marks it used and the others wait for that row and find it marked; all
-// of them make the same successor.
-// The session is locked first, as by the statements that end it.
+// If several requests present one token at once, the first marks it used and the others wait for that row. All of them make the
+// same successor. The session is locked first, as in the statements that end it.
 const REFRESH: &str = concat!(
     "WITH locked AS (
          SELECT session.user_id, session.id
@@ -152,7 +151,8 @@ const END: &str = concat!(
     ") SELECT id, access_expires_at FROM ended"
 );
 
-/// Locks a user's row, so that no login succeeds meanwhile. Later statements of the transaction see every session.
+/// Locks a user's row, so that no login succeeds until the transaction ends. Later statements of the transaction see every
+/// session.
 pub(super) const LOCK_USER: &str = "SELECT FROM {schema}.users WHERE id = $1 FOR UPDATE";
 
 /// Ends all sessions of a user but one.
@@ -169,7 +169,7 @@ const LIST: &str =
      WHERE user_id = $1 AND expires_at > now() ORDER BY last_used_at DESC";
 
 impl Store {
-    /// Opens a session for an active user whose password hash is still this one; `None` where it is not.
+    /// Opens a session for an active user if the password hash is still this one; otherwise `None`.
     ///
     /// # Errors
     /// See [`Error`].
@@ -211,7 +211,7 @@ impl Store {
     }
 
     /// Exchanges a refresh token for its successor, both named by their SHA-256. Within `grace` of its first use it may be
-    /// presented again; after that its session ends.
+    /// presented again; a later use ends its session.
     ///
     /// # Errors
     /// See [`Error`].
@@ -247,7 +247,7 @@ impl Store {
         })
     }
 
-    /// Ends one session of a user. Answers what is to be refused from now on: nothing where there is no such session.
+    /// Ends one session of a user. Returns the new revocations; none if there is no such session.
     ///
     /// # Errors
     /// See [`Error`].
@@ -281,7 +281,7 @@ impl Store {
         })
     }
 
-    /// A user's sessions, the last used first.
+    /// A user's sessions, the most recently used first.
     ///
     /// # Errors
     /// See [`Error`].

@@ -16,8 +16,10 @@ use todo_api::api::{App, Call, Handler, HandlerOutcome};
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::EdgeLimits;
 use todo_api::domain::address::Address;
+use todo_api::domain::origins::Origins;
 use todo_api::edge::tls::Tls;
 use todo_api::http::error::Error;
+use todo_api::http::policy::Policy;
 use todo_api::http::request::Method;
 use todo_api::http::response::Response;
 use todo_api::http::router::{Route, Router};
@@ -28,7 +30,7 @@ use crate::parser::{Bounds, End, Request, split};
 use crate::support::Answer;
 use crate::support::app::{SECRET, app, parts, server_settings, settings, start_server};
 use crate::support::postgres::fresh_database;
-use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
+use crate::support::requests::{LAST, MALFORMED, REFUSED_WITH_ONE_OF, UNUSUAL, bytes, code};
 use crate::support::tls::Certificate;
 use crate::support::wire::{Endpoint, bearer, find};
 
@@ -403,7 +405,7 @@ fn input(random: &mut Random, number: usize, token: &str) -> Vec<u8> {
             0 => bytes(random.pick(MALFORMED).1, token),
             1 => bytes(random.pick(UNUSUAL).1, token),
             2 if random.percent(50) => bytes(random.pick(LAST).1, token),
-            2 => bytes(random.pick(REFUSED_SOMEHOW).1, token),
+            2 => bytes(random.pick(REFUSED_WITH_ONE_OF).1, token),
             _ => well_formed(random, &format!("n{number}.{part}")),
         });
     }
@@ -642,10 +644,11 @@ fn serve(listen: &str, tls: Option<Arc<Tls>>) -> (Server, Vec<Address>) {
         ..config.edge
     };
     let table = routes().into_iter().chain(told).collect();
+    let policy = Policy::new(&Origins::default(), None, false);
     let parts = Parts {
         tls,
         on_failure: Box::new(|reason| panic!("{reason}")),
-        ..parts(&app, Router::new(table), Arc::default())
+        ..parts(&app, Router::new(table), Arc::new(policy))
     };
     let server = start_server(&config, parts);
     let addresses = server.addresses().cloned().collect();

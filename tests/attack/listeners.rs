@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::attacked::{AttackedServer, KINDS};
 use crate::support::hold::{Lock, PATIENT};
-use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
+use crate::support::requests::{LAST, MALFORMED, REFUSED_WITH_ONE_OF, UNUSUAL, bytes, code};
 use crate::support::wire::{Endpoint, bearer, new_task, request};
 
 /// Sends a malformed request followed by a good one. Returns the status of the refusal; the good one must not be answered.
@@ -32,7 +32,7 @@ fn malformed_and_unusual_requests_are_handled_the_same_on_every_listener() {
         let malformed = MALFORMED
             .iter()
             .map(|(status, template)| (std::slice::from_ref(status), *template));
-        for (statuses, template) in malformed.chain(REFUSED_SOMEHOW.iter().copied()) {
+        for (statuses, template) in malformed.chain(REFUSED_WITH_ONE_OF.iter().copied()) {
             let behind = new_task(&token, "smuggled");
             match refusal(endpoint, &bytes(template, &token), &behind) {
                 Ok(status) if statuses.contains(&status) => refused += 1,

@@ -530,7 +530,7 @@ fn is_extension(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes};
+    use crate::support::requests::{LAST, MALFORMED, REFUSED_WITH_ONE_OF, UNUSUAL, bytes};
 
     const BOUNDS: Bounds = Bounds {
         head: 16_384,
@@ -553,7 +553,7 @@ mod tests {
             );
             assert!(requests.is_empty(), "{}", template.escape_ascii());
         }
-        for (_, template) in REFUSED_SOMEHOW {
+        for (_, template) in REFUSED_WITH_ONE_OF {
             let (requests, end) = split(&bytes(template, "Bearer x"), BOUNDS);
             assert!(
                 matches!(end, End::Refused(_)),

@@ -1,4 +1,4 @@
-// A browser that reaches nothing but this machine, and what all tests expect of a page.
+// A browser that can reach only this machine, and the checks that every page must pass.
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -22,12 +22,12 @@ export async function launch() {
   });
 }
 
-/** Ends it. */
+/** Stops Chromium. */
 export async function quit() {
   await browser?.close();
 }
 
-/** Gives `use` a page. Fails on warnings and errors of the browser, and on requests to hosts that are not in `hosts`. */
+/** Calls `use` with a page. Fails on warnings and errors of the browser, and on requests to hosts that are not in `hosts`. */
 export async function withPage(options, use, { hosts = [new URL(BASE).host], complaints: expected = [] } = {}) {
   const context = await browser.newContext(options);
   const complaints = [];
@@ -43,22 +43,22 @@ export async function withPage(options, use, { hosts = [new URL(BASE).host], com
   page.on("pageerror", (error) => complaints.push(String(error)));
   try {
     await use(page);
-    assert.deepEqual(foreign, [], "nothing is asked of other hosts");
+    assert.deepEqual(foreign, [], "no request to other hosts");
     const unexpected = complaints.filter((complaint) => !expected.some((pattern) => pattern.test(complaint)));
-    assert.deepEqual(unexpected, [], "the browser has nothing to complain of");
+    assert.deepEqual(unexpected, [], "no warning or error of the browser");
   } finally {
     await context.close();
   }
 }
 
-/** Keeps a picture of a page if SCREENSHOTS names a directory. */
+/** Saves a screenshot of a page if SCREENSHOTS names a directory. */
 export async function picture(page, name, options = {}) {
   if (!SCREENSHOTS) return;
   mkdirSync(SCREENSHOTS, { recursive: true });
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), ...options });
 }
 
-/** Makes an account and gives its address and password. */
+/** Makes an account and returns its address and password. */
 export async function account() {
   const email = `browser-${crypto.randomUUID()}@example.org`;
   const password = "correct horse battery";

@@ -1,4 +1,4 @@
-// A page of another origin that works with tasks, and one that is not let in.
+// A page of a listed origin works with tasks, and a page of another origin is refused.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
@@ -86,7 +86,7 @@ test("a page of a listed origin logs in, lists, creates, completes and deletes",
       assert.equal(seen.completed.body.completed, true);
       assert.equal(seen.refused.body.detail, "Missing authentication token");
     },
-    // The browser logs answers of 400 and over by itself.
+    // The browser itself logs answers of 400 and above.
     { hosts: [new URL(at).host, new URL(BASE).host], complaints: [/status of 40[14]/] },
   );
 });

@@ -16,13 +16,13 @@ const LOOKS = [
   ["narrow-dark", { ...NARROW, colorScheme: "dark" }],
 ];
 
-// Sends what an operation's form holds, and gives the status that comes back.
+// Sends the form of an operation, and returns the status of the answer.
 async function execute(operation, status) {
   await operation.locator(".execute").click();
   await operation.locator(".live-responses-table .response-col_status", { hasText: String(status) }).waitFor();
 }
 
-test("one logs in on /docs and tries calls", async () => {
+test("a user logs in on /docs and tries operations", async () => {
   const { email, password } = await account();
   await withPage(DESKTOP, async (page) => {
     await page.goto(`${BASE}/docs`);
@@ -31,7 +31,7 @@ test("one logs in on /docs and tries calls", async () => {
     await page.locator(".btn.authorize").click();
     const dialog = page.locator(".modal-ux");
     const fields = await dialog.locator("input, select").evaluateAll((all) => all.filter((field) => field.checkVisibility()).map((field) => field.id));
-    assert.deepEqual(fields, ["oauth_username", "oauth_password", "auth-bearer-value"], "fields that do something");
+    assert.deepEqual(fields, ["oauth_username", "oauth_password", "auth-bearer-value"], "only fields that have an effect");
     const login = dialog.locator(".auth-container").first();
     await login.locator("#oauth_username").fill(email);
     await login.locator("#oauth_password").fill(password);
@@ -53,14 +53,14 @@ test("one logs in on /docs and tries calls", async () => {
   });
 });
 
-test("a link into /docs opens what it names", async () => {
+test("a link into /docs opens its operation", async () => {
   await withPage(DESKTOP, async (page) => {
     await page.goto(`${BASE}/docs/#/Tasks/deleteTask`);
     await page.locator("#operations-Tasks-deleteTask.is-open").waitFor();
   });
 });
 
-test("/docs can be looked at on every screen", async () => {
+test("/docs fits every screen", async () => {
   for (const [name, options] of LOOKS) {
     await withPage(options, async (page) => {
       await page.goto(`${BASE}/docs`);
@@ -89,7 +89,7 @@ test("every operation on /docs fits the screen, and no cell is taller than 400 p
         const heights = await page.$$eval("td, th", (cells) => cells.map((cell) => cell.getBoundingClientRect().height));
         const tallest = Math.max(...heights);
         if (options === NARROW) assert.ok(tallest <= 400, `${tallest} px: ${await operation.getAttribute("id")}`);
-        // All at once are more than a small machine can show.
+        // All operations at once are too many for a small machine.
         await summary.click();
       }
     });
@@ -118,7 +118,7 @@ test("/ and an unknown path are pages that fit every screen", async () => {
   }
 });
 
-test("/redoc is read without JavaScript, on every screen", async () => {
+test("/redoc works without JavaScript, on every screen", async () => {
   for (const [name, options] of LOOKS) {
     await withPage({ ...options, javaScriptEnabled: false }, async (page) => {
       await page.goto(`${BASE}/redoc`);
@@ -133,7 +133,7 @@ test("/redoc is read without JavaScript, on every screen", async () => {
   }
 });
 
-test("every link within /redoc leads somewhere, and the page fits the screen", async () => {
+test("every link within /redoc has a target, and the page fits the screen", async () => {
   await withPage(NARROW, async (page) => {
     await page.goto(`${BASE}/redoc`);
     const dangling = await page.$$eval("a[href^='#']", (links) =>

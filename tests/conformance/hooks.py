@@ -1,4 +1,4 @@
-"""Who asks, and for what: one user for the tasks, and somebody new for each change to an account, because some changes end it."""
+"""Chooses users and resources: one user for tasks, and a new user for each change to an account, because some changes end it."""
 
 import json
 import os
@@ -33,7 +33,7 @@ USER = register()
 
 
 def resource(path, token):
-    """The id of something of this user's that such a path can lead to."""
+    """The id of a resource of this user for this path."""
     if path.endswith("/sessions/{id}"):
         return ask("GET", "/api/auth/sessions", token=token)["sessions"][0]["id"]
     if path.endswith("/tokens/{id}"):
@@ -43,13 +43,13 @@ def resource(path, token):
     return None
 
 
-# What the program trims: white space as Unicode has it.
+# The characters that the program trims: Unicode white space.
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
 @schemathesis.hook
 def filter_case(context, case):
-    """Leaves out what the description cannot say: that texts are trimmed first, and that a moment is to come."""
+    """Skips cases that the description cannot exclude: texts that are trimmed first, and times in the past."""
     if not isinstance(case.body, dict):
         return True
     tags = case.body.get("tags")
@@ -62,7 +62,7 @@ def filter_case(context, case):
 
 
 def agree(query):
-    """Takes out parameters that contradict each other, and names a zone that there is."""
+    """Removes contradictory parameters, and uses a known zone."""
     if "tz" in query:
         query["tz"] = random.choice(["UTC", "Europe/Berlin", "-03:30"])
     for first, second in [("completed", "status"), ("sort", "order"), ("offset", "page")]:
@@ -80,10 +80,10 @@ class Token:
 
     def set(self, case, data, context):
         case.headers["Authorization"] = f"Bearer {data}"
-        # Ids at random lead nowhere, which is worth asking now and then.
+        # Random ids are not found, so they are replaced in most requests.
         if not (case.meta and case.meta.generation.mode.is_positive):
             return
-        # A key that comes twice is for the same request.
+        # A repeated key must have the same request.
         if "Idempotency-Key" in case.headers:
             case.headers["Idempotency-Key"] = secrets.token_hex(8)
         if case.query and random.random() < 0.8:

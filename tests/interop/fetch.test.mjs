@@ -1,15 +1,15 @@
-// What a front end written for the FastAPI servers of this family does, with fetch as browsers and Node.js have it.
+// The requests of a front end that was written for a FastAPI server with this API, with the fetch of browsers and Node.js.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 const { BASE, TOKEN, OTHER_TOKEN } = process.env;
 const USER = "user-1";
 
-// Where the pages of such a front end come from in development.
+// The origin of such a front end in development.
 const ORIGIN = "http://localhost:3000";
 
-// The helper such front ends have: JSON in, JSON out, and the sentence in `detail` as the error that people see. It reads a body only
-// from `application/json`, and sends what a browser sends.
+// The helper of such front ends: JSON in, JSON out, and `detail` as the error to show. It reads a body only if it is
+// `application/json`, and sends the header fields of a browser.
 async function api(path, { method = "GET", body, token = TOKEN, authorization } = {}) {
   authorization ??= token ? `Bearer ${token}` : undefined;
   const response = await fetch(`${BASE}${path}`, {
@@ -31,7 +31,7 @@ async function api(path, { method = "GET", body, token = TOKEN, authorization } 
 }
 
 for (const tasks of [`/api/${USER}/tasks`, `/api/${USER}/tasks/`, "/api/tasks", "/api/v1/tasks"]) {
-  test(`a task's life at ${tasks}`, async () => {
+  test(`a task is created, changed, completed and deleted at ${tasks}`, async () => {
     const one = (id) => `${tasks.replace(/\/$/, "")}/${id}`;
     const created = await api(tasks, { method: "POST", body: { title: "Buy milk", description: "2 l" } });
     assert.equal(created.title, "Buy milk");

@@ -1,5 +1,5 @@
-// A task's life with the types of openapi-typescript, and with the client of @hey-api/openapi-ts. scripts/checks/interop generates both
-// from the server's description, and compiles this file in strict mode.
+// Creates, changes and deletes a task with the types of openapi-typescript, and with the client of @hey-api/openapi-ts.
+// scripts/checks/interop generates both from the server's description, and compiles this file in strict mode.
 import createClient from "openapi-fetch";
 
 import * as sdk from "./client/index.js";

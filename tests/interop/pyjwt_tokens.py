@@ -1,4 +1,4 @@
-# Prints tokens that PyJWT has signed with each algorithm, and the public keys that go with them.
+# Prints tokens that PyJWT has signed with each algorithm, and their public keys.
 import json
 import os
 import time

@@ -9,13 +9,13 @@ import { jwt } from "better-auth/plugins";
 import { SignJWT, decodeProtectedHeader, exportJWK, generateKeyPair } from "jose";
 
 const { BASE, BETTER_AUTH_SECRET, KEY_PORT } = process.env;
-// The time between two rotations of keys, and how long they are tried.
+// The time between two rotations of keys, and the duration of the test of rotation.
 const ROTATION_SECONDS = 25;
 const ROTATING_SECONDS = Number(process.env.ROTATING_SECONDS ?? 2 * ROTATION_SECONDS + 5);
 const secret = new TextEncoder().encode(BETTER_AUTH_SECRET);
 const frontEnd = `http://localhost:${KEY_PORT}`;
 
-// What a front end has in its auth.ts, but for the database.
+// The auth.ts of a front end, except the database.
 function auth(options, session = {}) {
   return betterAuth({
     baseURL: frontEnd,
@@ -83,7 +83,7 @@ before(async () => {
     response.end(JSON.stringify({ keys: [...keys, ...(await keysOf(withRotation))] }));
   });
   await new Promise((listening) => publisher.listen(Number(KEY_PORT), "localhost", listening));
-  // The server repeats a failed fetch by itself.
+  // The server repeats a failed fetch.
   const { token } = await betterAuthToken(withKeySet, "first@example.org");
   for (let tries = 0; (await ask(token)).status === 503 && tries < 90; tries++) {
     await later(1000);
@@ -97,7 +97,7 @@ async function ask(token) {
   return { status: response.status, body: await response.json() };
 }
 
-// A token is good when its user can create a task, and the task is theirs.
+// Asserts that the token is accepted: its user can create a task, and owns it.
 async function accepted(token, user) {
   const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
   const response = await fetch(`${BASE}/api/tasks`, { method: "POST", headers, body: JSON.stringify({ title: "t" }) });
@@ -113,7 +113,7 @@ for (const alg of ["HS256", "EdDSA", "ES256", "RS256"]) {
     const make = () =>
       new SignJWT({ email: "j@example.org" }).setProtectedHeader(header).setSubject("jose-user").setIssuedAt().setIssuer("https://id.example");
     await accepted(await make().setExpirationTime("5m").sign(key), "jose-user");
-    assert.equal((await ask(await make().sign(key))).status, 401, "without an end");
+    assert.equal((await ask(await make().sign(key))).status, 401, "without exp");
     const expired = await ask(await make().setExpirationTime("-1m").sign(key));
     assert.deepEqual([expired.status, expired.body.detail], [401, "Token has expired"]);
     const unknown = alg === "HS256" ? new Uint8Array(32) : (await generateKeyPair(alg)).privateKey;
@@ -133,7 +133,7 @@ test("Better Auth with the shared secret", async () => {
   await accepted(token, user);
 });
 
-test("Better Auth's session cookie that is a JWT", async () => {
+test("Better Auth's JWT session cookie is accepted", async () => {
   const { user, cookies } = await signUp(withCookieCache, "c@example.org");
   const cookie = cookies.find((cookie) => cookie.startsWith("better-auth.session_data="));
   await accepted(decodeURIComponent(cookie.slice(cookie.indexOf("=") + 1)), user);
@@ -146,7 +146,7 @@ test(`Better Auth with a new key every ${ROTATION_SECONDS} s, for ${ROTATING_SEC
   for (const end = Date.now() + ROTATING_SECONDS * 1000; Date.now() < end; await later(250)) {
     const token = await tokenOf(withRotation, cookies);
     keys.add(decodeProtectedHeader(token).kid);
-    // Several at once, as a page sends them.
+    // Several requests at once, as a page sends them.
     const answers = await Promise.all([ask(token), ask(token), ask(token)]);
     for (const { status, body } of answers) {
       assert.ok([200, 503].includes(status), body.detail);
@@ -157,7 +157,7 @@ test(`Better Auth with a new key every ${ROTATION_SECONDS} s, for ${ROTATING_SEC
   assert.ok(unavailable <= keys.size, `${unavailable} answers were 503`);
 });
 
-test("Better Auth's session cookie is no token", async () => {
+test("Better Auth's ordinary session cookie is not a token", async () => {
   const answer = await ask("y3pxCqvEoEhUmXzTgRj1n1nBc7k5w0Xo.c2lnbmF0dXJl");
   assert.deepEqual([answer.status, answer.body.detail], [401, "Invalid token: it is not a JWT"]);
 });

@@ -102,7 +102,7 @@ fn every_bad_field_of_a_registration_is_named() {
 #[test]
 fn two_accounts_cannot_have_the_same_address() {
     let app = TestApp::start();
-    // Several at the same moment, in other case.
+    // Several registrations at once, in upper and lower case.
     let statuses: Vec<u16> = thread::scope(|scope| {
         let tries: Vec<_> = [
             "me@example.org",
@@ -184,7 +184,7 @@ fn an_unknown_address_looks_like_a_wrong_password() {
                 .starts_with("Bearer")
         );
     }
-    // The times overlap.
+    // The ranges of the times overlap.
     known.sort();
     unknown.sort();
     assert!(
@@ -193,7 +193,7 @@ fn an_unknown_address_looks_like_a_wrong_password() {
     );
     assert!(
         unknown[0] > Duration::from_millis(5),
-        "something was hashed: {unknown:?}"
+        "the server hashed a password: {unknown:?}"
     );
 }
 
@@ -227,18 +227,7 @@ fn a_deleted_account_is_gone_with_everything() {
     let me = Login::register(app.address, "me@example.org");
     let elsewhere = Login::again(app.address, "me@example.org");
     let minted = app.user(me.id());
-    let token = me
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let script = Actor::with_authorization(
-        app.address,
-        &format!("Bearer {}", token["token"].as_str().unwrap()),
-    );
+    let script = Actor::with_token(app.address, me.api_token());
     me.actor().task("mine");
     script.task("by script");
     let delete = |body| me.actor().send_json("DELETE", "/api/auth/me", body);
@@ -248,7 +237,7 @@ fn a_deleted_account_is_gone_with_everything() {
     delete(json!({"password": PASSWORD})).expect(204);
     assert!(!me.is_in() && !elsewhere.is_in());
     script.get("/api/tasks").expect(401);
-    // A token without a session would make the user again, and nothing else would end it.
+    // If a token without a session stayed valid, its next write would make the user again.
     minted.get("/api/tasks").expect_error(401, "UNAUTHORIZED");
     elsewhere.try_refresh().expect(401);
     try_log_in(app.address, "me@example.org", PASSWORD).expect(401);
@@ -266,7 +255,7 @@ fn a_deleted_account_is_gone_with_everything() {
             .unwrap();
         assert_eq!(row.get::<_, i64>(0), 0, "{table}");
     }
-    // The address is free again, and another account.
+    // The address is free again. It belongs to a new account.
     assert_ne!(Login::register(app.address, "me@example.org").id(), me.id());
 }
 
@@ -345,7 +334,7 @@ fn registration_can_be_closed() {
         .post("/api/auth/register", body)
         .expect_error(403, "FORBIDDEN");
     assert!(sentence.contains("closed"), "{sentence}");
-    // What open registration reveals, a change of the address must not reveal here.
+    // A change of the address must not reveal which addresses have an account either.
     let add = |email: &str| {
         let output = user_command::run(&database, &["user", "add", email], PASSWORD);
         assert!(output.status.success(), "{output:?}");
@@ -403,7 +392,7 @@ fn an_outdated_hash_is_renewed_by_a_login() {
     assert!(Login::again(app.address, "me@example.org").is_in());
     assert!(stored(&mut sql).starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
     Login::again(app.address, "me@example.org");
-    // Several at once: each has a hash to renew, and one of them does.
+    // Several logins at once: each finds the old hash, and one renews it.
     for _ in 0..3 {
         sql.execute("UPDATE todo.users SET password_hash = $1", &[&old])
             .unwrap();
@@ -415,7 +404,7 @@ fn an_outdated_hash_is_renewed_by_a_login() {
     }
 }
 
-/// What an earlier version might have stored for [`PASSWORD`].
+/// A hash of [`PASSWORD`] with weaker parameters, as an earlier version might have stored.
 fn old_hash() -> String {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
     let params = Params::new(8 * 1024, 1, 1, None).unwrap();
@@ -431,16 +420,7 @@ fn a_write_during_the_deletion_of_the_account_leaves_nothing_behind() {
     let mut overtaken = 0;
     for round in 0..5 {
         let me = Login::register(app.address, &format!("{round}@example.org"));
-        let token = me
-            .actor()
-            .post(
-                "/api/auth/tokens",
-                json!({"name": "t", "current_password": PASSWORD}),
-            )
-            .expect(201)
-            .json();
-        let bearer = format!("Bearer {}", token["token"].as_str().unwrap());
-        let script = Actor::with_authorization(app.address, &bearer);
+        let script = Actor::with_token(app.address, me.api_token());
         let statuses: Vec<u16> = thread::scope(|scope| {
             let writers: Vec<_> = [me.actor(), me.actor(), script]
                 .into_iter()
@@ -494,18 +474,10 @@ fn no_answer_and_no_log_line_contains_a_secret() {
     let server = Process::serve(&database, &settings);
     let login = Login::register(server.address, "me@example.org");
     let next = login.refresh();
-    let token = next
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let token = token["token"].as_str().unwrap().to_owned();
+    let token = next.api_token();
     let mut answers = vec![
         try_log_in(server.address, "me@example.org", "a wrong password"),
-        Actor::with_authorization(server.address, &format!("Bearer {token}")).get("/api/auth/me"),
+        Actor::with_token(server.address, &token).get("/api/auth/me"),
         Actor::with_authorization(server.address, &format!("Bearer {}x", next.access_token()))
             .get("/api/tasks"),
         server.anonymous().get(&format!("/api/tasks/{token}")),
@@ -555,7 +527,7 @@ fn no_answer_and_no_log_line_contains_a_secret() {
     ];
     for text in &told {
         for secret in secrets {
-            // Of a token, its signature or its random part would do.
+            // The signature or the random part of a token is secret enough to look for.
             let telling = &secret[secret.len().saturating_sub(20)..];
             assert!(!text.contains(telling), "{secret}: {text}");
         }

@@ -1,4 +1,4 @@
-//! Personal API tokens.
+//! API tokens of users.
 
 use std::thread;
 use std::time::Duration;
@@ -174,9 +174,9 @@ fn a_user_of_another_issuer_may_have_api_tokens() {
 fn making_a_token_needs_the_password_of_the_account() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
-    // A session's token, one of `todo-api token`, and one of a front end that shares the secret.
+    // A token of a session, of `todo-api token`, and of a front end that shares the secret.
     let front_end = Key::secret(SECRET).token(&claims(login.id()));
-    let front_end = Actor::with_authorization(app.address, &format!("Bearer {front_end}"));
+    let front_end = Actor::with_token(app.address, front_end);
     for actor in [login.actor(), app.user(login.id()), front_end] {
         let post = |body| actor.post("/api/auth/tokens", body);
         let sentence = post(json!({"name": "t"})).expect_error(403, "FORBIDDEN");
@@ -198,8 +198,7 @@ fn a_user_without_a_password_makes_a_token_within_five_minutes_of_the_login() {
     let post = |iat: Value| {
         let mut claims = claims("outsider");
         claims["iat"] = iat;
-        let bearer = format!("Bearer {}", key.token(&claims));
-        Actor::with_authorization(app.address, &bearer)
+        Actor::with_token(app.address, key.token(&claims))
             .post("/api/auth/tokens", json!({"name": "t"}))
     };
     for iat in [json!(now()), json!(now() - 290), json!(now() + 5)] {
@@ -228,7 +227,7 @@ fn parallel_requests_make_at_most_100_tokens_for_a_user() {
             &[&login.id()],
         )
         .unwrap();
-    // Those that come while the user's row is locked all begin before any of them ends.
+    // While the user's row is locked, all requests begin and none can finish.
     let mut other = app.sql();
     let mut lock = other.transaction().unwrap();
     lock.execute("SELECT FROM todo.users FOR UPDATE", &[])

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// All modules may use these.
+/// Every module may import these.
 const SHARED: [&str; 5] = ["domain", "metrics", "logging", "log_writer", "sync"];
 
-/// Arrows that are still to be removed: from, to.
+/// Imports that are allowed although they point up: from, to.
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
-/// The modules on the map, from the top, with their lines.
+/// The modules on the map, in order.
 fn map() -> Vec<String> {
     let lib = std::fs::read_to_string(source().join("lib.rs")).unwrap();
     let lines = lib.lines().filter_map(|line| line.strip_prefix("//! - [`"));
@@ -54,7 +54,7 @@ fn named(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What is wrong with an arrow; `None` where the map allows it.
+/// What is wrong with an import; `None` if the map allows it.
 fn complaint(map: &[String], from: &str, to: &str) -> Option<String> {
     let place = |module: &str| map.iter().position(|known| known == module);
     match (place(from), place(to)) {

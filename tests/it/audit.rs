@@ -15,15 +15,15 @@ const EMAIL: &str = "me@example.org";
 const NEW_EMAIL: &str = "new@example.org";
 const CLIENT: &str = "192.0.2.7";
 
-/// Method, target, body (none where it is null), and the status of the answer.
+/// Method, target, body (`Value::Null` for none), and the expected status.
 type Request<'r> = (&'r str, &'r str, Value, u16);
 
-/// A server, and everything that it and the commands logged.
+/// A server, and the log of it and of the commands.
 struct Scene {
     database: String,
     server: Process,
     log: String,
-    /// Values that the log must not contain.
+    /// Secrets that the log must not contain.
     secrets: Vec<String>,
 }
 
@@ -41,8 +41,8 @@ impl Scene {
         }
     }
 
-    /// Sends a request and checks its audit lines. Answers the body and the last line. Without `user`, the lines name the user
-    /// of the answer.
+    /// Sends a request and checks its audit lines. Returns the body and the last line. Without `user`, the lines must name the
+    /// user in the answer.
     #[track_caller]
     fn act(
         &mut self,
@@ -69,7 +69,7 @@ impl Scene {
         let user = user.or(answer["user"]["id"].as_str()).unwrap_or_default();
         let mut line = Value::Null;
         for event in events {
-            // A surplus line of an earlier request is part of this log, and fails the check.
+            // An unexpected line of an earlier request is part of this log and fails the check.
             let log = self.server.wait_for(&format!("\"event\":\"{event}\""));
             line = check(&log, event, user, CLIENT, &request_id);
             self.log.push_str(&log);
@@ -77,7 +77,7 @@ impl Scene {
         (answer, line)
     }
 
-    /// Runs a command and checks its audit line, which it answers. Without `user`, the line names the user whose id the command
+    /// Runs a command, and checks and returns its audit line. Without `user`, the line must name the user whose id the command
     /// prints last.
     #[track_caller]
     fn command(&mut self, arguments: &[&str], event: &str, user: Option<&str>) -> Value {
@@ -96,7 +96,7 @@ impl Scene {
     }
 
     fn bearer(&self, token: &str) -> Actor {
-        Actor::with_authorization(self.server.address, &format!("Bearer {token}"))
+        Actor::with_token(self.server.address, token)
     }
 
     /// A token of a front end that shares the secret.
@@ -117,7 +117,7 @@ impl Scene {
     }
 }
 
-/// Checks the only audit line of a log, and answers it.
+/// Checks and returns the only audit line of a log.
 #[track_caller]
 fn check(log: &str, event: &str, user: &str, client: &str, request_id: &str) -> Value {
     let lines: Vec<Value> = log
@@ -149,7 +149,7 @@ fn every_event_is_one_line_with_user_client_and_request_id_and_no_secret() {
     }
 }
 
-/// Registers an account and changes what it has. Answers its id.
+/// Registers an account, changes it, and returns its id.
 fn change_an_account(scene: &mut Scene) -> String {
     let anonymous = scene.server.anonymous();
     let account = json!({"email": EMAIL, "password": PASSWORD});
@@ -168,7 +168,7 @@ fn change_an_account(scene: &mut Scene) -> String {
     both["name"] = "I".into();
     let both = ("PATCH", "/api/auth/me", both, 200);
     scene.act(&me, both, &["name_changed", "email_changed"], user);
-    // A wrong password has a line of its own, and no audit line.
+    // A wrong password has an ordinary log line and no audit line.
     let wrong = json!({"email": EMAIL, "current_password": "a wrong password"});
     me.patch("/api/auth/me", wrong).expect(403);
 
@@ -232,12 +232,12 @@ fn log_out_without_a_session(scene: &mut Scene) {
     };
     sql(&scene.database, &fill(&(now() - 100).to_string()));
     scene.act(&dated, logout(204), &["logout_all"], Some("u1"));
-    // It does not say when it was issued, so it is still accepted.
+    // It has no `iat`, so it is still accepted.
     sql(&scene.database, &fill("NULL"));
     scene.act(&undated, logout(409), &["logout_all"], Some("u1"));
 }
 
-/// Ends all sessions and API tokens of an account, and the account.
+/// Ends all sessions, deletes the API tokens, and deletes the account.
 fn end_everything(scene: &mut Scene, id: &str) {
     let api_tokens = json!({"api_tokens": true});
     let me = scene.log_in(NEW_EMAIL, NEW_PASSWORD, id);

@@ -1,4 +1,4 @@
-//! Who is calling: only a good token says so.
+//! Bearer tokens: which are accepted, and how others are refused.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn token(claims: &Value) -> String {
 }
 
 fn ask(app: &TestApp, token: &str) -> Answer {
-    Actor::with_authorization(app.address, &format!("Bearer {token}")).get("/api/tasks")
+    Actor::with_token(app.address, token).get("/api/tasks")
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_good_token_is_accepted_with_any_other_claims() {
         json!({ "sub": "u1", "exp": exp, "aud": ["a", "b"], "nbf": now() + 5 }),
         json!({ "sub": "u1", "exp": now() - 5 }),
     ] {
-        let actor = Actor::with_authorization(app.address, &format!("Bearer {}", token(&claims)));
+        let actor = Actor::with_token(app.address, token(&claims));
         assert_eq!(actor.get("/api/u1/tasks").status, 200, "{claims}");
     }
     for scheme in ["Bearer", "bearer", "BEARER"] {
@@ -114,7 +114,7 @@ fn an_expired_token_has_its_own_error() {
 #[test]
 fn an_accepted_token_is_refused_once_it_has_expired() {
     let app = TestApp::start();
-    // Clocks may differ by ten seconds.
+    // The server allows clocks to differ by ten seconds.
     let token = token(&json!({ "sub": "u1", "exp": now() - 8 }));
     ask(&app, &token).expect(200);
     wait_until(|| ask(&app, &token).status == 401);

@@ -1,4 +1,4 @@
-//! Standard error is a pipe that nothing reads: the server answers, counts the lines it drops, and ends.
+//! Standard error is a pipe that nothing reads: the server still answers, counts the lines it drops, and can stop.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Limits on size and number: each holds at the exact byte, and a request over it does not disturb other clients.
+//! Limits on size and number: each is exact to the byte, and a request over a limit does not affect other clients.
 
 use std::fs;
 use std::thread;
@@ -14,7 +14,7 @@ use crate::support::wire::{Endpoint, Wire, bearer, request};
 
 const MIB: u64 = 1024 * 1024;
 
-/// A GET whose head, with its last empty line, has this many bytes.
+/// A GET whose head has this many bytes, with the empty line at its end.
 fn head_of(bytes: usize) -> Vec<u8> {
     let start = "GET /health HTTP/1.1\r\nHost: x\r\nX-Padding: ";
     let padding = "p".repeat(bytes - start.len() - 4);
@@ -61,7 +61,7 @@ fn in_chunks(authorization: &str, body: &[u8]) -> Vec<u8> {
     post(authorization, "Transfer-Encoding: chunked", &chunks)
 }
 
-/// Sends on a connection of its own, where the server may refuse before it has read all.
+/// Sends on a connection of its own. The server may refuse before it has read everything.
 #[track_caller]
 fn ask(server: &Process, bytes: &[u8]) -> Answer {
     let mut wire = Endpoint::from(server.address).open().unwrap();
@@ -109,31 +109,27 @@ fn a_head_request_is_refused_without_content() {
     }
 }
 
+/// Asserts that these are the limits, exact to the byte.
+#[track_caller]
+fn expect_limits(server: &Process, head: usize, number: usize, target: usize, body: usize) {
+    let token = bearer("u1");
+    for (of, limit, served, refused) in [
+        (&head_of as &dyn Fn(usize) -> Vec<u8>, head, 200, 431),
+        (&fields, number, 200, 431),
+        (&target_of, target, 404, 414),
+        (&|size| with_length(&token, &body_of(size)), body, 201, 413),
+        (&|size| in_chunks(&token, &body_of(size)), body, 201, 413),
+    ] {
+        let answer = ask(server, &of(limit)).expect(served);
+        assert_eq!(answer.header("Connection"), None, "{answer:?}");
+        expect_refusal(&ask(server, &of(limit + 1)), refused);
+    }
+}
+
 #[test]
 fn sizes_are_refused_from_the_first_byte_over_the_limit() {
     let server = Process::serve(&fresh_database(), &[]);
-    let token = bearer("u1");
-    for (most, more, served, refused) in [
-        (head_of(16_384), head_of(16_385), 200, 431),
-        (fields(64), fields(65), 200, 431),
-        (target_of(4_096), target_of(4_097), 404, 414),
-        (
-            with_length(&token, &body_of(1_048_576)),
-            with_length(&token, &body_of(1_048_577)),
-            201,
-            413,
-        ),
-        (
-            in_chunks(&token, &body_of(1_048_576)),
-            in_chunks(&token, &body_of(1_048_577)),
-            201,
-            413,
-        ),
-    ] {
-        let answer = ask(&server, &most).expect(served);
-        assert_eq!(answer.header("Connection"), None, "{answer:?}");
-        expect_refusal(&ask(&server, &more), refused);
-    }
+    expect_limits(&server, 16_384, 64, 4_096, 1_048_576);
 }
 
 #[test]
@@ -145,27 +141,7 @@ fn size_limits_are_settings() {
         ("MAX_BODY_BYTES", "2000"),
     ];
     let server = Process::serve(&fresh_database(), &settings);
-    let token = bearer("u1");
-    for (most, more, served, refused) in [
-        (head_of(2_048), head_of(2_049), 200, 431),
-        (fields(10), fields(11), 200, 431),
-        (target_of(256), target_of(257), 404, 414),
-        (
-            with_length(&token, &body_of(2_000)),
-            with_length(&token, &body_of(2_001)),
-            201,
-            413,
-        ),
-        (
-            in_chunks(&token, &body_of(2_000)),
-            in_chunks(&token, &body_of(2_001)),
-            201,
-            413,
-        ),
-    ] {
-        ask(&server, &most).expect(served);
-        expect_refusal(&ask(&server, &more), refused);
-    }
+    expect_limits(&server, 2_048, 10, 256, 2_000);
 }
 
 #[test]
@@ -194,7 +170,7 @@ fn endless_heads_and_bodies_are_refused_before_they_end() {
         expect_refusal(&ask(&server, bytes.as_bytes()), status);
         assert!(began.elapsed() < Duration::from_secs(5));
     }
-    // No limit names these; that they are limited is what counts.
+    // No setting names these limits; the test checks only that they exist.
     let token = bearer("u1");
     for (framing, bytes) in [
         ("Transfer-Encoding: chunked", "0".repeat(100_000)),
@@ -258,7 +234,7 @@ fn parallel_logins_keep_the_memory_of_one_hash_for_each_thread() {
     Login::register(server.address, "a@example.org");
     thread::scope(|scope| {
         for _ in 0..10 {
-            // On a busy machine some are refused, because they had to wait for too long.
+            // On a busy machine some are refused, because they waited too long.
             scope.spawn(|| try_log_in(server.address, "a@example.org", PASSWORD));
         }
     });
@@ -268,7 +244,7 @@ fn parallel_logins_keep_the_memory_of_one_hash_for_each_thread() {
     assert!(grown < allowed, "{grown} bytes");
 }
 
-/// A connection that has asked once and is kept.
+/// An open connection that has sent one request.
 fn idle(server: &Process) -> Wire {
     let mut wire = Endpoint::from(server.address).open().unwrap();
     wire.write(&request("GET", "/health", &[], b"")).unwrap();
@@ -280,12 +256,12 @@ fn idle(server: &Process) -> Wire {
 fn idle_connections_are_closed_for_new_ones() {
     let server = Process::serve(&fresh_database(), &[("MAX_CONNECTIONS", "8")]);
     let mut kept: Vec<Wire> = (0..8).map(|_| idle(&server)).collect();
-    // Connections that were just served stay open, and a new one is answered 503.
+    // Connections that were served a moment ago stay open, and a new one is answered 503.
     let mut early = Endpoint::from(server.address).open().unwrap();
     early.write(&request("GET", "/health", &[], b"")).unwrap();
     early.answer().unwrap().unwrap().expect(503);
     assert!(kept.iter_mut().all(|wire| !wire.has_ended()));
-    // Three times over: every newcomer is served, and every one that goes, goes without a word.
+    // Three times as many as fit: every new connection is served, and every old one is closed without an answer.
     for _ in 0..3 {
         thread::sleep(Duration::from_millis(1_100));
         kept.extend((0..8).map(|_| idle(&server)));
@@ -294,7 +270,7 @@ fn idle_connections_are_closed_for_new_ones() {
     let open: Vec<bool> = kept.iter_mut().map(|wire| !wire.has_ended()).collect();
     let number = open.iter().filter(|open| **open).count();
     assert!((1..=8).contains(&number), "{open:?}");
-    // The latest are the last to go.
+    // The newest connections are closed last.
     assert!(open[31], "{open:?}");
 }
 
@@ -319,7 +295,7 @@ fn busy_connections_over_the_limit_are_503_with_retry_after() {
         })
         .collect();
     lock.wait_for_waiting(2);
-    // These are in the middle of a request, and know it.
+    // These connections are in the middle of a request and have received an interim response.
     let body = body_of(100);
     let framing = "Content-Length: 100\r\nExpect: 100-continue";
     let mut senders: Vec<Wire> = (0..6)
@@ -334,7 +310,7 @@ fn busy_connections_over_the_limit_are_503_with_retry_after() {
     for _ in 0..20 {
         expect_refusal(&ask(&server, &list), 503);
     }
-    // Also somebody who asks for nothing, and somebody who sends a great deal.
+    // Also a client that sends nothing, and a client that sends a large body.
     let mut silent = Endpoint::from(server.address).open().unwrap();
     expect_refusal(&silent.answer().unwrap().unwrap(), 503);
     silent.expect_silent_end();
@@ -357,7 +333,7 @@ fn busy_connections_over_the_limit_are_503_with_retry_after() {
 
 #[test]
 fn one_address_has_a_limited_number_of_connections() {
-    // Connections over loopback are not counted, so this uses another address of this machine.
+    // Connections from loopback are not counted, so this uses another address of the machine.
     let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let own = probe
         .connect("198.51.100.1:9")
@@ -382,7 +358,7 @@ fn one_address_has_a_limited_number_of_connections() {
     let server = Process::serve(&fresh_database(), &settings);
     let connect = |endpoint: &Endpoint| {
         let mut wire = endpoint.open().unwrap();
-        // Half a head: a connection in the middle of a request is nothing that makes room.
+        // Half a head: the server does not close a connection in the middle of a request for a new one.
         wire.write(b"GET /health HTTP/1.1\r\n").unwrap();
         wire
     };
@@ -392,12 +368,12 @@ fn one_address_has_a_limited_number_of_connections() {
         let _ = refused.write(&request("GET", "/health", &[], b""));
         expect_refusal(&refused.answer().unwrap().unwrap(), 503);
     }
-    // Others are not concerned.
+    // Other addresses are not affected.
     let _local: Vec<Wire> = (0..8).map(|_| connect(&local.into())).collect();
     Endpoint::from(local)
         .ask(&request("GET", "/health", &[], b""))
         .expect(200);
-    // One that goes makes room.
+    // When one closes, another can connect.
     drop(held.pop());
     let again = || {
         let mut wire = Endpoint::from(address).open().unwrap();
@@ -415,10 +391,10 @@ fn bodies_in_flight_have_a_common_limit() {
     let token = bearer("u1");
     let whole = with_length(&token, &body_of(1_000_000));
     let (most, last) = whole.split_at(whole.len() - 1);
-    // One after the other begins to send, until one is answered that there is no room.
+    // One after the other begins to send, until one is refused for lack of memory.
     let mut held = Vec::new();
     let refused = loop {
-        assert!(held.len() < 8, "all of them were let in");
+        assert!(held.len() < 8, "all of them were accepted");
         let mut wire = Endpoint::from(server.address).open().unwrap();
         let _ = wire.write(most);
         wire.patience(Duration::from_millis(400)).unwrap();
@@ -428,15 +404,15 @@ fn bodies_in_flight_have_a_common_limit() {
         }
     };
     expect_refusal(&refused, 503);
-    assert!(held.len() >= 2, "{} were let in", held.len());
-    // Small ones find their way.
+    assert!(held.len() >= 2, "only {} were accepted", held.len());
+    // Small bodies are still accepted.
     server.user("u2").task("small");
     for wire in &mut held {
         wire.write(last).unwrap();
         wire.patience(Duration::from_secs(20)).unwrap();
         wire.answer().unwrap().unwrap().expect(201);
     }
-    // And all of it is given back.
+    // All memory is given back.
     for _ in 0..4 {
         ask(&server, &whole).expect(201);
     }
@@ -456,7 +432,7 @@ fn unsent_answers_have_a_common_limit() {
             wire
         })
         .collect();
-    // By the time all have an answer on its way, one after another must have been refused; small answers go on.
+    // Before all lists are in flight, some must have been refused; small answers are still sent.
     let mut statuses = Vec::new();
     server.user("u2").task("small");
     thread::sleep(Duration::from_millis(1500));
@@ -488,7 +464,7 @@ fn the_soft_limit_on_descriptors_is_raised() {
         ("BETTER_AUTH_SECRET", crate::support::app::SECRET),
         ("LISTEN", &listen),
     ];
-    // The soft limit alone is low, as it is on most systems.
+    // Only the soft limit is low, as on most systems.
     let command = Process::under_shell("ulimit -S -n 128", &settings);
     let server = Process::spawn(command, address);
     server.wait_for("ready: ");
@@ -501,7 +477,7 @@ fn the_soft_limit_on_descriptors_is_raised() {
     assert_ne!(numbers[3], "128", "{line}");
 }
 
-/// Sets the limit of descriptors of a running process, below the hard limit that it has.
+/// Sets the limit on descriptors of a running process, below its hard limit.
 fn limit_descriptors(server: &Process, most: usize) {
     let status = std::process::Command::new("prlimit")
         .args([
@@ -520,7 +496,7 @@ fn accepting_resumes_when_descriptors_are_free_again() {
     server.user("u1").task("before");
     for round in 0..2 {
         limit_descriptors(&server, server.settled_descriptors());
-        // The kernel takes them; the program cannot.
+        // The kernel completes these connections; the program cannot accept them.
         let waiting: Vec<Wire> = (0..20)
             .map(|_| {
                 let mut wire = Endpoint::from(server.address).open().unwrap();
@@ -532,12 +508,12 @@ fn accepting_resumes_when_descriptors_are_free_again() {
         assert!(server.is_alive());
         limit_descriptors(&server, 1000);
         if round == 0 {
-            // Those who have waited are served.
+            // The waiting connections are served.
             for mut wire in waiting {
                 wire.answer().unwrap().unwrap().expect(200);
             }
         } else {
-            // Connections that were closed since are skipped.
+            // Skips connections that have been closed.
             drop(waiting);
         }
         server.user("u1").task("after");
@@ -551,7 +527,7 @@ fn accepting_resumes_when_descriptors_are_free_again() {
         .filter(|line| line.contains("Too many open files"));
     assert!(
         (1..200).contains(&complaints.count()),
-        "told, but not once a try:\n{log}"
+        "logged, but not at every attempt:\n{log}"
     );
 }
 
@@ -592,7 +568,7 @@ fn the_server_works_with_few_descriptors() {
             .is_ok_and(|answer| answer.status == 200)
     };
     wait_until(healthy);
-    // The database's connections, too, may have been made in vain meanwhile.
+    // Connections to the database may have failed too.
     let user = server.user("u1");
     wait_until(|| {
         user.post("/api/tasks", serde_json::json!({ "title": "after" }))

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use todo_api::api::Handler;
 use todo_api::api::routes::ROUTES;
+use todo_api::domain::feed::{FeedCursor, Round};
 use todo_api::http::request::Method;
 
 use crate::support::postgres::{fresh_database, sql};
@@ -247,17 +248,78 @@ fn bad_parameters_are_named_and_a_cursor_of_another_user_is_of_no_use() {
 }
 
 #[test]
-fn a_user_without_a_task_begins_before_the_first_one() {
+fn a_cursor_that_a_client_made_itself_is_of_no_use() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    user.task("t");
+    let cursor = changes(&user, None)["next_cursor"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let good = FeedCursor::decode(&cursor).unwrap();
+    let known = |text: &str| FeedCursor {
+        known: Some(text.to_owned()),
+        ..good.clone()
+    };
+    let round = |snapshot: &str, after| FeedCursor {
+        round: Some(Round {
+            snapshot: snapshot.to_owned(),
+            after: (after, uuid::Uuid::nil()),
+        }),
+        ..good.clone()
+    };
+    let feed = FeedCursor {
+        feed: "\0'; DROP".to_owned(),
+        ..good.clone()
+    };
+    let mut forged = vec![feed, round("x", 1), round("\0", 1)];
+    forged.extend(
+        [
+            "",
+            "x",
+            "0:0:",
+            "5:1:",
+            "1:2:7",
+            "1:1:'",
+            "1:2:\0",
+            "1:9223372036854775807:",
+        ]
+        .map(known),
+    );
+    for cursor in forged {
+        let target = format!("/api/tasks/changes?since={}", cursor.encode());
+        user.get(&target).expect_error(410, "GONE");
+    }
+    let nothing = FeedCursor {
+        known: None,
+        ..good.clone()
+    };
+    for cursor in [
+        good.clone(),
+        nothing,
+        round("1:1:", -1),
+        round("1:1:", i64::MAX),
+        known("1:1:"),
+    ] {
+        user.get(&format!("/api/tasks/changes?since={}", cursor.encode()))
+            .expect(200);
+    }
+}
+
+#[test]
+fn a_user_known_only_from_a_token_has_an_empty_feed_until_the_first_write() {
     let app = TestApp::start();
     let user = app.user("u1");
     let mut replica = Replica::default();
     replica.catch_up(&user, 10);
     replica.catch_up(&user, 10);
+    assert_eq!((replica.tasks.len(), replica.restarts), (0, 0));
+    // The first write makes the account, and with it another feed.
     let tasks = [user.task("a"), user.task("b"), user.task("c")];
     user.delete(&path(&tasks[0])).expect(204);
     replica.catch_up(&user, 1);
     replica.is_equal(&user);
-    assert_eq!((replica.tasks.len(), replica.restarts), (2, 0));
+    assert_eq!((replica.tasks.len(), replica.restarts), (2, 1));
 }
 
 #[test]
@@ -329,7 +391,7 @@ fn an_account_that_was_deleted_and_made_again_is_copied_afresh() {
     user.task("new");
     replica.catch_up(&user, 10);
     replica.is_equal(&user);
-    assert_eq!((replica.tasks.len(), replica.restarts), (1, 1));
+    assert_eq!((replica.tasks.len(), replica.restarts), (1, 2));
 }
 
 #[test]
@@ -457,7 +519,7 @@ fn hold_open(random: &mut Random, client: &mut postgres::Client, user: &str, ids
         0 => "UPDATE todo.tasks SET title = 'held', version = version + 1, written_by = pg_current_xact_id() WHERE user_id = $1 AND id = $2",
         1 => "WITH moved AS (DELETE FROM todo.tasks WHERE user_id = $1 AND id = $2 RETURNING user_id, id)
               INSERT INTO todo.deleted_tasks (user_id, id) SELECT * FROM moved
-              ON CONFLICT (user_id, id) DO UPDATE SET written_by = excluded.written_by, deleted_at = excluded.deleted_at, title = NULL",
+              ON CONFLICT (user_id, id) DO UPDATE SET written_by = excluded.written_by, deleted_at = excluded.deleted_at, title = NULL, version = NULL",
         _ => "INSERT INTO todo.tasks (user_id, id, title) VALUES ($1, $2, 'held') ON CONFLICT DO NOTHING",
     };
     if open.execute(statement, &[&user, &id]).is_err() {
@@ -559,7 +621,7 @@ struct Shows {
     deleted: &'static [&'static str],
 }
 
-/// For every write route of tasks and tags, by the operation's id. Whoever adds a route says here what it shows.
+/// For every write route of tasks and tags, by the operation's id. A new route needs a row here.
 fn shows(operation: &str) -> Shows {
     let show = |body, tasks, deleted| Shows {
         body,
@@ -567,10 +629,15 @@ fn shows(operation: &str) -> Shows {
         deleted,
     };
     match operation {
-        "createTask" => show(Some(json!({"title": "t"})), &["new"], &[]),
+        "createTask" | "importTasks" => show(Some(json!({"title": "t"})), &["new"], &[]),
         "updateTask" | "patchTask" => show(Some(json!({"title": "t2"})), &["id"], &[]),
         "completeTask" => show(None, &["id"], &[]),
-        "deleteTask" => show(None, &[], &["id"]),
+        "deleteTask" | "deleteMatchingTasks" => show(None, &[], &["id"]),
+        "patchMatchingTasks" => show(Some(json!({"priority": "high"})), &["id"], &[]),
+        "bulkTasks" => {
+            let create = json!({"op": "create", "task": {"title": "t"}});
+            show(Some(json!({"operations": [create]})), &["new"], &[])
+        }
         "restoreTask" => show(None, &["deleted"], &[]),
         "renameTag" => show(Some(json!({"name": "home"})), &["id"], &[]),
         "deleteTag" => show(None, &["id"], &[]),
@@ -612,6 +679,12 @@ fn every_write_route_appears_in_the_feed() {
             .replace("[{user_id}/]", "")
             .replace("{id}", id.as_str().unwrap())
             .replace("{name}", "errands");
+        let filter = if route.id.contains("Matching") {
+            "?tag=errands"
+        } else {
+            ""
+        };
+        let target = target + filter;
         let body = body.map(|body| body.to_string().into_bytes());
         let answer = user.send(route.method.as_str(), &target, &[], body.as_deref());
         assert!(answer.status < 300, "{}: {answer:?}", route.id);

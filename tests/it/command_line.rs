@@ -203,7 +203,7 @@ fn an_empty_secret_file_is_an_error() {
         line.contains("BETTER_AUTH_SECRET_FILE names a file that is empty"),
         "{line}"
     );
-    assert!(!std::path::Path::new(&data).exists(), "nothing is created");
+    assert!(!std::path::Path::new(&data).exists(), "no data was created");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn the_healthcheck_works_over_tls_and_unix_sockets() {
     assert!(over_socket.status.success(), "{over_socket:?}");
 }
 
-/// The program in this directory.
+/// Runs the program in this directory.
 fn run_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     command(environment)
         .args(arguments)
@@ -309,7 +309,7 @@ fn config_prints_the_source_of_every_setting_and_no_secret() {
         assert_eq!(line_about(&output, setting), what);
     }
 
-    // A wrong value is printed alone.
+    // If a value is wrong, only that error is printed.
     let line = complaint(&run(&["config"], &[("WORKERS", "many"), ("PORT", "81")]), 1);
     assert!(line.contains("WORKERS must be"), "{line}");
 }
@@ -382,10 +382,10 @@ fn a_settings_file_is_read_in_development_or_when_it_is_named() {
     };
     write("WORKERS=7\nNEXT_PUBLIC_NAME=it's ours\n");
     assert_eq!(line_here(&["config"], &[]), "7 (WORKERS in .env)");
-    // The environment overrides it, even with an empty value.
+    // The environment overrides the file, even with an empty value.
     assert!(line_here(&["config"], &[("WORKERS", "3")]).starts_with("3 "));
     assert!(line_here(&["config"], &[("WORKERS", "")]).ends_with("(default)"));
-    // Another file replaces it.
+    // `--env-file` replaces `.env`.
     std::fs::write(directory.path().join("other"), "PORT=1\n").unwrap();
     assert!(line_here(&["config", "--env-file", "other"], &[]).ends_with("(default)"));
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::{Actor, TestApp};
 
-/// Every spelling of a user's task collection.
+/// Every path of a user's task collection.
 fn collections(user: &Actor) -> Vec<String> {
     let own = user.own("/tasks");
     vec![
@@ -76,21 +76,21 @@ fn checks_come_in_the_documented_order() {
     let bad = json!({ "title": "" });
     let text: &[(&str, &str)] = &[("Content-Type", "text/plain")];
 
-    // A route that is not there, and a method it does not have, come before the token.
+    // An unknown route and an unknown method are checked before the token.
     anonymous.get("/api/nothing").expect_error(404, "NOT_FOUND");
     anonymous
-        .send("DELETE", "/api/tasks", &[], None)
+        .send("PUT", "/api/tasks", &[], None)
         .expect_error(405, "METHOD_NOT_ALLOWED");
-    // The token comes before the user in the path.
+    // The token is checked before the user in the path.
     anonymous
         .get("/api/u2/tasks")
         .expect_error(401, "UNAUTHORIZED");
-    // The user in the path comes before the task, the media type and the body.
+    // The user in the path is checked before the task, the media type and the body.
     user.put("/api/u2/tasks/no-uuid", bad.clone())
         .expect_error(403, "FORBIDDEN");
     user.send("POST", "/api/u2/tasks", text, Some(b"{"))
         .expect_error(403, "FORBIDDEN");
-    // The task comes before the media type and the body.
+    // The task is checked before the media type and the body.
     for body in [&b"{"[..], b"{\"title\":\"\"}", b"[]"] {
         let missing = "/api/tasks/0190b7c6-0000-7000-8000-000000000000";
         for (method, path) in [
@@ -104,7 +104,7 @@ fn checks_come_in_the_documented_order() {
                 .expect_error(404, "NOT_FOUND");
         }
     }
-    // The media type comes before the body.
+    // The media type is checked before the body.
     user.send("PUT", &mine, text, Some(b"{"))
         .expect_error(415, "UNSUPPORTED_MEDIA_TYPE");
     user.send("PUT", &mine, &[], Some(b"{"))
@@ -122,7 +122,7 @@ fn a_405_lists_the_allowed_methods() {
     let app = TestApp::start();
     let user = app.user("u1");
     for (path, allow) in [
-        ("/api/tasks", "GET, HEAD, POST, OPTIONS"),
+        ("/api/tasks", "GET, HEAD, POST, PATCH, DELETE, OPTIONS"),
         ("/api/u1/tasks/7", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
         ("/api/tasks/7/complete", "PATCH, OPTIONS"),
         ("/health", "GET, HEAD, OPTIONS"),

@@ -30,13 +30,13 @@ const PREFLIGHT: [(&str, &str); 2] = [
     ),
 ];
 
-/// The names in a field that lists names, in lower case.
+/// The names in a list-valued header field, in lower case.
 fn names(answer: &Answer, field: &str) -> Vec<String> {
     let list = answer.header(field).unwrap_or_default();
     list.split(", ").map(str::to_lowercase).collect()
 }
 
-/// Asserts that a page of this origin may read the answer, and one of another may not.
+/// Asserts that only a page of this origin may read the answer.
 #[track_caller]
 fn expect_readable(answer: &Answer, origin: &str) {
     assert_eq!(
@@ -148,7 +148,7 @@ fn a_page_of_another_origin_may_read_nothing() {
     }
     let twice = [("Origin", APP), ("Origin", APP)];
     expect_unreadable(&user.send("GET", "/api/tasks", &twice, None).expect(200));
-    // Also without an Origin, because a cache must tell the two apart.
+    // Without an Origin too, because a cache must distinguish the two answers.
     let answer = user.get("/api/tasks");
     expect_unreadable(&answer);
     assert_eq!(answer.header("Vary"), Some("Origin"));
@@ -208,11 +208,14 @@ fn a_preflight_on_any_path_needs_no_token_and_does_not_count() {
                 .any(|(name, _)| name.contains("RateLimit"))
         );
     }
-    // Another OPTIONS request is not a preflight.
+    // An OPTIONS request without these fields is not a preflight.
     let plain = anonymous
         .send("OPTIONS", "/api/tasks", &[("Origin", APP)], None)
         .expect(204);
-    assert_eq!(plain.header("Allow"), Some("GET, HEAD, POST, OPTIONS"));
+    assert_eq!(
+        plain.header("Allow"),
+        Some("GET, HEAD, POST, PATCH, DELETE, OPTIONS")
+    );
     assert_eq!(plain.header("Access-Control-Allow-Methods"), None);
     expect_readable(&plain, APP);
     anonymous
@@ -307,7 +310,7 @@ fn development_logs_each_refused_origin_once() {
             preflight.extend(PREFLIGHT);
             user.send("OPTIONS", "/api/tasks", &preflight, None);
         };
-        // Its own pages, which ask without CORS.
+        // Requests from the server's own pages are not cross-origin.
         ask("http://localhost");
         for _ in 0..3 {
             ask("http://localhost:5173");
@@ -344,7 +347,7 @@ fn all_origins_may_be_allowed_without_credentials() {
         user.get("/api/tasks").expect(200),
         user.send("OPTIONS", "/api/tasks", &preflight, None)
             .expect(204),
-        // Before there is an Origin to read.
+        // A refusal before the Origin could be read.
         endpoint.ask(b"\x01\r\n\r\n").expect(400),
     ] {
         assert_eq!(

@@ -13,7 +13,7 @@ use crate::support::wire::{
     Endpoint, Wire, bearer, fill_with_interim_responses, new_task, request,
 };
 
-/// Later than a deadline by this much is late also on a busy machine.
+/// Allowed delay after a deadline on a busy machine.
 const SLACK: Duration = Duration::from_secs(4);
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -22,7 +22,7 @@ fn open(server: &Process) -> Wire {
     Endpoint::from(server.address).open().unwrap()
 }
 
-/// Asserts that the connection is answered 408 and closed, this long after `began`.
+/// Asserts that the connection is answered 408 and closed when `deadline` has passed since `began`.
 #[track_caller]
 fn expect_timeout(mut wire: Wire, began: Instant, deadline: Duration) {
     let answer = wire.answer().unwrap().unwrap();
@@ -33,7 +33,7 @@ fn expect_timeout(mut wire: Wire, began: Instant, deadline: Duration) {
     assert!(took >= deadline && took < deadline + SLACK, "{took:?}");
 }
 
-/// Writes one byte after the other, with a pause before each, until the server has had enough.
+/// Writes single bytes with a pause before each, until the server closes the connection.
 fn drip(wire: &mut Wire, bytes: &[u8], pause: Duration, until: Instant) {
     for byte in bytes {
         if Instant::now() > until || wire.write(&[*byte]).is_err() {
@@ -52,8 +52,8 @@ fn a_head_or_body_that_is_incomplete_at_its_deadline_is_408() {
     let token = bearer("u1");
     let whole = new_task(&token, "slow");
     let head = whole.len() - r#"{"title":"slow"}"#.len();
-    // Where the client stops, for good: in the request line, in a field, before the last line, in the body. The time starts no
-    // earlier than the first byte is written.
+    // The client stops sending: in the request line, in a field, before the last line, in the body. The time starts with the
+    // first byte.
     let mut stops = vec![1, 3, 30, head - 2, head - 1, head, whole.len() - 1];
     stops.sort_unstable();
     thread::scope(|scope| {
@@ -66,7 +66,7 @@ fn a_head_or_body_that_is_incomplete_at_its_deadline_is_408() {
                 expect_timeout(wire, began, deadline);
             });
         }
-        // A byte now and then is no progress: head, body, chunks.
+        // A few bytes do not extend a deadline: of a head, a body, chunks.
         let chunked = format!(
             "POST /api/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
@@ -92,7 +92,7 @@ fn a_head_or_body_that_is_incomplete_at_its_deadline_is_408() {
                 expect_timeout(wire, began, Duration::ZERO);
             });
         }
-        // On a connection that has been in use, too.
+        // The same on a connection that has been used before.
         scope.spawn(|| {
             let mut wire = endpoint.open().unwrap();
             wire.write(HEALTH).unwrap();
@@ -101,7 +101,7 @@ fn a_head_or_body_that_is_incomplete_at_its_deadline_is_408() {
             wire.write(b"GET /hea").unwrap();
             expect_timeout(wire, began, deadline);
         });
-        // Slow, but in time: the body has a time of its own.
+        // Slow, but in time: the body has its own deadline.
         scope.spawn(|| {
             let mut wire = endpoint.open().unwrap();
             for piece in whole.chunks(whole.len() / 6 + 1) {
@@ -132,13 +132,13 @@ fn an_idle_connection_is_closed_without_an_answer_and_a_used_one_stays_open() {
                 "{took:?}"
             );
         });
-        // One that never says a word is an idle one from the start.
+        // A connection that never sends anything is idle from the start.
         scope.spawn(|| {
             let began = Instant::now();
             endpoint.open().unwrap().expect_silent_end();
             assert!(began.elapsed() < Duration::from_secs(12));
         });
-        // The time counts from the end of an answer.
+        // The time starts at the end of an answer.
         scope.spawn(|| {
             let mut wire = endpoint.open().unwrap();
             for _ in 0..5 {
@@ -170,7 +170,7 @@ fn many_more_slow_clients_than_workers_delay_no_other_client() {
             2 => b"GET / HTTP/1.1\r\nHo",
             3 => b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nContent-Length: 5000\r\n\r\n{\"t",
             4 => b"",
-            // Readers that do not read. A few of them, since each list is 8 MB.
+            // Clients that do not read; only a few, because each list is 8 MB.
             _ if number < 24 => &list,
             _ => HEALTH,
         };
@@ -205,14 +205,14 @@ fn a_client_that_does_not_read_its_answer_is_disconnected() {
     let descriptors = server.settled_descriptors();
     let mut stalled = Endpoint::from(server.address).open_narrow().unwrap();
     stalled.write(&list).unwrap();
-    // The only worker has long gone on.
+    // The only worker is free.
     wait_until(|| server.descriptors() > descriptors);
     server.user("u2").task("meanwhile");
     thread::sleep(Duration::from_millis(200));
     let began = Instant::now();
     wait_until(|| server.descriptors() <= descriptors);
     assert!(began.elapsed() < SLACK, "{:?}", began.elapsed());
-    // What the kernel had taken may still be read; the whole answer it is not.
+    // The client can read what the kernel had buffered, which is not the whole answer.
     stalled.widen();
     let mut read = 0;
     let mut buffer = vec![0; 1024 * 1024];
@@ -241,7 +241,7 @@ fn a_client_that_reads_slowly_but_steadily_gets_the_whole_answer() {
         b"",
     ))
     .unwrap();
-    // Longer than the deadline in all, and never that long without a byte.
+    // Longer than the deadline in total, but never that long without a byte.
     let mut received = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     let began = Instant::now();
@@ -287,7 +287,7 @@ fn a_request_that_no_worker_takes_in_time_is_503_while_health_is_answered() {
     for wire in &mut wires {
         wire.write(&list).unwrap();
     }
-    // `/health` needs neither worker nor database.
+    // `/health` needs no worker and no database.
     let mut health = open(&server);
     for method in ["GET", "HEAD"] {
         let asked = Instant::now();
@@ -308,7 +308,7 @@ fn a_request_that_no_worker_takes_in_time_is_503_while_health_is_answered() {
         let answer = wire.answer().unwrap().unwrap();
         answer.expect_error(503, "SERVICE_UNAVAILABLE");
         assert!(answer.header("Retry-After").is_some());
-        // Why is the log's business.
+        // Only the log has the reason.
         assert_eq!(answer.json()["error"]["details"], serde_json::json!([]));
     }
     let took = began.elapsed();
@@ -320,7 +320,7 @@ fn a_request_that_no_worker_takes_in_time_is_503_while_health_is_answered() {
     for wire in &mut stuck {
         wire.answer().unwrap().unwrap().expect(200);
     }
-    // What was given up was never done, and the workers are free.
+    // The refused requests were not done, and the workers are free.
     let list = server.user("u1").get("/api/tasks").expect(200);
     assert_eq!(list.json()["count"], 0);
 }
@@ -334,7 +334,7 @@ fn a_deadline_missed_by_the_next_request_waits_for_the_answer_before_it() {
     let token = bearer("u1");
     let mut lock = Lock::tasks(&database);
     let mut wire = open(&server);
-    let first = new_task(&token, "slow to be answered");
+    let first = new_task(&token, "answered late");
     wire.write(&[&first, &b"GET / HTT"[..]].concat()).unwrap();
     lock.wait_for_waiting(1);
     thread::sleep(Duration::from_millis(800));
@@ -374,7 +374,7 @@ fn a_server_whose_workers_are_stuck_exits_so_that_it_is_restarted() {
     settings.extend(PATIENT);
     let server = Process::serve(&database, &settings);
     let mut lock = Lock::tasks(&database);
-    // One user cannot have the worker that is kept for others.
+    // One user cannot use the worker that is reserved for others.
     let _stuck: Vec<Wire> = ["u1", "u2", "u3"]
         .into_iter()
         .map(|user| {
@@ -403,7 +403,7 @@ fn a_busy_server_and_a_server_without_its_database_keep_running() {
         ("DB_CONNECT_TIMEOUT", "0.2"),
     ];
     let mut server = Process::serve(&database, &settings);
-    // Its connections are all taken by people in the middle of a request. The check has one of its own.
+    // All connections are used by clients in the middle of a request. The self-check has a connection of its own.
     let held: Vec<Wire> = (0..6)
         .map(|_| {
             let mut wire = open(&server);
@@ -420,7 +420,7 @@ fn a_busy_server_and_a_server_without_its_database_keep_running() {
             .try_send("GET", "/health", &[], None)
             .is_ok_and(|answer| answer.status == 200)
     });
-    // Every worker busy with a database that says nothing.
+    // Every worker waits for a silent database.
     proxy.fall_silent();
     let until = Instant::now() + Duration::from_millis(2200);
     thread::scope(|scope| {
@@ -450,7 +450,7 @@ fn an_interim_response_to_a_client_that_does_not_read_has_a_deadline() {
     let server = Process::serve(&fresh_database(), &settings);
     let endpoint = Endpoint::Unix(socket);
     let descriptors = server.settled_descriptors();
-    // Which send finds the buffer full, an interim response or an answer, depends on how many answers came before.
+    // The number of answers before decides whether an interim response or an answer finds the buffer full.
     let held: Vec<Wire> = thread::scope(|scope| {
         let clients: Vec<_> = (0..6)
             .map(|before| {
@@ -517,7 +517,7 @@ fn an_answer_of_tiny_http_itself_to_a_client_that_does_not_read_has_a_deadline()
     let mut stalled = Endpoint::from(direct).open_narrow().unwrap();
     stalled.write(&list).unwrap();
     let began = Instant::now();
-    // The only worker is held up by the first client, until that is given up.
+    // The first client occupies the only worker until its deadline.
     Endpoint::from(direct)
         .ask(&new_task(&bearer("u2"), "after"))
         .expect(201);

@@ -1,7 +1,7 @@
-//! The API's description says what is served, no more and no less.
+//! The API's description matches the server exactly.
 //!
-//! Every operation of the description is asked for in every way that ends in a status of its own, and every answer must be as
-//! described: its status, the kind of its body, each of its fields.
+//! The tests call every operation so that each described status occurs, and compare every answer with the description: its
+//! status, its media type, each field.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,10 +19,10 @@ use crate::support::schema::{complaints, fields, resolve};
 use crate::support::{Actor, Answer, TestApp};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
-/// What any request may be answered, and no operation lists.
+/// Statuses that any request may have and that no operation lists.
 const ANY: [u16; 6] = [405, 408, 417, 431, 501, 505];
-/// What comes of a database or a worker that is not there, of our faults and of limits; other tests see to them.
-const NOT_ASKED_FOR: [u16; 3] = [429, 500, 503];
+/// Statuses of limits, defects and outages; other tests check them.
+const TESTED_ELSEWHERE: [u16; 3] = [429, 500, 503];
 
 fn document() -> Value {
     serde_json::from_str(&pages::description().unwrap()).unwrap()
@@ -104,11 +104,11 @@ fn every_answer_is_as_described() {
     let app = TestApp::start();
     let document = document();
     for operation in operations(&document) {
-        let asker = Asker::new(&app, &document, operation);
+        let asker = Caller::new(&app, &document, operation);
         asker.succeed();
         asker.be_refused();
         asker.send_wrong_bodies();
-        asker.meet_what_is_there();
+        asker.use_existing_resources();
         asker.assert_all_seen();
     }
 }
@@ -131,7 +131,7 @@ fn query_parameters_are_accepted_if_and_only_if_they_match_their_patterns() {
     let long = "x".repeat(51);
     let many: Vec<String> = (0..21).map(|number| number.to_string()).collect();
     let many = many.join(",");
-    // PostgreSQL knows each zone that has the form of one.
+    // PostgreSQL accepts every zone of this form.
     let tags = [
         "",
         " ",
@@ -249,17 +249,17 @@ fn operations(document: &Value) -> impl Iterator<Item = Operation<'_>> {
     })
 }
 
-/// Asks for one operation, and holds every answer against the description.
-struct Asker<'d> {
+/// Calls one operation, and compares every answer with the description.
+struct Caller<'d> {
     app: &'d TestApp,
     document: &'d Value,
     operation: Operation<'d>,
     seen: std::cell::RefCell<BTreeMap<u16, usize>>,
 }
 
-impl<'d> Asker<'d> {
-    fn new(app: &'d TestApp, document: &'d Value, operation: Operation<'d>) -> Asker<'d> {
-        Asker {
+impl<'d> Caller<'d> {
+    fn new(app: &'d TestApp, document: &'d Value, operation: Operation<'d>) -> Caller<'d> {
+        Caller {
             app,
             document,
             operation,
@@ -267,12 +267,12 @@ impl<'d> Asker<'d> {
         }
     }
 
-    fn somebody(&self) -> Login {
+    fn new_login(&self) -> Login {
         let email = format!("{}@example.org", uuid::Uuid::new_v4());
         Login::register(self.app.address, &email)
     }
 
-    /// Sends a request and gives its answer, which is as described.
+    /// Sends a request, checks the answer against the description, and returns it.
     #[track_caller]
     fn ask(
         &self,
@@ -295,24 +295,21 @@ impl<'d> Asker<'d> {
             return answer;
         }
         let response = &self.operation.value["responses"][answer.status.to_string()];
-        assert!(
-            !response.is_null(),
-            "a status that is not described: {told}"
-        );
+        assert!(!response.is_null(), "the status is not described: {told}");
         let response = resolve(self.document, response);
         let described = response["content"].as_object();
         match (described, answer.header("Content-Type")) {
             (None, None) => assert_eq!(answer.body, "", "{told}"),
             (Some(content), Some(content_type)) => {
                 let content = content.get(content_type);
-                let schema =
-                    &content.unwrap_or_else(|| panic!("another kind of body: {told}"))["schema"];
+                let schema = &content
+                    .unwrap_or_else(|| panic!("the media type is not described: {told}"))["schema"];
                 if content_type.ends_with("json") {
                     let wrong = complaints(self.document, schema, &answer.json());
                     assert!(wrong.is_empty(), "{wrong:?}: {told}");
                 }
             }
-            _ => panic!("a body where none is described, or none where one is: {told}"),
+            _ => panic!("the body is described and missing, or sent and not described: {told}"),
         }
         for name in [
             "Location",
@@ -349,7 +346,7 @@ impl<'d> Asker<'d> {
         self.ask(who, target, &json, Some(body.to_string().as_bytes()))
     }
 
-    /// The path, leading to something of this user's that is there.
+    /// The path of an existing resource of this user.
     fn target(&self, user: &Login) -> String {
         let path = self.operation.path.replace("{user_id}", user.id());
         let actor = user.actor();
@@ -386,7 +383,7 @@ impl<'d> Asker<'d> {
             .replace("{name}", "errands")
     }
 
-    /// A body that will do: the description's own examples, but for what must fit this user.
+    /// A valid body: the examples of the description, with the values that depend on this user.
     fn good_body(&self, user: &Login) -> Option<Value> {
         let schema = self.operation.body()?;
         let mut body = json!({});
@@ -428,10 +425,10 @@ impl<'d> Asker<'d> {
     }
 
     fn succeed(&self) {
-        let user = self.somebody();
+        let user = self.new_login();
         let answer = self.ask_well(&user);
         if self.operation.id() == "metrics" {
-            // They may not be seen here; tests/it/metrics.rs checks them.
+            // They may be forbidden here; tests/it/metrics.rs checks them.
             answer.expect_error(403, "FORBIDDEN");
             return;
         }
@@ -441,7 +438,7 @@ impl<'d> Asker<'d> {
             self.operation.id()
         );
         if self.operation.value["requestBody"]["required"] == false {
-            let another = self.somebody();
+            let another = self.new_login();
             let (who, target) = (self.who(&another), self.target(&another));
             assert_eq!(self.ask(&who, &target, &[], None).status, answer.status);
         }
@@ -455,7 +452,7 @@ impl<'d> Asker<'d> {
                 (304, Some(tag.as_str()))
             );
         }
-        // Every parameter is one that is known, and every one that is known is described.
+        // Every described parameter is known, and every known parameter is described.
         let described: BTreeSet<&str> = self.parameters("query").collect();
         for name in &described {
             let (who, target) = (self.who(&user), self.target(&user));
@@ -523,7 +520,7 @@ impl<'d> Asker<'d> {
         }
     }
 
-    /// The names of what it takes in a place.
+    /// The names of its parameters in this place.
     fn parameters(&self, place: &str) -> impl Iterator<Item = &'d str> {
         let all = self.operation.value["parameters"]
             .as_array()
@@ -535,9 +532,9 @@ impl<'d> Asker<'d> {
             .map(|parameter| parameter["name"].as_str().unwrap())
     }
 
-    /// No token, the wrong token, the wrong path.
+    /// Sends no token, the wrong token, the wrong path.
     fn be_refused(&self) {
-        let user = self.somebody();
+        let user = self.new_login();
         let target = self.target(&user);
         let path = target.split('?').next().unwrap();
         self.ask(&self.app.anonymous(), &format!("{path}%zz"), &[], None)
@@ -555,7 +552,7 @@ impl<'d> Asker<'d> {
             self.ask(&user.actor(), &other, &[], None)
                 .expect_error(403, "FORBIDDEN");
         }
-        // A token for the contrary of what is asked.
+        // A token with the opposite scope.
         let scope = if self.operation.method == "get" {
             "tasks:write"
         } else {
@@ -569,7 +566,7 @@ impl<'d> Asker<'d> {
             .as_str()
             .unwrap()
             .to_owned();
-        let script = Actor::with_authorization(self.app.address, &format!("Bearer {token}"));
+        let script = Actor::with_token(self.app.address, token);
         let status = self.ask(&script, &target, &[], None).status;
         let account = self.operation.path.starts_with("/api/auth");
         assert_eq!(
@@ -580,12 +577,12 @@ impl<'d> Asker<'d> {
         );
     }
 
-    /// Everything that can be wrong with a body, field by field.
+    /// Sends every kind of wrong body, field by field.
     fn send_wrong_bodies(&self) {
         if self.operation.value["requestBody"].is_null() {
             return;
         }
-        let user = self.somebody();
+        let user = self.new_login();
         let (who, target) = (self.who(&user), self.target(&user));
         let text = [("Content-Type", "text/plain")];
         self.ask(&who, &target, &text, Some(b"{}"))
@@ -642,12 +639,12 @@ impl<'d> Asker<'d> {
                 let named = &answer.json()["error"]["details"][0]["field"];
                 assert_eq!(named, name, "{} {body}", self.operation.id());
             }
-            // As long as may be.
+            // The longest valid value.
             let longest = field["maxLength"]
                 .as_u64()
                 .map(|most| "ä".repeat(usize::try_from(most).unwrap()));
             if let Some(longest) = longest.filter(|_| field["format"].is_null()) {
-                let user = self.somebody();
+                let user = self.new_login();
                 let (who, target) = (self.who(&user), self.target(&user));
                 let mut body = self.good_body(&user).unwrap();
                 body[name] = longest.into();
@@ -660,9 +657,9 @@ impl<'d> Asker<'d> {
         }
     }
 
-    /// What depends on what is there already, or is there no more.
-    fn meet_what_is_there(&self) {
-        let user = self.somebody();
+    /// Sends requests whose answer depends on what exists.
+    fn use_existing_resources(&self) {
+        let user = self.new_login();
         let who = self.who(&user);
         if self.operation.path.contains("{id}") || self.operation.path.contains("{name}") {
             let target = self.operation.path.replace("{user_id}", user.id());
@@ -757,7 +754,7 @@ impl<'d> Asker<'d> {
                     .expect_error(401, "UNAUTHORIZED");
             }
             "updateAccount" => {
-                let mut body = json!({"email": self.somebody().answer["user"]["email"]});
+                let mut body = json!({"email": self.new_login().answer["user"]["email"]});
                 self.ask_json(&who, "/api/auth/me", &body)
                     .expect_error(403, "FORBIDDEN");
                 body["current_password"] = PASSWORD.into();
@@ -784,7 +781,7 @@ impl<'d> Asker<'d> {
         }
     }
 
-    /// Every status that is described has come.
+    /// Asserts that every described status has occurred.
     fn assert_all_seen(&self) {
         let described = self.operation.value["responses"]
             .as_object()
@@ -793,9 +790,9 @@ impl<'d> Asker<'d> {
         let missing: Vec<u16> = described
             .map(|status| status.parse().unwrap())
             .filter(|status| {
-                !NOT_ASKED_FOR.contains(status) && !self.seen.borrow().contains_key(status)
+                !TESTED_ELSEWHERE.contains(status) && !self.seen.borrow().contains_key(status)
             })
-            // Whether registration is open and who sees metrics are settings; other tests change them.
+            // Open registration and access to metrics are settings; other tests change them.
             .filter(|status| {
                 ![("register", 403), ("metrics", 200)].contains(&(self.operation.id(), *status))
             })
@@ -803,7 +800,7 @@ impl<'d> Asker<'d> {
         assert_eq!(
             missing,
             [0_u16; 0],
-            "{}: described, and never answered",
+            "{}: described, but never seen",
             self.operation.id()
         );
     }
@@ -821,7 +818,7 @@ fn named_one() -> Value {
     json!({"name": "one", "current_password": PASSWORD})
 }
 
-/// A value of a query's parameter.
+/// A valid value of a query parameter.
 fn parameter(name: &str) -> &'static str {
     match name {
         "status" => "pending",
@@ -845,7 +842,7 @@ fn takes_number(name: &str) -> bool {
     row.is_some_and(|row| matches!(row.shape, Shape::Integer { .. }))
 }
 
-/// What the description shows for a value.
+/// The example of a schema.
 fn example(document: &Value, schema: &Value) -> Value {
     let schema = match schema["oneOf"].as_array() {
         Some(variants) => variants

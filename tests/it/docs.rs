@@ -1,4 +1,4 @@
-//! README.md and docs/: examples run, links lead somewhere, and no route is missing.
+//! README.md and docs/: examples run, links have targets, and no route is missing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(Path::new(ROOT).join(file)).unwrap()
 }
 
-/// The pages for people, relative to the repository.
+/// The pages written for people, relative to the repository.
 fn pages() -> Vec<String> {
     let docs = fs::read_dir(Path::new(ROOT).join("docs")).unwrap();
     let docs = docs.map(|file| format!("docs/{}", file.unwrap().file_name().to_str().unwrap()));
@@ -78,7 +78,7 @@ fn sessions_in_the_pages_run_unchanged() {
     assert!(run >= 4);
 }
 
-/// The anchor that a heading gets where the pages are shown.
+/// The anchor of a heading in the rendered page.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .chars()
@@ -132,7 +132,7 @@ fn files_named_in_the_pages_exist() {
                 .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
             if ours && word.contains('/') && plain {
                 let found = Path::new(ROOT).join(word).exists();
-                assert!(found, "{page}: there is no {word}");
+                assert!(found, "{page} names {word}, which does not exist");
             }
         }
     }
@@ -149,7 +149,7 @@ fn the_pages_name_every_route() {
             let method = format!("{:?}", route.method).to_uppercase();
             first.contains(&method) && first.split(['`', ' ', ',']).any(|word| word == path)
         });
-        assert!(named, "{:?} {path} is in no table", route.method);
+        assert!(named, "no table has {:?} {path}", route.method);
     }
 }
 

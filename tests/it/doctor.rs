@@ -5,6 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
+use todo_api::domain::tag::{TAG_MAX, TAGS_MAX};
+use todo_api::domain::task::{DESCRIPTION_MAX, TITLE_MAX};
+use todo_api::domain::user::USER_ID_MAX;
+
 use crate::support::TestApp;
 use crate::support::postgres::{Cluster, empty_database, fresh_database, socket_file, sql};
 use crate::support::process::{free_address, run};
@@ -116,7 +121,7 @@ fn problems_of_the_database_are_named() {
     assert!(line.contains("max_connections"), "{line}");
 }
 
-/// Rows as no request can write them: (what `doctor` says, the columns, their values).
+/// Rows that no request can write: the message of `doctor`, the columns, their values.
 const BAD_ROWS: &[(&str, &str, &str)] = &[
     ("title is one line", "title", "repeat('x', 300)"),
     ("title is one line", "title", "E'two\\nlines'"),
@@ -175,7 +180,7 @@ fn rows_that_break_a_rule_fail_no_list_and_are_named() {
     ] {
         let all = user.get(&format!("/api/tasks?{query}")).expect(200).json();
         assert_eq!(all["count"], BAD_ROWS.len() + 1, "{query}");
-        // Each is on one page of those that follow each other.
+        // Each row is on exactly one of the pages.
         let mut seen = Vec::new();
         let mut cursor = String::new();
         while seen.len() <= BAD_ROWS.len() {
@@ -227,8 +232,24 @@ fn tasks_of_users_that_do_not_exist_are_named() {
 }
 
 #[test]
+fn the_longest_valid_values_break_no_rule() {
+    let database = fresh_database();
+    let app = TestApp::on(&database, |_| {}, Vec::new());
+    let tags: Vec<String> = (0..TAGS_MAX).map(|n| format!("{n:0>TAG_MAX$}")).collect();
+    let task = json!({
+        "title": "é".repeat(TITLE_MAX),
+        "description": "é".repeat(DESCRIPTION_MAX),
+        "due_date": "9999-12-31",
+        "tags": tags,
+    });
+    let user = app.user(&"u".repeat(USER_ID_MAX));
+    user.post("/api/tasks", task).expect(201);
+    healthy(&doctor(&[("DATABASE_URL", &database)]));
+}
+
+#[test]
 fn missing_rights_are_named() {
-    // Roles belong to the whole cluster.
+    // Roles exist in the whole cluster, so the test uses one of its own.
     let cluster = Cluster::start(false);
     let owner = cluster.url("todo");
     sql(&owner, "CREATE ROLE restricted LOGIN");

@@ -15,7 +15,7 @@ use crate::support::wire::{
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Makes tasks on one connection, as fast as answers come, until the server says it is the last. Gives how many were made.
+/// Makes tasks on one connection until the server announces the last answer. Returns how many were made.
 fn keep_busy(endpoint: &Endpoint, name: usize, begun: &AtomicUsize) -> usize {
     let token = bearer("busy");
     let mut wire = endpoint.open().unwrap();
@@ -38,7 +38,7 @@ fn keep_busy(endpoint: &Endpoint, name: usize, begun: &AtomicUsize) -> usize {
     unreachable!()
 }
 
-/// Has busy connections end by SIGTERM, and asserts that nothing was lost.
+/// Sends SIGTERM while connections are busy, and asserts that no request was lost.
 fn drain_under_load(server: Process, endpoint: &Endpoint, database: &str) {
     let begun = AtomicUsize::new(0);
     let made: usize = thread::scope(|scope| {
@@ -107,7 +107,7 @@ fn an_idle_connection_may_send_one_more_request_before_it_is_closed() {
     let mut silent: Vec<Wire> = (0..5).map(|_| idle()).collect();
     let mut late: Vec<Wire> = (0..5).map(|_| idle()).collect();
     let mut fresh = endpoint.open().unwrap();
-    // Known to be accepted before the signal comes.
+    // Makes sure that the connection is accepted before the signal.
     idle();
     let began = Instant::now();
     server.signal("TERM");
@@ -151,7 +151,7 @@ fn queued_and_pipelined_requests_are_answered_before_the_end() {
             wire
         })
         .collect();
-    // And somebody in the middle of sending.
+    // And a client in the middle of sending.
     let whole = new_task(&token, "in the pipe");
     let mut sender = Endpoint::from(server.address).open().unwrap();
     sender.write(&whole[..whole.len() - 5]).unwrap();
@@ -164,7 +164,7 @@ fn queued_and_pipelined_requests_are_answered_before_the_end() {
     lock.release();
     for wire in wires.iter_mut().chain([&mut sender]) {
         let answer = wire.answer().unwrap().unwrap().expect(201);
-        // What was handed over before the signal may not have known of it; the connection ends all the same.
+        // An answer that was prepared before the signal may lack `Connection: close`; the connection ends in any case.
         drop(answer);
         wire.expect_silent_end();
     }
@@ -210,7 +210,7 @@ fn expect_end_in_time(server: Process) {
     let began = Instant::now();
     server.signal("TERM");
     let (_, log) = server.wait_at_most(Duration::from_secs(20));
-    // The machine may be busy; without a bound the end takes 10 s and more.
+    // The machine may be busy. Without a limit the end takes 10 s and more.
     assert!(
         began.elapsed() < Duration::from_secs(4),
         "{:?}\n{log}",

@@ -1,4 +1,4 @@
-//! The error body, request ids, and causes that only the log may have.
+//! The error body, request ids, and causes that only the log shows.
 
 use todo_api::api::Handler;
 use todo_api::http::request::Method;
@@ -50,7 +50,7 @@ fn errors_are_json_unless_accept_names_problem_json() {
         ),
     ] {
         let accepting = [("Accept", accept)];
-        // By the edge: a length over the limit.
+        // An error of the edge: a length over the limit.
         let too_large = format!(
             "POST /api/tasks HTTP/1.1\r\nHost: a\r\nAccept: {accept}\r\nContent-Length: 99999999\r\n\r\n"
         );
@@ -80,7 +80,7 @@ fn a_panic_is_a_500_for_that_request_only() {
     );
     let app = TestApp::on(&fresh_database(), |_| {}, vec![panics]);
     let mut connection = http::Connection::open(app.address).unwrap();
-    // More of them than there are workers, on one connection, which lives on.
+    // More panics than workers, on one connection, which stays open.
     for _ in 0..20 {
         connection.send("GET", "/panic", &[], None).unwrap();
         let answer = connection.receive(false).unwrap();

@@ -1,4 +1,4 @@
-//! One holder cannot take a global budget from the others: answers, bodies, workers, the hashing queue.
+//! One user or address cannot use up a global budget: answers, bodies, workers, the hashing queue.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
 use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
-/// Sends a request for a list and gives the connection. Its answer is not read.
+/// Sends a request for a list and returns the connection. The answer is not read.
 fn unread_list(endpoint: &Endpoint, user: &str, limit: u32) -> Wire {
     let token = bearer(user);
     let target = format!("/api/tasks?limit={limit}");
@@ -57,13 +57,13 @@ fn when_answer_memory_is_short_the_slowest_reader_of_the_largest_user_is_dropped
     for user in ["first", "second", "third"] {
         large_list(&database, user);
     }
-    // Room for two lists of 8 MB: one each for two users, and nothing for the third.
+    // Memory for two lists of 8 MB: one each for two users, and none for the third.
     let server = Process::serve(&database, &[("MAX_ANSWERS_BYTES", "16900000")]);
     let endpoint = Endpoint::from(server.address);
     let mut first = unread_list(&endpoint, "first", 1000);
     let _second = unread_list(&endpoint, "second", 1000);
     thread::sleep(Duration::from_millis(1500));
-    // The first user has read much, the second nothing.
+    // The first user has read a lot, the second nothing.
     let mut read = 0;
     first.widen();
     while read < 2_000_000 {
@@ -122,7 +122,7 @@ fn requests_of_one_user_that_wait_for_a_lock_leave_workers_for_another() {
     settings.extend(PATIENT);
     let server = Process::serve(&database, &settings);
     let (one, other) = (server.user("one"), server.user("other"));
-    // Both are known, so the budget is shared from the first request on.
+    // Both users are known to the server, so the budget is shared from the first request on.
     let id = one.task("held")["id"].as_str().unwrap().to_owned();
     other.task("mine");
     let mut sql = postgres::Client::connect(&database, postgres::NoTls).unwrap();
@@ -162,7 +162,7 @@ fn requests_of_one_user_that_wait_for_a_lock_leave_workers_for_another() {
     // Longer than `QUEUE_TIMEOUT` from the first request of the flood.
     thread::sleep(Duration::from_millis(1_500));
     sql.batch_execute("COMMIT").unwrap();
-    // What the user may not have yet waits, and is refused in time like all that waits.
+    // The user's other requests wait in the queue and are refused at its deadline.
     let statuses: Vec<u16> = flood
         .iter_mut()
         .map(|wire| wire.answer().unwrap().unwrap().status)

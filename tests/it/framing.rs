@@ -1,4 +1,4 @@
-//! RFC 9112 at its edges: what is no request is refused and ends the connection; what is one, however odd, is served.
+//! RFC 9112: malformed requests are refused and end the connection; unusual valid requests are served.
 
 use std::collections::HashSet;
 use std::thread;
@@ -10,7 +10,7 @@ use crate::support::Answer;
 use crate::support::hold::{Lock, PATIENT};
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
-use crate::support::requests::{LAST, MALFORMED, REFUSED_SOMEHOW, UNUSUAL, bytes, code};
+use crate::support::requests::{LAST, MALFORMED, REFUSED_WITH_ONE_OF, UNUSUAL, bytes, code};
 use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
 
 /// How a malformed request is sent.
@@ -21,8 +21,8 @@ enum Manner {
     ByteByByte,
 }
 
-/// Sends a malformed request with a whole good one right behind it. Gives the answer, after which there must be nothing, or says
-/// what happened instead.
+/// Sends a malformed request followed by a good one. Returns the answer to the first. Anything but a closed connection after it
+/// is an error.
 fn provoke(
     endpoint: &Endpoint,
     malformed: &[u8],
@@ -32,7 +32,7 @@ fn provoke(
     let failed = |error: std::io::Error| error.to_string();
     let mut wire = endpoint.open().map_err(failed)?;
     wire.patience(Duration::from_secs(5)).map_err(failed)?;
-    // The server may refuse and close before all is written; what counts is that its answer can be read nevertheless.
+    // The server may refuse and close before everything is written. Its answer must still be readable.
     match manner {
         Manner::InOneWrite => {
             let _ = wire.write(&[malformed, behind].concat());
@@ -44,7 +44,7 @@ fn provoke(
             let _ = wire.write(&[end, behind].concat());
             match wire.answer().map_err(failed)? {
                 Some(answer) if answer.status == 404 => {}
-                other => return Err(format!("{other:?} for the good one before it")),
+                other => return Err(format!("{other:?} for the good request before it")),
             }
         }
         Manner::ByteByByte => {
@@ -68,7 +68,7 @@ fn a_malformed_request_is_refused_once_and_nothing_after_it_is_read() {
     let cases: Vec<(&[u16], &[u8])> = MALFORMED
         .iter()
         .map(|(status, template)| (std::slice::from_ref(status), *template))
-        .chain(REFUSED_SOMEHOW.iter().copied())
+        .chain(REFUSED_WITH_ONE_OF.iter().copied())
         .collect();
     let mut ids = HashSet::new();
     let mut wrong = Vec::new();
@@ -86,7 +86,7 @@ fn a_malformed_request_is_refused_once_and_nothing_after_it_is_read() {
                     let got = other.map_or_else(|why| why, |answer| answer.status.to_string());
                     let shown = malformed.escape_ascii();
                     wrong.push(format!(
-                        "{manner:?} {shown}\n    {statuses:?} wanted: {got}"
+                        "{manner:?} {shown}\n    expected {statuses:?}: {got}"
                     ));
                     assert!(wrong.len() < 20, "too many wrong:\n{}", wrong.join("\n"));
                     continue;
@@ -97,7 +97,7 @@ fn a_malformed_request_is_refused_once_and_nothing_after_it_is_read() {
             assert_eq!(answer.header("Server"), Some("todo-api"), "{answer:?}");
             assert!(
                 ids.insert(answer.header("X-Request-ID").unwrap().to_owned()),
-                "an id of its own: {answer:?}"
+                "no request id: {answer:?}"
             );
         }
     }
@@ -105,7 +105,7 @@ fn a_malformed_request_is_refused_once_and_nothing_after_it_is_read() {
     let list = server.user("smuggler").get("/api/tasks").expect(200).json();
     assert_eq!(list["tasks"], serde_json::json!([]));
 
-    // Each refusal is logged as a request is.
+    // Each refusal has a line in the log, as a request has.
     server
         .user("smuggler")
         .send("GET", "/nowhere", &[("X-Request-ID", "the-last-one")], None);
@@ -141,7 +141,7 @@ fn a_request_with_an_incomplete_body_is_not_served() {
         let mut wire = Endpoint::from(server.address).open().unwrap();
         wire.write(&bytes(template, &token)).unwrap();
         wire.end_writing().unwrap();
-        // It may be told or not; served it must not be.
+        // It may be answered with an error or not at all, but it must not be served.
         if let Some(answer) = wire.answer().unwrap() {
             answer.expect_error(400, "BAD_REQUEST");
         }
@@ -157,7 +157,7 @@ fn write_in_pieces(wire: &mut Wire, bytes: &[u8], size: usize) -> std::io::Resul
     bytes.chunks(size).try_for_each(|piece| wire.write(piece))
 }
 
-/// Sends a request in pieces, and another behind it that finds the connection in order. Says what was not as it should be.
+/// Sends a request in pieces and another after it. Returns what went wrong.
 fn serve(endpoint: &Endpoint, all: &[u8], statuses: &[u16], piece: usize) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let mut wire = endpoint.open().map_err(failed)?;
@@ -286,7 +286,7 @@ fn a_client_that_waits_for_100_continue_gets_it_before_it_sends_the_body() {
             wire.answer().unwrap().unwrap().expect(201);
         }
     }
-    // What will not be read is not asked for.
+    // The server does not ask for a body that it will not read.
     for framing in ["1048577", "1000000000000000", "99999999999999999999"] {
         let id = format!("too-large-{framing}");
         let head = format!(
@@ -358,7 +358,7 @@ fn twenty_requests_in_one_write_are_answered_in_order() {
                 let title = answer.expect(201).json()["title"].clone();
                 assert_eq!(title, Value::from(format!("number {number}")));
             }
-            // One at a time: each sees what those before it did, and nothing of those behind.
+            // The requests run one at a time: each sees the effects of those before it only.
             2 => assert_eq!(answer.expect(200).json()["count"], created),
             0 => drop(answer.expect(200)),
             _ => drop(answer.expect(404)),
@@ -381,7 +381,7 @@ fn a_half_closed_connection_still_gets_its_answers() {
         }
         wire.expect_silent_end();
     }
-    // Also when the answer takes its time.
+    // The same with an answer that takes longer.
     let mut lock = Lock::tasks(&database);
     let mut wire = Endpoint::from(server.address).open().unwrap();
     wire.write(&new_task(&token, "half-closed and slow"))

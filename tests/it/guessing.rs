@@ -1,4 +1,4 @@
-//! How often one may try.
+//! Limits on guessing passwords.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -18,7 +18,7 @@ fn expect_limited(answer: &Answer) {
     assert!((1..=3660).contains(&wait), "{wait}");
 }
 
-/// A login that a trusted proxy says comes from there.
+/// A login from this address, according to a trusted proxy.
 fn log_in_from(server: SocketAddr, address: &str, email: &str, password: &str) -> Answer {
     let body = json!({"email": email, "password": password}).to_string();
     Actor::anonymous(server).send(
@@ -34,7 +34,7 @@ fn an_account_may_have_ten_failed_logins_from_one_network() {
     let server = Process::serve(&fresh_database(), &[]);
     let address = server.address;
     Login::register(address, "me@example.org");
-    // All at once: one that waits for a hashing thread counts as well.
+    // All at once: a login that waits for a hashing thread counts too.
     let statuses: Vec<u16> = thread::scope(|scope| {
         let all: Vec<_> = (0..14)
             .map(|number| {
@@ -50,10 +50,10 @@ fn an_account_may_have_ten_failed_logins_from_one_network() {
         let number = statuses.iter().filter(|one| **one == status).count();
         assert_eq!(number, wanted, "{statuses:?}");
     }
-    // The right password is refused as well, or guessing would only be slower.
+    // The right password is refused too; otherwise the limit would only slow guessing down.
     let right_from = |from: &str| log_in_from(address, from, "me@example.org", PASSWORD);
     expect_limited(&right_from("2001:db8::ffff"));
-    // Other networks and other accounts are not concerned.
+    // Other networks and other accounts are not affected.
     right_from("2001:db8:0:1::").expect(200);
     try_log_in(address, "me@example.org", PASSWORD).expect(200);
     Login::register(address, "another@example.org");
@@ -69,7 +69,7 @@ fn an_account_may_have_ten_failed_logins_from_one_network() {
 #[test]
 fn failed_logins_from_new_networks_are_limited_and_do_not_lock_out_known_networks() {
     let database = fresh_database();
-    // 2 of each network, so 20 in all.
+    // 2 from each network, so 20 in total.
     let server = Process::serve(&database, &[("LOGIN_FAILURES_PER_ACCOUNT", "2")]);
     let address = server.address;
     let email = "me@example.org";
@@ -97,13 +97,13 @@ fn failed_logins_from_new_networks_are_limited_and_do_not_lock_out_known_network
     from("127.0.0.1", PASSWORD).expect(200);
     from("2001:db8:1:1::2", PASSWORD).expect(200);
     expect_limited(&from("203.0.113.9", PASSWORD));
-    // They have their own limit still.
+    // Known networks still have their own limit.
     for _ in 0..2 {
         from("127.0.0.1", "a wrong password").expect(401);
     }
     expect_limited(&from("127.0.0.1", PASSWORD));
     from("2001:db8:1:1::3", PASSWORD).expect(200);
-    // The networks go with the account.
+    // The networks are deleted with the account.
     let confirm = json!({"password": PASSWORD});
     login
         .actor()
@@ -119,13 +119,13 @@ fn one_network_has_one_limit_of_failed_logins_for_all_accounts() {
     let server = Process::serve(&fresh_database(), &[("LOGIN_FAILURES_PER_IP", "12")]);
     Login::register(server.address, "me@example.org");
     for number in 0..12 {
-        // One network, many addresses of it.
+        // Many addresses of one network.
         let from = format!("2001:db8:0:1::{number:x}");
         log_in_from(server.address, &from, &format!("{number}@example.org"), "x").expect(401);
         if number == 11 {
             break;
         }
-        // What succeeds does not count.
+        // Successful logins do not count.
         log_in_from(server.address, &from, "me@example.org", PASSWORD).expect(200);
     }
     expect_limited(&log_in_from(
@@ -179,7 +179,7 @@ fn parallel_successful_logins_do_not_count_as_guesses() {
 fn guesses_of_the_password_with_a_stolen_token_are_limited() {
     let server = Process::serve(&fresh_database(), &[]);
     let login = Login::register(server.address, "me@example.org");
-    // One that names no address counts no less.
+    // A login without an email address counts too.
     let stolen = [login.actor(), server.user(login.id())];
     let guess = |number: usize| {
         let body = json!({"current_password": format!("guess number {number}"), "new_password": "my own password"});
@@ -301,7 +301,7 @@ fn a_failed_login_is_one_log_line_with_address_and_account() {
         line.contains("login failed: client=192.0.2.7 account=\"me@example.org\" request_id="),
         "{line}"
     );
-    // What is no address at all cannot pass for another field of the line.
+    // Text that is not an address cannot look like another field of the line.
     log_in_from(
         server.address,
         "192.0.2.7",

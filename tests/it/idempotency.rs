@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a request that comes again is done once.
+//! `Idempotency-Key`: a repeated request is done once.
 
 use std::collections::HashSet;
 use std::thread;
@@ -36,7 +36,7 @@ fn the_same_request_gets_the_same_answer_and_is_done_once() {
         assert_eq!(again.header(name), first.header(name), "{name}");
     }
     assert_eq!(count(&user), 1);
-    // The answer is the one that was given, whatever has become of the task since.
+    // The answer stays the same, even if the task has changed since.
     let path = first.header("Location").unwrap().to_owned();
     assert_eq!(user.get(&path).expect(200).body, first.body);
     user.patch(&path, json!({ "title": "changed", "completed": false }))
@@ -45,7 +45,7 @@ fn the_same_request_gets_the_same_answer_and_is_done_once() {
     user.delete(&path).expect(204);
     assert_eq!(create(&user, "k", BODY).expect(201).body, first.body);
     assert_eq!(count(&user), 0);
-    // The other form of the path is the same request, another key or user is not.
+    // The other form of the path is the same request; another key or another user is not.
     let own = user.send(
         "POST",
         "/api/u1/tasks",
@@ -153,7 +153,7 @@ fn while_the_first_request_runs_the_second_is_409() {
     user.task("so that the user is known");
     let mut sql = app.sql();
     let mut held = sql.transaction().unwrap();
-    // Holds the first up where it makes its task: it has to wait for whether there is one of that id already.
+    // Blocks the first request while it makes its task: a concurrent insert of the same id is not yet committed.
     let id = "0190b7c6-0000-7000-8000-000000000000";
     held.batch_execute(&format!(
         "INSERT INTO todo.tasks (user_id, id, title) VALUES ('u1', '{id}', 't')"
@@ -209,7 +209,7 @@ fn a_key_is_valid_for_one_day() {
         .sql()
         .query("SELECT key FROM todo.idempotency_keys", &[])
         .unwrap();
-    assert_eq!(kept.len(), 1, "the others were cleared away");
+    assert_eq!(kept.len(), 1, "the expired keys were deleted");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn the_cost_of_a_key_does_not_depend_on_the_number_of_keys() {
     }
     let read = "SELECT seq_scan, idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'idempotency_keys'";
     let mut sql = app.sql();
-    // What a connection has done is counted soon after.
+    // PostgreSQL updates these counters with a short delay.
     for _ in 0..200 {
         let row = sql.query_one(read, &[]).unwrap();
         if row.get::<_, i64>(1) >= 100 {
@@ -245,9 +245,9 @@ fn the_cost_of_a_key_does_not_depend_on_the_number_of_keys() {
     );
     let old = "SELECT count(*) FROM todo.idempotency_keys WHERE created_at <= now() - interval '24 hours'";
     let left: i64 = sql.query_one(old, &[]).unwrap().get(0);
-    // One in five seconds makes 17,280 a day.
+    // One key every five seconds makes 17,280 a day.
     assert!(
         (22_500..=22_640).contains(&left),
-        "ten are cleared away with each: {left}"
+        "each new key deletes ten expired ones: {left}"
     );
 }

@@ -1,4 +1,4 @@
-//! A drill: an access token is stolen, and its owner ends everything that the thief has.
+//! A drill: an access token is stolen, and its owner ends every access of the thief.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use crate::support::login::{Login, PASSWORD, try_log_in};
 use crate::support::postgres::fresh_database;
 use crate::support::process::Process;
 
-/// The password that the owner chooses in the end.
+/// The new password of the owner.
 const NEW_PASSWORD: &str = "staple correct horse";
 
-/// Two instances on one database, and the bearers that the thief has.
+/// Two instances on one database, and the tokens of the thief.
 struct Scene {
     instances: [Process; 2],
     bearers: Vec<String>,
@@ -32,10 +32,9 @@ impl Scene {
     }
 
     fn actors(&self, bearer: &str) -> [Actor; 2] {
-        let value = format!("Bearer {bearer}");
         self.instances
             .each_ref()
-            .map(|server| Actor::with_authorization(server.address, &value))
+            .map(|server| Actor::with_token(server.address, bearer))
     }
 
     /// Steals a token, and checks that it works.
@@ -47,12 +46,12 @@ impl Scene {
         self.bearers.push(bearer.to_owned());
     }
 
-    /// The thief tries to turn each token into something that lasts longer. API tokens that can be made are stolen, too.
+    /// The thief tries to get longer access with each token. API tokens that the thief can make are added to the stolen ones.
     fn create_what_can_be_created(&mut self, email: &str) -> usize {
         let mut made = 0;
         for bearer in self.bearers.clone() {
             let [actor, _] = self.actors(&bearer);
-            // Two guesses for each token stay below the limit on guesses.
+            // Two guesses for each token are below the limit on guesses.
             for body in [
                 json!({"name": "thief"}),
                 with_guess(json!({"name": "thief"})),
@@ -74,7 +73,7 @@ impl Scene {
         made
     }
 
-    /// Waits until nothing of the thief's works, for two seconds at most.
+    /// Waits at most two seconds until every token of the thief is refused.
     #[track_caller]
     fn assert_all_refused(&self) {
         let began = Instant::now();
@@ -123,7 +122,7 @@ fn nothing_made_with_a_stolen_token_outlives_a_new_password() {
     let address = scene.instances[0].address;
     let owner = Login::register(address, "me@example.org");
     let elsewhere = Login::again(address, "me@example.org");
-    // An API token of the owner was stolen as well.
+    // An API token of the owner was stolen too.
     let body = json!({"name": "backup", "current_password": PASSWORD});
     let script = owner.actor().post("/api/auth/tokens", body).expect(201);
     scene.steal(&text(&script, "token"));
@@ -136,14 +135,14 @@ fn nothing_made_with_a_stolen_token_outlives_a_new_password() {
         for token in tokens {
             scene.steal(&token);
         }
-        // API tokens are for tasks alone.
+        // API tokens are accepted for tasks only.
         let script = scene.bearers.remove(0);
         let made = scene.create_what_can_be_created("me@example.org");
         scene.bearers.push(script);
         made
     };
     assert_eq!(made, 0, "every creation needs the password");
-    // Even the refresh token of another session has been used by the thief.
+    // The thief has even used the refresh token of another session.
     let refreshed = elsewhere.refresh();
     scene.steal(refreshed.access_token());
     // `iat` counts in whole seconds.
@@ -173,7 +172,7 @@ fn a_user_without_a_password_ends_everything_with_logout_all() {
     scene.steal(&front_end_token("outsider", now() - 200));
     scene.steal(&front_end_token("outsider", now() - 3_600));
     let made = scene.create_what_can_be_created("outsider@example.org");
-    assert_eq!(made, 2, "the recent token alone makes API tokens");
+    assert_eq!(made, 2, "only the recent token makes API tokens");
     thread::sleep(Duration::from_millis(1_100));
     let [owner, _] = scene.actors(&front_end_token("outsider", now()));
     let body = json!({"api_tokens": true});

@@ -1,4 +1,4 @@
-//! Each user is alone with their tasks.
+//! A user cannot see or change the tasks of another.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::{Answer, TestApp};
 
 const UNKNOWN: &str = "0190b7c6-0000-7000-8000-000000000000";
 
-/// An error body without what differs from request to request.
+/// Status and error body, without the request id.
 fn comparable(answer: &Answer) -> (u16, Value) {
     let mut body = answer.json();
     body["request_id"] = Value::Null;
@@ -106,11 +106,7 @@ fn owner_and_timestamps_in_a_body_are_ignored() {
     let mut changes = sent;
     changes["id"] = json!(UNKNOWN);
     for answer in [a.put(&path, changes.clone()), a.patch(&path, changes)] {
-        assert_eq!(
-            answer.expect(200).json(),
-            task,
-            "nothing of it changes anything"
-        );
+        assert_eq!(answer.expect(200).json(), task, "the fields change nothing");
     }
     assert_eq!(b.get("/api/tasks").json()["count"], 0);
 }

@@ -1,4 +1,4 @@
-//! Key sets of other issuers, at an address or in a file: keys are added, withdrawn, and cannot be fetched.
+//! Key sets of other issuers, at an address or in a file: keys are added, withdrawn, or cannot be fetched.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -39,12 +39,12 @@ fn ask(app: &TestApp, token: &str) -> Answer {
 }
 
 fn ask_at(address: SocketAddr, token: &str) -> Answer {
-    Actor::with_authorization(address, &format!("Bearer {token}")).get("/api/tasks")
+    Actor::with_token(address, token).get("/api/tasks")
 }
 
 /// A server that fetches this key set.
 fn server(keys: &KeyServer, timing: Timing) -> TestApp {
-    TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys.keys(timing)))
+    TestApp::with_verifier(TokenVerifier::new(SECRET, None).trusting(keys.keys(timing)))
 }
 
 fn publishing(keys: &[&Key]) -> Publishes {
@@ -83,7 +83,7 @@ fn a_token_signed_with_a_published_key_is_accepted() {
     wait_until_accepted(&app, &keys[0].token(&claims("u1")));
     for key in &keys {
         let token = key.token(&claims("u1"));
-        let actor = Actor::with_authorization(app.address, &format!("Bearer {token}"));
+        let actor = Actor::with_token(app.address, token);
         let task = actor.task(key.algorithm());
         assert_eq!(task["user_id"], "u1");
         actor.get("/api/u1/tasks").expect(200);
@@ -103,7 +103,7 @@ fn new_keys_are_accepted_and_withdrawn_ones_refused() {
     let sentence = ask(&app, &with_new).expect_error(401, "UNAUTHORIZED");
     assert_eq!(sentence, UNKNOWN);
 
-    // During a rotation both are published.
+    // During a rotation both keys are published.
     published.publish(publishing(&[&old, &new]));
     ask(&app, &with_new).expect(200);
     ask(&app, &with_old).expect(200);
@@ -168,7 +168,7 @@ fn each_client_has_its_own_limit_of_fetches() {
     ];
     let server = Process::serve(&fresh_database(), &settings);
     let ask = |client: &str, token: &str| {
-        Actor::with_authorization(server.address, &format!("Bearer {token}")).send(
+        Actor::with_token(server.address, token).send(
             "GET",
             "/api/tasks",
             &[("X-Forwarded-For", client)],
@@ -208,7 +208,7 @@ fn requests_with_unknown_keys_count_against_their_address() {
     ask_at(server.address, &good).expect(200);
     assert!(
         published.asked() <= asked + 1,
-        "only the server's own tries"
+        "only the server's own attempts"
     );
 }
 
@@ -250,7 +250,7 @@ fn valid_tokens_are_never_refused_while_keys_rotate() {
         let address = app.address;
         thread::scope(|scope| {
             for _ in 0..6 {
-                // A fetch that takes long on a busy machine is 503.
+                // During a slow fetch on a busy machine the answer is 503.
                 scope.spawn(|| wait_until_accepted_at(address, &token));
             }
         });
@@ -270,7 +270,7 @@ fn a_slow_key_set_delays_one_request_and_no_other_token() {
     let (good, with_new) = (key.token(&claims("u1")), new.token(&claims("u1")));
     wait_until_accepted(&app, &good);
     published.publish(Publishes::Silence(Duration::from_secs(4)));
-    // More of them than there are workers.
+    // More requests than workers.
     let address = app.address;
     let took = thread::scope(|scope| {
         let asking: Vec<_> = (0..8)
@@ -285,7 +285,10 @@ fn a_slow_key_set_delays_one_request_and_no_other_token() {
         published.wait_until_asked(2);
         let begun = Instant::now();
         ask(&app, &good).expect(200);
-        assert!(begun.elapsed() < timing.wait, "other tokens do not wait");
+        assert!(
+            begun.elapsed() < timing.wait,
+            "tokens with known keys do not wait"
+        );
         asking
             .into_iter()
             .map(|thread| thread.join().unwrap())
@@ -305,7 +308,7 @@ fn keys_stay_in_use_while_they_cannot_be_fetched() {
     let app = server(&published, QUICK);
     let (good, with_new) = (key.token(&claims("u1")), new.token(&claims("u1")));
     wait_until_accepted(&app, &good);
-    // The body has the wanted keys, as an error page of a cache may have.
+    // An error status with the right keys in its body, as a cache may send.
     let of_status = |status, field| Publishes::Status(status, field, key_set(&[&key, &new]));
     for trouble in [
         Publishes::Nothing,
@@ -383,7 +386,7 @@ fn issuer_and_audience_are_checked_in_tokens_of_other_issuers() {
     let verifier = TokenVerifier::new(SECRET, None)
         .trusting(published.keys(FIVE))
         .expecting(expected);
-    let app = TestApp::judging(verifier);
+    let app = TestApp::with_verifier(verifier);
     let of = |iss: Value, aud: Value| {
         let mut claims = claims("u1");
         (claims["iss"], claims["aud"]) = (iss, aud);
@@ -508,7 +511,7 @@ fn an_unusable_key_is_logged_and_a_set_without_usable_keys_stops_the_start() {
 /// Asserts that the program ends at once, with a line that names the setting and this reason.
 #[track_caller]
 fn refuses_to_start(settings: &[(&str, &str)], reason: &str) {
-    let server = Process::start("postgresql://nobody@127.0.0.1:1/none", settings);
+    let server = Process::start("postgresql://none@127.0.0.1:1/none", settings);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(

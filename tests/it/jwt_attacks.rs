@@ -1,6 +1,6 @@
 //! Forged and altered tokens: each is 401, and the server continues.
 //!
-//! One table is tried with every kind of key, so that what holds for the shared secret holds for a key set.
+//! One table of attacks is tried with every kind of key.
 
 use std::collections::HashSet;
 use std::net::TcpListener;
@@ -15,11 +15,11 @@ use crate::support::http::try_send;
 use crate::support::jwt::{Key, base64url, claims, key_set, now};
 use crate::support::{Actor, Answer, TestApp};
 
-/// A bad token and what is bad about it.
+/// What is wrong with a token, and the token.
 type Attack = (String, String);
 
 fn ask(app: &TestApp, token: &str) -> Answer {
-    Actor::with_authorization(app.address, &format!("Bearer {token}")).get("/api/tasks")
+    Actor::with_token(app.address, token).get("/api/tasks")
 }
 
 /// A server with the tests' secret and the public parts of these keys.
@@ -28,7 +28,7 @@ fn server(keys: &[&Key]) -> TestApp {
     std::fs::write(&file, key_set(keys)).unwrap();
     let location = Location::File(file.path().to_owned());
     let keys = Keys::load(&location, Timing::default()).unwrap();
-    TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys))
+    TestApp::with_verifier(TokenVerifier::new(SECRET, None).trusting(keys))
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn forged_and_altered_tokens_are_refused_for_every_kind_of_key() {
         Key::ed25519("ed-1"),
         Key::p256("ec-1"),
         Key::rsa("rsa-1"),
-        // Those of this algorithm have no name, neither in the set nor in tokens.
+        // Keys of this algorithm have no `kid`, neither in the set nor in tokens.
         Key::p256("").nameless(),
     ];
     let other = Key::ed25519("ed-2");
@@ -63,9 +63,9 @@ fn forged_and_altered_tokens_are_refused_for_every_kind_of_key() {
         for (name, token) in &attacks {
             refused(&app, &format!("{}: {name}", key.algorithm()), token);
         }
-        assert_eq!(ask(&app, &good).status, 200, "it lives on");
+        assert_eq!(ask(&app, &good).status, 200, "the server still answers");
     }
-    assert!(trap.accept().is_err(), "the server looks for no keys there");
+    assert!(trap.accept().is_err(), "the server has not connected");
 }
 
 /// An address with an attacker's keys, to which the server must not connect.
@@ -95,7 +95,7 @@ fn refused(app: &TestApp, name: &str, token: &str) {
     );
 }
 
-/// What its header says, well signed.
+/// Wrong headers, with a valid signature.
 fn on_the_header(key: &Key) -> Vec<Attack> {
     let good = claims("u1");
     let text = good.to_string();
@@ -206,7 +206,7 @@ fn on_the_header(key: &Key) -> Vec<Attack> {
     attacks
 }
 
-/// What it claims, well signed.
+/// Wrong claims, with a valid signature.
 fn on_the_claims(key: &Key) -> Vec<Attack> {
     let exp = now() + 60;
     let header = key.header().to_string();
@@ -293,7 +293,7 @@ fn on_the_claims(key: &Key) -> Vec<Attack> {
             "nested deep",
             format!(r#"{{"sub":"u1","exp":{exp},"aud":{deep}}}"#),
         ),
-        // A token within a token (RFC 7519, section 5.2) is none of ours.
+        // A nested token (RFC 7519, section 5.2) is not accepted.
         ("a token", key.token(&claims("u1"))),
     ] {
         attacks.push((format!("claims: {name}"), key.raw_token(&header, claims)));
@@ -313,7 +313,7 @@ fn on_the_claims(key: &Key) -> Vec<Attack> {
     attacks
 }
 
-/// How it is written down.
+/// Wrong encodings.
 fn on_the_form(key: &Key) -> Vec<Attack> {
     let good = claims("u1");
     let token = key.token(&good);
@@ -324,7 +324,7 @@ fn on_the_form(key: &Key) -> Vec<Attack> {
         { "protected": header, "signature": signature },
         { "protected": header, "signature": base64url([0; 64]) },
     ] });
-    // A header and claims that need no padding, so that one character more or less is the only thing wrong.
+    // A header and claims that need no padding, so that one character more or less is the only error.
     let huge = json!({ "sub": "u1", "exp": now() + 60, "x": "x".repeat(10_500), "sid": "no UUID", "iss": "todo-api", "nbf": "0" });
     [
         ("no JWT", "opaque-session-token".to_owned()),
@@ -404,10 +404,10 @@ fn on_the_form(key: &Key) -> Vec<Attack> {
     .collect()
 }
 
-/// A message one of whose parts has bits in its last character that belong to no byte (RFC 4648, section 3.5).
+/// A message in which the last character of one part has unused bits set (RFC 4648, section 3.5).
 fn loose(header: &str, payload: &str, in_header: bool) -> String {
     let spoiled = |part: &str| {
-        // White space makes no difference to JSON, and any length of the text.
+        // White space changes the length of the JSON and not its meaning.
         let mut text = String::from_utf8(base64_decoded(part)).unwrap();
         while text.len() % 3 != 1 {
             text.push(' ');
@@ -440,7 +440,7 @@ fn with_loose_bits(part: &str) -> String {
     format!("{}{}", &part[..part.len() - 1], &DIGITS[last + 1..last + 2])
 }
 
-/// Signatures that are none.
+/// Invalid signatures.
 fn on_the_signature(key: &Key) -> Vec<Attack> {
     let token = key.token(&claims("u1"));
     let (message, signature) = token.rsplit_once('.').unwrap();
@@ -468,7 +468,7 @@ fn on_the_signature(key: &Key) -> Vec<Attack> {
     ];
     match key.algorithm() {
         "EdDSA" => {
-            // RFC 8032, section 8.4: with the order of the group added to its second half it must be refused.
+            // RFC 8032, section 8.4: a signature with the order of the group added to its second half must be refused.
             let mut more = signature.clone();
             let order: [u8; 32] = [
                 0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9,
@@ -484,7 +484,7 @@ fn on_the_signature(key: &Key) -> Vec<Attack> {
             attacks.push(("of small order", identity));
         }
         "ES256" => {
-            // r and s of the group's order are as good as zero.
+            // r and s equal to the group's order are equivalent to zero.
             let order = [
                 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63,
@@ -524,12 +524,12 @@ fn with_other_keys(key: &Key, others: &[&Key], address: &str) -> Vec<Attack> {
                 format!("{message}.{signature}"),
             );
         }
-        // Another key's name, as far as names count for the key's algorithm.
+        // The name of another key, if keys of this algorithm have names.
         if key.algorithm() != "HS256" && other.id.is_some() && other.id != key.id {
             let named = key.token_with(&json!({ "kid": other.id }), &good);
             push(format!("named as key {number}"), named);
         }
-        // A public key is no secret, however it is written.
+        // A public key must not work as a secret, in any encoding.
         let public = other.public_bytes();
         for (form, secret) in [
             ("bytes", public.clone()),
@@ -570,7 +570,7 @@ fn with_other_keys(key: &Key, others: &[&Key], address: &str) -> Vec<Attack> {
         Key::hmac(HMAC_SHA512, SECRET).token(&good),
     );
 
-    // An attacker's key, in every member of the header that could carry it. The server must read none of them.
+    // An attacker's key in every header member that can carry one. The server must ignore them all.
     for attacker in [
         Key::secret("evil evil evil evil evil evil evil"),
         Key::ed25519("ed-1"),
@@ -592,7 +592,7 @@ fn with_other_keys(key: &Key, others: &[&Key], address: &str) -> Vec<Attack> {
             push(name, attacker.token_with(&members, &good));
         }
     }
-    // Names that are none. A secret has no name, so its tokens may have any.
+    // Unknown names of keys. Tokens signed with the secret may have any name.
     if key.algorithm() != "HS256" {
         for id in [
             json!(""),
@@ -664,7 +664,7 @@ fn without_a_key_set_only_the_secret_verifies_tokens() {
 fn a_token_of_a_megabyte_is_refused() {
     let app = TestApp::start();
     let value = format!("Bearer {}", "A".repeat(1_000_000));
-    // The edge says so while the client is still sending.
+    // The edge answers while the client is still sending.
     if let Ok(answer) = try_send(
         app.address,
         "GET",

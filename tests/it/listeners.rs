@@ -1,4 +1,4 @@
-//! The endpoints: Unix sockets, sockets handed over, tiny_http's own, TLS; and who it is that comes in.
+//! Listeners: Unix sockets, inherited sockets, direct addresses, TLS; and the address of the client.
 
 use std::fs;
 use std::net::TcpListener;
@@ -115,7 +115,7 @@ fn inherited_sockets_are_served() {
     let path = directory.path().join("handed.sock");
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = tcp.local_addr().unwrap();
-    // As systemd does, and as a listener in Rust is.
+    // As systemd does.
     tcp.set_nonblocking(true).unwrap();
     let unix = UnixListener::bind(&path).unwrap();
     let database = fresh_database();
@@ -123,7 +123,7 @@ fn inherited_sockets_are_served() {
         ("DATABASE_URL", database.as_str()),
         ("BETTER_AUTH_SECRET", SECRET),
         ("LISTEN_FDS", "2"),
-        // Where such a socket listens is not for the program to guess.
+        // The program does not know the address of an inherited Unix socket.
         ("ENVIRONMENT", "development"),
     ];
     let script = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_PID=$$; export LISTEN_PID";
@@ -131,17 +131,15 @@ fn inherited_sockets_are_served() {
     command
         .stdin(Stdio::from(OwnedFd::from(tcp)))
         .stdout(Stdio::from(OwnedFd::from(unix)));
-    // Somebody is there before the program is.
+    // A client connects before the program runs.
     let mut early = Endpoint::from(address).open().unwrap();
     early.write(HEALTH).unwrap();
     let server = Process::spawn(command, address);
     early.answer().unwrap().unwrap().expect(200);
     server.wait_for("ready: ");
-    server
-        .user("u1")
-        .task("over the socket that was handed over");
+    server.user("u1").task("over the inherited socket");
     Endpoint::Unix(path.clone()).ask(HEALTH).expect(200);
-    // The same bounds hold there.
+    // The same limits apply there.
     Endpoint::from(address)
         .ask(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000000\r\n\r\n")
         .expect_error(413, "PAYLOAD_TOO_LARGE");
@@ -149,7 +147,10 @@ fn inherited_sockets_are_served() {
     server.signal("TERM");
     let (status, log) = server.wait_at_most(Duration::from_secs(15));
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(path.exists(), "what systemd made is systemd's to remove");
+    assert!(
+        path.exists(),
+        "the program does not remove a socket of systemd"
+    );
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn ipv6_addresses_are_served() {
         return;
     }
     let ports: Vec<u16> = (0..2).map(|_| free_address().port()).collect();
-    // The second is how an IPv4 client looks to a socket that takes both.
+    // The second form is an IPv4 client on a socket for both versions.
     let listen = format!("[::1]:{},[::ffff:127.0.0.1]:{}", ports[0], ports[1]);
     let settings = [("LISTEN", listen.as_str()), ("ENVIRONMENT", "development")];
     let server = Process::serve(&fresh_database(), &settings);
@@ -191,13 +192,13 @@ fn ipv6_addresses_are_served() {
     ] {
         let endpoint = Endpoint::from(endpoint.parse::<std::net::SocketAddr>().unwrap());
         assert_eq!(client_of(&server, &endpoint, &[]), own);
-        // Loopback is loopback: what it says of others is believed.
+        // Loopback is trusted as a proxy.
         let fields = [("X-Forwarded-For", "1.1.1.1, 203.0.113.7, ::1")];
         assert_eq!(client_of(&server, &endpoint, &fields), "203.0.113.7");
     }
 }
 
-/// Whom the log names as the client of a request with these fields.
+/// The client that the log names for a request with these fields.
 fn client_of(server: &Process, endpoint: &Endpoint, fields: &[(&str, &str)]) -> String {
     let mut headers = vec![("X-Request-ID", "who-is-it")];
     headers.extend_from_slice(fields);
@@ -226,7 +227,7 @@ fn the_client_address_is_read_from_the_right_and_from_trusted_proxies_only() {
     let forwarded: [(&str, Fields); 16] = [
         ("203.0.113.7", &[("X-Forwarded-For", "203.0.113.7")]),
         ("203.0.113.7", &[("x-forwarded-for", "  203.0.113.7  ")]),
-        // The left end is whatever the client wrote.
+        // The left end was written by the client.
         (
             "203.0.113.7",
             &[("X-Forwarded-For", "1.1.1.1, 203.0.113.7")],
@@ -299,7 +300,7 @@ fn the_client_address_is_read_from_the_right_and_from_trusted_proxies_only() {
         |server: &Process, endpoint: &Endpoint, fields: &[(&str, &str)], wanted: &str| {
             let named = client_of(server, endpoint, fields);
             if named != wanted {
-                wrong.push(format!("{fields:?}: {named} and not {wanted}"));
+                wrong.push(format!("{fields:?}: {named} instead of {wanted}"));
             }
         };
     for header in ["X-Forwarded-For", "Forwarded"] {
@@ -325,7 +326,7 @@ fn the_client_address_is_read_from_the_right_and_from_trusted_proxies_only() {
                     check(&server, endpoint, &[("Forwarded", text)], "203.0.113.7");
                 }
             }
-            // No address, or another header.
+            // Values without an address, and other header fields.
             for (name, value) in [
                 ("X-Forwarded-For", ""),
                 ("X-Forwarded-For", "unknown"),
@@ -351,7 +352,7 @@ fn the_client_address_is_read_from_the_right_and_from_trusted_proxies_only() {
         }
     }
     {
-        // The proxies of a network, and loopback among them.
+        // A network of proxies that includes loopback.
         let settings = [
             ("LISTEN", listen.as_str()),
             (
@@ -394,7 +395,7 @@ fn the_client_address_is_read_from_the_right_and_from_trusted_proxies_only() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for list in [
-        "everybody",
+        "anonymous",
         "10.0.0.0/33",
         "10.0.0.1,,10.0.0.2",
         "proxy.example.org",
@@ -449,7 +450,7 @@ fn sighup_does_not_end_the_server() {
     assert!(server.is_alive());
 }
 
-/// A server that speaks TLS with this certificate.
+/// A server with TLS and this certificate.
 fn serve_tls(certificate: &Certificate, database: &str, more: &[(&str, &str)]) -> Process {
     let settings = certificate.settings();
     let mut all: Vec<(&str, &str)> = settings
@@ -470,7 +471,7 @@ fn tls_serves_the_same_as_plain_http() {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let endpoint = Endpoint::Tls(server.address, certificate.client_of(&[version]));
         let mut wire = endpoint.open().unwrap();
-        // Kept, pipelined, in pieces, with a body that is waited for.
+        // Persistent, pipelined, in pieces, with `Expect: 100-continue`.
         for _ in 0..3 {
             wire.write(&new_task(&token, "over TLS")).unwrap();
             wire.answer().unwrap().unwrap().expect(201);
@@ -490,7 +491,7 @@ fn tls_serves_the_same_as_plain_http() {
         wire.answer().unwrap().unwrap().expect(100);
         wire.write(b"{\"title\":\"expected\"}").unwrap();
         wire.answer().unwrap().unwrap().expect(201);
-        // Large both ways.
+        // Large bodies in both directions.
         let body = format!(
             "{{\"title\":\"large\",\"padding\":\"{}\"}}",
             "p".repeat(1_000_000)
@@ -504,7 +505,7 @@ fn tls_serves_the_same_as_plain_http() {
             .unwrap();
         let list = wire.answer().unwrap().unwrap().expect(200);
         assert!(list.body.len() > 8_000_000);
-        // The end is TLS's own, so it cannot be forged.
+        // The connection ends with a TLS close alert, which cannot be forged.
         wire.expect_silent_end();
         // A half-closed connection gets its answer.
         let mut wire = endpoint.open().unwrap();
@@ -512,7 +513,7 @@ fn tls_serves_the_same_as_plain_http() {
         wire.end_writing().unwrap();
         wire.answer().unwrap().unwrap().expect(201);
         wire.expect_silent_end();
-        // A refusal is read to its end, too.
+        // A refusal can be read to its end.
         let mut wire = endpoint.open().unwrap();
         let behind = new_task(&token, "smuggled");
         wire.write(&[&b"GET / HTTP/1.1\r\n\r\n"[..], &behind].concat())
@@ -552,14 +553,14 @@ fn a_client_without_tls_is_disconnected() {
             scope.spawn(move || {
                 let mut wire = endpoint.open().unwrap();
                 wire.write(start).unwrap();
-                // A byte now and then is no handshake.
+                // Single bytes are not a handshake.
                 while !more.is_empty() && began.elapsed() < Duration::from_millis(900) {
                     if wire.write(more).is_err() {
                         break;
                     }
                     thread::sleep(Duration::from_millis(50));
                 }
-                // An alert is a word of TLS's; HTTP is none.
+                // The server may send a TLS alert, but no plain HTTP.
                 if let Ok(rest) = wire.rest() {
                     assert!(!rest.starts_with(b"HTTP"), "{}", rest.escape_ascii());
                 }
@@ -576,7 +577,7 @@ fn a_client_without_tls_is_disconnected() {
         .expect(200);
 }
 
-/// Whether the server shows the certificate that this endpoint's client trusts.
+/// Whether this client trusts the server's certificate.
 fn is_trusted(endpoint: &Endpoint) -> bool {
     let mut wire = endpoint.open().unwrap();
     wire.write(HEALTH).is_ok() && wire.answer().is_ok_and(|answer| answer.is_some())
@@ -602,11 +603,11 @@ fn sighup_replaces_the_certificate() {
         began.elapsed()
     );
     assert!(!is_trusted(&first));
-    // Who is in, is in.
+    // An open connection stays open.
     open.write(HEALTH).unwrap();
     open.answer().unwrap().unwrap().expect(200);
 
-    // What is no certificate replaces none.
+    // A file without a certificate does not replace the old one.
     fs::write(certificate.file(), "-----BEGIN CERTIFICATE-----\nnonsense").unwrap();
     server.signal("HUP");
     thread::sleep(Duration::from_millis(500));
@@ -684,10 +685,10 @@ fn direct_and_unix_addresses_stay_without_tls() {
     wire.write(HEALTH).unwrap();
     assert!(
         !matches!(wire.answer(), Ok(Some(_))),
-        "no plain HTTP where TLS is"
+        "no plain HTTP on the TLS address"
     );
     assert!(matches!(wire.stream, Stream::Tcp(_)));
-    // What keeps an eye on the server can do so over TLS, too.
+    // `todo-api healthcheck` works over TLS.
     drop(
         http::try_send(direct, "GET", "/health", &[], None)
             .unwrap()

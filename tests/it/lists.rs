@@ -30,7 +30,7 @@ fn make(user: &Actor, bodies: &[Value]) {
     }
 }
 
-/// Walks all pages by cursor and gives every task in the order it came.
+/// Requests all pages by cursor and returns the tasks in order.
 fn walk(user: &Actor, query: &str, limit: u64) -> Vec<Value> {
     let mut all = Vec::new();
     let mut cursor = String::new();
@@ -228,7 +228,7 @@ fn due_date_bounds_are_exclusive_and_days_follow_the_zone() {
         ("due_before=2030-06-15T12:00:00.000001Z", &["noon"]),
         ("due_after=2030-06-15T12:00:00Z", &["day"]),
         ("due_after=2030-06-15T11:59:59.999999Z", &["noon", "day"]),
-        // The day is over with its last microsecond, in UTC or elsewhere.
+        // A day ends with its last microsecond, in UTC or in the zone.
         ("due_before=2030-06-15T23:59:59.999999Z", &["noon"]),
         ("due_before=2030-06-16T00:00:00Z", &["noon", "day"]),
         ("due_after=2030-06-15T23:59:59.999998Z", &["day"]),
@@ -404,7 +404,7 @@ fn every_answer_has_its_position_and_a_link_to_the_next_page() {
         let link = answer.header("Link").map(str::to_owned);
         assert_eq!(page["has_more"], json!(cursor.is_string()));
         if let Some(cursor) = cursor.as_str() {
-            // The link leads to what comes next, as the cursor does.
+            // The link leads to the next page, as the cursor does.
             let link = link.unwrap();
             let target = link
                 .strip_prefix('<')
@@ -513,7 +513,7 @@ fn a_cursor_is_valid_for_its_own_list_only() {
         .as_str()
         .unwrap()
         .to_owned();
-    // The size of a page may change on the way, and names do not matter.
+    // The size of a page may change, and aliases of parameters are equal.
     assert_eq!(
         titles(&list(
             &user,
@@ -541,7 +541,7 @@ fn a_cursor_is_valid_for_its_own_list_only() {
             .expect_error(400, "BAD_REQUEST");
         assert!(sentence.contains("cursor"), "{sentence}");
     }
-    // The place stays where it was when its task is gone.
+    // The cursor stays valid when its task is deleted.
     let third = list(&user, "limit=3")["tasks"][2]["id"]
         .as_str()
         .unwrap()
@@ -557,7 +557,7 @@ fn a_cursor_is_valid_for_its_own_list_only() {
     );
 }
 
-/// What a task of the model is: few values of each kind, so that many are equal.
+/// A random task with few possible values of each field, so that many are equal.
 fn some_task() -> impl Strategy<Value = Value> {
     let title = prop::sample::select(vec![
         "Milk", "milk", "Äpfel", "apfel 2", "zebra", "Crème", "日本", "a_b%", "ﬁsh",
@@ -580,7 +580,7 @@ fn some_task() -> impl Strategy<Value = Value> {
     )
 }
 
-/// A part of a query, and what it means.
+/// A part of a query, and the same filter in Rust.
 type Filter = (String, fn(&Value, &str) -> bool);
 
 fn some_filters() -> impl Strategy<Value = Vec<(Filter, String)>> {
@@ -650,7 +650,7 @@ fn some_filters() -> impl Strategy<Value = Vec<(Filter, String)>> {
     })
 }
 
-/// A due date as it is sorted: six digits, and a day as its last microsecond.
+/// The sort key of a due date: six digits, and a day as its last microsecond.
 fn due(task: &Value) -> Option<String> {
     let text = task["due_date"].as_str()?;
     Some(if text.len() == 10 {
@@ -721,7 +721,7 @@ fn all_pages_together_are_what_filtering_and_sorting_in_memory_gives() {
         .run(&cases, |(bodies, queries)| {
             let user = app.user(&format!("user {}", number.replace(number.get() + 1)));
             make(&user, &bodies);
-            // Equal moments of making and changing, so that the id has to tell.
+            // Equal times of creation and change, so that the id decides.
             let text = format!(
                 "UPDATE todo.tasks SET created_at = date_trunc('second', created_at), updated_at = date_trunc('second', updated_at)
                  WHERE user_id = '{id}'",
@@ -764,7 +764,7 @@ fn untouched_tasks_appear_exactly_once_while_others_write() {
         .iter()
         .map(|task| task["id"].as_str().unwrap().to_owned())
         .collect();
-    // Every other one is changed, deleted or made anew all the time.
+    // Every other task is continuously changed, deleted or created again.
     let (touched, untouched): (Vec<_>, Vec<_>) = ids
         .iter()
         .enumerate()
@@ -816,7 +816,7 @@ fn untouched_tasks_appear_exactly_once_while_others_write() {
     });
 }
 
-/// The statements of a server, as PostgreSQL's own log has them, with the plans it made of them.
+/// Reads the statements of the server and their plans from PostgreSQL's log.
 #[test]
 fn the_default_list_is_an_index_scan_without_a_sort() {
     let database = postgres::fresh_database();
@@ -886,7 +886,7 @@ fn the_default_list_is_an_index_scan_without_a_sort() {
                     "Memoize",
                     "Subquery Scan",
                 ];
-                // Where parts are put together, a page may be sorted.
+                // A page that is combined from several scans may be sorted.
                 let small = kind.ends_with("Sort") && scans[0] != "tasks_newest_first";
                 assert!(fit.contains(&kind) || small, "{query}: {kind}: {plan:?}");
                 let rows = node["Actual Rows"].as_f64().unwrap();
@@ -896,9 +896,9 @@ fn the_default_list_is_an_index_scan_without_a_sort() {
     }
 }
 
-/// Every node of the plan that PostgreSQL used for a request, the tenth time on one connection.
+/// Every node of the plan that PostgreSQL used for a request, at the tenth execution on one connection.
 fn plan_of(app: &TestApp, user: &Actor, target: &str) -> Vec<Value> {
-    // A marker that goes to the log on another connection; what comes behind it is ours.
+    // Writes a marker to the log on another connection. The entries after it belong to the request.
     let marker = format!("-- {target}");
     app.sql()
         .batch_execute(&format!("DO $$ BEGIN RAISE LOG '{marker}'; END $$"))
@@ -917,7 +917,7 @@ fn plan_of(app: &TestApp, user: &Actor, target: &str) -> Vec<Value> {
         if let [.., tenth] = plans.as_slice()
             && plans.len() >= 10
         {
-            // The lines of an entry start with a tab.
+            // The continuation lines of a log entry start with a tab.
             let json: String = tenth
                 .lines()
                 .take_while(|line| line.starts_with('\t'))

@@ -1,4 +1,4 @@
-//! Logging out with a token that belongs to no session of ours.
+//! Logout with a token that belongs to no session of this server.
 
 use std::collections::HashMap;
 use std::thread;
@@ -17,10 +17,10 @@ use crate::support::login::Login;
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, run};
 
-/// A token of a front end that shares the secret, with these claims besides its user and its end.
+/// A token of a front end that shares the secret, with these claims besides `sub` and `exp`.
 fn shared(server: &TestApp, user: &str, claims: &Value) -> Actor {
     let token = Key::secret(SECRET).token(&with_end(user, claims));
-    Actor::with_authorization(server.address, &format!("Bearer {token}"))
+    Actor::with_token(server.address, token)
 }
 
 fn with_end(user: &str, claims: &Value) -> Value {
@@ -76,7 +76,7 @@ fn a_logout_refuses_only_the_token_it_was_sent_with() {
     log_out(&presented);
     assert!(!is_in(&presented) && !is_in(&same_id));
     assert!(others.iter().all(is_in));
-    // Without a `jti`, and with one of the program's own command.
+    // Tokens without a `jti`, and a token of `todo-api token`.
     for (number, other) in others.iter().enumerate().skip(4) {
         log_out(other);
         assert!(!is_in(other), "{number}");
@@ -95,7 +95,7 @@ fn the_second_form_of_a_signature_does_not_undo_a_logout() {
     let key = Key::p256("k");
     let keys = KeyServer::start(Publishes::Body(key_set(&[&key])));
     let keys = keys.keys(Timing::default());
-    let app = TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys));
+    let app = TestApp::with_verifier(TokenVerifier::new(SECRET, None).trusting(keys));
     let token = key.token(&with_end("u", &json!({})));
     let (message, signature) = token.rsplit_once('.').unwrap();
     // (r, s) and (r, n - s) are both valid signatures.
@@ -108,7 +108,7 @@ fn the_second_form_of_a_signature_does_not_undo_a_logout() {
         other[32 + place] = u8::try_from(difference.rem_euclid(256)).unwrap();
     }
     let other = format!("{message}.{}", crate::support::jwt::base64url(other));
-    let actor = |token: &str| Actor::with_authorization(app.address, &format!("Bearer {token}"));
+    let actor = |token: &str| Actor::with_token(app.address, token);
     wait_until(|| actor(&token).get("/api/tasks").status == 200);
     assert!(is_in(&actor(&other)));
     log_out(&actor(&token));
@@ -139,8 +139,7 @@ fn logout_all_refuses_tokens_issued_before() {
         .post("/api/auth/tokens", json!({"name": "t"}))
         .expect(201)
         .json();
-    let bearer = format!("Bearer {}", script["token"].as_str().unwrap());
-    let script = Actor::with_authorization(app.address, &bearer);
+    let script = Actor::with_token(app.address, script["token"].as_str().unwrap());
     let log_out_everywhere = |actor: &Actor, body: Option<Value>| {
         let body = body.map(|body| body.to_string());
         let body = body.as_ref().map(|body| body.as_bytes());
@@ -195,7 +194,7 @@ fn a_thousand_refused_tokens_are_stored_and_then_all_are_refused() {
     let issued = i64::try_from(now()).unwrap() - 100;
     let mut sql = app.sql();
     sql.execute(fill, &[&Some(issued), &4_i32]).unwrap();
-    // Of eight at once, four find room and the others act as a logout everywhere, which a later one finds done.
+    // Of eight at once, four are stored and the others act as `logout-all`, which may already be done.
     let tokens: Vec<Actor> = (0..8)
         .map(|n| token(json!({"jti": n.to_string(), "iat": now() - 30})))
         .collect();
@@ -208,10 +207,10 @@ fn a_thousand_refused_tokens_are_stored_and_then_all_are_refused() {
         }
     });
     assert!(tokens.iter().all(|actor| !is_in(actor)));
-    assert!(!is_in(&old), "it acted as a logout everywhere");
-    assert!(stored(&app) < 1_000, "the row for all replaces them");
+    assert!(!is_in(&old), "the logout acted as logout-all");
+    assert!(stored(&app) < 1_000, "one row replaces them");
     assert!(is_in(&token(json!({"iat": now()}))));
-    // Tokens without `iat` cannot be covered by it.
+    // That row does not cover tokens without `iat`.
     sql.execute("DELETE FROM todo.revocations WHERE kind = 'token'", &[])
         .unwrap();
     sql.execute(fill, &[&None::<i64>, &0_i32]).unwrap();

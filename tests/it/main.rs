@@ -1,6 +1,6 @@
-//! Tests through the front endpoint: real HTTP to a real PostgreSQL. Each has a server and a database of its own.
+//! Tests over real HTTP against a real PostgreSQL. Each has a server and a database of its own.
 
-// The lints against panics are for the program; a test says what it expects by panicking.
+// The lints against panics are for the program. Tests panic to fail.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Upkeep.
+//! Removal of expired rows.
 
 use serde_json::json;
 
@@ -50,7 +50,7 @@ fn maintenance_removes_expired_rows_and_keeps_the_rest() {
          UPDATE todo.refresh_tokens SET expires_at = now() - interval '1 s' WHERE used_at IS NOT NULL",
     )
     .unwrap();
-    // Its deletion was begun, and the server was killed then.
+    // An account whose deletion a killed server has left unfinished.
     sql.execute(
         "UPDATE todo.users SET deleted_at = now() - interval '1 h', active = false, email = NULL, password_hash = NULL WHERE id = $1",
         &[&gone.id()],
@@ -92,7 +92,7 @@ fn maintenance_removes_expired_rows_and_keeps_the_rest() {
         1
     );
     crate::support::login::try_log_in(app.address, "gone@example.org", PASSWORD).expect(401);
-    // While somebody else is at it, nothing is done twice.
+    // While another instance does it, nothing is done twice.
     let mut other = app.sql();
     let mut transaction = other.transaction().unwrap();
     transaction

@@ -116,9 +116,13 @@ fn events_are_counted() {
         1.0,
         "this one"
     );
-    // Three for one user, and one reserved for other users.
+    // Three workers, and one reserved for other users.
     assert_eq!(value("todo_api_workers", &[]), 4.0);
-    assert_eq!(value("todo_api_workers_busy", &[]), 1.0, "with this one");
+    assert_eq!(
+        value("todo_api_workers_busy", &[]),
+        1.0,
+        "the worker that answers this request"
+    );
     assert_eq!(value("todo_api_db_connections_max", &[]), 5.0);
     assert_eq!(
         value(
@@ -143,10 +147,10 @@ fn names_types_and_units_follow_the_conventions() {
     for line in text.lines() {
         if let Some(about) = line.strip_prefix("# TYPE ") {
             let (name, kind) = about.split_once(' ').unwrap();
-            assert!(families.insert(name.to_owned()), "{name} is there twice");
+            assert!(families.insert(name.to_owned()), "{name} appears twice");
             assert!(
                 text.contains(&format!("# HELP {name} ")),
-                "{name} says what it is"
+                "{name} has a help text"
             );
             assert!(
                 name.starts_with("todo_api_") || name.starts_with("process_"),
@@ -157,7 +161,7 @@ fn names_types_and_units_follow_the_conventions() {
                     .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
                 "{name}"
             );
-            // https://prometheus.io/docs/practices/naming: what counts up says so, and what has a unit names it, in base units.
+            // https://prometheus.io/docs/practices/naming: counters end in `_total`, and names end in their base unit.
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
             assert_eq!(kind == "histogram", name.ends_with("_seconds"), "{name}");
             for unit in ["_ms", "_milliseconds", "_kb", "_mb", "_minutes"] {
@@ -281,7 +285,7 @@ fn an_unavailable_database_is_counted() {
     let refusals = || {
         let (samples, _) = scrape(&server);
         let kind = [("kind", "unavailable")];
-        // It exists from the start: an alert sees no increase of a counter that starts at 1.
+        // The counter exists from the start, because an alert sees no increase of a counter that starts at 1.
         assert!(samples.iter().any(|sample| {
             sample.name == "todo_api_db_errors_total"
                 && sample.labels == [("kind".to_owned(), "unavailable".to_owned())]
@@ -289,12 +293,12 @@ fn an_unavailable_database_is_counted() {
         value(&samples, "todo_api_db_errors_total", &kind)
     };
     let user = server.user("u1");
-    user.task("while it is there");
+    user.task("while the database is available");
     assert_eq!(refusals(), 0.0);
     cluster.stop();
     for number in 1..=3 {
         user.get("/api/tasks").expect(503);
-        // The server runs statements of its own, too.
+        // The server also runs statements of its own.
         assert!(refusals() >= f64::from(number));
     }
 }

@@ -1,4 +1,4 @@
-//! The schema: how it is made, and databases that this program refuses.
+//! Migrations, and databases that the program refuses.
 
 use serde_json::json;
 use todo_api::store::connector::Target;
@@ -99,7 +99,7 @@ fn a_migration_that_was_edited_after_it_was_applied_is_refused() {
 #[test]
 fn a_failed_migration_leaves_nothing_behind() {
     let database = empty_database();
-    // The migration meets this table in its last third.
+    // The last third of the migration conflicts with this table.
     sql(
         &database,
         "CREATE SCHEMA todo; CREATE TABLE todo.idempotency_keys ()",
@@ -130,7 +130,7 @@ fn a_schema_from_before_the_first_release_is_refused() {
     );
 }
 
-/// A database of a user who may make nothing in it but tables in the schema that was made for them.
+/// A database whose user may make only tables, and only in the schema of that user.
 fn restricted_database(name: &str) -> String {
     let database = empty_database();
     sql(

@@ -1,4 +1,4 @@
-//! PostgreSQL goes away, falls silent, comes back; nothing that was acknowledged is lost and nothing is written twice.
+//! Outages of PostgreSQL: no acknowledged write is lost, and none is done twice.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::support::hold::Lock;
 use crate::support::postgres::{self, Cluster, fresh_database};
 use crate::support::process::{Process, signal};
 use crate::support::proxy::Proxy;
 use crate::support::{Actor, TestApp};
 
-/// Has `writers` threads make tasks, each with a title of its own, while `action` runs and until the server is gone or it is
-/// done. Gives the titles that were acknowledged.
+/// Makes tasks with unique titles on `writers` threads until `action` is done or the server has ended. Returns the acknowledged
+/// titles.
 fn write_while(user: &Actor, writers: usize, action: impl FnOnce()) -> HashSet<String> {
     let (acknowledged, done) = (Mutex::new(HashSet::new()), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -47,7 +48,7 @@ fn write_while(user: &Actor, writers: usize, action: impl FnOnce()) -> HashSet<S
     acknowledged.into_inner().unwrap()
 }
 
-/// Says that it is done when it is dropped.
+/// Sets the flag when it is dropped, also in a panic.
 struct Done<'a>(&'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -61,7 +62,7 @@ pub fn write_until_dead(server: &Process, writers: usize, kill: impl FnOnce()) -
     write_while(&server.user("writer"), writers, kill)
 }
 
-/// Asserts that each of these titles is in the database once, and no other twice.
+/// Asserts that every acknowledged title is in the database, and that no title is there twice.
 pub fn assert_exactly_once(database: &str, acknowledged: &HashSet<String>) {
     let mut client = ::postgres::Client::connect(database, ::postgres::NoTls).unwrap();
     let rows = client
@@ -77,7 +78,7 @@ pub fn assert_exactly_once(database: &str, acknowledged: &HashSet<String>) {
     assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
 }
 
-/// Asks for /health until `done`, and gives the longest wait.
+/// Requests /health until `done`, and returns the longest wait.
 fn watch_health(anonymous: &Actor, done: &AtomicBool) -> Duration {
     let mut longest = Duration::ZERO;
     while !done.load(Ordering::Relaxed) {
@@ -89,8 +90,8 @@ fn watch_health(anonymous: &Actor, done: &AtomicBool) -> Duration {
     longest
 }
 
-/// Takes PostgreSQL away under 32 writing clients and gives it back.
-fn survives(take_away: impl FnOnce(&mut Cluster)) {
+/// Stops PostgreSQL while 32 clients write, and starts it again.
+fn write_through_outage(stop_postgres: impl FnOnce(&mut Cluster)) {
     let mut cluster = Cluster::start(true);
     let database = cluster.url("todo");
     let app = TestApp::on(&database, |_| {}, Vec::new());
@@ -100,7 +101,7 @@ fn survives(take_away: impl FnOnce(&mut Cluster)) {
         let health = scope.spawn(|| watch_health(&anonymous, &done));
         let acknowledged = write_while(&user, 32, || {
             thread::sleep(Duration::from_millis(500));
-            take_away(&mut cluster);
+            stop_postgres(&mut cluster);
             thread::sleep(Duration::from_millis(1500));
             assert_eq!(anonymous.get("/health/ready").status, 503);
             cluster.restart();
@@ -108,7 +109,7 @@ fn survives(take_away: impl FnOnce(&mut Cluster)) {
             while anonymous.get("/health/ready").status != 200 {
                 assert!(
                     Instant::now() < until,
-                    "the server never found PostgreSQL again"
+                    "the server did not reconnect to PostgreSQL"
                 );
                 thread::sleep(Duration::from_millis(20));
             }
@@ -120,25 +121,25 @@ fn survives(take_away: impl FnOnce(&mut Cluster)) {
             "longest wait for /health: {longest:?}; acknowledged: {}",
             acknowledged.len()
         );
-        // Measured by hand it stays under 50 ms; a test machine may be busy with other tests.
+        // On an idle machine it stays below 50 ms.
         assert!(longest < Duration::from_millis(1000), "{longest:?}");
         acknowledged
     });
     assert!(acknowledged.len() > 100, "{}", acknowledged.len());
     assert_exactly_once(&database, &acknowledged);
     for _ in 0..20 {
-        user.task("and on it goes");
+        user.task("after the outage");
     }
 }
 
 #[test]
 fn when_postgresql_is_killed_no_write_is_lost_or_doubled() {
-    survives(|cluster| signal(cluster.pid(), "KILL"));
+    write_through_outage(|cluster| signal(cluster.pid(), "KILL"));
 }
 
 #[test]
 fn when_postgresql_is_stopped_no_write_is_lost_or_doubled() {
-    survives(Cluster::stop);
+    write_through_outage(Cluster::stop);
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn an_outage_is_answered_quickly_and_ends_by_itself() {
     }
     assert!(
         began.elapsed() < Duration::from_secs(2),
-        "quick while it lasts: {:?}",
+        "answers during the outage are quick: {:?}",
         began.elapsed()
     );
     app.anonymous().get("/health").expect(200);
@@ -197,7 +198,7 @@ fn a_pool_of_dead_connections_causes_no_error() {
                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
         let ended: i64 = app.sql().query_one(ended, &[]).unwrap().get(0);
         assert!(ended >= 4, "{ended}");
-        let task = user.task("the first request after that is a write");
+        let task = user.task("the first request after the restart is a write");
         for _ in 0..10 {
             user.get(&format!("/api/tasks/{}", task["id"].as_str().unwrap()))
                 .expect(200);
@@ -212,12 +213,12 @@ fn a_restart_of_postgresql_between_two_requests_causes_no_error() {
     let user = app.user("u1");
     for how in ["INT", "QUIT"] {
         user.task("before");
-        // The pool fills itself in the background; an attempt that fails would make this an outage, which is another test's.
+        // The pool fills in the background. A failed attempt would make this an outage, which another test covers.
         thread::sleep(Duration::from_millis(500));
         signal(cluster.pid(), how);
         thread::sleep(Duration::from_millis(1200));
         cluster.restart();
-        // Every pooled connection is dead. A write finds that out before it is sent.
+        // Every pooled connection is dead. The server notices that before it sends a write.
         user.task("after");
     }
     assert_eq!(user.get("/api/tasks").json()["count"], 4);
@@ -246,14 +247,14 @@ fn when_the_link_falls_silent_requests_are_answered_in_time_and_service_recovers
     }
     anonymous.get("/health").expect(200);
     anonymous.get("/health/ready").expect(503);
-    // What was held back may still arrive, and may not.
+    // The delayed writes may still arrive.
     proxy.cut();
     proxy.speak();
     let until = Instant::now() + Duration::from_secs(8);
     while user.get("/api/tasks").status != 200 {
         assert!(
             Instant::now() < until,
-            "the server never spoke to PostgreSQL again"
+            "the server did not use PostgreSQL again"
         );
         thread::sleep(Duration::from_millis(50));
     }
@@ -300,7 +301,7 @@ fn when_postgresql_hangs_under_load_requests_are_answered_in_time_and_service_re
                 }
             });
         }
-        // However this ends, the writers end with it.
+        // The writers end even if an assertion fails.
         let _done = Done(&done);
         thread::sleep(Duration::from_millis(500));
         cluster.signal_all("STOP");
@@ -310,7 +311,7 @@ fn when_postgresql_hangs_under_load_requests_are_answered_in_time_and_service_re
         let user = app.user("u1");
         let until = Instant::now() + Duration::from_secs(8);
         while user.get("/api/tasks").status != 200 {
-            assert!(Instant::now() < until, "it never healed");
+            assert!(Instant::now() < until, "the server did not recover");
             thread::sleep(Duration::from_millis(50));
         }
         thread::sleep(Duration::from_millis(1500));
@@ -323,7 +324,7 @@ fn when_postgresql_hangs_under_load_requests_are_answered_in_time_and_service_re
     assert!(refusals.len() > 100, "{}", refusals.len());
     let slowest = refusals.iter().map(|(_, took)| took).max().unwrap();
     assert!(*slowest < Duration::from_secs(5), "{slowest:?}");
-    // What comes once the silence is known does not wait for it again. The limit leaves room for a busy machine.
+    // Once the server knows of the silence, later requests do not wait. The limit allows for a busy machine.
     let known = stopped + Duration::from_secs(4);
     let late = refusals.iter().filter(|(sent, _)| *sent > known);
     let slowest = late.map(|(_, took)| took).max().unwrap();
@@ -341,7 +342,7 @@ fn connections_that_become_read_only_are_replaced() {
         let setting = format!("ALTER DATABASE {name} SET default_transaction_read_only = {on}");
         postgres::sql(&other, &setting);
     };
-    // As after a failover behind a proxy: connections that are open lead to what is now a replica, new ones do not.
+    // As after a failover behind a proxy: open connections lead to the old primary, which is read-only now; new ones do not.
     read_only("on");
     let app = TestApp::on(&database, |_| {}, Vec::new());
     let user = app.user("u1");
@@ -351,7 +352,7 @@ fn connections_that_become_read_only_are_replaced() {
     read_only("off");
     thread::sleep(Duration::from_millis(1100));
     for _ in 0..12 {
-        user.task("the first one after that finds it out and is sent again");
+        user.task("the first write is sent again on a new connection");
     }
 }
 
@@ -363,7 +364,7 @@ fn a_statement_whose_result_type_changed_is_prepared_again() {
     for _ in 0..8 {
         user.get(&path).expect(200);
     }
-    // What a later migration, run by a newer instance, may do under this one.
+    // As a migration of a newer instance may do while this one runs.
     app.sql()
         .batch_execute("ALTER TABLE todo.tasks ALTER COLUMN title TYPE varchar(200)")
         .unwrap();
@@ -375,7 +376,7 @@ fn a_statement_whose_result_type_changed_is_prepared_again() {
 
 #[test]
 fn a_statement_that_is_no_longer_prepared_is_prepared_again() {
-    // Each write makes its connection forget what was prepared on it, as a pooler does that tidies up.
+    // After each write the connection has lost its prepared statements, as behind a pooler that runs DISCARD ALL.
     let app = TestApp::on(
         &fresh_database(),
         |settings| settings.database.pool_size = 1,
@@ -405,10 +406,7 @@ fn a_statement_that_waits_too_long_is_cancelled_and_leaves_no_transaction_open()
     let app = TestApp::on(&fresh_database(), adjust, Vec::new());
     let user = app.user("u1");
     let task = user.task("t");
-    let mut holder = app.sql();
-    let mut lock = holder.transaction().unwrap();
-    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let lock = Lock::tasks(&app.database);
     let path = format!("/api/tasks/{}", task["id"].as_str().unwrap());
     for answer in [
         user.get(&path),
@@ -418,17 +416,17 @@ fn a_statement_that_waits_too_long_is_cancelled_and_leaves_no_transaction_open()
     ] {
         answer.expect_error(503, "SERVICE_UNAVAILABLE");
     }
-    drop(lock);
+    lock.release();
     assert_eq!(
         user.get("/api/tasks").expect(200).json()["tasks"],
         json!([task]),
-        "nothing of it happened"
+        "the statement had no effect"
     );
     let open = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'todo-api' AND state LIKE 'idle in transaction%'
                 AND datname = current_database()";
     assert_eq!(app.sql().query_one(open, &[]).unwrap().get::<_, i64>(0), 0);
 
-    // And one that is slow without waiting for anybody.
+    // A statement that is slow without waiting for a lock.
     app.sql()
         .batch_execute(
             "ALTER TABLE todo.tasks ADD CONSTRAINT slow CHECK (pg_sleep(2) IS NOT NULL) NOT VALID",

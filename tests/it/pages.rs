@@ -51,7 +51,7 @@ fn pages_load_files_of_this_server_only() {
         .expect_error(404, "NOT_FOUND");
 }
 
-/// What browsers send when they load a page.
+/// The Accept field of browsers that load a page.
 const BROWSER: (&str, &str) = (
     "Accept",
     "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
@@ -113,7 +113,7 @@ fn the_root_page_says_why_the_server_is_not_ready_and_how_accounts_are_made() {
     assert!(page.contains("Registration is closed"), "{page}");
     assert!(
         page.contains("<code>todo-api user add"),
-        "no path of this machine: {page}"
+        "the page shows no path of this machine: {page}"
     );
 }
 
@@ -140,7 +140,7 @@ fn browsers_get_a_short_page_for_an_unknown_path() {
         assert!(page.body.len() < 1500 && page.body.contains("href=\"/redoc\""));
         anonymous.get(path).expect_error(404, "NOT_FOUND");
     }
-    // The errors of a route are JSON.
+    // Errors of an existing route are JSON.
     let task = "/api/tasks/00000000-0000-0000-0000-000000000000";
     let answer = app.user("u1").send("GET", task, &[BROWSER], None);
     answer.expect_error(404, "NOT_FOUND");
@@ -173,7 +173,7 @@ fn files_are_compressed_if_gzip_is_accepted_and_are_304_the_second_time() {
             );
         }
         let tags = format!("\"other\", {}", plain.header("ETag").unwrap());
-        // Compared weakly, it is the same without its mark.
+        // `If-None-Match` compares weakly, so the tag without `W/` is equal.
         for tags in [tags.clone(), tags.replace("W/", "")] {
             let again = anonymous.send("GET", path, &[("If-None-Match", &tags)], None);
             assert_eq!(again.expect(304).body, "");

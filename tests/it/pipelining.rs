@@ -1,4 +1,4 @@
-//! Answers come in the order of the requests, each on the connection of its request, whatever others do meanwhile.
+//! Pipelining: answers come in the order of the requests, on the right connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use crate::support::process::{Process, free_address};
 use crate::support::tls::Certificate;
 use crate::support::wire::{Endpoint, Wire, bearer, request};
 
-/// What is asked.
+/// A kind of request.
 #[derive(Clone, Copy, Debug)]
 enum Ask {
     Health,
@@ -22,7 +22,7 @@ enum Ask {
     List,
 }
 
-/// A client with a user of its own, who writes its requests in pieces and reads when it likes.
+/// A client with a user of its own. It writes its requests in pieces.
 struct Client {
     wire: Wire,
     name: String,
@@ -68,7 +68,7 @@ impl Client {
         }
     }
 
-    /// Writes so many bytes more.
+    /// Writes up to `most` more bytes.
     fn write(&mut self, most: usize) {
         let end = self.bytes.len().min(self.written.saturating_add(most));
         self.wire.write(&self.bytes[self.written..end]).unwrap();
@@ -119,9 +119,9 @@ fn asks() -> impl Strategy<Value = Vec<Ask>> {
     proptest::collection::vec(ask, 1..8)
 }
 
-/// Has two clients pipeline through a endpoint, in as many random ways.
+/// Two clients pipeline to an endpoint, in this many random orders.
 fn interleave(endpoint: &Endpoint, cases: u32) {
-    // Who writes next, and how many bytes.
+    // Which client writes next, and how many bytes.
     let turns = proptest::collection::vec((any::<bool>(), 1_usize..400), 0..24);
     let numbers = AtomicUsize::new(0);
     let mut runner = TestRunner::new(Config {
@@ -140,7 +140,7 @@ fn interleave(endpoint: &Endpoint, cases: u32) {
                 other.write(most);
             }
         }
-        // The stalled one reads nothing and may have stopped anywhere in a request; the other gets all of its answers.
+        // The stalled client reads nothing and may stop in the middle of a request; the other gets all of its answers.
         other.finish()?;
         stalled.finish()
     });

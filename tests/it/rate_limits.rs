@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::login::Login;
-use crate::support::login::PASSWORD;
 use crate::support::postgres::{fresh_database, socket_file, sql};
 use crate::support::process::{Process, free_address};
 use crate::support::proxy::Proxy;
 use crate::support::{Actor, Answer};
 
-/// A server that has its usual limits, but for these settings. An empty one counts as none.
+/// A server with the default limits and these settings. An empty setting means the default.
 fn limited(settings: &[(&str, &str)]) -> Process {
     let mut all = vec![
         ("RATE_LIMIT_PER_HOUR", ""),
@@ -22,7 +21,7 @@ fn limited(settings: &[(&str, &str)]) -> Process {
     Process::serve(&fresh_database(), &all)
 }
 
-/// Asserts what an answer says of its limit, and gives the seconds after which there is more.
+/// Asserts the fields of the limit, and returns the seconds until more requests are left.
 #[track_caller]
 fn expect_limit(answer: &Answer, limit: u64, remaining: u64) -> u64 {
     let field = |name: &str| -> Option<u64> { answer.header(name)?.parse().ok() };
@@ -61,7 +60,7 @@ fn the_1001st_request_of_an_hour_is_refused_and_another_user_is_not_affected() {
         message,
         format!("at most 1000 requests an hour are allowed; try again in {seconds} s")
     );
-    // Writes too, the path with their id, and the path of another user.
+    // Writes are refused too, and requests with a user id in the path.
     busy.post("/api/tasks", json!({"title": "x"}))
         .expect_error(429, "RATE_LIMITED");
     busy.get(&busy.own("/tasks"))
@@ -97,9 +96,9 @@ fn every_answer_to_a_user_names_the_limit() {
     for (before, answer) in answers.iter().enumerate() {
         expect_limit(answer, 10, 9 - before as u64);
     }
-    // Requests that are answered before the caller is looked up do not count.
+    // Requests that are answered before the user is known do not count.
     expect_no_limit(&user.get("/nowhere").expect(404));
-    expect_no_limit(&user.delete("/api/tasks").expect(405));
+    expect_no_limit(&user.put("/api/tasks", json!({})).expect(405));
     expect_limit(&user.get("/api/tasks").expect(200), 10, 1);
 }
 
@@ -130,11 +129,11 @@ fn requests_without_an_accepted_token_count_by_address() {
     expect_limit(&refused, 3, 0);
     expect_limit(&ask(&anonymous, "192.0.2.2").expect(401), 3, 2);
 
-    // Who shares the address and has a token has a limit of their own.
+    // A user with a token at the same address has a separate limit.
     let user = server.user("u");
     expect_limit(&ask(&user, "192.0.2.1").expect(200), 1000, 999);
 
-    // A customer's IPv6 network is one address.
+    // An IPv6 /64 counts as one address.
     for (address, status) in [
         ("2001:db8::1", 401),
         ("2001:db8::2", 401),
@@ -198,17 +197,11 @@ fn a_refused_request_costs_no_transaction() {
     ];
     let server = Process::serve(&proxy.url(&database), &settings);
     let login = Login::register(server.address, "me@example.org");
-    let script = |actor: &Actor| {
-        let body = json!({"name": "script", "current_password": PASSWORD});
-        let made = actor.post("/api/auth/tokens", body).expect(201).json();
-        let value = format!("Bearer {}", made["token"].as_str().unwrap());
-        Actor::with_authorization(server.address, &value)
-    };
-    let (known, unknown) = (script(&login.actor()), script(&login.actor()));
+    let script = || Actor::with_token(server.address, login.api_token());
+    let (known, unknown) = (script(), script());
     known.get("/api/tasks").expect(200);
     let invented = |number: usize| {
-        let value = format!("Bearer todo_{number:043}");
-        Actor::with_authorization(server.address, &value).get("/api/tasks")
+        Actor::with_token(server.address, format!("todo_{number:043}")).get("/api/tasks")
     };
     for number in 0..4 {
         invented(number).expect(401);
@@ -218,7 +211,7 @@ fn a_refused_request_costs_no_transaction() {
         for number in 0..200 {
             ask(number).expect_error(429, "RATE_LIMITED");
         }
-        // Revocations are read once a second whatever comes, and a known token is looked up as often.
+        // The server reads revocations once a second, and looks up a known API token as often.
         let allowed = if what == "user" {
             4 * (began.elapsed().as_secs() + 2)
         } else {
@@ -234,7 +227,7 @@ fn a_refused_request_costs_no_transaction() {
     refused("good token that is not in the cache", &|_| {
         unknown.get("/api/tasks")
     });
-    // A token in the cache is good, also after its second.
+    // The cached token is valid, even after its second.
     thread::sleep(Duration::from_millis(1_100));
     while known.get("/api/tasks").status == 200 {}
     let uses = "UPDATE todo.api_tokens SET last_used_at = '2020-01-01Z'";

@@ -1,4 +1,4 @@
-//! What is revoked holds at once here, soon elsewhere, and after a restart.
+//! A revocation holds at once on its instance, soon on others, and after a restart.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
         Process::serve(&database, &[]),
         Process::serve(&database, &[]),
     );
-    // The second time the other one is asked all the while.
+    // The second time, the other instance serves requests all the time.
     for busy in [false, true] {
         let email = format!("{busy}@example.org");
         let login = Login::register(one.address, &email);
@@ -28,7 +28,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
             .post("/api/auth/logout", json!({}))
             .expect(204);
         let began = Instant::now();
-        assert!(!login.is_in(), "at once where it was said");
+        assert!(!login.is_in(), "at once on the instance that did it");
         if busy {
             while login.is_in_at(other.address) {
                 assert!(began.elapsed() < Duration::from_secs(2));
@@ -55,7 +55,7 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
     crate::support::login::try_log_in(one.address, "me@example.org", PASSWORD)
         .expect_error(403, "FORBIDDEN");
     login.try_refresh().expect(401);
-    // After a restart, too.
+    // The revocations hold after a restart.
     drop(one);
     let one = Process::serve(&database, &[]);
     assert!(!login.is_in_at(one.address));
@@ -64,7 +64,10 @@ fn a_revocation_holds_on_the_other_instance_within_two_seconds() {
     assert!(output.status.success(), "{output:?}");
     thread::sleep(Duration::from_secs(2));
     assert_eq!((outsider(&one), outsider(&other)), (200, 200));
-    assert!(!login.is_in_at(one.address), "the other one stays out");
+    assert!(
+        !login.is_in_at(one.address),
+        "the first user stays disabled"
+    );
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn a_revocation_that_commits_late_is_seen() {
         let sessions = login.actor().get("/api/auth/sessions").expect(200).json();
         sessions["sessions"][0]["id"].as_str().unwrap().to_owned()
     };
-    // Another instance ends the session, and its commit takes longer than any overlap of times would allow for.
+    // Another instance ends the session and commits so late that an overlap of times would miss it.
     let mut slow = postgres::Client::connect(&database, postgres::NoTls).unwrap();
     let mut transaction = slow.transaction().unwrap();
     transaction
@@ -84,7 +87,7 @@ fn a_revocation_that_commits_late_is_seen() {
         .unwrap();
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(4) {
-        assert!(login.is_in(), "it is not committed");
+        assert!(login.is_in(), "the revocation is not committed yet");
         thread::sleep(Duration::from_millis(100));
     }
     transaction.commit().unwrap();
@@ -97,22 +100,11 @@ fn no_token_is_accepted_for_long_without_the_database() {
     let mut cluster = Cluster::start(false);
     let server = Process::serve(&cluster.url("todo"), &[]);
     let login = Login::register(server.address, "me@example.org");
-    let script = login
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let script = Actor::with_authorization(
-        server.address,
-        &format!("Bearer {}", script["token"].as_str().unwrap()),
-    );
+    let script = Actor::with_token(server.address, login.api_token());
     script.get("/api/tasks").expect(200);
     cluster.stop();
     let began = Instant::now();
-    // What needs no database tells whether the token is trusted: the path of another user is refused before one is asked.
+    // The path of another user is refused without the database, so its status shows whether the token is accepted.
     let trusted = |actor: &Actor| match actor.get("/api/another-user/tasks").status {
         403 => true,
         503 => false,

@@ -23,7 +23,7 @@ const PAGE: &[(&str, &str)] = &[
     ("Referrer-Policy", "no-referrer"),
 ];
 
-/// Asserts that the answer has these fields, once each, and no other that protects answers.
+/// Asserts that the answer has each of these fields once, and no other security field.
 #[track_caller]
 fn expect_fields(answer: &Answer, wanted: &[(&str, &str)]) {
     for name in [
@@ -39,7 +39,7 @@ fn expect_fields(answer: &Answer, wanted: &[(&str, &str)]) {
             .iter()
             .filter_map(|(field, shown)| value((field.as_str(), shown.as_str())))
             .collect();
-        // What a page may load is up to that page.
+        // The sources that a page may load differ between pages.
         if wanted == PAGE && name == "Content-Security-Policy" {
             let policy = values.pop().unwrap_or_default();
             assert!(policy.starts_with("default-src 'none'; "), "{policy}");
@@ -135,10 +135,10 @@ fn strict_transport_security_is_sent_over_tls() {
     let year = Some(YEAR.to_owned());
     let encrypted = Endpoint::Tls(address, certificate.client());
     assert_eq!(strict(&encrypted, ""), year);
-    // Also where there was no head to read.
+    // Also in the answer to an unreadable head.
     let refused = encrypted.ask(b"GET / HTTP/1.1\r\n\r\n").expect(400);
     assert_eq!(refused.header("Strict-Transport-Security"), Some(YEAR));
-    // Behind a proxy, as the proxy says.
+    // Behind a proxy, the proxy says whether TLS was used.
     for endpoint in [Endpoint::Unix(path.clone()), Endpoint::Tcp(direct)] {
         assert_eq!(strict(&endpoint, ""), None);
         assert_eq!(strict(&endpoint, "X-Forwarded-Proto: http\r\n"), None);
@@ -146,10 +146,10 @@ fn strict_transport_security_is_sent_over_tls() {
         assert_eq!(
             strict(&endpoint, "Forwarded: for=192.0.2.1;proto=https\r\n"),
             None,
-            "not the header that is configured"
+            "not the configured header"
         );
     }
-    // Also of a head that the edge refuses.
+    // Also in an answer of the edge to a refused head.
     for (proto, expected) in [("https", Some(YEAR)), ("http", None)] {
         let head = format!("GET / HTTP/1.1\r\nX-Forwarded-Proto: {proto}\r\n\r\n");
         let refused = Endpoint::Unix(path.clone())
@@ -175,7 +175,7 @@ fn tls_is_believed_only_from_trusted_proxies_and_in_the_configured_header() {
     assert_eq!(strict(&[("TRUSTED_PROXIES", "none")]), None);
     assert_eq!(strict(&[("PROXY_HEADER", "forwarded")]), None);
     assert_eq!(strict(&[]), Some(YEAR.to_owned()));
-    // Zero makes browsers forget it.
+    // With zero, browsers drop the rule.
     assert_eq!(
         strict(&[("HSTS_SECONDS", "0")]),
         Some("max-age=0".to_owned())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::app::TestApp;
 use crate::support::login::{Login, PASSWORD};
 
-/// Makes every use of a refresh token look so many seconds older.
+/// Moves every use of a refresh token this many seconds into the past.
 fn age(app: &TestApp, seconds: f64) {
     app.sql()
         .execute(
@@ -43,7 +43,7 @@ fn within_the_grace_period_a_reused_refresh_token_gives_the_same_tokens() {
     let first = Login::register(app.address, "me@example.org");
     let second = first.refresh();
     age(&app, 20.0);
-    // Also when the successor has been used already.
+    // Also if the successor has been used already.
     let third = second.refresh();
     for _ in 0..3 {
         let replay = first.refresh();
@@ -87,7 +87,7 @@ fn after_the_grace_period_a_reused_refresh_token_ends_the_session() {
     }
     assert!(
         other.is_in() && other.refresh().is_in(),
-        "another session lives on"
+        "another session stays valid"
     );
 }
 
@@ -183,29 +183,20 @@ fn a_session_can_be_ended_from_another() {
 fn no_kind_of_token_is_accepted_as_another() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org");
-    let script = login
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
-    let script = script["token"].as_str().unwrap();
+    let script = login.api_token();
     let refresh = |token: &str| {
         app.anonymous()
             .post("/api/auth/refresh", json!({"refresh_token": token}))
     };
-    let bearer = |token: &str, path: &str| {
-        crate::support::Actor::with_authorization(app.address, &format!("Bearer {token}")).get(path)
-    };
+    let bearer =
+        |token: &str, path: &str| crate::support::Actor::with_token(app.address, token).get(path);
     bearer(login.refresh_token(), "/api/tasks").expect_error(401, "UNAUTHORIZED");
     bearer(login.refresh_token(), "/api/auth/me").expect_error(401, "UNAUTHORIZED");
-    bearer(script, "/api/auth/me").expect_error(401, "UNAUTHORIZED");
-    bearer(script, "/api/auth/tokens").expect_error(401, "UNAUTHORIZED");
+    bearer(&script, "/api/auth/me").expect_error(401, "UNAUTHORIZED");
+    bearer(&script, "/api/auth/tokens").expect_error(401, "UNAUTHORIZED");
     for token in [
         login.access_token(),
-        script,
+        &script,
         "",
         "refresh_",
         &"x".repeat(10_000),
@@ -226,14 +217,7 @@ fn no_kind_of_token_is_accepted_as_another() {
 fn the_database_contains_no_usable_token() {
     let app = TestApp::start();
     let login = Login::register(app.address, "me@example.org").refresh();
-    let script = login
-        .actor()
-        .post(
-            "/api/auth/tokens",
-            json!({"name": "t", "current_password": PASSWORD}),
-        )
-        .expect(201)
-        .json();
+    let script = login.api_token();
     login.actor().get("/api/tasks").expect(200);
     let tables = "SELECT coalesce(string_agg(t::text, '\n'), '') FROM todo.";
     let mut sql = app.sql();
@@ -249,11 +233,11 @@ fn the_database_contains_no_usable_token() {
         for secret in [
             login.access_token(),
             login.refresh_token(),
-            script["token"].as_str().unwrap(),
+            &script,
             PASSWORD,
         ] {
             assert!(!text.contains(secret), "{table}");
-            // Not even without its first letters, which tell its kind.
+            // Not even without the prefix that names its kind.
             assert!(!text.contains(&secret[8..]), "{table}");
         }
     }

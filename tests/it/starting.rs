@@ -1,8 +1,8 @@
-//! The start of the server: its waits, its messages, its failures.
+//! The start of the server: waiting, messages, failures.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::support::Actor;
 use crate::support::app::SECRET;
+use crate::support::hold::{Lock, wait_until};
 use crate::support::postgres::{empty_database, fresh_database, socket_file, sql};
 use crate::support::process::{Process, command, free_address, run, signal};
 use crate::support::proxy::Proxy;
@@ -106,22 +107,19 @@ fn sigterm_ends_a_start_that_makes_a_private_postgresql_and_leaves_none_behind()
 fn a_database_that_stops_answering_during_the_start_is_tried_again() {
     let database = fresh_database();
     let proxy = Proxy::to(&socket_file());
-    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
-    let mut lock = other.transaction().unwrap();
     // With this lock the query for the schema's version waits until the test releases it.
-    lock.batch_execute("LOCK TABLE todo.schema_migrations IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut lock = Lock::table(&database, "schema_migrations");
     let settings = [
         ("DB_STATEMENT_TIMEOUT", "1"),
         ("DB_LOCK_TIMEOUT", "1"),
         ("STARTUP_TIMEOUT", "60"),
     ];
     let server = Process::start(&proxy.url(&database), &settings);
-    crate::serving::wait_until(|| crate::serving::waiting_statements(&database) > 0);
+    lock.wait_for_waiting(1);
     proxy.fall_silent();
     let log = server.wait_for("waiting for the database");
     assert!(log.contains("did not answer in time"), "{log}");
-    lock.rollback().unwrap();
+    lock.release();
     proxy.cut();
     proxy.speak();
     server.wait_for("ready: ");
@@ -218,12 +216,9 @@ fn a_second_sigterm_ends_the_server_at_once() {
     let server = Process::serve(&database, &settings);
     let user = server.user("u1");
     user.task("t");
-    let mut other = postgres::Client::connect(&database, postgres::NoTls).unwrap();
-    let mut lock = other.transaction().unwrap();
-    lock.batch_execute("LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut lock = Lock::tasks(&database);
     let stuck = thread::spawn(move || user.try_send("GET", "/api/tasks", &[], None));
-    crate::serving::wait_until(|| crate::serving::waiting_statements(&database) > 0);
+    lock.wait_for_waiting(1);
     server.signal("TERM");
     server.wait_for("finishing what is in flight");
     thread::sleep(Duration::from_millis(200));
@@ -239,13 +234,9 @@ fn a_second_sigterm_ends_the_server_at_once() {
     assert!(stuck.join().unwrap().is_err());
 }
 
-#[test]
-fn the_printed_commands_work_in_a_shell() {
-    let directory = directory();
-    let data = directory.path().join("it's my data");
-    let address = free_address();
-    let listen = address.to_string();
-    let mut child = command(&[("DATA_DIR", data.to_str().unwrap()), ("LISTEN", &listen)])
+/// Starts a server, and returns it with the example commands that it has printed.
+fn start_and_read_commands(environment: &[(&str, &str)]) -> (Child, String) {
+    let mut child = command(environment)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -255,6 +246,17 @@ fn the_printed_commands_work_in_a_shell() {
     while printed.matches("curl ").count() < 2 {
         assert!(stdout.read_line(&mut printed).unwrap() > 0, "{printed}");
     }
+    (child, printed)
+}
+
+#[test]
+fn the_printed_commands_work_in_a_shell() {
+    let directory = directory();
+    let data = directory.path().join("it's my data");
+    let address = free_address();
+    let listen = address.to_string();
+    let environment = [("DATA_DIR", data.to_str().unwrap()), ("LISTEN", &listen)];
+    let (mut child, printed) = start_and_read_commands(&environment);
     assert!(printed.contains(&format!("todo-api is at http://{listen}")));
     assert!(!printed.contains("BETTER_AUTH_SECRET"), "{printed}");
     let export = printed
@@ -266,7 +268,7 @@ fn the_printed_commands_work_in_a_shell() {
         .output()
         .unwrap();
     let token = String::from_utf8(shell.stdout).unwrap();
-    let user = Actor::with_authorization(address, &format!("Bearer {}", token.trim_end()));
+    let user = Actor::with_token(address, token.trim_end());
     user.post("/api/tasks", json!({ "title": "Buy milk" }))
         .expect(201);
     signal(i32::try_from(child.id()).unwrap(), "TERM");
@@ -284,16 +286,7 @@ fn the_printed_commands_name_the_secret_they_need() {
         ("LISTEN", &listen),
         ("BETTER_AUTH_SECRET", SECRET),
     ];
-    let mut child = command(&environment)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut printed = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    while !printed.contains("curl ") {
-        assert!(stdout.read_line(&mut printed).unwrap() > 0, "{printed}");
-    }
+    let (mut child, printed) = start_and_read_commands(&environment);
     signal(i32::try_from(child.id()).unwrap(), "TERM");
     child.wait().unwrap();
     assert!(
@@ -315,8 +308,8 @@ fn a_closed_standard_output_does_not_end_the_server() {
         .unwrap();
     drop(child.stdout.take());
     let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
-    crate::serving::wait_until(|| ready().success());
-    // It prints its commands now.
+    wait_until(|| ready().success());
+    // The server now prints its example commands.
     thread::sleep(Duration::from_millis(500));
     assert!(child.try_wait().unwrap().is_none(), "it has ended");
     signal(i32::try_from(child.id()).unwrap(), "TERM");
@@ -344,7 +337,7 @@ fn sighup_stops_a_server_in_a_terminal_and_no_other() {
         .spawn()
         .unwrap();
     let ready = || run(&["healthcheck", "--ready"], &[("LISTEN", &listen)]).status;
-    crate::serving::wait_until(|| ready().success());
+    wait_until(|| ready().success());
     signal(i32::try_from(child.id()).unwrap(), "HUP");
     assert_eq!(child.wait().unwrap().code(), Some(0));
     service.anonymous().get("/health").expect(200);

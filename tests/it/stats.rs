@@ -1,4 +1,4 @@
-//! The tasks in numbers.
+//! Statistics of tasks.
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, UtcOffset};
@@ -94,7 +94,7 @@ fn completions_are_counted_by_day_for_thirty_days() {
 fn days_begin_and_end_in_the_requested_zone() {
     let app = TestApp::start();
     let user = app.user("u1");
-    // A day that is today in one of two zones that are never on the same one.
+    // Two zones that always have different dates.
     let (east, west) = ("%2B14:00", "-12:00");
     let today = |hours: i8| {
         date(OffsetDateTime::now_utc().to_offset(UtcOffset::from_hms(hours, 0, 0).unwrap()))
@@ -109,7 +109,7 @@ fn days_begin_and_end_in_the_requested_zone() {
     )
     .expect(201);
     assert_eq!(stats(&user, &format!("?tz={west}"))["due_today"], 1);
-    // In the east that day is over, in the west it is not.
+    // In the eastern zone that day is over, in the western it is not.
     assert_eq!(stats(&user, &format!("?tz={east}"))["overdue"], 1);
     assert_eq!(stats(&user, &format!("?tz={west}"))["overdue"], 0);
     assert_eq!(stats(&user, "?tz=%2B14:00")["tz"], "+14:00");

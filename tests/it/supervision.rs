@@ -1,4 +1,4 @@
-//! The program as a service of systemd: the unit, and the notifications.
+//! The service under systemd: the units, and the notifications.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -37,7 +37,7 @@ fn the_unit_is_ready_once_tasks_can_be_served() {
     assert!(!any(&notifications, "READY=1"), "{notifications:?}");
     assert!(!any(&notifications, "RELOADING=1"), "{notifications:?}");
 
-    // A request that comes before that waits for up to two seconds.
+    // A request before that waits for up to two seconds.
     let mut early = Endpoint::from(server.address).open().unwrap();
     early
         .write(&request("GET", "/health/ready", &[], b""))
@@ -69,7 +69,7 @@ fn the_watchdog_is_notified_only_while_requests_are_answered() {
         last = Instant::now();
     }
 
-    // All workers wait. Each of three users has one.
+    // All workers wait: each of three users occupies one.
     let mut lock = Lock::tasks(&database);
     let _stuck: Vec<Wire> = ["u1", "u2", "u3"]
         .into_iter()
@@ -80,7 +80,7 @@ fn the_watchdog_is_notified_only_while_requests_are_answered() {
         })
         .collect();
     lock.wait_for_waiting(3);
-    // A self-check from before may still be reported.
+    // A self-check that began earlier may still succeed.
     systemd.all_within(Duration::from_millis(100));
     let starved = systemd.all_within(WATCHDOG + A_MOMENT);
     assert!(!any(&starved, "WATCHDOG=1"), "{starved:?}");
@@ -146,7 +146,7 @@ fn a_reload_is_announced_and_reads_the_log_level_again() {
     server.anonymous().get("/nowhere").expect(404);
     server.wait_for("status=404");
 
-    // A file with an error changes nothing, and is reported.
+    // A file with an error changes nothing and is logged.
     fs::write(systemd.settings_file(), "LOG_LEVEL=loud\n").unwrap();
     server.signal("HUP");
     let log = server.wait_for("LOG_LEVEL stays as it is");
@@ -191,7 +191,7 @@ fn a_private_postgres_sends_no_notifications() {
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let notifications = UnixDatagram::bind_addr(&address).unwrap();
     let directory = tempfile::tempdir().unwrap();
-    // PostgreSQL does not run as root, and must be able to enter.
+    // PostgreSQL does not run as root and must be able to enter the directory.
     fs::set_permissions(
         directory.path(),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
@@ -231,7 +231,7 @@ fn a_watchdog_without_self_check_is_refused() {
     );
 }
 
-/// Copies of the units, with the built program, for systemd's own tools.
+/// Copies of the units with the built program, for systemd-analyze.
 fn units() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_todo-api");
@@ -246,7 +246,7 @@ fn units() -> tempfile::TempDir {
             .iter()
             .any(|end| name.ends_with(end))
         {
-            // The units run programs that an installation puts elsewhere.
+            // In the repository these programs have other paths.
             let text = unit(&format!("deploy/{name}")).replace(
                 "/usr/local/lib/todo-api/",
                 concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/"),
@@ -257,7 +257,7 @@ fn units() -> tempfile::TempDir {
     directory
 }
 
-/// Whether systemd's tools are installed. Without them the test is skipped on a developer's machine, and fails in a CI.
+/// Whether systemd-analyze is installed. Without it the test is skipped on a developer's machine and fails in CI.
 fn systemd_analyze() -> bool {
     let there = Command::new("systemd-analyze")
         .arg("--version")
@@ -300,7 +300,7 @@ fn the_unit_exposes_at_most_1_2() {
         return;
     }
     let directory = units();
-    // The threshold is in tenths.
+    // The threshold is in tenths: 12 means 1.2.
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=12", "--no-pager"])
         .arg(directory.path().join("todo-api.service"))

@@ -1,4 +1,4 @@
-//! Tags: on a task, and of all tasks.
+//! Tags of a task, and of all tasks.
 
 use std::thread;
 
@@ -136,7 +136,7 @@ fn a_tag_is_renamed_everywhere_and_merges_with_another() {
     );
     assert!(read["updated_at"].as_str() > first["updated_at"].as_str());
     assert_eq!(titles(&user, "tag=x/y%20%C3%BC"), ["1", "2"]);
-    // Onto one that is there: on a task with both, one is left.
+    // To the name of another tag: a task with both keeps one.
     let merged = user
         .put("/api/u1/tags/x%2Fy%20%C3%BC", json!({ "name": "c" }))
         .expect(200)
@@ -145,7 +145,7 @@ fn a_tag_is_renamed_everywhere_and_merges_with_another() {
     assert_eq!(user.get(&path(&first)).json()["tags"], json!(["a", "c"]));
     assert_eq!(counts(&user), counted(&[("a", 1), ("c", 3)]));
     assert_eq!(user.get(&path(&untouched)).json(), untouched);
-    // Onto itself: nothing changes.
+    // To its own name: nothing changes.
     let same = user
         .put("/api/tags/c", json!({ "name": "c" }))
         .expect(200)
@@ -232,7 +232,7 @@ fn many_tasks_are_renamed_in_several_steps() {
     assert_eq!(counts(&user), []);
 }
 
-/// Renames, removals and edits at the same time: no edit is lost, no tag is there twice, and no request fails.
+/// Renames, removals and edits in parallel: no edit is lost, no task has a tag twice, and no request fails.
 #[test]
 fn parallel_renames_and_edits_lose_nothing() {
     let app = TestApp::start();

@@ -82,7 +82,7 @@ fn a_token_of_another_issuer_does_not_act_as_an_account_whatever_the_form_of_its
     let key = Key::p256("k");
     let keys = KeyServer::start(Publishes::Body(key_set(&[&key])));
     let keys = keys.keys(Timing::default());
-    let app = TestApp::judging(TokenVerifier::new(SECRET, None).trusting(keys));
+    let app = TestApp::with_verifier(TokenVerifier::new(SECRET, None).trusting(keys));
     let ask = |user: &str| {
         let token = format!("Bearer {}", key.token(&claims(user)));
         Actor::with_authorization(app.address, &token).get("/api/tasks")

@@ -1,4 +1,4 @@
-//! What may be done with one's own tasks.
+//! Creating, reading, changing and deleting tasks.
 
 use std::collections::HashSet;
 use std::thread;
@@ -11,7 +11,7 @@ fn path(task: &Value) -> String {
     format!("/api/tasks/{}", task["id"].as_str().unwrap())
 }
 
-/// The fields that the error for a body names.
+/// The fields that the error names for this body.
 #[track_caller]
 fn complaints(user: &Actor, method: &str, target: &str, body: &str) -> Vec<String> {
     let answer = user.send(method, target, &[], Some(body.as_bytes()));
@@ -309,7 +309,7 @@ fn another_media_type_is_415_and_the_answer_names_the_right_one() {
     }
     user.send("POST", "/api/tasks", &[], Some(b"{\"title\":\"t\"}"))
         .expect(201);
-    // Nothing is unpacked, and of two types neither is guessed.
+    // A compressed body and two media types are refused.
     let json = ("Content-Type", "application/json");
     for (headers, words) in [
         ([json, ("Content-Encoding", "gzip")], "Content-Encoding"),

@@ -75,7 +75,16 @@ fn a_second_import_changes_nothing() {
         + &line(json!({"title": "b", "id": 7, "completed": true}))
         + &line(json!({"title": "a"}))
         + &line(json!({"title": "c", "id": ID, "due_date": "2030-01-31T09:00:00+02:00"}));
+    let changes = |since: &str| {
+        user.get(&format!("/api/tasks/changes{since}"))
+            .expect(200)
+            .json()
+    };
+    let start = changes("");
     assert_eq!(counts(import(&user, "", &text)), [4, 0, 0, 0]);
+    let since = format!("?since={}", start["next_cursor"].as_str().unwrap());
+    let imported = changes(&since);
+    assert_eq!(imported["tasks"].as_array().unwrap().len(), 4);
     let before = tasks(&user);
     let written: Vec<String> = written_by(&app);
     for query in ["", "on_conflict=update", "on_conflict=skip&dry_run=true"] {
@@ -83,6 +92,8 @@ fn a_second_import_changes_nothing() {
     }
     assert_eq!(tasks(&user), before);
     assert_eq!(written_by(&app), written);
+    let since = format!("?since={}", imported["next_cursor"].as_str().unwrap());
+    assert_eq!(changes(&since)["tasks"], json!([]));
     // The order of the file is the order of a list.
     let list = user.get("/api/tasks").json();
     let titles: Vec<&Value> = list["tasks"]

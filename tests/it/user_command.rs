@@ -24,7 +24,7 @@ pub fn run_with(settings: &[(&str, &str)], arguments: &[&str], input: &str) -> O
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that fails early does not read it.
+    // A command that fails early does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -64,7 +64,7 @@ fn an_operator_manages_users() {
         1,
         "8 to 128",
     );
-    refused(&run(&["user", "add", "nobody"], PASSWORD), 2, "email");
+    refused(&run(&["user", "add", "no-address"], PASSWORD), 2, "email");
     server.user("outsider").task("t");
     let list = output_of(&run(&["user", "list"], ""));
     let lines: Vec<&str> = list.lines().collect();
@@ -103,7 +103,7 @@ fn an_operator_manages_users() {
     output_of(&run(&["user", "add", "other@example.org"], PASSWORD));
     let email = |user: &str, email: &str| run(&["user", "email", user, email], "");
     refused(&email(login.id(), "OTHER@example.org"), 1, "already");
-    refused(&email(login.id(), "nobody"), 2, "address");
+    refused(&email(login.id(), "no-address"), 2, "address");
     refused(&email("who@example.org", "a@example.org"), 1, "no user");
     refused(&email("outsider", "a@example.org"), 1, "no password here");
     output_of(&run(&["user", "delete", "other@example.org", "--yes"], ""));
@@ -155,8 +155,7 @@ fn a_token_for_an_address_is_that_of_its_account() {
     let run = |arguments: &[&str]| run(&database, arguments, "");
     let me = |arguments: &[&str]| {
         let token = output_of(&run(arguments));
-        let script =
-            Actor::with_authorization(server.address, &format!("Bearer {}", token.trim_end()));
+        let script = Actor::with_token(server.address, token.trim_end());
         let task = script.post("/api/tasks", serde_json::json!({"title": "t"}));
         task.expect(201).json()["user_id"]
             .as_str()
@@ -192,7 +191,7 @@ fn an_operator_manages_api_tokens() {
         "--expires-at",
         "2999-01-01T00:00:00Z",
     ])));
-    let script = Actor::with_authorization(server.address, &format!("Bearer {}", token.trim_end()));
+    let script = Actor::with_token(server.address, token.trim_end());
     script.get("/api/tasks").expect(200);
     script
         .post("/api/tasks", serde_json::json!({"title": "t"}))

@@ -173,7 +173,7 @@ fn every_write_accepts_the_etag_of_an_answer() {
     }
     under(&user, "GET", &path, ("If-Match", &current), "").expect(200);
     under(&user, "DELETE", &path, ("If-Match", &current), "").expect(204);
-    // What is not there has no state: that comes first.
+    // A task that does not exist is 404 before the precondition.
     for condition in [current.as_str(), "*", "\"x\""] {
         for (method, target, body) in [
             ("PATCH", &path, "{\"title\":\"b\"}"),

@@ -18,17 +18,17 @@ from programs import Failure, Postgres, Server, Usage, main, say, token, wait_un
 
 USERS = 200
 TASKS = 100_000
-# A task's number tells its user, and is the end of its UUID: it has 12 digits.
+# The number of a task determines its user, and is the end of its UUID: it has 12 digits.
 FIRST = 100_000_000_000
 # Tasks that are made to be deleted.
 FIRST_TO_DELETE = 200_000_000_000
 PASSWORD = "correct horse battery"
 TASK = {"title": "Buy milk and bread", "description": "2 litres, and the good bread", "priority": "high", "due_date": "2030-01-31"}
-# Connections of pgbench: about as many as the server has to PostgreSQL.
+# Connections of pgbench: about as many as the server opens to PostgreSQL.
 PGBENCH_CLIENTS = 10
-# Requests that are made ready for one measurement. wrk sends them over and over.
+# Prepared requests for one measurement. wrk sends them repeatedly.
 REPLAYED = 10_000
-# PostgreSQL starts no work of its own in the middle of a measurement.
+# Settings with which PostgreSQL starts no background work during a measurement.
 QUIET = {"autovacuum": "off", "checkpoint_timeout": "1h", "max_wal_size": "4GB"}
 # For Postgres.statements_of.
 LOGGED = {"logging_collector": "on", "log_destination": "csvlog", "log_directory": "log"}
@@ -106,7 +106,7 @@ class Build:
         return self.postgres.sql(statements, database=self.database)
 
     def _load(self):
-        """The server writes one row of each kind, and PostgreSQL copies them: so this works with any schema."""
+        """The server writes one row of each kind, and PostgreSQL copies them, so this works with any schema."""
         account = {"email": email("model"), "password": PASSWORD}
         self.model = self.server.client().expect(201, "POST", "/api/auth/register", account)["user"]["id"]
         client = self.server.client(self.model)
@@ -143,14 +143,14 @@ class Build:
         self.copy("tasks", f"model.user_id = '{self.model}' AND model.title = 'Model ' || n % 12", numbers, fields)
 
     def make_tasks_to_delete(self, connections, seconds):
-        """Makes more tasks than can be deleted in so many seconds."""
+        """Makes more tasks than can be deleted in this time."""
         first = self.next_to_delete
         self.next_to_delete += min(15_000, 5_000 * connections) * seconds * 5 // 4
         self.copy_tasks(range(first, self.next_to_delete))
         return range(first, self.next_to_delete)
 
     def tidy(self):
-        """Removes what the last round has left."""
+        """Removes the rows of the last round."""
         self.sql(f"DELETE FROM todo.tasks WHERE id NOT BETWEEN '{task_id(FIRST)}' AND '{task_id(FIRST + TASKS)}' AND user_id LIKE 'bench%'")
         self.sql("DELETE FROM todo.sessions")
         self.sql("VACUUM")
@@ -201,7 +201,7 @@ def measure(build, scenario, connections, seconds):
     before = state()
     wrk = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     time.sleep(seconds * 0.9)
-    # Before the connections are closed.
+    # This must be read before the connections are closed.
     memory = server.memory()
     out, err = wrk.communicate()
     after = state()
@@ -240,7 +240,7 @@ class Scripts:
             server.stop()
 
     def _write(self, scenario, server):
-        """Writes a scenario's script. Gives the file and the variables that pgbench must set."""
+        """Writes a scenario's script. Returns the file and the variables that pgbench must set."""
         numbers = iter(self.build.make_tasks_to_delete(1, 1) if scenario == "delete" else [FIRST] * 9)
 
         def once():
@@ -250,8 +250,7 @@ class Scripts:
             client.expect({"POST": 201, "DELETE": 204}.get(method, 200) if scenario != "login" else 200, method, path, body)
             return number
 
-        # Every connection of the server has prepared the statement by then, or the log has it all the same. What the server does for
-        # itself meanwhile is missing in the shortest.
+        # The first call prepares the statements. Of five further runs, the shortest has the fewest statements of the server itself.
         once()
         number, statements = min((self.build.postgres.statements_of(once) for _ in range(5)), key=lambda found: len(found[1]))
         user = owner(number)
@@ -263,7 +262,7 @@ class Scripts:
         variables, fresh = {}, []
 
         def expression(value):
-            """What stands for a parameter's value: the same value is the same expression."""
+            """The expression for a parameter's value. Equal values have the same expression."""
             if value is None or value == "":
                 return "NULL" if value is None else "''"
             if value not in expressions:
@@ -296,7 +295,7 @@ class Scripts:
         return path, variables
 
     def rate(self, scenario, clients, seconds):
-        """How often a second PostgreSQL does what the scenario needs."""
+        """How many times a second PostgreSQL executes the statements of the scenario."""
         build = self.build
         arguments = ["-n", "-M", "prepared", "-c", str(clients), "-j", str(min(2, clients)), "-T", str(seconds)]
         if scenario == "delete":
@@ -308,7 +307,7 @@ class Scripts:
             for name, value in variables.items():
                 arguments += ["-D", f"{name}={value}"]
         command = [build.postgres.program("pgbench"), *arguments, build.postgres.url(build.database)]
-        # On a busy machine a second may pass without a transaction, and pgbench then gives no rate.
+        # On a busy machine a second may pass without a transaction; pgbench then prints no rate.
         for _ in range(3):
             done = subprocess.run(command, capture_output=True, text=True)
             if rate := re.search(r"^tps = ([0-9.]+)", done.stdout, re.M):
@@ -328,7 +327,7 @@ def measure_memory(build):
     numbers = range(FIRST_TO_DELETE - 1000, FIRST_TO_DELETE)
     build.copy("tasks", f"model.user_id = '{build.model}' AND model.title = 'Model 1'", numbers, fields)
     for method, path, body in [REQUESTS["login"](FIRST), ("GET", "/api/tasks?limit=1000", None)]:
-        # From several threads, because the server may keep memory for each of its own.
+        # From several threads, because the server may keep memory for each of its threads.
         def ask():
             client = build.server.client("bench1")
             for _ in range(25):
@@ -423,7 +422,7 @@ def run(work, stack):
     rates = {(scenario, count): [] for scenario in arguments.scenarios for count in clients}
     failures = []
     for number in range(arguments.rounds):
-        # In turns, so that neither build always runs after the other.
+        # The builds alternate, so that neither always runs after the other.
         order = builds if number % 2 == 0 else builds[::-1]
         for scenario in arguments.scenarios:
             for count in clients:
@@ -437,7 +436,7 @@ def run(work, stack):
                     results[build.name, scenario, connections].append(result)
                     where = f"{scenario}, {connections} connections, {build.name}"
                     say(f"round {number + 1}: {where}: {result['rate']:,.0f} requests/s, p99 {result['p99']:.1f} ms")
-                    # A busy machine or disk makes a few of 900 wait too long. For logins see the report.
+                    # On a busy machine or disk a few of 900 may time out. For logins see the report.
                     if result["broken"] or (result["refused"] > 5 and scenario != "login"):
                         failures.append(f"{where}: {result['refused']:.1f} % refused, {result['broken']} without an answer")
         for build in builds:
@@ -452,7 +451,7 @@ def run(work, stack):
     print(text)
     say(f"Written to {path}.")
     if failures:
-        raise Failure("some requests were not answered as they should be: " + "; ".join(failures))
+        raise Failure("some requests were refused or not answered: " + "; ".join(failures))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
-"""Kills the primary under load and promotes its synchronous standby, again and again; scripts/check failover runs it."""
+"""Repeatedly kills the primary under load and promotes its synchronous standby; scripts/check failover runs it."""
 
 import os
 import time
 
-from programs import Failure, Postgres, Server, Writers, main, say, wait_until
+from programs import Failure, Followers, Postgres, Server, Writers, main, say, wait_until
 
 ROUNDS = int(os.environ.get("FAILOVER_ROUNDS", "10"))
-# `local` does not wait for the standby: the check must fail then.
+# With `local`, commits do not wait for the standby, so the check must fail.
 SYNCHRONOUS = os.environ.get("FAILOVER_SYNCHRONOUS_COMMIT", "on")
 # Seconds from the promotion to the first acknowledged write.
 SERVED_AGAIN = 10
 
 
 def make_standby(standby, primary):
-    """Makes a standby of the primary, for which the primary's commits wait from now on.
+    """Makes a standby of the primary. From then on the primary's commits wait for it.
 
-    The standby is copied before that setting is made. So after its promotion its own commits do not wait.
+    The standby is copied before that setting, so its own commits do not wait after its promotion.
     """
     standby.copy_from(primary)
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
@@ -41,11 +41,11 @@ def run(work, stack):
     stack.callback(server.stop)
     server.wait_until_ready()
     longest = 0
-    with Writers(server) as writers:
+    with Writers(server) as writers, Followers(server, ["writer-0", "writer-1"]) as followers:
         for number in range(1, ROUNDS + 1):
             time.sleep(1)
             if number % 2 == 0:
-                # The standby gets nothing more. A write that is acknowledged from here on without it is lost.
+                # The standby receives nothing more. A write that is acknowledged without it from here on is lost.
                 standby.sql("ALTER SYSTEM SET primary_conninfo = ''")
                 standby.sql("SELECT pg_reload_conf()")
                 time.sleep(0.5)
@@ -68,10 +68,14 @@ def run(work, stack):
         time.sleep(0.5)
         writers.stop()
         count = writers.check(primary)
+        restarts = followers.check(primary)
+    if restarts < ROUNDS:
+        raise Failure(f"a client of the feed was told of {restarts} of {ROUNDS} failovers")
     if count < 100 * ROUNDS:
-        raise Failure(f"only {count} writes were acknowledged: the load was too light to show anything")
+        raise Failure(f"only {count} writes were acknowledged: the load was too small")
     print(
         f"{ROUNDS} failovers: {count} acknowledged writes, none lost, none doubled; "
+        f"no client of the feed missed a change; "
         f"served again within {longest:.1f} s of a promotion, at most {SERVED_AGAIN} s allowed"
     )
 

@@ -29,14 +29,14 @@ class PgBouncer:
             "unix_socket_dir =",
             "auth_type = any",
             f"pool_mode = {mode}",
-            # By default PgBouncer leaves PostgreSQL alone for 15 s once it could not connect.
+            # By default PgBouncer waits 15 s after a failed connection to PostgreSQL.
             "server_login_retry = 1",
             *settings,
         ]
         with open(path, "w") as file:
             file.write("\n".join(settings) + "\n")
         with open(self.log_file, "w") as log:
-            # It refuses to run as root.
+            # PgBouncer refuses to run as root.
             self.child = subprocess.Popen(
                 ["pgbouncer", path], cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **postgres.account
             )
@@ -55,7 +55,7 @@ class PgBouncer:
 
 
 def serves(server, postgres, name):
-    """The server works behind the pooler, also over a restart of PostgreSQL."""
+    """Checks that the server works behind the pooler, also after a restart of PostgreSQL."""
     server.wait_until_ready(20)
     writers = Writers(server)
     with writers:
@@ -70,14 +70,14 @@ def serves(server, postgres, name):
     for path in ["/api/tasks?limit=20", "/api/tasks?q=milk", "/api/tasks?tag=food", "/api/tasks/stats", "/api/tags", f"/api/tasks/{task['id']}"]:
         for _ in range(20):
             client.expect(200, "GET", path)
-    # The time limit on locks, 2 s, is in force; the server's own deadline comes later, and would cost the connection.
+    # The time limit on locks, 2 s, is in force. The server's own deadline is later and would close the connection.
     lock = "BEGIN; LOCK TABLE todo.tasks; SELECT pg_sleep(5); COMMIT"
     with subprocess.Popen(["psql", "-qc", lock, postgres.url()], stdout=subprocess.DEVNULL):
         time.sleep(0.5)
         began = time.monotonic()
         client.expect(503, "GET", f"/api/tasks/{task['id']}")
         if time.monotonic() - began > 3:
-            raise Failure(f"{name}: a lock was waited for {time.monotonic() - began:.1f} s, and not 2 s as DB_LOCK_TIMEOUT says")
+            raise Failure(f"{name}: a statement waited {time.monotonic() - began:.1f} s for a lock; DB_LOCK_TIMEOUT is 2 s")
     account = {"email": "me@example.org", "password": "correct horse battery"}
     server.client().expect(201, "POST", "/api/auth/register", account)
     server.client().expect(200, "POST", "/api/auth/login", account)
@@ -85,11 +85,11 @@ def serves(server, postgres, name):
 
 
 def refuses(server, name):
-    """The server ends at its start and says what to change."""
+    """Checks that the server exits at its start and says what to change."""
     try:
         status = server.child.wait(20)
     except subprocess.TimeoutExpired:
-        raise Failure(f"{name}: the server neither ended nor said what to change; its log is\n{server.log()}") from None
+        raise Failure(f"{name}: the server did not exit with a message; its log is\n{server.log()}") from None
     for text in ("pool_mode = session", "max_prepared_statements", "DATABASE_URL"):
         if status == 0 or text not in server.log():
             raise Failure(f"{name}: the server ended with {status} and does not name {text}; its log is\n{server.log()}")
@@ -99,10 +99,10 @@ def refuses(server, name):
 def run(work, stack):
     version = subprocess.run(["pgbouncer", "--version"], capture_output=True, text=True).stdout
     version = tuple(int(number) for number in re.search(r"(\d+)\.(\d+)", version).groups())
-    # PgBouncer refuses settings in the startup message, unless it is told to ignore them.
+    # PgBouncer refuses settings in the startup message unless this setting ignores them.
     ignoring = ["ignore_startup_parameters = extra_float_digits,options"]
     cases = [
-        # The mode, settings, whether migrations have a direct way, whether prepared statements are kept.
+        # The mode, settings, whether migrations have a direct address, whether prepared statements are kept.
         ("session", [], False, False),
         ("session", ignoring, True, False),
         ("transaction", [], False, False),
@@ -121,7 +121,7 @@ def run(work, stack):
         pooler = PgBouncer(postgres, work, mode, *settings)
         stack.callback(pooler.stop)
         direct = {"DATABASE_URL_UNPOOLED": postgres.url()} if unpooled else {}
-        # A second start finds the statements that the first one has left in the pooler's connections.
+        # A second start meets the statements that the first one left in the pooler's connections.
         for _ in range(2):
             server = Server(os.environ["PROGRAM"], f"{work}/server{number}.log", pooler.url, **direct)
             stack.callback(server.stop)
@@ -132,7 +132,7 @@ def run(work, stack):
             refuses(server, name)
         pooler.stop()
         postgres.stop()
-    print("The server works behind PgBouncer where it can, and says what to change where it cannot.")
+    print("The server works behind PgBouncer if the mode allows it, and otherwise says what to change.")
 
 
 if __name__ == "__main__":

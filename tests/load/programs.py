@@ -22,7 +22,7 @@ import threading
 import time
 
 SECRET = "a secret of the load checks, 32 bytes or more"
-# The same in every data directory here.
+# The settings of every cluster.
 DATABASE = "todo"
 
 
@@ -35,14 +35,14 @@ def say(text):
 
 
 def main(check):
-    """Runs a check in a directory that goes away, and exits with 1 and a sentence if it fails."""
-    # So that what was started is stopped, too.
+    """Runs a check in a temporary directory, and exits with 1 and a sentence if it fails."""
+    # Turns SIGTERM into an exception, so that started programs are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limit = 65536 if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     with tempfile.TemporaryDirectory(prefix="todo-api-load-", ignore_cleanup_errors=True) as work:
-        # PostgreSQL runs as another user where this runs as root.
+        # PostgreSQL runs as another user if this runs as root.
         os.chmod(work, 0o755)
         with contextlib.ExitStack() as stack:
             try:
@@ -58,7 +58,7 @@ def free_port():
 
 
 def wait_until(condition, seconds, sentence):
-    """Waits for a condition and gives its value; fails with the sentence."""
+    """Waits for a condition and returns its value; fails with the sentence."""
     until = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > until:
@@ -76,7 +76,7 @@ def token(user):
 
 
 def stop(child, how=signal.SIGTERM, seconds=30):
-    """Stops a program; one that does not stop is killed."""
+    """Stops a program. Kills it if it does not stop in time."""
     if child.poll() is None:
         child.send_signal(how)
         try:
@@ -99,12 +99,12 @@ def children(pid):
 
 
 class Usage:
-    """What a process has used so far."""
+    """The resources that a process has used so far."""
 
     TICK = os.sysconf("SC_CLK_TCK")
 
     def __init__(self, pid, with_children=False):
-        # Those of a child that has ended are in its parent.
+        # The times of an ended child are counted in its parent.
         self.cpu = self._cpu(pid, 4 if with_children else 2)
         if with_children:
             self.cpu += sum(self._cpu(child, 2) for child in children(pid))
@@ -117,7 +117,7 @@ class Usage:
                 self.threads += 1
 
     def _cpu(self, pid, fields):
-        """Seconds of CPU: of the process, and with four fields of its ended children."""
+        """Seconds of CPU of the process; with four fields, also of its ended children."""
         try:
             with open(f"/proc/{pid}/stat") as stat:
                 return sum(map(int, stat.read().rpartition(")")[2].split()[11 : 11 + fields])) / self.TICK
@@ -196,7 +196,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C is for the check, which then stops it.
+                # Ctrl-C must reach only the check, which then stops PostgreSQL.
                 start_new_session=True,
                 **self.account,
             )
@@ -216,12 +216,12 @@ class Postgres:
             return log.read()[-3000:]
 
     def stop(self, how=signal.SIGINT):
-        """Stops it: SIGINT in order, SIGQUIT at once."""
+        """Stops it: SIGINT for a fast shutdown, SIGQUIT for an immediate one."""
         if self.child:
             stop(self.child, how)
 
     def kill(self):
-        """Kills the postmaster, as a crash would, and waits for the processes it leaves to end by themselves."""
+        """Kills the postmaster, like a crash, and waits until its processes have ended."""
         left = children(self.child.pid)
         self.child.kill()
         self.child.wait()
@@ -238,7 +238,7 @@ class Postgres:
         return self.start()
 
     def sql(self, statements, database=DATABASE):
-        """Runs statements and gives the rows as lists of text."""
+        """Runs statements and returns the rows as lists of text."""
         done = subprocess.run(
             ["psql", "-XqAt", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-f", "-"],
             input=statements,
@@ -246,16 +246,16 @@ class Postgres:
             text=True,
         )
         if done.returncode:
-            raise Failure(f"PostgreSQL refuses a statement: {done.stderr.strip()}")
+            raise Failure(f"PostgreSQL refused a statement: {done.stderr.strip()}")
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     def url(self, database=DATABASE):
         return f"postgresql://{DATABASE}@127.0.0.1:{self.port}/{database}"
 
     def statements_of(self, action):
-        """Runs an action. Gives its value and the statements that PostgreSQL has run meanwhile, each with its parameters.
+        """Runs an action. Returns its value and the statements that PostgreSQL ran during it, each with its parameters.
 
-        The cluster needs logging_collector=on and log_destination=csvlog, and the session that is looked at log_statement=all.
+        The cluster needs logging_collector=on and log_destination=csvlog, and the observed session log_statement=all.
         """
         before = {path: os.path.getsize(path) for path in glob.glob(f"{self.directory}/log/*.csv")}
         value = action()
@@ -286,7 +286,7 @@ class Server:
             "BETTER_AUTH_SECRET": SECRET,
             "LOG_LEVEL": "warn",
         }
-        # The load comes from one address, and a login is not a guess here.
+        # The load comes from one address, so rate limits are off.
         for limit in [
             "RATE_LIMIT_PER_HOUR",
             "RATE_LIMIT_ANON_PER_HOUR",
@@ -297,7 +297,7 @@ class Server:
         ]:
             environment[limit] = "0"
         with open(log, "ab") as out:
-            # In a directory where no developer keeps a .env.
+            # A directory without a .env.
             self.child = subprocess.Popen(
                 [program], cwd=os.path.dirname(log), env=environment | settings, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
@@ -335,14 +335,14 @@ class Server:
 
 
 class Client:
-    """A client with one connection, which it opens again when it was lost."""
+    """A client with one connection, which it reopens after a loss."""
 
     def __init__(self, port, user=None, timeout=10):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         self.headers = {"Authorization": "Bearer " + token(user)} if user else {}
 
     def request(self, method, path, body=None, **headers):
-        """The status and the body of the answer, as text. Raises OSError or HTTPException where there is none."""
+        """The status and the body of the answer, as text. Raises OSError or HTTPException without an answer."""
         headers = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             body = json.dumps(body)
@@ -364,17 +364,17 @@ class Client:
 
 
 class Writers:
-    """Clients that write while something happens to the server or to PostgreSQL, and the account of what was acknowledged.
+    """Clients that write during a restart or a failure, and a record of the acknowledged writes.
 
-    Each writer creates tasks with titles of their own and changes the description of one task to numbers that go up. Half of the
-    writers send a request with an Idempotency-Key again until it is acknowledged; the others send a request once.
+    Each writer creates tasks with unique titles and sets the description of one task to increasing numbers. Half of the writers
+    repeat a request with an Idempotency-Key until it is acknowledged; the others send each request once.
     """
 
     made = 0
 
     def __init__(self, server, count=16):
         self.server = server
-        # No title is used twice in a database.
+        # Titles are unique in a database.
         Writers.made += 1
         self.name = f"writers-{Writers.made}"
         self.lock = threading.Lock()
@@ -414,7 +414,7 @@ class Writers:
                 self._count(writer, client)
 
     def _send(self, writer, client, method, path, body, key, title=None):
-        """Whether the request was acknowledged. Waits a little where it was not."""
+        """Whether the request was acknowledged. Waits a little if it was not."""
         try:
             status, text = client.request(method, path, body, **key)
         except (OSError, http.client.HTTPException):
@@ -450,7 +450,7 @@ class Writers:
         return max(self.last) > moment
 
     def check(self, postgres):
-        """Compares what was acknowledged with what PostgreSQL has. Gives the number of acknowledged writes."""
+        """Compares the acknowledged writes with the rows in PostgreSQL. Returns the number of acknowledged writes."""
         with self.lock:
             acknowledged = set(self.acknowledged)
             odd = list(self.odd)
@@ -480,3 +480,68 @@ class Writers:
         if odd:
             raise Failure(f"{len(odd)} answers were neither a success nor 503, for example: {odd[0]}")
         return len(acknowledged) + sum(counter["acknowledged"] for counter in counters.values())
+
+
+class Followers:
+    """Clients of the feed of changes, each with a copy of the tasks of one writer."""
+
+    def __init__(self, server, users):
+        self.server = server
+        self.copies = {user: {"tasks": {}, "cursor": None, "restarts": 0} for user in users}
+        self.odd = []
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self._follow, args=item, daemon=True) for item in self.copies.items()]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(60)
+
+    def _follow(self, user, copy):
+        client = self.server.client(user)
+        while not self.stopping.is_set():
+            self._ask(client, copy)
+            time.sleep(0.02)
+
+    def _ask(self, client, copy):
+        """Reads a page, and says whether there was one and it was the last."""
+        since = f"&since={copy['cursor']}" if copy["cursor"] else ""
+        try:
+            status, text = client.request("GET", f"/api/tasks/changes?limit=100{since}")
+        except (OSError, http.client.HTTPException):
+            return False
+        if status == 410:
+            copy.update(tasks={}, cursor=None, restarts=copy["restarts"] + 1)
+        elif status == 200:
+            page = json.loads(text)
+            for task in page["tasks"]:
+                before = copy["tasks"].get(task["id"], 0)
+                if before >= task["version"]:
+                    self.odd.append(f"version {task['version']} of a task came after version {before}")
+                copy["tasks"][task["id"]] = task["version"]
+            copy["cursor"] = page["next_cursor"]
+            return not page["has_more"]
+        elif status != 503:
+            self.odd.append(f"the feed was answered {status}: {text[:200]}")
+        return False
+
+    def check(self, postgres):
+        """Compares the copies with what PostgreSQL has. Gives the smallest number of answers 410 that a follower got."""
+        self.__exit__()
+        for user, copy in self.copies.items():
+            client = self.server.client(user)
+            # The rest of the round that was being read, and one more.
+            for _ in range(2):
+                wait_until(lambda: self._ask(client, copy), 30, f"the feed of {user} does not end")
+            rows = postgres.sql(f"SELECT id, version FROM todo.tasks WHERE user_id = '{user}'")
+            missed = {(id, int(version)) for id, version in rows} ^ set(copy["tasks"].items())
+            if missed:
+                raise Failure(f"the copy of {user} differs in {len(missed)} versions, {min(missed)} among them.")
+        if self.odd:
+            raise Failure(f"{len(self.odd)} answers of the feed were wrong, for example: {self.odd[0]}")
+        return min(copy["restarts"] for copy in self.copies.values())

@@ -1,4 +1,4 @@
-"""Loads one server for minutes with everything at once; scripts/soak runs it."""
+"""Loads one server with all kinds of clients at once; scripts/soak runs it."""
 
 import contextlib
 import glob
@@ -15,18 +15,18 @@ import time
 from programs import Failure, Postgres, Server, Writers, children, main, say, token, wait_until
 
 SECONDS = int(os.environ.get("SOAK_SECONDS", "600"))
-# Between two blows to PostgreSQL.
+# Seconds between two failures of PostgreSQL.
 PAUSE = max(8, SECONDS / 12)
-# Seconds until the limits on slow clients and idle connections have ended what the load has left, and a little more.
+# Seconds until the limits on slow clients and idle connections have closed every connection of the load, plus a margin.
 SETTLING = 100
 # Most bytes of resident memory at rest: for the process, and for each thread that hashes passwords.
 MEMORY = 16e6
 MEMORY_PER_HASHING_THREAD = 19 * 2**20
-# What it may have grown since the warm-up.
+# Allowed growth since the warm-up.
 GROWTH = 6e6
 PASSWORD = "correct horse battery"
 
-# What a client sends that is not HTTP, or is meant to hurt. TOKEN is a good token.
+# Malformed and hostile requests. TOKEN is replaced with a valid token.
 HOSTILE = [
     b"\0\1\2\3" * 50,
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
@@ -40,12 +40,12 @@ HOSTILE = [
     b"POST /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\nConnection: upgrade\r\nUpgrade: x\r\nContent-Length: 9\r\n\r\n{}",
     b"POST /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\nContent-Length: 100000\r\n\r\n" + b"[" * 100_000,
     b"POST /api/auth/login HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 44\r\n\r\n"
-    + b'{"email":"nobody@example.org","password":"x"',
+    + b'{"email":"unknown@example.org","password":"x"',
     b"GET /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\n\r\n" * 30,
     b"GET /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN.x\r\n\r\n" * 30,
 ]
 HEAD = b"POST /api/tasks HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer TOKEN\r\nContent-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
-# What a slow client sends at once, and then byte by byte; None: it reads slowly instead.
+# What a slow client sends at once, and then byte by byte; None: it reads slowly.
 SLOW = [
     (b"GET /api/tasks HTTP/1.1\r\nX: ", b"y"),
     (HEAD, b" "),
@@ -55,7 +55,7 @@ SLOW = [
 
 
 class Load:
-    """Everything that asks the server at once, until it is left."""
+    """All clients, which run until the context is left."""
 
     def __init__(self, server, work):
         self.server, self.work = server, work
@@ -64,7 +64,7 @@ class Load:
         self.errors = []
         self.longest = 0.0
         self.answered = {}
-        jobs = [self.read, self.read, self.log_in, self.watch, self.attack, self.attack, self.dawdle]
+        jobs = [self.read, self.read, self.log_in, self.watch, self.attack, self.attack, self.send_slowly]
         self.threads = [threading.Thread(target=self._repeat, args=(job,), daemon=True) for job in jobs]
         self.writers = Writers(server, 8)
 
@@ -74,7 +74,7 @@ class Load:
             for path in ["/api/tasks?limit=20", "/api/tasks?limit=20", "/api/tasks?limit=200", "/api/tags", "/health"]:
                 file.write(f"GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {self.token.decode()}\r\n\r\n\0")
         replay = f"{os.path.dirname(__file__)}/replay.lua"
-        # Its answers are not looked at: while PostgreSQL is away they are 503.
+        # The answers are ignored, because they are 503 while PostgreSQL is unavailable.
         self.wrk = subprocess.Popen(
             ["wrk", "-t1", "-c32", "-d86400s", "-s", replay, f"http://127.0.0.1:{self.server.port}", "--", requests],
             stdout=subprocess.DEVNULL,
@@ -101,7 +101,7 @@ class Load:
             self.errors.append(f"the load itself failed: {error!r}")
 
     def ask(self, client, method, path, body=None, allowed=(200, 201, 503)):
-        """Asks; an answer that is not allowed is kept as an error. The connection may be lost to the attacks beside it."""
+        """Sends a request. An answer that is not allowed is recorded as an error. The parallel attacks may close the connection."""
         began = time.monotonic()
         try:
             status, text = client.request(method, path, body)
@@ -131,7 +131,7 @@ class Load:
         self.stopping.wait(0.2)
 
     def watch(self):
-        """A healthy client, which must have an answer soon whatever happens."""
+        """A well-behaved client, which must always get an answer quickly."""
         client = self.server.client()
         status, seconds = self.ask(client, "GET", "/health", allowed=(200,))
         client.connection.close()
@@ -156,8 +156,8 @@ class Load:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.stopping.wait(0.01)
 
-    def dawdle(self):
-        """Sixty slow clients for half a minute at most."""
+    def send_slowly(self):
+        """Sixty slow clients, for at most half a minute."""
         clients = []
         for number in range(60):
             first, more = SLOW[number % len(SLOW)]
@@ -185,7 +185,7 @@ def state(server):
 
 
 def at_rest(server):
-    """The least of each in five seconds: the self-check of the server opens a connection now and then."""
+    """The minimum of each in five seconds, because the self-check of the server sometimes opens a connection."""
     found = []
     for _ in range(25):
         found.append(state(server))
@@ -194,7 +194,7 @@ def at_rest(server):
 
 
 def settle(server, threads, descriptors):
-    """Waits until the server has no more threads and descriptors at rest than these. Gives its state at rest."""
+    """Waits until the server at rest has at most this many threads and descriptors. Returns its state at rest."""
     until = time.monotonic() + SETTLING
     while True:
         now = at_rest(server)
@@ -235,7 +235,7 @@ BLOWS = [
 
 
 def load_for(seconds, server, postgres, work, pause_between):
-    """The whole load for some time, while PostgreSQL is struck again and again."""
+    """Runs all clients for some time, while PostgreSQL fails repeatedly."""
     until = time.monotonic() + seconds
     with Load(server, work) as load:
         number = 0
@@ -246,9 +246,9 @@ def load_for(seconds, server, postgres, work, pause_between):
             what, strike = BLOWS[number % len(BLOWS)]
             number += 1
             strike(postgres)
-            struck = time.monotonic()
+            failed_at = time.monotonic()
             sentence = f"no write was acknowledged within 10 s after PostgreSQL {what}; the server's log is\n{server.log()}"
-            wait_until(lambda: load.writers.acknowledged_since(struck), 10, sentence)
+            wait_until(lambda: load.writers.acknowledged_since(failed_at), 10, sentence)
             count = load.writers.check(postgres)
             memory = server.memory() / 1e6
             say(f"PostgreSQL {what}: served again; {count} writes acknowledged, none lost; {memory:.0f} MB, {until - time.monotonic():.0f} s left")
@@ -292,7 +292,7 @@ def run(work, stack):
         raise Failure(f"the server keeps {after[1] - descriptors} descriptors more than at the beginning")
     limit = MEMORY + MEMORY_PER_HASHING_THREAD * hashing_threads(server)
     if after[2] > limit:
-        raise Failure(f"the server keeps {after[2] / 1e6:.1f} MB at rest, and {limit / 1e6:.1f} MB are the limit")
+        raise Failure(f"the server keeps {after[2] / 1e6:.1f} MB at rest; the limit is {limit / 1e6:.1f} MB")
     if after[2] > warm + GROWTH:
         raise Failure(f"the server's memory has grown by {(after[2] - warm) / 1e6:.1f} MB since the warm-up")
 

@@ -1,4 +1,4 @@
-// Preloaded into a program, moves its wall clock by the seconds in /etc/clock-offset. The monotonic clock stays as it is.
+// A preloaded library that moves the wall clock by the seconds in /etc/clock-offset. The monotonic clock does not change.
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <sys/syscall.h>

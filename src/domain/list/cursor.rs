@@ -1,8 +1,8 @@
-//! Where the last page ended, as an opaque text.
+//! The place where a page ended, as opaque text.
 //!
-//! It holds the sort value and the id of the last task, and a digest over these, the filters and the order, by which a damaged
-//! cursor or one of another list is refused. A cursor is not a secret and gives no permission: a client that makes its own sees
-//! its own tasks. So the digest has no key, and every instance reads the cursors of all others.
+//! It holds the sort value and the id of the last task, and a digest of these, the filters and the order, so that a damaged
+//! cursor and one of another list are refused. A cursor is not a secret and gives no permission: a forged one lists the client's
+//! own tasks. So the digest has no key, and every instance reads the cursors of all others.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,11 +12,11 @@ use uuid::Uuid;
 use super::{Filters, Order};
 use crate::domain::value::Value;
 
-/// Bytes of the digest in a cursor. It finds accidents, not forgery.
+/// Bytes of the digest in a cursor. It detects damage, not forgery.
 const DIGEST: usize = 12;
 const ID: usize = 16;
 
-/// The place behind a task in a list.
+/// The place after a task in a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cursor {
     /// The task's value of the sort key.
@@ -26,7 +26,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Shows it, bound to a list.
+    /// Encodes it for this list.
     pub fn encode(&self, filters: &Filters, order: Order) -> String {
         let content = [self.id.as_bytes(), self.value.encode().as_bytes()].concat();
         let digest = digest(&content, filters, order);
@@ -50,13 +50,13 @@ impl Cursor {
 
 fn digest(content: &[u8], filters: &Filters, order: Order) -> [u8; DIGEST] {
     let mut hash = Sha256::new();
-    // The derived form names every field and value. A new version of the program may change it; cursors made before are then
-    // refused, and a client starts again.
+    // The derived form names every field and value. If a new version of the program changes it, older cursors are refused, and a
+    // client starts again.
     hash.update(format!("todo-api cursor {filters:?} {order:?}"));
     hash.update([0]);
     hash.update(content);
     let digest = hash.finalize();
-    // There are 32 bytes to take these from.
+    // The digest has 32 bytes.
     digest.first_chunk().copied().unwrap_or_default()
 }
 

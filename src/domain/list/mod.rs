@@ -1,9 +1,9 @@
-//! What is asked of a list of tasks: filters, order, page.
+//! The query for a list of tasks: filters, order, page.
 //!
 //! - [`rows`]: every parameter and every sort key, each described once
 //! - `values`: reads the values of parameters
 //! - `parameters`: reads a query string with these rows
-//! - [`cursor`]: where the last page ended
+//! - [`cursor`]: the place where a page ended
 
 pub mod cursor;
 mod parameters;
@@ -22,14 +22,14 @@ use cursor::Cursor;
 pub use parameters::{Reading, changes, export, import, matching};
 pub use rows::{PARAMETERS, SORT_KEYS};
 
-/// Most tasks that one answer holds.
+/// Most tasks in one answer.
 pub const LIMIT_MAX: u16 = 1_000;
 /// Most words of a search.
 pub const WORDS_MAX: usize = 16;
-/// Farthest that `offset` and `page` reach.
+/// Largest `offset`, also by `page`.
 pub const OFFSET_MAX: u32 = 1_000_000_000;
 
-/// How many tasks an answer may hold: 1 to 1,000.
+/// The most tasks in an answer: 1 to 1,000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(u16);
 
@@ -41,43 +41,43 @@ impl Limit {
 }
 
 impl Default for Limit {
-    /// The most there is, so that a client that knows no pages sees all that an ordinary user has.
+    /// The maximum, so that a client without pages sees all tasks of an ordinary user.
     fn default() -> Limit {
         Limit(LIMIT_MAX)
     }
 }
 
-/// Which of a user's tasks are wanted, in which order, and which part of them.
+/// Filters, order and page of a list of a user's tasks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ListQuery {
-    /// What a task must be to be listed.
+    /// The filters.
     pub filters: Filters,
-    /// What comes first.
+    /// The order.
     pub order: Order,
-    /// How many at most.
+    /// The most tasks in the answer.
     pub limit: Limit,
     /// Where the page starts.
     pub start: Start,
-    /// Whether all that match are counted, even if that costs something.
+    /// Whether to count all matching tasks, even at a cost.
     pub include_total: bool,
     /// Whether the list is of deleted tasks.
     pub trash: bool,
 }
 
-/// What a task must be to be listed: all of these.
+/// Filters of a list. A task must match all of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filters {
     /// Done, or not.
     pub completed: Option<bool>,
-    /// One of these, each once, in rising order; none: any.
+    /// The task has one of these, which are unique and in rising order; empty: any.
     pub priorities: Vec<Priority>,
-    /// All of these, each once.
+    /// The task has all of these, which are unique.
     pub tags: Vec<Tag>,
-    /// Each of these, folded, occurs in title or description.
+    /// Each of these folded words occurs in title or description.
     pub words: Vec<String>,
-    /// All of these.
+    /// Further conditions, all of which must hold.
     pub conditions: Vec<Condition>,
-    /// Tells when a day begins and ends; `None` where none was named: UTC.
+    /// The zone in which days begin and end; `None`: UTC.
     pub zone: Option<Zone>,
 }
 
@@ -86,17 +86,17 @@ pub struct Filters {
 pub enum Condition {
     /// The column has a value, or has none.
     Present(&'static str, bool),
-    /// The column compares so (an SQL operator, as `<`) with a value. A column without a value does not.
+    /// The column compares with a value by this SQL operator, such as `<`. A column without a value does not match.
     Compare(&'static str, &'static str, Bound),
     /// It is due before this.
     DueBefore(Bound),
     /// It is due after this.
     DueAfter(Bound),
-    /// It is not done and its due date has passed, or the contrary.
+    /// The task is open and its due date has passed, or the opposite.
     Overdue(bool),
 }
 
-/// What a column is compared with.
+/// A value with which a column is compared.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Bound {
     /// A value.
@@ -107,17 +107,17 @@ pub enum Bound {
     EndOf(Date),
 }
 
-/// The order of a list. Tasks that are equal in it are told apart by their id, in the same direction.
+/// The order of a list. Equal tasks are ordered by id, in the same direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Order {
-    /// What is compared.
+    /// The sort key.
     pub key: &'static SortKey,
-    /// The greatest first. Tasks without a value come last in either direction.
+    /// Whether the greatest comes first. Tasks without a value come last in both directions.
     pub descending: bool,
 }
 
 impl Default for Order {
-    /// The newest first.
+    /// Newest first.
     fn default() -> Order {
         Order {
             key: &rows::CREATED_AT,
@@ -126,11 +126,11 @@ impl Default for Order {
     }
 }
 
-/// What tasks are sorted by.
+/// A sort key.
 pub struct SortKey {
     /// The field's name.
     pub name: &'static str,
-    /// Other names that are understood.
+    /// Aliases.
     pub aliases: &'static [&'static str],
     /// The column that is compared.
     pub column: &'static str,
@@ -158,16 +158,16 @@ pub enum Start {
     /// At the beginning.
     #[default]
     Beginning,
-    /// Behind a task, which may have gone since.
+    /// After a task, which may have been deleted since.
     Behind(Cursor),
-    /// After so many tasks.
+    /// After this many tasks.
     Offset(u32),
-    /// At a page of as many tasks as the limit says, counted from 1.
+    /// At a page, counted from 1. A page has as many tasks as the limit.
     Page(u32),
 }
 
 impl ListQuery {
-    /// How many tasks are passed over.
+    /// The number of skipped tasks.
     pub fn offset(&self) -> i64 {
         match self.start {
             Start::Beginning | Start::Behind(_) => 0,
@@ -176,7 +176,7 @@ impl ListQuery {
         }
     }
 
-    /// Whether all that match are to be counted: asked for, or implied by a page number or an offset.
+    /// Whether to count all matching tasks: requested, or implied by a page number or an offset.
     pub fn wants_total(&self) -> bool {
         self.include_total || matches!(self.start, Start::Page(_) | Start::Offset(_))
     }

@@ -1,5 +1,4 @@
-//! Every parameter and every sort key of a list, each described once. Other servers of this family use other names for some of
-//! them; these are aliases.
+//! Every parameter and every sort key of a list, each described once. Names that other servers of this family use are aliases.
 
 use super::cursor::Cursor;
 use super::parameters::Reading;
@@ -20,11 +19,11 @@ use crate::domain::zone::{ZONE, ZONE_MEANING, Zone};
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// Other names that are understood.
+    /// Aliases.
     pub aliases: &'static [&'static str],
     /// What it does, in one sentence.
     pub meaning: &'static str,
-    /// The type and limits of its value; of one entry where it may be sent several times.
+    /// The type and limits of its value, or of one entry if it may be sent several times.
     pub shape: Shape,
     /// Whether it may be sent several times.
     pub repeatable: bool,
@@ -312,7 +311,7 @@ pub const DELETED_AT: SortKey = sort_key("deleted_at", &[], Kind::Moment);
 /// The newest first is the default order.
 pub const CREATED_AT: SortKey = sort_key("created_at", &["created"], Kind::Moment);
 
-/// What tasks can be sorted by. Of tasks that are equal, the id decides. Tasks without a value come last.
+/// The sort keys. Equal tasks are ordered by id. Tasks without a value come last.
 pub static SORT_KEYS: &[SortKey] = &[
     CREATED_AT,
     sort_key("updated_at", &["updated"], Kind::Moment),

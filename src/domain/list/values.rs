@@ -96,7 +96,7 @@ fn moment(text: &str) -> Result<Due, Error> {
     })
 }
 
-/// The bound of what lies before a moment or a day.
+/// The upper bound of times before a moment or a day.
 pub(super) fn before(text: &str) -> Result<Bound, Error> {
     Ok(match moment(text)? {
         Due::At(moment) => Bound::Value(Value::Moment(moment)),
@@ -104,7 +104,7 @@ pub(super) fn before(text: &str) -> Result<Bound, Error> {
     })
 }
 
-/// The bound of what lies after a moment or a day.
+/// The lower bound of times after a moment or a day.
 pub(super) fn after(text: &str) -> Result<Bound, Error> {
     Ok(match moment(text)? {
         Due::At(moment) => Bound::Value(Value::Moment(moment)),
@@ -128,7 +128,7 @@ pub(super) fn words(text: &str) -> Result<Vec<String>, Error> {
     Ok(words)
 }
 
-/// Whether the name of a direction says descending.
+/// Whether the name of a direction means descending.
 pub(super) fn direction(text: &str) -> Option<bool> {
     match text {
         "asc" => Some(false),
@@ -137,7 +137,7 @@ pub(super) fn direction(text: &str) -> Option<bool> {
     }
 }
 
-/// A sort key and, where the text says so, whether it is descending.
+/// A sort key and, if the text names a direction, whether it is descending.
 pub(super) fn sort(text: &str) -> Result<(&'static SortKey, Option<bool>), Error> {
     let (name, own) = match (text.strip_prefix('-'), text.split_once(':')) {
         (Some(name), _) => (name, Some(Some(true))),

@@ -144,7 +144,7 @@ pub static TASK_FIELDS: &[TaskField] = &[
         meaning: "Whether it is done.",
         shape: Shape::Boolean,
         nullable: false,
-        example: "true",
+        example: "false",
         sent: Sent::Optional(|task, json| set(&mut task.completed, json)),
     },
     TaskField {

@@ -1,4 +1,4 @@
-//! One session with one server.
+//! Starts a session at one address.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,11 +16,11 @@ use super::tls::{Connector, Encryption};
 use super::{Connection, Deadline};
 use crate::config::DatabaseSettings;
 
-/// What `pg_stat_activity` shows, unless the address says otherwise.
+/// The name in `pg_stat_activity`, unless the address has another.
 const APPLICATION_NAME: &str = "todo-api";
 
-/// How settings in the startup message are refused: PgBouncer and Neon's pooler say 08P01 (unsupported startup
-/// parameter), RDS Proxy 0A000, servers that do not know one of the settings 42704.
+/// Errors about settings in the startup message: 08P01 of PgBouncer and Neon's pooler (unsupported startup parameter), 0A000 of RDS
+/// Proxy, 42704 of servers that lack one of the settings.
 const REFUSALS: [SqlState; 3] = [
     SqlState::PROTOCOL_VIOLATION,
     SqlState::FEATURE_NOT_SUPPORTED,
@@ -28,21 +28,22 @@ const REFUSALS: [SqlState; 3] = [
 ];
 
 /// An attempt to connect to one address.
-pub(super) struct Attempt<'a> {
+pub(super) struct ConnectAttempt<'a> {
     pub(super) target: &'a Target,
     pub(super) settings: &'a DatabaseSettings,
     pub(super) host: &'a Host,
     pub(super) endpoint: &'a Endpoint,
-    /// When all of it must be done.
+    /// The deadline of the whole attempt.
     pub(super) by: Instant,
-    /// For the TCP connection alone.
+    /// For the TCP connection only.
     pub(super) connect_timeout: Duration,
 }
 
-impl Attempt<'_> {
-    /// Connects, giving way where libpq does and where a pooler makes it necessary.
+impl ConnectAttempt<'_> {
+    /// Connects. Tries again without TLS where libpq does, and without settings in the startup message if a pooler refuses them.
     ///
-    /// Errors: `None` when not even an attempt could be made.
+    /// # Errors
+    /// `None` if the client could not be started.
     pub(super) fn start_session(&self) -> Result<Connection, Option<postgres::Error>> {
         let mut encryption = self.target.encryption;
         let mut bare = self.target.refuses_settings();
@@ -91,7 +92,7 @@ impl Attempt<'_> {
             deadline: deadline.clone(),
         };
         let mut config = target.config.clone();
-        // Required and direct, always: this is what makes `tokio-postgres` hand the bare socket over (see `tls`).
+        // Always required and direct, so that `tokio-postgres` passes the socket to our connector (see `tls`).
         config
             .ssl_mode(SslMode::Require)
             .ssl_negotiation(SslNegotiation::Direct)
@@ -103,8 +104,8 @@ impl Attempt<'_> {
             config.options(&startup_options(target, self.settings));
         }
         let listener = self.address(&mut config, &mut connector)?;
-        // `postgres` panics when it has no descriptor left for its event loop. Let through, that would cost r2d2 one
-        // connection for good, because it would wait for this one for ever.
+        // `postgres` panics if no descriptor is left for its event loop. After such a panic r2d2 would wait for this connection for
+        // ever.
         let manager = PostgresConnectionManager::new(config, connector);
         let client = catch_unwind(AssertUnwindSafe(|| manager.connect()))
             .map_err(|_| None)?
@@ -113,7 +114,7 @@ impl Attempt<'_> {
         Ok(Connection { client, deadline })
     }
 
-    /// Names the endpoint in the configuration; for a Unix socket a listener that stands in for it until the client is connected.
+    /// Writes the endpoint into the configuration. For a Unix socket it returns a listener to keep open until the client is connected.
     fn address(
         &self,
         config: &mut Config,
@@ -141,10 +142,10 @@ impl Attempt<'_> {
                 connector.unix_socket = Some(path.clone());
                 Ok(Some(stand_in))
             }
-            // ENFILE, EMFILE: no reason to make a connection without deadlines, which would then be kept.
+            // ENFILE, EMFILE: they pass, and a connection without deadlines would stay.
             Err(error) if matches!(error.raw_os_error(), Some(23 | 24)) => Err(None),
             Err(error) => {
-                log::warn!("no deadlines on {host}, because loopback cannot be had: {error}");
+                log::warn!("no deadlines on {host}, because loopback cannot be used: {error}");
                 config
                     .host_path(path.parent().unwrap_or(path))
                     .port(host.port)
@@ -159,15 +160,15 @@ fn refuses_settings(error: &postgres::Error) -> bool {
     error.code().is_some_and(|code| REFUSALS.contains(code))
 }
 
-/// libpq's `prefer` goes on in plain when the server breaks the handshake off, or has no entry in pg_hba.conf for
-/// encrypted connections (28000). Where `sslrootcert` asks for a check, giving up on TLS would make that check void.
+/// As libpq's `prefer`, connects without TLS after a failed handshake, or if pg_hba.conf has no entry for encrypted connections
+/// (28000); but not if `sslrootcert` demands a check of the certificate.
 fn may_do_without_tls(target: &Target, error: &postgres::Error) -> bool {
     target.checks_nothing
         && (tls_error(error).is_some()
             || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION))
 }
 
-/// The limits as the server takes them; those of the address come last, and so win.
+/// The settings for the startup message. Those of the address come last and so take precedence.
 fn startup_options(target: &Target, settings: &DatabaseSettings) -> String {
     let ours = session_settings(settings).map(|(name, value)| format!("-c {name}={value} "));
     let own = target.config.get_options().unwrap_or_default();
@@ -189,7 +190,7 @@ fn session_settings(settings: &DatabaseSettings) -> [(&'static str, String); 7] 
     [
         ("statement_timeout", limit.clone()),
         ("lock_timeout", milliseconds(settings.lock_timeout)),
-        // No statement leaves a transaction open. If one does, this releases its locks.
+        // No statement leaves a transaction open. If one does, this setting releases its locks.
         ("idle_in_transaction_session_timeout", limit),
         ("TimeZone", "UTC".to_owned()),
         ("enable_seqscan", "off".to_owned()),
@@ -198,7 +199,7 @@ fn session_settings(settings: &DatabaseSettings) -> [(&'static str, String); 7] 
     ]
 }
 
-/// PostgreSQL keeps such limits in 32 bits.
+/// PostgreSQL stores such limits in 32 bits.
 fn milliseconds(limit: Duration) -> String {
     let whole = limit.as_nanos().div_ceil(1_000_000);
     i32::try_from(whole).unwrap_or(i32::MAX).to_string()

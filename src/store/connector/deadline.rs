@@ -1,8 +1,8 @@
 //! A deadline that the waiting thread shares with the socket to PostgreSQL.
 //!
-//! Nothing below us ends such a wait when the other side is there and says nothing: `statement_timeout` is kept by the
-//! server, TCP keepalive and `TCP_USER_TIMEOUT` are satisfied by a peer that only acknowledges (a paused server, a
-//! proxy whose far side is gone), and `postgres` has no timeout of its own.
+//! Nothing else ends a wait for a server that does not answer: the server itself keeps `statement_timeout`; a peer that only
+//! acknowledges (a paused server, a proxy that has lost its server) satisfies TCP keepalive and `TCP_USER_TIMEOUT`; and `postgres`
+//! has no timeout.
 
 use std::io;
 use std::pin::Pin;
@@ -15,14 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep_until, timeout_at};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
-/// The moment by which the server must have answered; clones share it with the connection's socket.
+/// The time by which the server must have answered; clones share it with the connection's socket.
 ///
-/// Once a wait has run past it, the connection is of no more use: the statement under way fails with an error whose
-/// source is an [`io::Error`] of kind [`io::ErrorKind::TimedOut`], [`postgres::Client::is_closed`] is true, and
-/// everything after it fails at once. Whether the server carried the statement out is not known then.
+/// After a wait that has passed it the connection is unusable: the statement fails with an error whose source is an [`io::Error`] of
+/// kind [`io::ErrorKind::TimedOut`], [`postgres::Client::is_closed`] is true, and all further statements fail at once. It is then
+/// unknown whether the server has run the statement.
 ///
-/// It is looked at where a wait begins, so setting it from another thread does not shorten one that is under way. An
-/// answer that has already arrived is delivered, however late it is.
+/// It is read when a wait begins, so setting it from another thread does not shorten a wait. An answer that has arrived is delivered,
+/// however late it is.
 #[derive(Clone, Debug)]
 pub struct Deadline(Arc<SharedDeadline>);
 
@@ -44,20 +44,20 @@ impl Deadline {
         }))
     }
 
-    /// Waits end with an error from this moment on; one in the past lets nothing be waited for.
+    /// Sets the time at which waits end with an error; with one in the past nothing is waited for.
     pub fn set(&self, at: Instant) {
         let after = at.saturating_duration_since(self.0.origin).as_nanos();
         let after = u64::try_from(after).unwrap_or(u64::MAX).max(1);
-        // Relaxed: it is read by the thread that set it, while that thread waits; nothing else is published with it.
+        // Relaxed: the thread that has set it reads it, while it waits, and nothing else depends on it.
         self.0.at.store(after, Ordering::Relaxed);
     }
 
-    /// Waits may take for ever again.
+    /// Removes the limit.
     pub fn clear(&self) {
         self.0.at.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the other side has ended the connection, as far as it has been read.
+    /// Whether the end of the connection was read.
     pub fn has_ended(&self) -> bool {
         self.0.ended.load(Ordering::Relaxed)
     }
@@ -90,19 +90,16 @@ impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
 
 /// A byte stream on which no wait goes past the deadline. `tokio-postgres` reads and writes it.
 ///
-/// Where data is at hand the deadline costs nothing. Where there is a wait it costs one poll of a timer that is left
-/// armed from wait to wait: a deadline that has moved on since is noticed when the timer goes off, so that the timer
-/// wheel is touched once in the length of a deadline and not once for every statement.
+/// Without a wait the deadline costs nothing. A wait costs one poll of a timer. The timer stays armed from wait to wait, and a later
+/// deadline is noticed when it fires, so that it is set once in the length of a deadline and not for every statement.
 pub(super) struct DeadlineStream {
     bytes: Pin<Box<dyn ByteStream>>,
     /// The channel binding of a TLS connection (RFC 5929).
     end_point: Option<Vec<u8>>,
     deadline: Deadline,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Stays, because an answer that comes later would be taken for the answer to the next statement.
+    /// Stays set, because a late answer would be read as the answer to the next statement.
     timed_out: bool,
-    /// The end of the stream was read; the next read reports it.
-    ending: bool,
 }
 
 impl DeadlineStream {
@@ -117,25 +114,22 @@ impl DeadlineStream {
             deadline,
             timer: None,
             timed_out: false,
-            ending: false,
         }
     }
 
-    /// Holds the end of the stream back for one poll, so that the waiting statement gets what was read before it.
+    /// Delays the end of the stream by one poll, so that the running statement gets the message before it.
     ///
-    /// `tokio-postgres` reads PostgreSQL's last message, queues it for the running statement, reads on, finds
-    /// the end, and answers "connection closed" before the statement has looked. Then the program could not tell a statement that
-    /// PostgreSQL did not run (57P01) from one that it may have run.
+    /// `tokio-postgres` queues PostgreSQL's last message for the running statement, reads the end of the stream, and fails the
+    /// statement with "connection closed" before that has read the message. Then a statement that PostgreSQL did not run (57P01) looks
+    /// like one that it may have run.
     fn hold_end_back<T>(
         &mut self,
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        self.deadline.0.ended.store(true, Ordering::Relaxed);
-        if self.ending {
+        if self.deadline.0.ended.swap(true, Ordering::Relaxed) {
             return outcome;
         }
-        self.ending = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }

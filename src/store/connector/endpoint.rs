@@ -1,4 +1,4 @@
-//! Where an attempt to connect goes: addresses, sockets, names.
+//! The places to connect to: addresses, sockets, names.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -11,16 +11,16 @@ use rustls::pki_types::ServerName;
 
 use super::target::{Host, HostKind};
 
-/// Where one attempt goes.
+/// A place to connect to.
 pub(super) enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-/// Looks a name up, waiting no longer than the deadline.
+/// Looks a name up, until the deadline at the latest.
 ///
-/// The system's resolver has no deadline of its own, so it is asked by a thread, which is left to finish when it is
-/// late. (It ends with the resolver's own limits: 5 s for each server and attempt, as resolv.conf(5) has it.)
+/// The system's resolver has no deadline, so a thread calls it. A thread that is late ends by the resolver's own limits: 5 s for
+/// each server and attempt (resolv.conf(5)).
 pub(super) fn look_up(name: &str, port: u16, by: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
@@ -41,7 +41,7 @@ pub(super) fn look_up(name: &str, port: u16, by: Instant) -> io::Result<Vec<Sock
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
 }
 
-/// The name for SNI and for the check of the certificate; the address where the name cannot be one.
+/// The name for SNI and for the check of the certificate; the address if the name is not a valid one.
 pub(super) fn name_for_tls(host: &Host, address: IpAddr) -> String {
     match &host.kind {
         HostKind::Tcp { name, .. } if ServerName::try_from(name.as_str()).is_ok() => name.clone(),
@@ -49,13 +49,14 @@ pub(super) fn name_for_tls(host: &Host, address: IpAddr) -> String {
     }
 }
 
-/// A listener on loopback for `tokio-postgres` to connect to when the server is on a Unix socket.
+/// A listener on loopback for `tokio-postgres` to connect to if the server is on a Unix socket.
 ///
-/// `tokio-postgres` hands Unix sockets to no TLS connector, so that no deadline could be put on them; and a server on
-/// this machine can fall silent too, with the disk under it or with its container. So it is given a TCP connection
-/// that carries no data, and our connector opens the Unix socket in its place. That costs 20 µs per connection.
+/// `tokio-postgres` passes Unix sockets to no TLS connector, so they could have no deadline; but a server on this machine may stop
+/// answering too, with its disk or its container. So `tokio-postgres` gets a TCP connection that carries no data, and our connector
+/// opens the Unix socket instead. That costs 20 µs per connection.
 ///
-/// Errors: where a sandbox allows no TCP, which is tried here, because there packets may simply vanish.
+/// # Errors
+/// A sandbox allows no TCP. A connection is tried here, because a sandbox may drop its packets.
 pub(super) fn stand_in() -> io::Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_millis(250))?;

@@ -1,4 +1,4 @@
-//! Why a connection failed, in words for the log.
+//! Explains failures to connect, for the log.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use postgres::error::SqlState;
 
 use super::target::Host;
 
-/// Why no connection could be had: one line for the log, which names the host and never the password.
+/// The reason why no connection could be opened: one line for the log that names the host and never the password.
 #[derive(Debug, Default)]
 pub struct ConnectError {
     message: String,
@@ -16,13 +16,13 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// What the server said, when it was the server that refused.
+    /// The code of the server's error, if the server refused the connection.
     pub fn code(&self) -> Option<&SqlState> {
         self.cause.as_ref().and_then(postgres::Error::code)
     }
 
     pub(super) fn new(host: &Host, reason: &str, cause: Option<postgres::Error>) -> ConnectError {
-        // The reason may be text from the network, and must not break the lines of the log.
+        // The reason may be text from the network. A line break in it must not start another log line.
         let reason: String = reason
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
@@ -49,7 +49,7 @@ impl fmt::Display for ConnectError {
     }
 }
 
-// The message already holds what the causes say, so there is no source to be printed after it.
+// The message contains its causes, so there is no source.
 impl Error for ConnectError {}
 
 /// An error with all its causes, in one sentence.
@@ -61,7 +61,7 @@ pub(super) fn explain(error: &postgres::Error) -> String {
         return format!("TLS: {tls}{}", advice(tls));
     }
     let mut parts = Vec::new();
-    // Everything our connector says arrives as a failed handshake; it speaks for itself.
+    // Every error of our connector arrives as this one, with the error as its source.
     if error.to_string() != "error performing TLS handshake" {
         parts.push(error.to_string());
     }
@@ -73,7 +73,7 @@ pub(super) fn explain(error: &postgres::Error) -> String {
     parts.join(": ")
 }
 
-/// What rustls had to say, if the handshake failed over it.
+/// The error of rustls, if the handshake failed by one.
 pub(super) fn tls_error(error: &postgres::Error) -> Option<&rustls::Error> {
     error
         .source()?
@@ -86,7 +86,7 @@ fn advice(error: &rustls::Error) -> &'static str {
     use rustls::CertificateError as Certificate;
     match error {
         rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
-            " (neither sslrootcert nor, where that is not given, the built-in list has its authority)"
+            " (neither sslrootcert nor, without it, the built-in list has its authority)"
         }
         rustls::Error::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },

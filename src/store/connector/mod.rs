@@ -1,12 +1,12 @@
-//! Everything between a database address and an open [`postgres::Client`] on which every wait has a deadline.
+//! Opens connections to a database address. Every wait on them has a deadline.
 //!
-//! - `url` reads an address, `target` is the result,
-//! - `endpoint` finds out where to connect, `tls` encrypts as the address asks, `deadline` ends waits,
-//! - `attempt` starts a session at one address, `error` says what went wrong,
-//! - this file tries address after address.
+//! - `url` reads an address into a `target`
+//! - `endpoint` finds where to connect, `tls` encrypts as the address asks, `deadline` ends waits
+//! - `attempt` starts a session at one address, `error` explains failures
+//! - this file tries the addresses one after another
 //!
-//! [`postgres::Client::cancel_token`] is of no use on these clients: it would connect without our connector. A
-//! statement that was given up on is ended by the server's own `statement_timeout`.
+//! [`postgres::Client::cancel_token`] must not be used on these clients, because it connects without our connector. PostgreSQL's
+//! `statement_timeout` ends a statement whose deadline has passed.
 
 mod attempt;
 mod deadline;
@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use attempt::Attempt;
+use attempt::ConnectAttempt;
 pub use deadline::Deadline;
 use endpoint::{Endpoint, look_up};
 pub use error::ConnectError;
@@ -33,37 +33,36 @@ use tls::Check;
 
 use crate::config::DatabaseSettings;
 
-/// How long a connection that is being dropped may take to say goodbye.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// Longest time for ending a connection that is dropped.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
-/// No limit of an hour or more was meant, and `Instant` cannot hold all of them.
+/// Longer limits are shortened to this, because `Instant` cannot hold all of them.
 const LONGEST_CONNECT: Duration = Duration::from_secs(3600);
 
-/// An open connection.
-///
-/// Dropping it never waits for more than a second, whatever the other side does.
+/// An open connection. Dropping it waits at most a second, whatever the server does.
 pub struct Connection {
-    /// To be used as any other, but for its cancel token (see the module).
+    /// A client like any other, but for its cancel token (see the module).
     pub client: postgres::Client,
-    /// Cleared; to be set before a statement and cleared after it. Leave it set until a transaction that was left open
-    /// has been dropped, because that waits for its ROLLBACK.
+    /// Not set. The caller sets it before a statement and clears it after. It must stay set while a transaction is dropped, which
+    /// waits for its ROLLBACK.
     pub deadline: Deadline,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Dropping a client waits for answers that are still to come, and for room in the socket for its goodbye.
-        self.deadline.set(Instant::now() + GOODBYE);
+        // Dropping a client waits for outstanding answers, and for room in the socket for its last message.
+        self.deadline.set(Instant::now() + END_LIMIT);
     }
 }
 
-/// Opens a connection, trying the hosts of the address in turn.
+/// Opens a connection to the first host of the address that can be reached.
 ///
 /// The `connect_timeout` is for each host: name look-up, connection, TLS, authentication and the session's settings together. One in
 /// the address, in seconds, takes precedence.
 ///
-/// Errors: when none of them could be connected to in time. As in libpq, a host that refuses the user or the password
-/// (SQLSTATE class 28) is the last that is tried.
+/// # Errors
+/// No host could be connected to in time. As in libpq, no further host is tried after one that refuses the user or the password
+/// (SQLSTATE class 28).
 pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connection, ConnectError> {
     let limit = target.config.get_connect_timeout().copied();
     let limit = limit.unwrap_or(settings.connect_timeout);
@@ -91,7 +90,7 @@ pub fn tls_without_verification() -> Result<Arc<rustls::ClientConfig>, String> {
     tls::client_config(Check::Nothing, None, false, false)
 }
 
-/// Where a host may be reached.
+/// The places where a host may be reached.
 fn endpoints(host: &Host, by: Instant) -> Result<Vec<Endpoint>, ConnectError> {
     let endpoint = |address| Endpoint::Tcp(SocketAddr::new(address, host.port));
     let (name, address) = match &host.kind {
@@ -123,10 +122,10 @@ fn connect_to_host(
         if remaining.is_zero() && failure.is_some() {
             break;
         }
-        // One address that swallows packets must not use up the time of those after it; once connected, the rest of
-        // the time is for that server.
+        // An address that does not answer must not use the time of the following ones. A server that is connected to may use all
+        // of it.
         let share = remaining / u32::try_from(endpoints.len() - tried).unwrap_or(u32::MAX);
-        let attempt = Attempt {
+        let attempt = ConnectAttempt {
             target,
             settings,
             host,

@@ -13,32 +13,31 @@ use super::tls::Encryption;
 
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
-/// A database address, read and checked, with everything in it that is needed to connect.
+/// A database address that was read and checked.
 ///
-/// Beyond what libpq does with the same address:
-/// - `verify-ca` and `verify-full` without `sslrootcert`, and `sslrootcert=system`, trust Mozilla's authorities as
-///   compiled in; for the machine's own, name their file, such as `/etc/ssl/certs/ca-certificates.crt`.
-/// - `sslrootcert` is read here and not again. `~/.postgresql` and the `PG…` variables are not used.
+/// Differences from libpq:
+/// - `verify-ca` and `verify-full` without `sslrootcert`, and `sslrootcert=system`, trust Mozilla's authorities, compiled in. For
+///   the machine's own, name their file, such as `/etc/ssl/certs/ca-certificates.crt`.
+/// - `sslrootcert` is read once, here. `~/.postgresql` and the `PG…` variables are not used.
 /// - `sslmode=allow` means `prefer`.
-/// - TCP keepalive is on (after 30 s, every 10 s, 3 times) and `tcp_user_timeout` is 10 s unless the address says
-///   otherwise.
-/// - Only the limit of TCP can be switched off: `connect_timeout=0` means the default.
+/// - The defaults are TCP keepalive (after 30 s, every 10 s, 3 times) and a `tcp_user_timeout` of 10 s.
+/// - `connect_timeout=0` means the default: this limit cannot be switched off.
 ///
-/// Clones share what was learned about the server. `Debug` shows host and database only.
+/// Clones share `refuses_settings`. `Debug` shows host and database only.
 #[derive(Clone)]
 pub struct Target {
     pub(super) hosts: Vec<Host>,
-    /// Everything that is the same for every host.
+    /// The parts that are the same for every host.
     pub(super) config: postgres::Config,
     pub(super) encryption: Encryption,
     pub(super) checks_nothing: bool,
     pub(super) direct: bool,
     pub(super) tls: Arc<ClientConfig>,
-    /// The server, or the pooler before it, has refused settings in the startup message, or dropped them.
+    /// Whether the server, or a pooler before it, has refused or ignored settings in the startup message.
     pub(super) refuses_settings: Arc<AtomicBool>,
 }
 
-/// One place where the database may be.
+/// A host of the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) kind: HostKind,
@@ -72,16 +71,13 @@ impl fmt::Display for Host {
 }
 
 impl Target {
-    /// For the log: `db.example:5432`, or a socket's directory; several separated by commas.
+    /// The hosts for the log, separated by commas: `db.example:5432`, or a socket's directory.
     pub fn host(&self) -> String {
-        self.hosts
-            .iter()
-            .map(Host::to_string)
-            .collect::<Vec<_>>()
-            .join(",")
+        let hosts: Vec<String> = self.hosts.iter().map(Host::to_string).collect();
+        hosts.join(",")
     }
 
-    /// The database's name; where the address has none it is the user's, as in libpq.
+    /// The database's name; without one in the address the user's, as in libpq.
     pub fn database(&self) -> &str {
         let user = || self.config.get_user().unwrap_or("its default");
         self.config.get_dbname().unwrap_or_else(user)
@@ -89,23 +85,16 @@ impl Target {
 
     /// Whether every host is a Unix socket or a loopback address.
     pub fn is_on_this_machine(&self) -> bool {
-        self.hosts.iter().all(|host| match &host.kind {
-            HostKind::Unix(_) => true,
-            HostKind::Tcp {
-                address: Some(address),
-                ..
-            } => is_loopback(*address),
-            HostKind::Tcp {
-                name,
-                address: None,
-            } => match name.parse() {
-                Ok(address) => is_loopback(address),
-                // RFC 6761, section 6.3.
-                Err(_) => {
-                    let name = name.trim_end_matches('.').to_ascii_lowercase();
-                    name == "localhost" || name.ends_with(".localhost")
-                }
-            },
+        self.hosts.iter().all(|host| {
+            let HostKind::Tcp { name, address } = &host.kind else {
+                return true;
+            };
+            if let Some(address) = address.or(name.parse().ok()) {
+                return address.to_canonical().is_loopback();
+            }
+            // RFC 6761, section 6.3.
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
         })
     }
 
@@ -114,13 +103,13 @@ impl Target {
         self.refuses_settings.load(Ordering::Relaxed)
     }
 
-    /// Has later sessions set their settings by a statement, because a pooler drops those in the startup message.
+    /// Makes later sessions set their settings by a statement, because a pooler ignores those in the startup message.
     pub fn set_settings_by_statement(&self) {
         self.refuses_settings.store(true, Ordering::Relaxed);
     }
 
-    /// The same database without the pooler before it, where the name gives it away: Neon's poolers have a first
-    /// label that ends in `-pooler`, and the database itself has the same name without it.
+    /// The address of the same database without the pooler, if the name is that of a pooler of Neon's: its first label ends in
+    /// `-pooler`, and the database has the same name without that.
     pub fn unpooled(&self) -> Option<Target> {
         let mut target = self.clone();
         let mut found = false;
@@ -128,35 +117,27 @@ impl Target {
             let HostKind::Tcp { name, address } = &mut host.kind else {
                 continue;
             };
-            let (label, rest) = name.split_once('.').unwrap_or((name, ""));
-            let Some(label) = label
-                .strip_suffix("-pooler")
-                .filter(|label| !label.is_empty())
-            else {
-                continue;
-            };
-            *name = if rest.is_empty() {
-                label.to_owned()
-            } else {
-                format!("{label}.{rest}")
-            };
-            // It was the pooler's.
-            *address = None;
-            found = true;
+            let (label, rest) = name.split_at(name.find('.').unwrap_or(name.len()));
+            let database = label.strip_suffix("-pooler").unwrap_or_default();
+            if !database.is_empty() {
+                *name = format!("{database}{rest}");
+                // It was the pooler's.
+                *address = None;
+                found = true;
+            }
         }
         target.refuses_settings = Arc::default();
         found.then_some(target)
     }
 
-    /// All hosts, in the order they are to be tried in this time.
+    /// All hosts, in the order of the next attempt.
     pub(super) fn hosts_in_turn(&self) -> impl Iterator<Item = &Host> {
-        let start = match self.config.get_load_balance_hosts() {
-            // Without a random number the order stays, which does no harm.
-            LoadBalanceHosts::Random => {
-                getrandom::u32().unwrap_or(0) as usize % self.hosts.len().max(1)
-            }
+        let random = match self.config.get_load_balance_hosts() {
+            // Without a random number the order of the address is used.
+            LoadBalanceHosts::Random => getrandom::u32().unwrap_or(0),
             _ => 0,
         };
+        let start = random as usize % self.hosts.len().max(1);
         self.hosts.iter().cycle().skip(start).take(self.hosts.len())
     }
 }
@@ -168,8 +149,4 @@ impl fmt::Debug for Target {
             .field("database", &self.database())
             .finish_non_exhaustive()
     }
-}
-
-fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
 }

@@ -1,4 +1,4 @@
-//! Addresses by the table, and the protocol against servers that are not PostgreSQL.
+//! Tables of addresses, and the protocol against simulated servers.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -475,7 +475,7 @@ fn the_direct_host_of_neon_is_derived_from_its_pooler() {
 }
 
 proptest! {
-    /// Whatever the password and wherever the mistake, neither shows.
+    /// No error shows the password, wherever the mistake is.
     #[test]
     fn no_output_shows_the_password(
         password in "[A-Za-z0-9@:/?#%&=+ \\[\\]',;!-]{0,12}",
@@ -507,7 +507,7 @@ proptest! {
     }
 }
 
-/// A server on loopback that does with each connection what it is told.
+/// A server on loopback that calls a function for each connection.
 fn fake_server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
@@ -521,7 +521,7 @@ fn fake_server(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> String {
     format!("postgresql://u:p@{address}/d")
 }
 
-/// Keeps a connection open without a word until the other side closes it.
+/// Keeps a connection open and silent until the other side closes it.
 fn be_silent(mut stream: impl Read) {
     while matches!(stream.read(&mut [0; 512]), Ok(1..)) {}
 }
@@ -551,7 +551,7 @@ fn welcome() -> Vec<u8> {
     [message(b'R', &[0, 0, 0, 0]), message(b'Z', b"I")].concat()
 }
 
-/// Answers simple queries with nothing, and tells what they were.
+/// Answers simple queries with no rows, and returns their texts.
 fn answer_queries(mut stream: impl Read + Write, told: impl Fn(String)) {
     let mut head = [0; 5];
     while stream.read_exact(&mut head).is_ok() {
@@ -624,7 +624,7 @@ fn connecting_to_a_server_that_sends_single_bytes_ends_with_its_timeout() {
             thread::sleep(Duration::from_millis(5));
         }
     });
-    // A notice before authentication is an error of its own; after it, it may go on for ever.
+    // A notice before authentication is an error. After authentication, notices may continue forever.
     error_within(
         Duration::from_millis(500),
         &format!("{address}?sslmode=disable"),
@@ -788,7 +788,7 @@ fn a_pooler_that_refuses_settings_at_the_start_gets_them_afterwards() {
     assert_eq!(attempts.load(Ordering::SeqCst), 2);
     assert_eq!(next(&queries), settings);
 
-    // Remembered, by clones as well.
+    // It is remembered, also by clones.
     connect(&target.clone(), &session()).unwrap();
     assert_eq!(attempts.load(Ordering::SeqCst), 3);
     assert_eq!(next(&queries), settings);
@@ -815,7 +815,7 @@ fn a_broken_pooler_is_not_remembered_as_one_that_refuses_settings() {
     assert!(!target.refuses_settings.load(Ordering::Relaxed));
 }
 
-/// A server that speaks TLS with one certificate, at once or when it is asked for it.
+/// A server with TLS and one certificate, from the first byte or after SSLRequest.
 fn tls_server(
     certificate: Vec<u8>,
     key: &rcgen::KeyPair,
@@ -840,7 +840,7 @@ fn tls_server(
         }
         let session = ServerConnection::new(Arc::clone(&config)).unwrap();
         let mut stream = StreamOwned::new(session, stream);
-        // The handshake; clients that do not like the certificate leave here.
+        // The handshake. Clients that refuse the certificate disconnect here.
         if stream.flush().is_err() {
             return;
         }
@@ -858,7 +858,7 @@ fn tls_server(
 fn a_self_signed_certificate_given_as_sslrootcert_is_trusted_for_its_name() {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-    // As `openssl req -x509` makes them.
+    // As `openssl req -x509` makes certificates.
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let certificate = parameters.self_signed(&key).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -929,7 +929,7 @@ fn connecting_to_an_address_that_drops_packets_ends_with_its_timeout() {
         .unwrap();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap().as_socket().unwrap();
-    // With the queue full, the kernel drops what comes after.
+    // If the queue is full, the kernel drops further packets.
     let _full: Vec<_> = (0..4)
         .map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(20)))
         .collect();

@@ -1,8 +1,8 @@
-//! From an open socket to a stream PostgreSQL speaks on: the deadline, the request for TLS, the handshake.
+//! Makes the stream for PostgreSQL's protocol from an open socket: the request for TLS, the handshake, the deadline.
 //!
-//! `tokio-postgres` knows three `sslmode`s and sends the request for TLS itself, on the bare socket, where no deadline
-//! applies. With `ssl_negotiation=direct` it hands the bare socket to its TLS connector before a byte is sent. Our
-//! connector puts the deadline on the socket and then does what libpq does for the mode in force, with or without TLS.
+//! `tokio-postgres` has three `sslmode`s and sends the request for TLS itself, without a deadline. With `ssl_negotiation=direct` it
+//! passes the socket to its TLS connector before a byte is sent. Our connector then does under the deadline what libpq does in the
+//! given mode, with or without TLS.
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -30,19 +30,19 @@ use crate::domain::certificate::signature_algorithm;
 /// The SSLRequest message: length 8, code 80877103 (PostgreSQL documentation, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// A file of certificate authorities larger than this is not one; Debian's whole bundle has 0.2 MB.
+/// Largest file of certificate authorities. Debian's whole bundle has 0.2 MB.
 const ROOTS_FILE_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Whether a connection is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encryption {
     Off,
-    /// Where the server has it.
+    /// If the server supports it.
     Preferred,
     Required,
 }
 
-/// What is asked of the server's certificate.
+/// What is verified of the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {
     Nothing,
@@ -82,7 +82,7 @@ pub(super) fn client_config(
     };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
-        .map_err(|e| format!("asks for a TLS this program cannot speak: {e}"))?
+        .map_err(|e| format!("asks for a version of TLS that is not supported: {e}"))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
@@ -98,7 +98,7 @@ fn read_roots(path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>
         |e: io::Error| format!("names an sslrootcert file that cannot be read: {shown}: {e}");
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if metadata.file_type().is_fifo() {
-        // Opening it could wait forever.
+        // Opening a pipe could wait for ever.
         return Err(unreadable(io::Error::other("it is a pipe")));
     }
     if metadata.len() > ROOTS_FILE_LIMIT {
@@ -159,8 +159,8 @@ impl ServerCertVerifier for SslmodeVerifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    // The signature over the handshake is verified in every mode. Channel binding does not help against a server that
-    // presents a certificate without its key.
+    // The signature over the handshake is verified in every mode. Without that, a server could present a certificate without having
+    // its key, also with channel binding.
 
     fn verify_tls12_signature(
         &self,
@@ -194,7 +194,7 @@ pub(super) struct Connector {
     pub(super) tls: Arc<ClientConfig>,
     /// The server's name for TLS. `tokio-postgres` sets it.
     pub(super) name: String,
-    /// Where to connect in place of the socket that is handed over.
+    /// The socket to connect to instead of using the one that is passed.
     pub(super) unix_socket: Option<PathBuf>,
     pub(super) deadline: Deadline,
 }
@@ -266,10 +266,10 @@ fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     Some(digest(hash, certificate).as_ref().to_vec())
 }
 
-/// Asks the server for TLS; true when it is ready for the handshake.
+/// Asks the server for TLS; true if it is ready for the handshake.
 ///
-/// Exactly one byte is read. Bytes that an attacker appended to the answer go to the TLS handshake, which fails on them, and are
-/// never read as PostgreSQL's (CVE-2021-23222).
+/// Exactly one byte is read. Bytes that an attacker appends to the answer make the TLS handshake fail, and are never read as
+/// PostgreSQL's (CVE-2021-23222).
 async fn request_tls(stream: &mut Pin<Box<dyn ByteStream>>) -> io::Result<bool> {
     stream.write_all(&SSL_REQUEST).await?;
     let mut answer = [0];

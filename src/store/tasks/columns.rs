@@ -302,8 +302,8 @@ pub(super) fn many(parameter: usize) -> String {
     )
 }
 
-/// An INSERT of rows of [`many`] for the user `$1`, from an item for FROM called new. `created_at` and `updated_at` are now and `version` is 1 where a row has none; a
-/// task that is completed without a `completed_at` is so from now on.
+/// An INSERT of rows of [`many`] for the user `$1`, from an item for FROM called new. `created_at` and `updated_at` are now and `version`
+/// is 1 where a row has none; a task that is completed without a `completed_at` is so from now on.
 pub(super) fn insert_many(from: &str) -> String {
     let values: Vec<String> = (WRITTEN.iter())
         .map(|written| format!("new.{}", written.column))

@@ -19,7 +19,7 @@ impl Statement {
         let mut all = Vec::new();
         let zone = filters.zone.clone().unwrap_or_default();
         if let Some(zone) = &filters.zone {
-            // Finds an unknown zone even where no other condition depends on it.
+            // Makes an unknown zone an error even if no other condition uses it.
             let zone = self.zone(zone);
             all.push(format!("now() AT TIME ZONE {zone} IS NOT NULL"));
         }
@@ -91,7 +91,7 @@ impl Statement {
     }
 }
 
-/// That a task is due before a moment. A plain date is, when its day is over by then in the zone.
+/// The condition that a task is due before a moment. A plain date is due before it if its day has ended in the zone.
 pub(super) fn due_before(moment: &str, zone: &str) -> String {
     format!(
         "CASE WHEN task.due_on IS NULL THEN task.due_at < {moment}
@@ -99,7 +99,7 @@ pub(super) fn due_before(moment: &str, zone: &str) -> String {
     )
 }
 
-/// That a task is due after a moment. See [`due_before`]; a day that ends with the moment itself is not after it.
+/// The condition that a task is due after a moment. See [`due_before`]. A day that ends at the moment is not after it.
 fn due_after(moment: &str, zone: &str) -> String {
     format!(
         "CASE WHEN task.due_on IS NULL THEN task.due_at > {moment}
@@ -107,7 +107,7 @@ fn due_after(moment: &str, zone: &str) -> String {
     )
 }
 
-/// A pattern for LIKE that finds a word as it stands, wherever it stands.
+/// A pattern for LIKE that finds a word literally, anywhere in the text.
 fn pattern(word: &str) -> String {
     let mut pattern = String::with_capacity(word.len() + 2);
     pattern.push('%');

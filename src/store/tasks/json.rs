@@ -1,7 +1,7 @@
-//! Shows tasks as JSON, straight from the binary form in which PostgreSQL sends rows.
+//! Writes tasks as JSON, directly from the binary form of PostgreSQL's rows.
 //!
-//! Nothing here fails: a stored value that no request can have written is shown as the nearest one that the API's description
-//! allows, so that one such row does not hide all others.
+//! Nothing here fails. A stored value that no request can write is shown as the nearest valid one, so that one such row does not
+//! break a list.
 
 use std::error::Error;
 
@@ -30,14 +30,14 @@ pub struct ShownTask {
 /// A value as PostgreSQL sends it; `None` for null.
 pub(super) type Cell<'r> = Option<&'r [u8]>;
 
-/// Writes a field's value, from its columns, of which there are one or two.
+/// Writes a field's value from its one or two columns.
 pub(super) type Show = fn(&mut Vec<u8>, [Cell; 2]);
 
-/// Bytes of a task that is not large.
+/// Bytes of an ordinary task, for the initial capacity.
 const USUAL: usize = 512;
 /// PostgreSQL counts microseconds from the beginning of 2000: seconds from 1970 to there.
 const EPOCH: i64 = 946_684_800;
-/// The same moment as a Julian day, by which `time` counts.
+/// The same moment as a Julian day, as `time` counts.
 const EPOCH_DAY: i64 = 2_451_545;
 
 /// A value of any type, unread.
@@ -109,10 +109,9 @@ pub(super) fn show_deleted_task(out: &mut Vec<u8>, row: &Row) -> Result<(), PgEr
     Ok(())
 }
 
-/// Reads a transaction's id.
-pub(super) fn read_transaction(row: &Row, column: &str) -> Result<u64, PgError> {
-    let id = integer(cell(row, column)?);
-    Ok(id.unwrap_or_default().cast_unsigned())
+/// Reads a number of any type.
+pub(super) fn read_integer(row: &Row, column: &str) -> Result<i64, PgError> {
+    Ok(integer(cell(row, column)?).unwrap_or_default())
 }
 
 /// Reads a value by which tasks are sorted.
@@ -173,7 +172,7 @@ pub(super) fn moment(out: &mut Vec<u8>, [moment, _]: [Cell; 2]) {
     }
 }
 
-/// A plain date counts where there is one.
+/// A plain date takes precedence.
 pub(super) fn due(out: &mut Vec<u8>, [at, on]: [Cell; 2]) {
     let Some(days) = integer(on) else {
         return moment(out, [at, None]);

@@ -17,10 +17,11 @@ use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Error as PgError, Row};
 
+use super::TASKS;
 use super::columns::all;
 use super::json::{read_value, show_deleted_task, show_task};
 use super::statement::Statement;
-use super::trash::in_trash;
+use super::trash::trash_table;
 use crate::domain::list::cursor::Cursor;
 use crate::domain::list::{Filters, ListQuery, Order, SortKey, Start};
 use crate::domain::task::TITLE_MAX;
@@ -181,8 +182,12 @@ impl Statement {
     pub(super) fn in_order(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
         let columns = format!("{}, {} AS sort_key", all("task"), sort_key(query.order.key));
         let mut statement = match query.trash {
-            true => Statement::of_trash(&columns, user, trash),
-            false => Statement::of_tasks(&columns, user),
+            true => Statement::of_tasks(
+                &format!("{columns}, task.deleted_at, task.purge_at"),
+                user,
+                &trash_table(trash),
+            ),
+            false => Statement::of_tasks(&columns, user, TASKS),
         };
         statement.add_filters(&query.filters);
         if let Start::Behind(cursor) = &query.start {
@@ -207,28 +212,16 @@ impl Statement {
 
     /// How many there are.
     fn count(user: &UserId, filters: &Filters) -> Statement {
-        let mut statement = Statement::of_tasks("count(*)", user);
+        let mut statement = Statement::of_tasks("count(*)", user, TASKS);
         statement.add_filters(filters);
         statement
     }
 
-    pub(super) fn of_tasks(columns: &str, user: &UserId) -> Statement {
+    pub(super) fn of_tasks(columns: &str, user: &UserId, table: &str) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
         statement.text =
-            format!("SELECT {columns} FROM {{schema}}.tasks AS task WHERE task.user_id = {user}");
-        statement
-    }
-
-    fn of_trash(columns: &str, user: &UserId, trash: Duration) -> Statement {
-        let mut statement = Statement::default();
-        let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
-        let seconds = statement.bind(trash.as_secs_f64(), Type::FLOAT8);
-        statement.text = format!(
-            "SELECT {columns}, task.deleted_at, task.deleted_at + make_interval(secs => {seconds}) AS purge_at
-             FROM {{schema}}.deleted_tasks AS task WHERE task.user_id = {user} AND {}",
-            in_trash(&seconds)
-        );
+            format!("SELECT {columns} FROM {table} AS task WHERE task.user_id = {user}");
         statement
     }
 

@@ -1,5 +1,6 @@
 //! Changes and deletes all tasks that match filters, some at a time.
 
+use super::TASKS;
 use super::columns::Changes;
 use super::list::is_unknown_zone;
 use super::statement::Statement;
@@ -79,7 +80,7 @@ impl Statement {
         for_good: bool,
         only_count: bool,
     ) -> Statement {
-        let mut statement = Statement::of_tasks("task.id", user);
+        let mut statement = Statement::of_tasks("task.id", user, TASKS);
         statement.add_filters(filters);
         let chosen =
             format!("id = ANY (ARRAY(SELECT id FROM found ORDER BY id LIMIT {MATCHES_MAX}))");

@@ -1,4 +1,4 @@
-//! A statement that is put together from parts.
+//! A statement that is composed of parts.
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -20,14 +20,14 @@ pub(super) struct Statement {
     /// Its SQL.
     pub(super) text: String,
     values: Vec<(Box<dyn ToSql + Sync>, Type)>,
-    /// Whether its plan is the same for all values. Otherwise it is planned for its values.
+    /// Whether one plan is right for all values. Otherwise PostgreSQL plans it for the values.
     pub(super) prepare: bool,
-    /// Whether its rows are too many to be in memory at once.
+    /// Whether it has too many rows to hold in memory at once.
     pub(super) large: bool,
 }
 
 impl Statement {
-    /// Runs it, and does something with each row.
+    /// Runs it, and calls a function with each row.
     pub(super) fn each_row(
         &self,
         client: &mut Client,

@@ -1,4 +1,4 @@
-//! A user's tasks in numbers.
+//! Statistics of a user's tasks.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -37,7 +37,7 @@ static STATS: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl Store {
-    /// A user's tasks in numbers, with days as a zone has them; `None` where PostgreSQL does not know the zone.
+    /// Statistics of a user's tasks, with the days of a zone; `None` if PostgreSQL does not know the zone.
     ///
     /// # Errors
     /// See [`Error`].

@@ -7,18 +7,18 @@ use crate::domain::tag::{Tag, TagCount};
 use crate::domain::user::UserId;
 use crate::store::{Effect, Error, Store};
 
-/// Tasks that one statement changes, so that it ends in time, and no row is locked for long.
+/// Most tasks that one statement changes, so that it ends in time and locks no row for long.
 const BATCH: i64 = 1_000;
 
-/// Times that all tasks are gone through. Another pass finds tasks that got the tag during the last one.
+/// Most passes over all tasks. Another pass finds tasks that got the tag during the last one.
 const PASSES: u32 = 10;
 
-// A stored null in a list of tags is no tag.
+// A stored null in a list of tags is not a tag.
 const COUNT: &str = "SELECT tag, count(*) FROM {schema}.tasks, unnest(tags) AS tag
      WHERE user_id = $1 AND tag IS NOT NULL GROUP BY tag ORDER BY tag";
 
-// The next tasks from the id `$5` on that have the tag `$2`, which becomes `$3`, or goes where that is null. Rows are locked in one
-// order, so that two of these do not wait for each other, and what is in a row is read once it is locked.
+// Changes the next tasks from the id `$5` on that have the tag `$2`, which becomes `$3`, or is removed if that is null. Rows are
+// locked in one order, so that two of these statements do not deadlock, and each row is read after it is locked.
 const REPLACE: &str = "WITH locked AS MATERIALIZED (
          SELECT id FROM {schema}.tasks WHERE user_id = $1 AND id >= $5 AND tags @> ARRAY[$2]
          ORDER BY id LIMIT $4 FOR NO KEY UPDATE
@@ -51,11 +51,11 @@ impl Store {
         })
     }
 
-    /// Gives a tag another name on every task that has it; where a task has that one, too, they become one. Says how many tasks
-    /// have it then; `None` where no task had the old one.
+    /// Renames a tag on every task that has it. If a task has the new one too, they become one. Returns how many tasks have the
+    /// new one; `None` if no task had the old one.
     ///
     /// # Errors
-    /// See [`Error`]. Tasks are changed some at a time: after an error the rest can be changed by asking again.
+    /// See [`Error`]. Tasks are changed in batches. After an error, another call changes the rest.
     pub fn rename_tag(
         &self,
         user: &UserId,
@@ -76,7 +76,7 @@ impl Store {
         }))
     }
 
-    /// Takes a tag off every task that has it; false where none had it.
+    /// Removes a tag from every task that has it; false if no task had it.
     ///
     /// # Errors
     /// As [`Store::rename_tag`].
@@ -84,7 +84,7 @@ impl Store {
         Ok(self.replace_tag(user, tag, None)? > 0)
     }
 
-    /// Goes on until no task has the tag any more; says how many were changed.
+    /// Repeats until no task has the tag; returns how many were changed.
     fn replace_tag(&self, user: &UserId, from: &Tag, to: Option<&Tag>) -> Result<i64, Error> {
         let mut all = 0;
         for _ in 0..PASSES {
@@ -108,7 +108,7 @@ impl Store {
         Ok(all)
     }
 
-    /// How many tasks have a tag.
+    /// The number of tasks with a tag.
     ///
     /// # Errors
     /// See [`Error`].

@@ -4,6 +4,7 @@
 //! remains then is a tombstone: the id and when it was deleted, for the feed of changes.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use postgres::types::ToSql;
 use uuid::Uuid;
@@ -62,8 +63,19 @@ fn keep(columns: &str) -> String {
 
 /// That a row of `deleted_tasks` is still in the trash, where tasks stay for so many seconds. Until maintenance removes its content, a
 /// row may have it for longer.
+///
+/// It asks for the version: an index that is for maintenance has the rows with a title, of all users, and PostgreSQL would walk it.
 pub(super) fn in_trash(seconds: &str) -> String {
-    format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
+    format!("version IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
+}
+
+/// The trash as a table, with the time at which a task is removed.
+pub(super) fn trash_table(time: Duration) -> String {
+    let seconds = time.as_secs_f64().to_string();
+    format!(
+        "(SELECT *, deleted_at + make_interval(secs => {seconds}) AS purge_at FROM {{schema}}.deleted_tasks WHERE {})",
+        in_trash(&seconds)
+    )
 }
 
 static RESTORE: LazyLock<String> = LazyLock::new(|| {

@@ -32,6 +32,28 @@ fn the_image_build_has_every_file_that_cargo_needs() {
     }
 }
 
+#[test]
+fn header_fields_in_the_pages_are_ones_that_the_program_reads_or_sends() {
+    let pages = read("docs/api.md") + &read("docs/front-ends.md");
+    let names = pages.split('`').skip(1).step_by(2).filter(|word| {
+        let is_name = word.chars().all(|c| c.is_ascii_alphabetic() || c == '-');
+        is_name && word.contains('-') && word.starts_with(|c: char| c.is_ascii_uppercase())
+    });
+    let sources = source_files(&["src"]);
+    let mut found = 0;
+    for name in names {
+        let is_there = sources.iter().any(|(_, text)| {
+            text.match_indices(name).any(|(start, _)| {
+                let before = text[..start].chars().next_back();
+                !before.is_some_and(|c| c.is_ascii_alphabetic() || c == '-')
+            })
+        });
+        assert!(is_there, "the program has no header field {name}");
+        found += 1;
+    }
+    assert!(found >= 15);
+}
+
 /// Whether a file called `module.rs` has a test called `name`.
 fn has_test(sources: &[(PathBuf, String)], module: &str, name: &str) -> bool {
     let is_named = |path: &Path| path.file_stem().is_some_and(|stem| stem == module);
@@ -56,7 +78,7 @@ fn every_line_of_the_penetration_checklist_names_an_existing_test() {
         for test in tests.split(',') {
             let test = test.trim().trim_matches('`');
             let (module, name) = test.split_once("::").unwrap_or_else(|| panic!("{line}"));
-            assert!(has_test(&sources, module, name), "there is no test {test}");
+            assert!(has_test(&sources, module, name), "{test} does not exist");
         }
     }
 }
@@ -72,6 +94,6 @@ fn every_message_in_operations_is_one_of_the_program() {
     for part in messages.iter().flat_map(|message| message.split('…')) {
         let part = part.trim();
         let is_there = sources.iter().any(|(_, text)| text.contains(part));
-        assert!(is_there, "the program never says {part:?}");
+        assert!(is_there, "the program has no message {part:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The documents that are generated, and those that are checked against the code.
+//! Generated documents, and documents that are compared with the code.
 //!
 //! - this file: the pages on settings, and the tables of docs/api.md and docs/lists.md
 //! - `openapi`, `schemas`: the API's description
@@ -81,7 +81,7 @@ fn field_table() -> String {
     table("field", rows)
 }
 
-/// A meaning, with the values to choose from.
+/// A meaning, with the allowed values.
 fn with_choices(meaning: &str, shape: &Shape) -> String {
     match shape {
         Shape::Named { shape, .. } => with_choices(meaning, shape),
@@ -140,7 +140,7 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(path(file)).unwrap_or_default()
 }
 
-/// Every Rust file of these places, with its text.
+/// Every Rust file in these directories, with its text.
 fn source_files(places: &[&str]) -> Vec<(PathBuf, String)> {
     let mut places: Vec<PathBuf> = places.iter().map(|place| path(place)).collect();
     let mut files = Vec::new();

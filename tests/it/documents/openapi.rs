@@ -49,7 +49,7 @@ pub fn document() -> Value {
     let mut tags: Vec<Value> = groups
         .map(|(name, what)| json!({"name": name, "description": what}))
         .collect();
-    // A group without operations, for readers.
+    // A group without operations, as a section of the reference.
     tags.push(json!({"name": "Errors", "description": error_table()}));
     let mut paths = Map::new();
     // The shorter path of every row comes first.
@@ -78,7 +78,7 @@ pub fn document() -> Value {
     document
 }
 
-/// Adds every component that is referred to, and the components that those refer to.
+/// Adds every component that is referenced, directly or indirectly.
 fn add_components(document: &mut Value) {
     let types = Types::read();
     let by_hand: Value = serde_json::from_str(include_str!("components.json")).unwrap();
@@ -314,7 +314,7 @@ fn example(error: &ErrorRow) -> Value {
     })
 }
 
-/// All errors, as a table in Markdown.
+/// A Markdown table of all errors.
 fn error_table() -> String {
     let head =
         "Any request may be answered so.\n\n| status | `error.code` | when |\n|---|---|---|\n";

@@ -71,7 +71,7 @@ pub fn page(document: &Value) -> String {
         ("{links}", links),
         ("{about}", markdown(text(&info["description"]))),
         ("{schemas}", schemas.collect()),
-        // The last: its text may have braces.
+        // This is the last replacement, because its text may contain braces.
         ("{sections}", sections),
     ];
     let template = include_str!("page.html").to_owned();
@@ -113,7 +113,7 @@ impl<'d> Page<'d> {
 
     fn parameters(&self, operation: &'d Value) -> String {
         let parameters = list(&operation["parameters"]).map(|parameter| self.resolve(parameter));
-        // Every operation has X-Request-ID; the section about errors describes it.
+        // The section about errors describes X-Request-ID, which every operation has.
         let shown = parameters.filter(|parameter| parameter["name"] != "X-Request-ID");
         let rows = shown.map(|parameter| {
             let (name, place) = (code(text(&parameter["name"])), text(&parameter["in"]));
@@ -151,7 +151,7 @@ impl<'d> Page<'d> {
         let answer = self.resolve(answer);
         let content = &answer["content"]["application/json"]["schema"];
         let class = if status < "400" { "success" } else { "error" };
-        // The section about errors shows the body of errors, once.
+        // The section about errors shows the body of errors.
         let is_error = content["$ref"] == "#/components/schemas/Problem";
         let example = match content.is_null() || is_error {
             true => String::new(),
@@ -263,7 +263,7 @@ impl<'d> Page<'d> {
         match (kind.as_str(), text(&inner["format"])) {
             ("array", _) if depth < DEPTH => vec![self.sample(&inner["items"], depth + 1)].into(),
             ("boolean", _) => false.into(),
-            ("integer", _) => 0.into(),
+            ("integer", _) => inner["minimum"].as_u64().unwrap_or(0).into(),
             ("string", "uuid") => "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55".into(),
             ("string", _) => "…".into(),
             _ => Value::Null,
@@ -298,7 +298,7 @@ fn limits(schema: &Value) -> String {
     }
 }
 
-/// Elements between two texts; nothing without elements.
+/// The elements between `before` and `after`; an empty string if there are none.
 fn around(before: &str, elements: impl Iterator<Item = String>, after: &str) -> String {
     match elements.collect::<String>() {
         none if none.is_empty() => none,

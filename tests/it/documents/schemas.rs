@@ -1,5 +1,5 @@
-//! The types of bodies as JSON Schema. They are read from the source: a field's name, type and documentation stand there and nowhere else.
-//! What a type cannot say (examples, limits) is in `details.json`, for a type or for one of its fields.
+//! The types of bodies as JSON Schema. They are read from the source, so that a field's name, type and documentation are written
+//! once. What a type cannot say (examples, limits) is in `details.json`, for a type or for one of its fields.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use todo_api::domain::task::{Sent, TASK_FIELDS};
 
 use super::source_files;
 
-/// Where the types lie.
+/// The files with the types.
 const SOURCES: [&str; 4] = [
     "src/domain",
     "src/api",
@@ -23,7 +23,7 @@ const SOURCES: [&str; 4] = [
     "src/http/error.rs",
 ];
 
-/// Fields of requests that may be absent or must be there, where the type says otherwise.
+/// Fields of requests that are optional or required, contrary to their type.
 const REQUIRED: &[(&str, bool)] = &[
     ("Login.email", true),
     ("LogoutAll.api_tokens", false),
@@ -31,7 +31,7 @@ const REQUIRED: &[(&str, bool)] = &[
     ("PasswordChange.api_tokens", false),
 ];
 
-/// A meaning with the other names that mean the same.
+/// A meaning, with the aliases of the field.
 pub fn also(meaning: &str, aliases: &[&str]) -> String {
     match aliases {
         [] => meaning.to_owned(),
@@ -62,7 +62,7 @@ impl Types {
         Types { items, details }
     }
 
-    /// The schema of a type that has a name of its own.
+    /// The schema of a named type.
     pub fn named(&self, name: &str) -> Value {
         if let Some(schema) = task(name).or_else(|| shape_named(name)) {
             return schema;
@@ -108,7 +108,7 @@ impl Types {
             if exception.map_or(usual, |(_, required)| *required) {
                 required.push(ident.clone());
             }
-            // An answer leaves out a field, or sends null in it; a request may send null in a `Patch` only.
+            // In an answer an `Option` is left out or null. In a request only a `Patch` may be null.
             let schema = self.of(&field.ty, is_answer && usual);
             let schema = self.with(schema, &documentation(&field.attrs), &place);
             properties.insert(ident, schema);
@@ -139,7 +139,7 @@ impl Types {
         }
     }
 
-    /// Adds the description and the details of a place.
+    /// Adds the description and the details of a type or field.
     fn with(&self, mut schema: Value, description: &str, place: &str) -> Value {
         if !description.is_empty() {
             schema["description"] = description.into();
@@ -216,7 +216,7 @@ fn described(mut schema: Value, meaning: &str, example: &str) -> Value {
     schema
 }
 
-/// The schema of a shape; of a named one a reference.
+/// The schema of a shape; a reference if the shape has a name.
 pub fn shape(of: &Shape) -> Value {
     match of {
         Shape::Boolean => json!({"type": "boolean"}),
@@ -244,14 +244,14 @@ pub fn shape(of: &Shape) -> Value {
     }
 }
 
-/// The shape that has this name.
+/// The shape with this name.
 fn shape_named(wanted: &str) -> Option<Value> {
     let fields = TASK_FIELDS.iter().map(|field| &field.shape);
     let parameters = PARAMETERS.iter().map(|parameter| &parameter.shape);
     let mut shapes: Vec<&Shape> = fields.chain(parameters).collect();
     while let Some(next) = shapes.pop() {
         match next {
-            // The page to try the API on shows the example of a parameter as if the user had typed it. Their types have none.
+            // /docs fills in the example of a parameter as if the user had typed it, so types of parameters have none.
             Shape::Named {
                 name,
                 meaning,
@@ -298,7 +298,7 @@ fn generic(kind: &Type) -> (String, Option<&Type>) {
             };
             (last.ident.to_string(), argument)
         }
-        _ => panic!("a type that JSON cannot show"),
+        _ => panic!("a type without a JSON form"),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Who talks to the server.
+//! Clients of the server, with or without a token.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use todo_api::domain::user::UserId;
 use super::app::SECRET;
 use super::http::{self, Answer};
 
-/// Somebody who sends requests, with or without a token.
+/// A client that sends requests, with or without a token.
 #[derive(Clone)]
 pub struct Actor {
     address: SocketAddr,
@@ -20,7 +21,7 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Somebody without a token.
+    /// A client without a token.
     pub fn anonymous(address: SocketAddr) -> Actor {
         Actor {
             address,
@@ -42,13 +43,18 @@ impl Actor {
         }
     }
 
-    /// Somebody with this Authorization header.
+    /// A client with this Authorization field.
     pub fn with_authorization(address: SocketAddr, value: &str) -> Actor {
         Actor {
             address,
             authorization: Some(value.to_owned()),
             id: String::new(),
         }
+    }
+
+    /// A client with this bearer token.
+    pub fn with_token(address: SocketAddr, token: impl Display) -> Actor {
+        Actor::with_authorization(address, &format!("Bearer {token}"))
     }
 
     /// The user's path form of a target: `/tasks` becomes `/api/<id>/tasks`.
@@ -110,7 +116,7 @@ impl Actor {
         http::try_send(self.address, method, target, &headers, body)
     }
 
-    /// Makes a task and gives it.
+    /// Makes a task and returns it.
     #[track_caller]
     pub fn task(&self, title: &str) -> Value {
         self.post("/api/tasks", serde_json::json!({ "title": title }))

@@ -1,4 +1,4 @@
-//! A server of one's own.
+//! A server in the test's process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::source::Source;
-use todo_api::config::{Config, Environment, GuessingLimits, ModuleChecks};
+use todo_api::config::{Config, Environment, ModuleChecks};
 use todo_api::domain::address::{Address, parse_list};
 use todo_api::domain::origins::Origins;
 use todo_api::http::policy::Policy;
@@ -35,7 +35,7 @@ pub const ORIGIN: &str = "https://app.example.com";
 /// A server in this process, on a free port, with a database of its own.
 pub struct TestApp {
     pub address: SocketAddr,
-    /// Its database's URL.
+    /// The URL of its database.
     pub database: String,
     server: Option<Server>,
 }
@@ -45,7 +45,7 @@ impl TestApp {
         TestApp::on(&postgres::fresh_database(), |_| {}, Vec::new())
     }
 
-    /// A server on this database, with its settings changed by `adjust` and these routes besides its own.
+    /// A server on this database, with settings changed by `adjust`, and with additional routes.
     pub fn on(
         database: &str,
         adjust: impl FnOnce(&mut StoreSettings),
@@ -60,10 +60,10 @@ impl TestApp {
         app.0
     }
 
-    /// A server that judges tokens in its own way, on a database of its own.
-    pub fn judging(verifier: TokenVerifier) -> TestApp {
+    /// A server with this verifier of tokens, on a new database.
+    pub fn with_verifier(verifier: TokenVerifier) -> TestApp {
         let (server, app) =
-            TestApp::not_open_judging(&postgres::fresh_database(), |_| {}, Vec::new(), verifier);
+            TestApp::not_open_with(&postgres::fresh_database(), |_| {}, Vec::new(), verifier);
         app.store
             .open(Instant::now() + Duration::from_secs(20))
             .map_err(|error| error.to_string())
@@ -71,16 +71,16 @@ impl TestApp {
         server
     }
 
-    /// As [`TestApp::on`], with a store that is yet to be opened.
+    /// As [`TestApp::on`], with a store that is not open yet.
     pub fn not_open(
         database: &str,
         adjust: impl FnOnce(&mut StoreSettings),
         more: Vec<Route<Handler>>,
     ) -> (TestApp, Arc<App>) {
-        TestApp::not_open_judging(database, adjust, more, TokenVerifier::new(SECRET, None))
+        TestApp::not_open_with(database, adjust, more, TokenVerifier::new(SECRET, None))
     }
 
-    fn not_open_judging(
+    fn not_open_with(
         database: &str,
         adjust: impl FnOnce(&mut StoreSettings),
         more: Vec<Route<Handler>>,
@@ -90,7 +90,7 @@ impl TestApp {
         adjust(&mut settings);
         let app = Arc::new(app(Store::new(settings), verifier));
         let table = routes().into_iter().chain(more).collect();
-        let policy = Policy::new(&Origins::parse(ORIGIN).unwrap(), None);
+        let policy = Policy::new(&Origins::parse(ORIGIN).unwrap(), None, false);
         let server = start_server(
             &server_settings("127.0.0.1:0"),
             parts(&app, Router::new(table), Arc::new(policy)),
@@ -116,7 +116,7 @@ impl TestApp {
         Actor::user(self.address, id)
     }
 
-    /// A connection to its database, past the server.
+    /// A direct connection to its database.
     pub fn sql(&self) -> ::postgres::Client {
         ::postgres::Client::connect(&self.database, ::postgres::NoTls).unwrap()
     }
@@ -135,7 +135,7 @@ pub fn start_server(config: &Config, parts: Parts) -> Server {
     Server::start(config, Sockets::bind(config).unwrap(), parts).unwrap()
 }
 
-/// Settings of a server that listens here.
+/// Settings of a server with this address.
 pub fn server_settings(listen: &str) -> Config {
     let mut config = defaults();
     config.listening.addresses = parse_list(listen).unwrap();
@@ -157,23 +157,22 @@ pub fn parts(app: &Arc<App>, router: Router<Handler>, policy: Arc<Policy>) -> Pa
     }
 }
 
-/// What handlers work with, without limits but on guessing.
+/// The shared state of handlers. Its only limits are those on guessing.
 pub fn app(store: Store, verifier: TokenVerifier) -> App {
-    let day = Duration::from_secs(24 * 3600);
+    let mut config = defaults();
+    (config.requests.per_user, config.requests.per_address) = (0, 0);
+    config.requests.metrics_networks.clear();
+    config.guessing.registrations_per_address = 0;
+    config.guessing.refreshes_per_address = 0;
     App {
         store,
         guard: Guard::new(verifier),
-        limits: RequestLimits::new(0, 0),
-        issuer: Issuer::new(SECRET, day, 30 * day),
+        limits: RequestLimits::new(&config.requests),
+        issuer: Issuer::new(SECRET, &config.tokens, &config.accounts),
         hashing: Crew::start().unwrap(),
-        guessing: Guessing::new(&GuessingLimits {
-            failures_per_account: 10,
-            failures_per_address: 30,
-            registrations_per_address: 0,
-            refreshes_per_address: 0,
-        }),
-        metrics: MetricsAccess::default(),
-        registration_is_open: true,
+        guessing: Guessing::new(&config.guessing),
+        metrics: MetricsAccess::new(&config.requests),
+        accounts: config.accounts,
         installation: Installation {
             command: "todo-api".to_owned(),
             tls: false,
@@ -181,7 +180,7 @@ pub fn app(store: Store, verifier: TokenVerifier) -> App {
     }
 }
 
-/// The settings when none are given.
+/// The default settings.
 pub fn defaults() -> Config {
     let checks = ModuleChecks {
         database_is_local: |_| Ok(true),

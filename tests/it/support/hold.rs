@@ -1,31 +1,37 @@
-//! Holding a server up, and waiting for what must come.
+//! Blocking requests in the database, and waiting for conditions.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-/// The table of tasks, locked against everybody until this is dropped.
+/// An exclusive lock on a table, until this is dropped.
 pub struct Lock {
     client: Client,
 }
 
 impl Lock {
     pub fn tasks(database: &str) -> Lock {
+        Lock::table(database, "tasks")
+    }
+
+    pub fn table(database: &str, table: &str) -> Lock {
         let mut client = Client::connect(database, NoTls).unwrap();
         client
-            .batch_execute("BEGIN; LOCK TABLE todo.tasks IN ACCESS EXCLUSIVE MODE")
+            .batch_execute(&format!(
+                "BEGIN; LOCK TABLE todo.{table} IN ACCESS EXCLUSIVE MODE"
+            ))
             .unwrap();
         Lock { client }
     }
 
-    /// Waits until so many statements wait for the lock.
+    /// Waits until this many statements wait for the lock.
     #[track_caller]
     pub fn wait_for_waiting(&mut self, number: i64) {
         let count = "SELECT count(*) FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND datname = current_database()";
         wait_until(|| {
-            // Within a transaction the view is read once.
+            // Within a transaction the view is read only once.
             let waiting: i64 = self.client.query_one(count, &[]).unwrap().get(0);
             self.client
                 .batch_execute("SELECT pg_stat_clear_snapshot()")
@@ -34,16 +40,16 @@ impl Lock {
         });
     }
 
-    /// Lets everybody go on.
+    /// Releases the lock.
     pub fn release(mut self) {
         self.client.batch_execute("COMMIT").unwrap();
     }
 }
 
-/// A statement may wait for a lock as long as a test likes.
+/// Settings that let statements wait a minute for a lock.
 pub const PATIENT: [(&str, &str); 2] = [("DB_LOCK_TIMEOUT", "60"), ("DB_STATEMENT_TIMEOUT", "60")];
 
-/// Waits for something, 20 s at most.
+/// Waits for a condition, 20 s at most.
 #[track_caller]
 pub fn wait_until(mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
@@ -53,7 +59,7 @@ pub fn wait_until(mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Fills a user's list with as many tasks as one answer holds, 8 MB of descriptions, past the server.
+/// Fills a user's list with the most tasks of one answer, 8 MB of descriptions, directly in the database.
 pub fn large_list(database: &str, user: &str) {
     let mut client = Client::connect(database, NoTls).unwrap();
     client

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An answer, taken apart.
+/// A parsed answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -27,17 +27,17 @@ impl Answer {
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body)
-            .unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
 
-    /// Asserts the status and hands the answer on.
+    /// Asserts the status and returns the answer.
     #[track_caller]
     pub fn expect(self, status: u16) -> Answer {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// Asserts that this is the project's error body with this status and code, and gives its sentence.
+    /// Asserts the error body with this status and code, and returns its sentence.
     #[track_caller]
     pub fn expect_error(&self, status: u16, code: &str) -> String {
         assert_eq!(self.status, status, "{self:?}");
@@ -78,7 +78,7 @@ pub fn send(
     try_send(address, method, target, headers, body).unwrap()
 }
 
-/// As [`send`], for a server that may not be there.
+/// As [`send`], for a server that may not be running.
 pub fn try_send(
     address: SocketAddr,
     method: &str,
@@ -93,7 +93,7 @@ pub fn try_send(
     connection.receive(method == "HEAD")
 }
 
-/// A connection that is kept.
+/// A persistent connection.
 pub struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
@@ -183,7 +183,7 @@ impl Connection {
         })
     }
 
-    /// Whether the server has closed the connection; waits for it.
+    /// Waits for more bytes; true if the server has closed the connection.
     pub fn is_closed(&mut self) -> bool {
         self.read.is_empty() && !self.read_more().unwrap_or(false)
     }

@@ -26,7 +26,7 @@ pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Claims that are good for a minute.
+/// Claims that are valid for a minute.
 pub fn claims(user: &str) -> Value {
     json!({ "sub": user, "exp": now() + 60 })
 }
@@ -81,7 +81,7 @@ impl Key {
         }
     }
 
-    /// The tests' one key for RS256: new ones cannot be made here.
+    /// The only RS256 key of the tests, because `ring` makes no RSA keys.
     pub fn rsa(id: &str) -> Key {
         let pkcs8 = include_bytes!("../keys/rsa.pk8");
         Key {
@@ -90,12 +90,12 @@ impl Key {
         }
     }
 
-    /// The same key, which names itself nowhere.
+    /// The same key without a `kid`.
     pub fn nameless(self) -> Key {
         Key { id: None, ..self }
     }
 
-    /// The algorithm as tokens name it.
+    /// The name of the algorithm in tokens.
     pub fn algorithm(&self) -> &'static str {
         match &self.kind {
             Kind::Hmac(key) if key.algorithm() == hmac::HMAC_SHA256 => "HS256",
@@ -107,7 +107,7 @@ impl Key {
         }
     }
 
-    /// Its public part as it stands in a key set.
+    /// Its public part as in a key set.
     pub fn jwk(&self) -> Value {
         let mut jwk = match &self.kind {
             Kind::Hmac(_) => json!({ "kty": "oct" }),
@@ -137,7 +137,7 @@ impl Key {
         jwk
     }
 
-    /// The bytes of its public part, as software keeps them: what an attacker may try as a secret.
+    /// The bytes of its public part, which an attacker may try as a secret.
     pub fn public_bytes(&self) -> Vec<u8> {
         match &self.kind {
             Kind::Hmac(_) => Vec::new(),
@@ -163,7 +163,7 @@ impl Key {
         }
     }
 
-    /// The header that its tokens have.
+    /// The header of its tokens.
     pub fn header(&self) -> Value {
         let mut header = json!({ "alg": self.algorithm(), "typ": "JWT" });
         if let Some(id) = &self.id {
@@ -177,7 +177,7 @@ impl Key {
         self.raw_token(self.header().to_string(), claims.to_string())
     }
 
-    /// A token whose header has these members besides its own, or in their place.
+    /// A token with these members added to its header, or replaced.
     pub fn token_with(&self, members: &Value, claims: &Value) -> String {
         let mut header = self.header();
         for (name, value) in members.as_object().unwrap() {
@@ -186,18 +186,18 @@ impl Key {
         self.raw_token(header.to_string(), claims.to_string())
     }
 
-    /// A token whose header and claims are these texts, well signed.
+    /// A token with these texts as header and claims, correctly signed.
     pub fn raw_token(&self, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
         self.signed(&format!("{}.{}", base64url(header), base64url(claims)))
     }
 
-    /// This text with its signature behind it.
+    /// This text followed by its signature.
     pub fn signed(&self, message: &str) -> String {
         format!("{message}.{}", base64url(self.signature(message)))
     }
 }
 
-/// The key set of these keys, as it is published.
+/// A key set with these keys, as it is published.
 pub fn key_set(keys: &[&Key]) -> String {
     let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
     json!({ "keys": keys }).to_string()

@@ -1,4 +1,4 @@
-//! Publishes a key set, well or badly.
+//! A server that publishes a key set, correctly or not.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use todo_api::auth::jwks::{KeySetUrl, Keys, Location, Timing};
 
-/// What a [`KeyServer`] does with a request.
+/// How a [`KeyServer`] answers a request.
 #[derive(Clone)]
 pub enum Publishes {
     /// Answers 200 with this body.
     Body(String),
     /// Answers with this status, this header field and this body.
     Status(u16, String, String),
-    /// Answers with so many bytes, without saying before how many.
+    /// Answers with this many bytes, without a length.
     Endless(usize),
-    /// Takes the request and says nothing for this long.
+    /// Reads the request and does not answer for this long.
     Silence(Duration),
     /// Answers 200 with this body after this time.
     Late(Duration, String),
-    /// Hangs up.
+    /// Closes the connection.
     Nothing,
 }
 
@@ -67,23 +67,23 @@ impl KeyServer {
         }
     }
 
-    /// Does this from now on.
+    /// Changes the answers.
     pub fn publish(&self, publishes: Publishes) {
         *self.publishes.lock().unwrap() = publishes;
     }
 
-    /// How many requests it had.
+    /// The number of requests so far.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// Waits until it had so many requests.
+    /// Waits until it has had this many requests.
     #[track_caller]
     pub fn wait_until_asked(&self, times: usize) {
         super::hold::wait_until(|| self.asked() >= times);
     }
 
-    /// Its keys, as a server has them that was configured with its address.
+    /// The keys of a server that is configured with its address.
     pub fn keys(&self, timing: Timing) -> Keys {
         let url = format!("http://{}/api/auth/jwks", self.address);
         let location = Location::Url(KeySetUrl::parse(&url).unwrap());
@@ -117,7 +117,7 @@ fn answer(mut client: TcpStream, publishes: Publishes) {
         }
         other => other,
     };
-    // A client that gives up hangs up.
+    // Ends when the client closes the connection.
     let _ = match publishes {
         Publishes::Body(body) | Publishes::Late(_, body) => write!(
             client,

@@ -1,4 +1,4 @@
-//! Somebody who has logged in.
+//! A user with an account who has logged in.
 
 use std::net::SocketAddr;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::actors::Actor;
 use super::http::Answer;
 
-/// A password that will do.
+/// A valid password.
 pub const PASSWORD: &str = "correct horse battery";
 
-/// A session, as a client keeps it.
+/// A session, as a client stores it.
 #[derive(Clone)]
 pub struct Login {
     address: SocketAddr,
-    /// What a login or a refresh has answered.
+    /// The answer of a login or a refresh.
     pub answer: Value,
 }
 
@@ -33,7 +33,7 @@ impl Login {
         Login::of(address, &try_log_in(address, email, PASSWORD).expect(200))
     }
 
-    /// What an answer with tokens says.
+    /// Reads an answer with tokens.
     #[track_caller]
     pub fn of(address: SocketAddr, answer: &Answer) -> Login {
         let answer = answer.json();
@@ -54,14 +54,26 @@ impl Login {
         self.answer["refresh_token"].as_str().unwrap()
     }
 
-    /// Somebody who sends requests with the access token.
+    /// A client with the access token.
     pub fn actor(&self) -> Actor {
         self.actor_at(self.address)
     }
 
     /// As [`Login::actor`], to another server.
     pub fn actor_at(&self, address: SocketAddr) -> Actor {
-        Actor::with_authorization(address, &format!("Bearer {}", self.access_token()))
+        Actor::with_token(address, self.access_token())
+    }
+
+    /// Makes an API token with every scope.
+    #[track_caller]
+    pub fn api_token(&self) -> String {
+        let body = json!({"name": "t", "current_password": PASSWORD});
+        let made = self
+            .actor()
+            .post("/api/auth/tokens", body)
+            .expect(201)
+            .json();
+        made["token"].as_str().unwrap().to_owned()
     }
 
     /// Presents the refresh token.
@@ -70,13 +82,13 @@ impl Login {
         Actor::anonymous(self.address).post("/api/auth/refresh", body)
     }
 
-    /// Goes on with the session.
+    /// Continues the session.
     #[track_caller]
     pub fn refresh(&self) -> Login {
         Login::of(self.address, &self.try_refresh().expect(200))
     }
 
-    /// Whether the access token is good.
+    /// Whether the access token is accepted.
     pub fn is_in(&self) -> bool {
         self.is_in_at(self.address)
     }

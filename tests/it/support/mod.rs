@@ -1,20 +1,20 @@
-//! What the tests stand on.
+//! Helpers of the tests.
 //!
 //! - `postgres`: one PostgreSQL for all tests, and a database for each
-//! - `app`: a server of one's own
-//! - `actors`: who talks to it: anonymous, a user, another user
+//! - `app`: a server in the test's process
+//! - `actors`: clients with or without a token
 //! - `blocked_log`: a server whose log is not read
-//! - `hold`: holds a server up, and waits for what must come
+//! - `hold`: blocks requests in the database, and waits for conditions
 //! - `jwt`: tokens of every kind, and the keys that sign them
-//! - `key_server`: publishes a key set, well or badly
+//! - `key_server`: publishes a key set, correctly or not
 //! - `http`: a client that sends exactly the given bytes
-//! - `login`: somebody who has logged in
-//! - `process`: the program itself
+//! - `login`: a user who has logged in
+//! - `process`: the program as a process
 //! - `proxy`: a link to PostgreSQL that can be cut or fall silent
 //! - `systemd`: starts the program as systemd does, and receives its notifications
-//! - `requests`: tables of requests, malformed and merely odd
-//! - `schema`: holds JSON against the API's description
-//! - `wire`: connections of every kind, for clients that do not behave
+//! - `requests`: tables of malformed and of unusual requests
+//! - `schema`: compares JSON with the API's description
+//! - `wire`: raw connections of every kind, for misbehaving clients
 //! - `tls`: certificates and clients that trust them
 
 pub mod actors;

@@ -46,7 +46,7 @@ impl Cluster {
             .tempdir()
             .unwrap()
             .keep();
-        // If the test runs as root, PostgreSQL runs as another user, who must be able to enter.
+        // If the test runs as root, PostgreSQL runs as another user, who must be able to enter the directory.
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).unwrap();
         let cleaner = cleaner(&directory);
         let postgres = LocalPostgres::start(
@@ -71,7 +71,7 @@ impl Cluster {
             .replacen("/todo?", &format!("/{database}?"), 1)
     }
 
-    /// The directory of its Unix socket.
+    /// The path of its Unix socket.
     pub fn socket_file(&self) -> PathBuf {
         let url = self.postgres.url();
         let encoded = url
@@ -90,7 +90,7 @@ impl Cluster {
         file.lines().next().unwrap().parse().unwrap()
     }
 
-    /// Sends a signal to every process of it.
+    /// Sends a signal to all of its processes.
     pub fn signal_all(&self, name: &str) {
         let postmaster = self.pid();
         // The postmaster first, so that it starts no more children.
@@ -126,8 +126,8 @@ impl Cluster {
     }
 }
 
-/// A process that waits for this one to end, stops the PostgreSQL in the directory, and removes it. Needed because a static is
-/// never dropped, and neither is a value of a killed test.
+/// A process that waits for this one to end, stops the PostgreSQL in the directory, and removes the directory. Statics are never
+/// dropped, nor are the values of a killed test.
 fn cleaner(directory: &Path) -> Child {
     let script = "cat > /dev/null
         pid=$(head -n 1 \"$1/postgres/postmaster.pid\" 2> /dev/null)
@@ -151,7 +151,7 @@ pub fn fresh_database() -> String {
     database_from(TEMPLATE)
 }
 
-/// The URL of a new database with nothing in it.
+/// The URL of a new, empty database.
 pub fn empty_database() -> String {
     database_from("template0")
 }

@@ -1,4 +1,4 @@
-//! The program itself, as a process.
+//! The program as a process.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
@@ -25,7 +25,7 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
         .envs(environment.iter().copied())
         .current_dir(NO_SETTINGS_HERE)
         .stdin(Stdio::null());
-    // The variables of a coverage run.
+    // Keeps the variables of a coverage run.
     for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("LLVM_")) {
         command.env(name, value);
     }
@@ -82,7 +82,7 @@ impl Process {
         Process::spawn(command, address)
     }
 
-    /// Starts a server by this command, which makes it listen on this address.
+    /// Starts a server with this command, which must make it listen on this address.
     pub fn spawn(mut command: Command, address: SocketAddr) -> Process {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         // Closes this process's copies of descriptors for the child.
@@ -111,7 +111,7 @@ impl Process {
         shell
     }
 
-    /// Bytes of memory it has right now.
+    /// Resident memory in bytes.
     pub fn memory(&self) -> u64 {
         self.status("VmRSS:")
     }
@@ -126,7 +126,7 @@ impl Process {
         std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
     }
 
-    /// Descriptors it has open.
+    /// The number of open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid()))
             .unwrap()
@@ -153,7 +153,7 @@ impl Process {
         kib * 1024
     }
 
-    /// Whether it still runs.
+    /// Whether the process runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -163,7 +163,10 @@ impl Process {
     pub fn wait_at_most(mut self, time: Duration) -> (ExitStatus, String) {
         let until = Instant::now() + time;
         while self.is_alive() {
-            assert!(Instant::now() < until, "it did not end within {time:?}");
+            assert!(
+                Instant::now() < until,
+                "the process did not end within {time:?}"
+            );
             thread::sleep(Duration::from_millis(10));
         }
         self.wait()
@@ -196,7 +199,7 @@ impl Process {
                 return seen;
             }
         }
-        panic!("the log never said {text:?}:\n{seen}");
+        panic!("the log has no {text:?}:\n{seen}");
     }
 
     /// Sends a signal.
@@ -232,7 +235,7 @@ pub fn signal(pid: i32, name: &str) {
 /// that no client of another test takes it before the server does.
 pub fn free_address() -> SocketAddr {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
-    // Tests of another process start elsewhere.
+    // Test processes start at different ports.
     let start = std::process::id().wrapping_mul(397);
     loop {
         let step = start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));

@@ -61,7 +61,7 @@ impl Proxy {
         Proxy { address, state }
     }
 
-    /// The URL of a database through the proxy, given its URL past it.
+    /// The URL of a database through the proxy, from its direct URL.
     pub fn url(&self, direct: &str) -> String {
         let database = direct
             .rsplit_once('/')
@@ -73,22 +73,22 @@ impl Proxy {
         format!("postgresql://todo@{}/{database}", self.address)
     }
 
-    /// How often the client has sent something. Each transaction is at least one.
+    /// How many times the client has sent data. Each transaction counts at least once.
     pub fn sent(&self) -> u64 {
         self.state.sent.load(Ordering::SeqCst)
     }
 
-    /// Forwards nothing more, and closes nothing.
+    /// Stops forwarding and keeps connections open.
     pub fn fall_silent(&self) {
         self.state.silent.store(true, Ordering::SeqCst);
     }
 
-    /// Forwards again, what was held back first.
+    /// Forwards again, the delayed data first.
     pub fn speak(&self) {
         self.state.silent.store(false, Ordering::SeqCst);
     }
 
-    /// Closes every connection.
+    /// Closes all connections.
     pub fn cut(&self) {
         for stream in self.state.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);

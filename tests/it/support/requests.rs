@@ -1,11 +1,11 @@
-//! Tables of requests: malformed ones and what refuses them, and odd ones that are served nevertheless.
+//! Tables of requests: malformed ones with the status that refuses them, and unusual ones that are served.
 
 use super::wire::fill;
 
 /// Requests that are refused with this status, each on a connection that ends with it.
 ///
-/// `$GET` is a request line and a Host; `$POST` a request line, a Host, a good token and a content type; `$BODY` is 15 bytes of
-/// JSON that make a task; `$CHUNKED` the field of that name. The lines of a head end as written, and so does the head.
+/// `$GET` is a request line and a Host; `$POST` is a request line, a Host, a valid token and a content type; `$BODY` is 15 bytes
+/// of JSON that make a task; `$CHUNKED` is `Transfer-Encoding: chunked`. Line endings and the end of the head are as written.
 #[rustfmt::skip]
 pub const MALFORMED: &[(u16, &[u8])] = &[
     // Content-Length: RFC 9110, section 8.6; RFC 9112, section 6.3.
@@ -182,7 +182,7 @@ pub const MALFORMED: &[(u16, &[u8])] = &[
     (417, b"$POSTExpect: 200-ok\r\nContent-Length: 15\r\n\r\n$BODY"),
     (417, b"$POSTExpect: 100-continue-not\r\nContent-Length: 15\r\n\r\n$BODY"),
     (417, b"$GETExpect: a-cow\r\n\r\n"),
-    // More than is taken. What follows such a head is its body, as far as anybody knows.
+    // Over the limits. The bytes after such a head could be its body.
     (413, b"$POSTContent-Length: 1048577\r\n\r\n"),
     (413, b"$POSTContent-Length: 1000000000000\r\n\r\nx"),
     (413, b"$POSTContent-Length: 1000000000000000\r\n\r\nx"),
@@ -194,7 +194,7 @@ pub const MALFORMED: &[(u16, &[u8])] = &[
     (413, b"$GETContent-Length: 1048577\r\n\r\n"),
     (413, b"$POST$CHUNKED\r\n100001\r\n"),
     (413, b"$POST$CHUNKED\r\nfffffffffffffff\r\n"),
-    // No HTTP at all.
+    // Not HTTP.
     (400, b"\0\0\0\0\r\n\r\n"),
     (400, b"\xff\xfe\xfd\r\n\r\n"),
     (400, b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n"),
@@ -205,9 +205,9 @@ pub const MALFORMED: &[(u16, &[u8])] = &[
     (400, b"\r\n\r\n\0\r\nQUIT\n$GET\r\n"),
 ];
 
-/// What no rule names one status for; refused it must be, in one of these ways.
+/// Requests for which no rule names the status. They must be refused with one of these.
 #[rustfmt::skip]
-pub const REFUSED_SOMEHOW: &[(&[u16], &[u8])] = &[
+pub const REFUSED_WITH_ONE_OF: &[(&[u16], &[u8])] = &[
     (&[400, 505], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     (&[400, 501], b"$POSTTransfer-Encoding:\r\n\r\n0\r\n\r\n"),
     (&[400, 501], b"$POSTTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
@@ -245,7 +245,7 @@ pub const UNUSUAL: &[(&[u16], &[u8])] = &[
     (&[200], b"GET /%68ealth HTTP/1.1\r\n$HOST\r\n"),
     (&[204], b"OPTIONS /api/tasks HTTP/1.1\r\n$HOST\r\n"),
     (&[404], b"GET //health HTTP/1.1\r\n$HOST\r\n"),
-    // Methods are tokens, and unknown ones are no fault of framing.
+    // Any token is a method; an unknown one is not an error of framing.
     (&[405], b"get /health HTTP/1.1\r\n$HOST\r\n"),
     (&[405], b"M-SEARCH /health HTTP/1.1\r\n$HOST\r\n"),
     (&[405], b"!#$%&'*+-.^_`|~ /health HTTP/1.1\r\n$HOST\r\n"),
@@ -313,14 +313,14 @@ pub const UNUSUAL: &[(&[u16], &[u8])] = &[
         &[200, 200],
         b"GET /health HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\nGET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
     ),
-    // An expectation whose body is there already may go without the interim answer; HTTP/1.0 knows none.
+    // If the body is already there, the server need not send 100; HTTP/1.0 has no 100.
     (
         &[201],
         b"POST /api/tasks HTTP/1.0\r\nAuthorization: $TOKEN\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 15\r\n\r\n$BODY",
     ),
 ];
 
-/// Requests that are served and end their connection, whatever comes behind them.
+/// Requests that are served and end their connection; what follows them is not read.
 #[rustfmt::skip]
 pub const LAST: &[(u16, &[u8])] = &[
     (200, b"$GETConnection: close\r\n\r\n"),

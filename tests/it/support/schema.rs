@@ -1,18 +1,18 @@
-//! Holds JSON against a schema of the API's description. Fields that the schema does not name are as wrong as missing ones.
+//! Compares JSON with a schema of the API's description. Fields that the schema does not name are errors, like missing fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 
-/// What is wrong with a value; empty when nothing is.
+/// The errors of a value; empty if there are none.
 pub fn complaints(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut complaints = Vec::new();
     check(document, schema, value, "", &mut complaints);
     complaints
 }
 
-/// What a reference refers to; anything else is itself.
+/// The target of a reference; any other value is returned unchanged.
 pub fn resolve<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     match value["$ref"].as_str() {
         Some(reference) => document.pointer(&reference[1..]).expect(reference),
@@ -20,7 +20,7 @@ pub fn resolve<'d>(document: &'d Value, value: &'d Value) -> &'d Value {
     }
 }
 
-/// The fields of an object's schema, with those of its parts, and the names of those that must be there.
+/// The fields of an object's schema, including those of its parts, and the names of the required ones.
 pub fn fields<'d>(
     document: &'d Value,
     schema: &'d Value,

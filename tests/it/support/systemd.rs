@@ -1,4 +1,4 @@
-//! A service manager that starts the program as `todo-api.service` says, and receives its notifications.
+//! A service manager that starts the program as `todo-api.service` does, and receives its notifications.
 
 use std::fs;
 use std::io;
@@ -20,8 +20,7 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// Takes the unit as it is in the repository. Its credentials are this database and the tests' secret; the file with
-    /// settings says this.
+    /// Uses the unit in the repository, with this database and the tests' secret as credentials, and with these settings.
     pub fn new(database: &str, settings: &str) -> Systemd {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
@@ -43,7 +42,7 @@ impl Systemd {
         self.directory.path().join("todo-api.env")
     }
 
-    /// Runs the unit's command line, with a socket handed over, and waits for nothing.
+    /// Starts the unit's command line with an inherited socket, without waiting.
     pub fn start(&self, watchdog: Duration) -> Process {
         let path = |name: &str| self.directory.path().join(name).display().to_string();
         let command = self.lines("ExecStart").next().unwrap();
@@ -96,7 +95,7 @@ impl Systemd {
             .filter_map(move |line| line.strip_prefix(start.as_str()))
     }
 
-    /// Fills the notifications' socket, so that it takes no more.
+    /// Fills the socket for notifications, so that further ones block.
     pub fn fill(&self) {
         let sender = UnixDatagram::unbound().unwrap();
         sender.set_nonblocking(true).unwrap();
@@ -153,7 +152,7 @@ pub fn wait_for(notifications: &UnixDatagram, line: &str) -> Vec<String> {
             return seen;
         }
     }
-    panic!("{line} never came: {seen:?}");
+    panic!("no notification {line}: {seen:?}");
 }
 
 /// Like [`Systemd::next`], on another socket.

@@ -20,7 +20,7 @@ impl Certificate {
         Certificate { directory, der }
     }
 
-    /// Puts another certificate and its key into the same files.
+    /// Replaces the certificate and the key in the same files.
     pub fn replace(&mut self) {
         self.der = write(&self.directory);
     }
@@ -35,7 +35,7 @@ impl Certificate {
         self.directory.path().join("key.pem")
     }
 
-    /// The settings that have the server show it.
+    /// The settings that make the server use it.
     pub fn settings(&self) -> [(&'static str, String); 2] {
         [
             ("TLS_CERT_FILE", self.file().display().to_string()),
@@ -62,7 +62,7 @@ impl Certificate {
     }
 }
 
-/// Writes a new certificate beside its place and moves it there, as tools that renew certificates do.
+/// Writes a new certificate to another file and renames it, as tools that renew certificates do.
 fn write(directory: &tempfile::TempDir) -> CertificateDer<'static> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for (name, text) in [

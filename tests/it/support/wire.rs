@@ -1,4 +1,4 @@
-//! Connections of every kind for clients that do not behave: over TCP, a Unix socket or TLS; whole or in pieces.
+//! Raw connections for misbehaving clients: over TCP, a Unix socket or TLS; in one write or in pieces.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,10 +16,10 @@ use todo_api::domain::user::UserId;
 use super::app::SECRET;
 use super::http::Answer;
 
-/// Longer than any answer may take, shorter than anybody's patience.
+/// Limit on a read or a write: longer than any answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where a server can be met.
+/// The address of a server, and how to connect.
 #[derive(Clone)]
 pub enum Endpoint {
     Tcp(SocketAddr),
@@ -34,12 +34,12 @@ impl From<SocketAddr> for Endpoint {
 }
 
 impl Endpoint {
-    /// Opens a connection. Over TLS the handshake is still to come, with the first byte read or written.
+    /// Opens a connection. Over TLS the handshake begins with the first read or write.
     pub fn open(&self) -> Result<Wire> {
         self.open_with(None)
     }
 
-    /// As [`Endpoint::open`], with a receive buffer so small that the server can get rid of almost nothing unless this side reads.
+    /// As [`Endpoint::open`], with a receive buffer so small that the server can send almost nothing unless this side reads.
     pub fn open_narrow(&self) -> Result<Wire> {
         self.open_with(Some(4096))
     }
@@ -64,7 +64,7 @@ impl Endpoint {
         Ok(wire)
     }
 
-    /// Sends these bytes on a connection of their own and gives the answer to them.
+    /// Sends these bytes on a connection of their own and returns the answer.
     #[track_caller]
     pub fn ask(&self, request: &[u8]) -> Answer {
         let mut wire = self.open().unwrap();
@@ -76,7 +76,7 @@ impl Endpoint {
 fn tcp(address: SocketAddr, receive_buffer: Option<usize>) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if let Some(size) = receive_buffer {
-        // Before it connects, or the window that is offered first is a large one.
+        // This must be set before connecting; otherwise the first window is large.
         socket.set_recv_buffer_size(size)?;
     }
     socket.connect_timeout(&SockAddr::from(address), Duration::from_secs(5))?;
@@ -84,7 +84,7 @@ fn tcp(address: SocketAddr, receive_buffer: Option<usize>) -> Result<TcpStream> 
     Ok(socket.into())
 }
 
-/// What bytes travel on.
+/// The stream below a [`Wire`].
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -119,14 +119,14 @@ impl Write for Stream {
     }
 }
 
-/// One connection, and what was read from it and not yet taken.
+/// One connection, with bytes that were read but not used yet.
 pub struct Wire {
     pub stream: Stream,
     read: Vec<u8>,
 }
 
 impl Wire {
-    /// Takes back a narrow receive buffer.
+    /// Enlarges a narrow receive buffer.
     pub fn widen(&self) {
         if let Stream::Tcp(stream) = &self.stream {
             SockRef::from(stream)
@@ -135,7 +135,7 @@ impl Wire {
         }
     }
 
-    /// How long a read or a write may take.
+    /// Sets the limit on a read or a write.
     pub fn patience(&self, time: Duration) -> Result<()> {
         match &self.stream {
             Stream::Tcp(stream) => set_timeouts(stream, time),
@@ -153,7 +153,7 @@ impl Wire {
         self.stream.flush()
     }
 
-    /// Says that nothing more will be written.
+    /// Closes the writing side.
     pub fn end_writing(&mut self) -> Result<()> {
         match &mut self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -165,7 +165,7 @@ impl Wire {
         }
     }
 
-    /// The next answer to anything but HEAD; `None` where the server has closed the connection before it.
+    /// The next answer to a method other than HEAD; `None` if the server has closed the connection.
     pub fn answer(&mut self) -> Result<Option<Answer>> {
         self.next(false)
     }
@@ -193,7 +193,7 @@ impl Wire {
         };
         let invalid = |what: &str| Error::new(ErrorKind::InvalidData, what.to_owned());
         let head = std::str::from_utf8(&self.read[..head_end])
-            .map_err(|_| invalid("the head is no text"))?;
+            .map_err(|_| invalid("the head is not UTF-8"))?;
         let mut lines = head.split("\r\n");
         let status_line = lines.next().unwrap_or_default();
         let status = status_line
@@ -223,38 +223,38 @@ impl Wire {
             }
         }
         answer.body = String::from_utf8(self.read[head_end + 4..end].to_vec())
-            .map_err(|_| invalid("the body is no text"))?;
+            .map_err(|_| invalid("the body is not UTF-8"))?;
         self.read.drain(..end);
         Ok(Some(answer))
     }
 
-    /// What comes until the server closes the connection.
+    /// All bytes until the server closes the connection.
     pub fn rest(&mut self) -> Result<Vec<u8>> {
         while self.read_more()? {}
         Ok(std::mem::take(&mut self.read))
     }
 
-    /// Asserts that the server closes the connection and says nothing before.
+    /// Asserts that the server closes the connection without an answer.
     #[track_caller]
     pub fn expect_silent_end(&mut self) {
         let rest = self.rest().unwrap();
         assert!(rest.is_empty(), "{}", rest.escape_ascii());
     }
 
-    /// Whether the server has closed the connection, or closes it within this time, without a word.
+    /// Whether the server closes the connection within this time, without an answer.
     pub fn ends_within(&mut self, time: Duration) -> bool {
         self.patience(time).unwrap();
         let ended = self.read.is_empty()
             && match self.read_more() {
                 Ok(more) => !more,
-                // In the middle of a handshake an end is an error, too.
+                // During a TLS handshake a closed connection is an error.
                 Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
             };
         self.patience(PATIENCE).unwrap();
         ended
     }
 
-    /// Whether the server has closed the connection by now, without a word.
+    /// Whether the server has closed the connection, without an answer.
     pub fn has_ended(&mut self) -> bool {
         self.set_nonblocking(true);
         let ended = self.ends_within(PATIENCE);
@@ -284,21 +284,21 @@ fn set_timeouts(stream: &TcpStream, time: Duration) -> Result<()> {
     stream.set_read_timeout(Some(time))
 }
 
-/// Where `needle` first begins.
+/// The first position of `needle`.
 pub fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack
         .windows(needle.len())
         .position(|window| window == needle)
 }
 
-/// A good `Authorization` value for a user.
+/// A valid `Authorization` value for a user.
 pub fn bearer(user: &str) -> String {
     let user = UserId::parse(user).unwrap();
     let token = Minter::new(SECRET).mint(&user, None, Duration::from_secs(3600));
     format!("Bearer {}", token.unwrap())
 }
 
-/// A request as a good client writes it.
+/// A well-formed request.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
     for (name, value) in headers {
@@ -322,7 +322,7 @@ pub fn new_task(authorization: &str, title: &str) -> Vec<u8> {
     request("POST", "/api/tasks", &headers, body.as_bytes())
 }
 
-/// Bytes with `$NAME` replaced, so that tables of requests can be read.
+/// Replaces each `$NAME` in a template.
 pub fn fill(template: &[u8], values: &[(&str, &[u8])]) -> Vec<u8> {
     let mut filled = Vec::with_capacity(template.len() + 256);
     let mut rest = template;
@@ -344,8 +344,8 @@ pub fn fill(template: &[u8], values: &[(&str, &[u8])]) -> Vec<u8> {
     filled
 }
 
-/// Sends requests that are each answered with an interim response and a refusal, and reads none of it, until the server does
-/// not take more. Each part is sent by itself: the server sends no interim response to a client that has begun its body.
+/// Sends requests that are each answered with an interim response and a refusal, without reading, until the server accepts no
+/// more. Each part is sent separately, because the server sends no interim response after the body has begun.
 pub fn fill_with_interim_responses(wire: &mut Wire, before: usize) {
     let head =
         b"POST /api/tasks HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
