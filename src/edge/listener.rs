@@ -73,8 +73,8 @@ pub fn bind(address: &Address, mode: u32) -> io::Result<(BoundSocket, Socket)> {
 }
 
 /// As [`bind`], for tiny_http to accept on. The connection of a client over TCP that takes nothing of an answer for `send_time` is
-/// closed: on Linux an accepted TCP socket inherits the timeout. An accepted Unix socket does not inherit it, and tiny_http gives
-/// nobody access to the sockets that it accepts, so answers over a Unix socket have no deadline: a proxy must read them.
+/// closed: on Linux an accepted TCP socket inherits the timeout. An accepted Unix socket does not inherit it, and tiny_http keeps the
+/// sockets that it accepts to itself, so answers over a Unix socket have no deadline: a proxy must read them.
 ///
 /// # Errors
 /// The text names the address.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use postgres::types::ToSql;
 
@@ -71,13 +70,12 @@ impl Store {
         let rows: Vec<TaskRow> = by_id.into_values().map(imported_row).collect();
         let rows: Vec<String> = rows.chunks(IMPORTED_AT_ONCE).map(rows_as_json).collect();
         let counts = self.run(Effect::Write, |client| {
-            let (statement, deadline) = (client.prepared(&IMPORT)?, client.deadline());
-            let mut transaction = client.transaction()?;
+            let statement = client.prepared(&IMPORT)?;
+            let mut steps = client.steps(self.patience())?;
             let mut counts = [0; 3];
             for rows in &rows {
-                deadline.set(Instant::now() + self.patience());
                 let values: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &rows.as_str(), &updates];
-                let row = transaction.query_opt(&statement, &values)?;
+                let row = steps.query(&statement, &values)?.pop();
                 // The user's account was deleted a moment ago.
                 let Some(row) = row else {
                     return Ok(None);
@@ -88,7 +86,7 @@ impl Store {
                 }
             }
             if !dry_run {
-                transaction.commit()?;
+                steps.commit()?;
             }
             Ok(Some(counts))
         })?;
