@@ -43,7 +43,7 @@ commands! {
         "Take over tasks and users from the database of another back end", HELP, run;
 }
 
-/// The sentence about a table with tasks that nobody has imported.
+/// The sentence about a table whose tasks were not imported.
 pub fn offer(table: &String) -> String {
     let command = "`todo-api import --from URL --dry-run` shows how to take them over";
     format!("import: {table} has tasks of another program, and there are none here; {command}")
