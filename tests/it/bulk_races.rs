@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::bulk::{NO_TASK, all, bulk, five, id, results, six, with_key};
-use crate::support::hold::{Lock, PATIENT};
+use crate::support::hold::{Lock, PATIENT, wait_until};
 use crate::support::postgres::{self, fresh_database};
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
@@ -239,6 +239,8 @@ fn a_lost_connection_changes_nothing_and_is_answered_503() {
     });
     answer.expect_error(503, "SERVICE_UNAVAILABLE");
     lock.release();
+    // The pool may have been connecting when the proxy closed everything. It tries again a second later.
+    wait_until(|| user.get("/api/tasks").status == 200);
     assert_eq!(all(&user), before);
     let done = with_key(&user, "k", &json!(six(&tasks))).expect(200);
     assert_eq!(done.header("Idempotency-Replayed"), None);
