@@ -10,9 +10,8 @@ ALTER TABLE tasks ADD COLUMN written_by xid8 NOT NULL DEFAULT pg_current_xact_id
 -- The feed of changes. Every real change of a task costs an entry here.
 CREATE INDEX tasks_changes ON tasks (user_id, written_by);
 
--- Deleted tasks: first with their content, in the trash, then as tombstones, for the feed of changes. A
--- tombstone has no title, and only the columns of the key, `deleted_at` and `written_by`. An id may be here and in `tasks`, where a
--- client used it again.
+-- Deleted tasks: first with their content, in the trash, then as tombstones, for the feed of changes. A tombstone has only the columns of
+-- the key, `deleted_at` and `written_by`. An id may be both here and in `tasks`, if a client used it again.
 --
 -- There is no foreign key: each deletion would lock the user's row. The deletion of an account removes these rows, too.
 CREATE TABLE deleted_tasks (

@@ -12,7 +12,6 @@ use crate::domain::task::draft::Draft;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::http::target;
 use crate::store::{BulkOutcome, Refusal};
 
 /// `POST /tasks/bulk`
@@ -58,8 +57,7 @@ pub fn delete_matching(app: &App, call: &Call, user: &UserId) -> Result<Response
 
 /// The filters of the query, and whether tasks are only counted.
 fn wanted(call: &Call) -> Result<(Filters, bool), Error> {
-    let parameters =
-        target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
+    let parameters = call.parameters()?;
     list::matching(&parameters).map_err(|text| Error::BadRequest(text.into()))
 }
 

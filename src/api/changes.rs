@@ -9,7 +9,6 @@ use crate::domain::list::changes;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::http::target;
 
 /// Changes of tasks.
 // The store writes the first field.
@@ -28,8 +27,7 @@ pub struct Changes {
 
 /// `GET /tasks/changes`
 pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
-    let parameters =
-        target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
+    let parameters = call.parameters()?;
     let (since, limit) = changes(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
     let page = app
         .store

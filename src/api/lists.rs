@@ -60,8 +60,7 @@ pub(super) fn page(
     user: &UserId,
     read: ReadQuery,
 ) -> Result<Response, Error> {
-    let parameters =
-        target::parameters(call.query).map_err(|text| Error::BadRequest(text.into()))?;
+    let parameters = call.parameters()?;
     let query = read(&parameters).map_err(|text| Error::BadRequest(text.into()))?;
     let page = match app.store.list_tasks(user, &query, "{\"tasks\":")? {
         ListedTasks::Page(page) => page,

@@ -59,6 +59,7 @@ use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::http::router::Path;
+use crate::http::target;
 use crate::store::Store;
 
 /// What handlers work with.
@@ -91,6 +92,16 @@ pub struct Call<'c> {
     pub path: Path<'c, 'c, Handler>,
     /// Its query string, still encoded.
     pub query: &'c str,
+}
+
+impl Call<'_> {
+    /// The names and values of its query string.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn parameters(&self) -> Result<Vec<(String, String)>, Error> {
+        target::parameters(self.query).map_err(|text| Error::BadRequest(text.into()))
+    }
 }
 
 /// The rest of a request that hashes a password. It runs on a thread for that.

@@ -202,7 +202,7 @@ table! {
             200 Trash "The deleted tasks" fields ["Link"];
         Delete "/api/[{user_id}/]tasks/trash" User(&TASKS, trash::empty) emptyTrash
             "Empty the trash" "The deleted tasks cannot be restored any more."
-            200 TaskCount "How many tasks it were";
+            200 TaskCount "How many tasks were removed";
         Delete "/api/[{user_id}/]tasks/trash/{id}" User(&TASKS, trash::purge) purgeTask
             "Remove a task from the trash" "It cannot be restored any more."
             204 "The task is not in the trash any more";

@@ -15,7 +15,6 @@ use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::response::{Response, constant_fields};
-use crate::http::target;
 
 /// Most tasks that one request imports.
 const IMPORT_MAX: usize = 5_000;
@@ -25,7 +24,7 @@ const CSV: &str = constant_fields!("text/csv; charset=utf-8", "no-store", "");
 
 /// `GET /tasks/export`
 pub fn export(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
-    let parameters = target::parameters(call.query).map_err(|text| bad(text.to_owned()))?;
+    let parameters = call.parameters()?;
     let list::Reading { query, format, .. } = list::export(&parameters).map_err(bad)?;
     let format = format.unwrap_or(Format::Jsonl);
     let page = app.store.export_page(user, &query, format)?;
@@ -59,7 +58,7 @@ pub struct ImportResult {
 
 /// `POST /tasks/import`
 pub fn import(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
-    let parameters = target::parameters(call.query).map_err(|text| bad(text.to_owned()))?;
+    let parameters = call.parameters()?;
     let asked = list::import(&parameters).map_err(bad)?;
     check_encoding(call.request)?;
     let format = asked.format.map_or_else(|| format_of(call.request), Ok)?;

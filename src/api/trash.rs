@@ -14,7 +14,7 @@ use crate::store::TaskRestoration;
 /// Number of tasks.
 #[derive(Serialize)]
 pub struct TaskCount {
-    /// How many tasks it were.
+    /// How many tasks were removed.
     count: u64,
 }
 

@@ -37,8 +37,8 @@ const TABLES: &str = "SELECT coalesce(json_agg(json_build_object('name', name, '
                              WHERE ours.relnamespace = class.relnamespace AND ours.relname = 'session_networks')
            GROUP BY nspname, relname ORDER BY nspname, relname) AS tables";
 
-// An address that another account has is left out. A user who is known from tokens alone gets the account; every other user stays as
-// it is, and one whose account was deleted here does not come back. Every token of a disabled user is refused.
+// Users who are here already stay as they are, but a user known only from tokens gets the account. A user whose account was deleted here is
+// not added again. An address that another account has is left out. All tokens of a disabled user are refused.
 const ADD_USERS: &str = "WITH given AS (
          SELECT *, row_number() OVER (PARTITION BY email ORDER BY id) AS place
          FROM jsonb_to_recordset($1::text::jsonb)
