@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Call, Handler, HandlerOutcome};
@@ -136,6 +137,7 @@ fn well_formed(random: &mut Random, id: &str) -> Vec<u8> {
         "http://h/echo",
         "HTTPS://[::1]:1/echo?x=/?",
         "/%65cho",
+        "/%65cho/",
         &long,
         "/echo?%",
         random.pick(&["/nowhere", "/health", "/api/tasks", "//echo", "http://h"]),
@@ -438,11 +440,14 @@ fn echo(_: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     Ok(Response::json(200, &told).into())
 }
 
-/// Whether this request reaches the route that echoes.
+/// Whether this request reaches the route that echoes. One slash at the end and percent-encoding make no difference.
 fn is_echoed(request: &Request) -> bool {
     let path = request.target.split('?').next().unwrap();
-    matches!(path, "/echo" | "/echo/" | "/%65cho")
-        && ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].contains(&request.method.as_str())
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let is_echo = path
+        .strip_prefix('/')
+        .is_some_and(|path| percent_decode_str(path).eq(b"echo".iter().copied()));
+    is_echo && ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].contains(&request.method.as_str())
 }
 
 /// Compares an answer with the request that the parser found.
