@@ -188,9 +188,7 @@ fn crossing_requests_never_deadlock() {
         statuses.is_superset(&BTreeSet::from([200, 404, 409])),
         "{statuses:?}"
     );
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    let deadlocks: i64 = app.sql().query_one(deadlocks, &[]).unwrap().get(0);
-    assert_eq!(deadlocks, 0);
+    assert_eq!(app.deadlocks(), 0);
 }
 
 #[test]

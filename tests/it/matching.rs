@@ -239,12 +239,5 @@ fn requests_for_the_same_tasks_do_not_wait_for_each_other_for_ever() {
             });
         }
     });
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    assert_eq!(
-        app.sql()
-            .query_one(deadlocks, &[])
-            .unwrap()
-            .get::<_, i64>(0),
-        0
-    );
+    assert_eq!(app.deadlocks(), 0);
 }

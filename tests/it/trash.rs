@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 use crate::support::login::{Login, PASSWORD};
 use crate::support::postgres::{empty_database, fresh_database};
@@ -350,6 +351,25 @@ fn of_parallel_restores_and_deletions_one_succeeds_each_time() {
         }
     });
     assert_eq!(count(&app, "tasks") + count(&app, "deleted_tasks"), 1);
+}
+
+#[test]
+fn a_restore_and_a_deletion_of_an_id_in_use_and_in_the_trash_do_not_disturb_each_other() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let task = user.task("t");
+    let restore = || user.post(&format!("{}/restore", path(&task)), json!({}));
+    for _ in 0..100 {
+        user.delete(&path(&task));
+        user.post("/api/tasks", json!({"title": "t", "id": task["id"]}))
+            .expect(201);
+        thread::scope(|scope| {
+            scope.spawn(|| user.delete(&path(&task)).expect(204));
+            let status = restore().status;
+            assert!([200, 409].contains(&status), "{status}");
+        });
+    }
+    assert_eq!(app.deadlocks(), 0);
 }
 
 #[test]

@@ -37,6 +37,7 @@ use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::pool::Client;
 use super::{Effect, Error, Store};
 use crate::domain::etag::{ETag, EntityTags};
 use crate::domain::task::draft::{Completion, Draft};
@@ -121,6 +122,39 @@ impl TaskWrite {
             .replace("{guard}", &guard),
         }
     }
+
+    /// Runs the form that the precondition asks for.
+    fn run<T>(
+        &self,
+        client: &mut Client,
+        if_match: Option<&EntityTags>,
+        parameters: &[&(dyn ToSql + Sync)],
+        read: impl Fn(&Row) -> Result<T, PgError>,
+    ) -> Result<TaskOutcome<T>, PgError> {
+        let Some(EntityTags::OneOf { strong, .. }) = if_match else {
+            let statement = client.prepared_built(&self.plain)?;
+            let row = client.query_opt(&statement, parameters)?;
+            return row.map_or(Ok(TaskOutcome::NotFound), |row| {
+                read(&row).map(TaskOutcome::Done)
+            });
+        };
+        let versions: Vec<i64> = strong.iter().map(|tag| tag.version).collect();
+        let moments: Vec<OffsetDateTime> =
+            strong.iter().map(|tag| tag.created_at.as_utc()).collect();
+        let mut parameters = parameters.to_vec();
+        parameters.push(&versions);
+        parameters.push(&moments);
+        let statement = client.prepared_built(&self.guarded)?;
+        let row = client.query_one(&statement, &parameters)?;
+        // The first column is the id; it is null where nothing was written.
+        if row.try_get::<_, Option<Uuid>>(0)?.is_some() {
+            read(&row).map(TaskOutcome::Done)
+        } else if row.try_get("there")? {
+            Ok(TaskOutcome::Stale)
+        } else {
+            Ok(TaskOutcome::NotFound)
+        }
+    }
 }
 
 impl Store {
@@ -165,7 +199,9 @@ impl Store {
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&user, &id];
         parameters.extend(values.iter().map(|value| value as &(dyn ToSql + Sync)));
         let update = TaskWrite::update(&text, parameters.len());
-        self.write_task(&update, if_match, &parameters, ShownTask::read)
+        self.run(Effect::Write, |client| {
+            update.run(client, if_match, &parameters, ShownTask::read)
+        })
     }
 
     /// Sets or toggles a task's completion, if it is in a state that `if_match` names.
@@ -184,43 +220,8 @@ impl Store {
             Completion::Set(completed) => Some(completed),
         };
         let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &completed];
-        self.write_task(&COMPLETE, if_match, &parameters, ShownTask::read)
-    }
-
-    /// Runs a write to one task in the form that its precondition asks for.
-    fn write_task<T>(
-        &self,
-        write: &TaskWrite,
-        if_match: Option<&EntityTags>,
-        parameters: &[&(dyn ToSql + Sync)],
-        read: impl Fn(&Row) -> Result<T, PgError>,
-    ) -> Result<TaskOutcome<T>, Error> {
-        let Some(EntityTags::OneOf { strong, .. }) = if_match else {
-            return self.run(Effect::Write, |client| {
-                let statement = client.prepared_built(&write.plain)?;
-                let row = client.query_opt(&statement, parameters)?;
-                row.map_or(Ok(TaskOutcome::NotFound), |row| {
-                    read(&row).map(TaskOutcome::Done)
-                })
-            });
-        };
-        let versions: Vec<i64> = strong.iter().map(|tag| tag.version).collect();
-        let moments: Vec<OffsetDateTime> =
-            strong.iter().map(|tag| tag.created_at.as_utc()).collect();
-        let mut parameters = parameters.to_vec();
-        parameters.push(&versions);
-        parameters.push(&moments);
         self.run(Effect::Write, |client| {
-            let statement = client.prepared_built(&write.guarded)?;
-            let row = client.query_one(&statement, &parameters)?;
-            // The first column is the id; it is null where nothing was written.
-            if row.try_get::<_, Option<Uuid>>(0)?.is_some() {
-                read(&row).map(TaskOutcome::Done)
-            } else if row.try_get("there")? {
-                Ok(TaskOutcome::Stale)
-            } else {
-                Ok(TaskOutcome::NotFound)
-            }
+            COMPLETE.run(client, if_match, &parameters, ShownTask::read)
         })
     }
 }

@@ -29,44 +29,53 @@ pub enum TaskRestoration {
     IdTaken,
 }
 
-static DELETE: LazyLock<TaskWrite> = LazyLock::new(|| delete(false));
+static DELETE: LazyLock<[TaskWrite; 2]> = LazyLock::new(|| delete(false));
 
-static DELETE_FOR_GOOD: LazyLock<TaskWrite> = LazyLock::new(|| delete(true));
+static DELETE_FOR_GOOD: LazyLock<[TaskWrite; 2]> = LazyLock::new(|| delete(true));
 
 const KEY: &str = "user_id, id";
 
-fn delete(for_good: bool) -> TaskWrite {
-    let (moved, kept) = deletion("id = $2{guard}", for_good);
-    TaskWrite::new(&moved, &format!("{kept} RETURNING id"), TASKS, 2)
+/// Two forms of a deletion. The second also works where the id was deleted before. The first fails there, and takes PostgreSQL 6 µs less
+/// (pgbench, 10 clients).
+fn delete(for_good: bool) -> [TaskWrite; 2] {
+    let (moved, kept) = deletion_of_new_ids("id = $2{guard}", for_good);
+    [String::new(), replacement()]
+        .map(|or| TaskWrite::new(&moved, &format!("{kept}{or} RETURNING id"), TASKS, 2))
 }
 
 /// An item of a WITH list that deletes tasks of the user `$1`, and an INSERT that keeps them in the trash, or their ids alone.
 pub(super) fn deletion(condition: &str, for_good: bool) -> (String, String) {
+    let (moved, kept) = deletion_of_new_ids(condition, for_good);
+    (moved, kept + &replacement())
+}
+
+/// A [`deletion`] that fails where an id was deleted before.
+fn deletion_of_new_ids(condition: &str, for_good: bool) -> (String, String) {
     let stored = stored();
     let columns = if for_good { KEY } else { &stored };
     let moved = format!(
         "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND {condition} RETURNING {columns})"
     );
-    (moved, keep(columns))
+    let kept = format!(
+        "INSERT INTO {{schema}}.deleted_tasks AS task ({columns}) SELECT {columns} FROM moved"
+    );
+    (moved, kept)
 }
 
-/// An INSERT of the deleted tasks that a query called `moved` returns, with these columns. The id may have been deleted before.
-fn keep(columns: &str) -> String {
+/// The end of an INSERT of deleted tasks: a row of the same id is replaced.
+fn replacement() -> String {
     let stored = stored();
     let new = stored.replace(", ", ", excluded.");
     format!(
-        "INSERT INTO {{schema}}.deleted_tasks AS task ({columns}) SELECT {columns} FROM moved
-         ON CONFLICT (user_id, id) DO UPDATE
+        " ON CONFLICT (user_id, id) DO UPDATE
          SET ({stored}, deleted_at, written_by) = (excluded.{new}, excluded.deleted_at, excluded.written_by)"
     )
 }
 
 /// That a row of `deleted_tasks` is still in the trash, where tasks stay for so many seconds. Until maintenance removes its content, a
 /// row may have it for longer.
-///
-/// It asks for the version: an index that is for maintenance has the rows with a title, of all users, and PostgreSQL would walk it.
 pub(super) fn in_trash(seconds: &str) -> String {
-    format!("version IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
+    format!("title IS NOT NULL AND deleted_at > now() - make_interval(secs => {seconds}::float8)")
 }
 
 /// The trash as a table, with the time at which a task is removed.
@@ -78,9 +87,11 @@ pub(super) fn trash_table(time: Duration) -> String {
     )
 }
 
+// A new task of that id is locked first: a deletion locks both rows in this order, and two orders would be a deadlock.
 static RESTORE: LazyLock<String> = LazyLock::new(|| {
     let here = in_trash("$3");
-    restoration(&format!("id = $2 AND {here}"), "")
+    let lock = "(SELECT count(*) FROM (SELECT FROM {schema}.tasks WHERE user_id = $1 AND id = $2 FOR UPDATE) AS new) IS NOT NULL";
+    restoration(&format!("id = $2 AND {here} AND {lock}"), "")
 });
 
 /// A statement that restores deleted tasks of the user `$1`, with the text behind its rows, and returns the tasks. It locks the user as
@@ -134,11 +145,19 @@ impl Store {
         for_good: bool,
         if_match: Option<&EntityTags>,
     ) -> Result<TaskOutcome<()>, Error> {
-        let delete = match for_good || self.settings.database.trash.is_zero() {
-            true => &DELETE_FOR_GOOD,
-            false => &DELETE,
+        let [first, again] = match for_good || self.settings.database.trash.is_zero() {
+            true => &*DELETE_FOR_GOOD,
+            false => &*DELETE,
         };
-        self.write_task(delete, if_match, &[&user.as_str(), &id], |_| Ok(()))
+        let parameters: [&(dyn ToSql + Sync); 2] = [&user.as_str(), &id];
+        self.run(Effect::Write, |client| {
+            match first.run(client, if_match, &parameters, |_| Ok(())) {
+                Err(error) if violates(&error, "deleted_tasks_pkey") => {
+                    again.run(client, if_match, &parameters, |_| Ok(()))
+                }
+                outcome => outcome,
+            }
+        })
     }
 
     /// Restores a task from the trash. Its version is one higher than before.

@@ -120,6 +120,16 @@ impl TestApp {
     pub fn sql(&self) -> ::postgres::Client {
         ::postgres::Client::connect(&self.database, ::postgres::NoTls).unwrap()
     }
+
+    /// The deadlocks that PostgreSQL has counted. A connection may report them only when it ends, so all others are ended first.
+    pub fn deadlocks(&self) -> i64 {
+        let others = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+        let mut sql = self.sql();
+        sql.query_one(others, &[]).unwrap();
+        sql.query_one(deadlocks, &[]).unwrap().get(0)
+    }
 }
 
 impl Drop for TestApp {
