@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use uuid::Uuid;
 
 use crate::support::login::{Login, PASSWORD};
 use crate::support::postgres::{empty_database, fresh_database};
