@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::limits::{Budget, Share};
+use super::limits::{MemoryBudget, MemoryShare};
 use super::outlet::Outlet;
 use crate::domain::fair_budget::Holder;
 use crate::http::error::Error;
@@ -17,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 /// The answers that are not sent yet.
 pub struct Answers {
-    budget: Arc<Budget>,
+    budget: Arc<MemoryBudget>,
     slow: Mutex<Vec<Arc<SlowAnswer>>>,
 }
 
@@ -28,7 +28,7 @@ struct SlowAnswer {
     began: Instant,
     sent: AtomicUsize,
     /// `None` once the answer was dropped.
-    share: Mutex<Option<Share>>,
+    share: Mutex<Option<MemoryShare>>,
 }
 
 /// An answer that is being sent; counted until this is dropped.
@@ -41,7 +41,7 @@ impl Answers {
     /// Answers of at most so many bytes in all.
     pub fn new(most: usize) -> Arc<Answers> {
         Arc::new(Answers {
-            budget: Budget::new(most),
+            budget: MemoryBudget::new(most),
             slow: Mutex::default(),
         })
     }
@@ -54,7 +54,7 @@ impl Answers {
         holder: Option<Holder>,
         request_id: &RequestId,
         framing: &Framing,
-    ) -> (Vec<u8>, Option<Share>) {
+    ) -> (Vec<u8>, Option<MemoryShare>) {
         loop {
             let share = self.budget.share(holder, answer.len());
             if share.is_some() {
@@ -78,7 +78,7 @@ impl Answers {
         self: &Arc<Answers>,
         outlet: &Arc<Outlet>,
         holder: Option<Holder>,
-        share: Option<Share>,
+        share: Option<MemoryShare>,
     ) -> Sending {
         let slow = Arc::new(SlowAnswer {
             outlet: Arc::clone(outlet),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 use super::event_loop::Core;
-use super::limits::Share;
+use super::limits::MemoryShare;
 use super::outlet::{EdgeReply, Outgoing, Outlet, Progress};
 use super::receiving::{BodyInput, HeadInput, Known, refused_request};
 use super::tickets::Ticket;
@@ -38,7 +38,7 @@ pub enum ConnectionState {
     /// Receives a body.
     Body(Box<BodyInput>),
     /// Has a whole request, which waits for the answer before it.
-    Ready(Box<(Request, Framing, Share)>),
+    Ready(Box<(Request, Framing, MemoryShare)>),
     /// Has a refusal, which waits for the answer before it.
     Refused(Error),
     /// The last answer is under way.
@@ -230,7 +230,7 @@ impl Connection {
         }
     }
 
-    fn deliver(&mut self, core: &mut Core, request: Request, framing: Framing, share: Share) {
+    fn deliver(&mut self, core: &mut Core, request: Request, framing: Framing, share: MemoryShare) {
         self.state = match framing.close {
             true => ConnectionState::Last,
             false => ConnectionState::Head(HeadInput::default()),

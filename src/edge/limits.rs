@@ -24,25 +24,29 @@ impl EdgeLimits {
 
 /// Memory for bodies or answers, shared fairly among their holders.
 #[derive(Debug)]
-pub struct Budget(Mutex<FairBudget>);
+pub struct MemoryBudget(Mutex<FairBudget>);
 
-/// A share of a [`Budget`], given back when it is dropped.
+/// A share of a [`MemoryBudget`], given back when it is dropped.
 #[derive(Debug)]
-pub struct Share {
-    budget: Arc<Budget>,
+pub struct MemoryShare {
+    budget: Arc<MemoryBudget>,
     holder: Option<Holder>,
     bytes: usize,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// A budget of this many bytes.
-    pub fn new(most: usize) -> Arc<Budget> {
-        Arc::new(Budget(Mutex::new(FairBudget::new(most))))
+    pub fn new(most: usize) -> Arc<MemoryBudget> {
+        Arc::new(MemoryBudget(Mutex::new(FairBudget::new(most))))
     }
 
     /// A share of this size; `None` if the holder may not have it. Sizes up to [`SMALL`] are not counted.
-    pub fn share(self: &Arc<Budget>, holder: Option<Holder>, bytes: usize) -> Option<Share> {
-        let mut share = Share {
+    pub fn share(
+        self: &Arc<MemoryBudget>,
+        holder: Option<Holder>,
+        bytes: usize,
+    ) -> Option<MemoryShare> {
+        let mut share = MemoryShare {
             budget: Arc::clone(self),
             holder,
             bytes: 0,
@@ -64,7 +68,7 @@ impl Budget {
     }
 }
 
-impl Share {
+impl MemoryShare {
     /// Makes the share large enough for this size. Returns false and changes nothing when the holder may not have it.
     pub fn grow_to(&mut self, size: usize) -> bool {
         if size <= SMALL || size <= self.bytes {
@@ -81,7 +85,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.budget.lock().give_back(self.holder, self.bytes);
@@ -95,7 +99,7 @@ mod tests {
 
     #[test]
     fn shares_are_given_back() {
-        let budget = Budget::new(100_000);
+        let budget = MemoryBudget::new(100_000);
         let mut large = budget.share(None, 60_000).unwrap();
         assert!(budget.share(None, 60_000).is_none());
         assert!(
@@ -109,7 +113,7 @@ mod tests {
 
     #[test]
     fn only_a_larger_holder_is_found() {
-        let budget = Budget::new(100_000);
+        let budget = MemoryBudget::new(100_000);
         let [one, other] = ["one", "other"].map(|name| Some(Holder::of(&name)));
         let _share = budget.share(one, 90_000).unwrap();
         assert_eq!(budget.larger_holder(other, 20_000), one);

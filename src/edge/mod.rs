@@ -111,7 +111,7 @@ use socket2::{SockAddr, Socket};
 
 use answers::Answers;
 use event_loop::{EdgeListener, EventLoop};
-use limits::Budget;
+use limits::MemoryBudget;
 pub use listener::{BoundSocket, bind, bind_for_tiny_http, inherited};
 use outlet::Mailbox;
 use tickets::Tickets;
@@ -171,7 +171,7 @@ struct EdgeShared {
     options: EdgeOptions,
     tickets: Tickets,
     mailbox: Mailbox,
-    bodies: Arc<Budget>,
+    bodies: Arc<MemoryBudget>,
     answers: Arc<Answers>,
     /// Set when the server stops: until when idle connections may send one more request.
     draining: OnceLock<Instant>,
@@ -216,7 +216,7 @@ impl Edge {
         let shared = Arc::new(EdgeShared {
             tickets: Tickets::new(line, threads, options.connections),
             mailbox: Mailbox::new()?,
-            bodies: Budget::new(options.limits.bodies),
+            bodies: MemoryBudget::new(options.limits.bodies),
             answers: Answers::new(options.limits.answers),
             draining: OnceLock::new(),
             own: Mutex::default(),

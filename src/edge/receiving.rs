@@ -8,7 +8,7 @@ use super::body::ChunkedDecoder;
 use super::connection::{Connection, ConnectionState, Next};
 use super::event_loop::Core;
 use super::head::{self, BodyFraming, Head, HeadScanner};
-use super::limits::Share;
+use super::limits::MemoryShare;
 use super::outlet::Outgoing;
 use crate::config::EdgeLimits;
 use crate::http::error::{Error, PROBLEM};
@@ -36,7 +36,7 @@ pub struct BodyInput {
     received: Instant,
     decoder: Decoder,
     body: Vec<u8>,
-    share: Share,
+    share: MemoryShare,
     began: Instant,
     /// Bytes that have arrived, framing included.
     arrived: usize,

@@ -17,7 +17,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::limits::Share;
+use super::limits::MemoryShare;
 use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::http::error::Error;
 use crate::http::request::Request;
@@ -46,7 +46,7 @@ pub struct Ticket {
     /// The right to answer it.
     pub responder: Responder,
     /// The memory its body takes; given back when the request has been served.
-    pub _body_share: Share,
+    pub _body_share: MemoryShare,
     /// For whom a worker serves it.
     pub holder: Option<Holder>,
     /// Whether it waits as long as it takes: the server's own check on its workers.
@@ -57,11 +57,11 @@ pub struct Ticket {
 
 /// The tickets that wait, and the private connection that wakes workers.
 pub struct Tickets {
-    state: Mutex<State>,
+    state: Mutex<TicketsState>,
     line: UnixStream,
 }
 
-struct State {
+struct TicketsState {
     waiting: VecDeque<Ticket>,
     /// Workers that sleep in tiny_http.
     asleep: usize,
@@ -75,7 +75,7 @@ struct State {
     shared: Option<Instant>,
 }
 
-impl State {
+impl TicketsState {
     /// Whether the bell is to be rung now: a ticket waits that a worker may take, and a worker sleeps. One bell is under way at a
     /// time: the worker that it wakes rings for the next one.
     fn must_ring(&mut self) -> bool {
@@ -125,7 +125,7 @@ impl Tickets {
     /// that, the holders share as many workers as there are connections.
     pub fn new(line: UnixStream, workers: usize, connections: usize) -> Tickets {
         Tickets {
-            state: Mutex::new(State {
+            state: Mutex::new(TicketsState {
                 waiting: VecDeque::new(),
                 asleep: workers,
                 rung: false,
@@ -235,7 +235,7 @@ impl Tickets {
         rung
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TicketsState> {
         lock(&self.state)
     }
 }
