@@ -25,7 +25,7 @@ const CSV: &str = constant_fields!("text/csv; charset=utf-8", "no-store", "");
 /// `GET /tasks/export`
 pub fn export(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
     let parameters = call.parameters()?;
-    let list::Reading { query, format, .. } = list::export(&parameters).map_err(bad)?;
+    let list::PartialQuery { query, format, .. } = list::export(&parameters).map_err(bad)?;
     let format = format.unwrap_or(Format::Jsonl);
     let page = app.store.export_page(user, &query, format)?;
     let (file, next) = page.ok_or(Error::BadRequest(UNKNOWN_ZONE.into()))?;

@@ -19,7 +19,7 @@ use super::task::Priority;
 use super::value::{Kind, Value};
 use super::zone::Zone;
 use cursor::Cursor;
-pub use parameters::{Reading, changes, export, import, matching};
+pub use parameters::{PartialQuery, changes, export, import, matching};
 pub use rows::{PARAMETERS, SORT_KEYS};
 
 /// Most tasks in one answer.

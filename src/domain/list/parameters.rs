@@ -8,9 +8,9 @@ use super::{Filters, Limit, ListQuery, Order, PARAMETERS};
 use crate::domain::feed::FeedCursor;
 use crate::domain::transfer::{Format, OnConflict};
 
-/// A partly read query. Parameters are read in the order of their rows.
+/// A query of which some parameters were read. Parameters are read in the order of their rows.
 #[derive(Default)]
-pub struct Reading {
+pub struct PartialQuery {
     /// The query so far.
     pub query: ListQuery,
     /// What `order` says: whether the list is descending.
@@ -27,13 +27,13 @@ pub struct Reading {
     pub skip_errors: bool,
 }
 
-impl Reading {
+impl PartialQuery {
     /// Reads the decoded names and values of a query string.
     fn of(
         parameters: &[(String, String)],
         rows: impl Iterator<Item = &'static Parameter> + Clone,
         query: ListQuery,
-    ) -> Result<Reading, String> {
+    ) -> Result<PartialQuery, String> {
         let unknown = |(name, _): &&(String, String)| !rows.clone().any(|row| row.is_called(name));
         if let Some((name, _)) = parameters.iter().find(unknown) {
             let names: Vec<&str> = rows.map(|row| row.name).collect();
@@ -42,9 +42,9 @@ impl Reading {
                 names.join(", ")
             ));
         }
-        let mut reading = Reading {
+        let mut partial = PartialQuery {
             query,
-            ..Reading::default()
+            ..PartialQuery::default()
         };
         for row in rows {
             let mut before: Option<&str> = None;
@@ -53,11 +53,11 @@ impl Reading {
                     Some(before) if !row.repeatable => return Err(twice(before, name)),
                     _ => {}
                 }
-                (row.read)(row, &mut reading, value)
+                (row.read)(row, &mut partial, value)
                     .map_err(|error| format!("query parameter {name} {error}"))?;
             }
         }
-        Ok(reading)
+        Ok(partial)
     }
 }
 
@@ -65,16 +65,16 @@ impl Reading {
 ///
 /// # Errors
 /// As [`ListQuery::from_parameters`].
-pub fn export(parameters: &[(String, String)]) -> Result<Reading, String> {
-    Reading::of(parameters, export_parameters(), ListQuery::default())
+pub fn export(parameters: &[(String, String)]) -> Result<PartialQuery, String> {
+    PartialQuery::of(parameters, export_parameters(), ListQuery::default())
 }
 
 /// Reads the query string of an import.
 ///
 /// # Errors
 /// As [`ListQuery::from_parameters`].
-pub fn import(parameters: &[(String, String)]) -> Result<Reading, String> {
-    Reading::of(parameters, IMPORT_PARAMETERS.iter(), ListQuery::default())
+pub fn import(parameters: &[(String, String)]) -> Result<PartialQuery, String> {
+    PartialQuery::of(parameters, IMPORT_PARAMETERS.iter(), ListQuery::default())
 }
 
 impl ListQuery {
@@ -83,8 +83,8 @@ impl ListQuery {
     /// # Errors
     /// One sentence that names the parameter that is unknown, given twice or wrong.
     pub fn from_parameters(parameters: &[(String, String)]) -> Result<ListQuery, String> {
-        Reading::of(parameters, PARAMETERS.iter(), ListQuery::default())
-            .map(|reading| reading.query)
+        PartialQuery::of(parameters, PARAMETERS.iter(), ListQuery::default())
+            .map(|partial| partial.query)
     }
 
     /// As [`ListQuery::from_parameters`], for the list of deleted tasks.
@@ -100,7 +100,7 @@ impl ListQuery {
             },
             ..ListQuery::default()
         };
-        Reading::of(parameters, TRASH_PARAMETERS.iter(), query).map(|reading| reading.query)
+        PartialQuery::of(parameters, TRASH_PARAMETERS.iter(), query).map(|partial| partial.query)
     }
 }
 
@@ -109,8 +109,8 @@ impl ListQuery {
 /// # Errors
 /// As [`ListQuery::from_parameters`].
 pub fn changes(parameters: &[(String, String)]) -> Result<(Option<FeedCursor>, Limit), String> {
-    let reading = Reading::of(parameters, CHANGES_PARAMETERS.iter(), ListQuery::default())?;
-    Ok((reading.since, reading.query.limit))
+    let partial = PartialQuery::of(parameters, CHANGES_PARAMETERS.iter(), ListQuery::default())?;
+    Ok((partial.since, partial.query.limit))
 }
 
 /// Reads the query string of a change to all tasks that match: the filters, and whether these tasks are only counted.
@@ -118,8 +118,8 @@ pub fn changes(parameters: &[(String, String)]) -> Result<(Option<FeedCursor>, L
 /// # Errors
 /// As [`ListQuery::from_parameters`]; also if there is no filter.
 pub fn matching(parameters: &[(String, String)]) -> Result<(Filters, bool), String> {
-    let Reading { query, dry_run, .. } =
-        Reading::of(parameters, matching_parameters(), ListQuery::default())?;
+    let PartialQuery { query, dry_run, .. } =
+        PartialQuery::of(parameters, matching_parameters(), ListQuery::default())?;
     // A time zone is no filter.
     let none = Filters {
         zone: query.filters.zone.clone(),

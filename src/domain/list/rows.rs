@@ -1,10 +1,10 @@
 //! Every parameter and every sort key of a list, each described once. Names that other servers of this family use are aliases.
 
 use super::cursor::Cursor;
-use super::parameters::Reading;
+use super::parameters::PartialQuery;
 use super::values::{
-    Error, STATUS, after, before, boolean, compare, direction, keep, priorities, sort, start,
-    status, tag, words,
+    ParameterError, STATUS, after, before, boolean, compare, direction, keep, priorities, sort,
+    start, status, tag, words,
 };
 use super::{Condition, LIMIT_MAX, Limit, OFFSET_MAX, Order, SortKey, Start};
 use crate::domain::feed::FeedCursor;
@@ -30,26 +30,26 @@ pub struct Parameter {
     /// Whether it says which tasks are in the list. The others say how the list is shown.
     pub is_filter: bool,
     /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
-    pub read: Read,
+    pub read: ReadParameter,
 }
 
 /// Reads a value of a parameter into the query.
-pub type Read = fn(&Parameter, &mut Reading, &str) -> Result<(), Error>;
+pub type ReadParameter = fn(&Parameter, &mut PartialQuery, &str) -> Result<(), ParameterError>;
 
 const BOOLEAN: Shape = Shape::Boolean;
 
 /// The parameters in the order of the documentation, which is also the order in which they are read.
 pub static PARAMETERS: &[Parameter] = &[
-    parameter("completed", "Done or not.", BOOLEAN, |_, reading, text| {
-        reading.query.filters.completed = Some(boolean(text)?);
+    parameter("completed", "Done or not.", BOOLEAN, |_, partial, text| {
+        partial.query.filters.completed = Some(boolean(text)?);
         Ok(())
     }),
     parameter(
         "status",
         "The same in words.",
         STATUS,
-        |_, reading, text| {
-            let filters = &mut reading.query.filters;
+        |_, partial, text| {
+            let filters = &mut partial.query.filters;
             let Some(status) = status(text)? else {
                 return Ok(());
             };
@@ -77,76 +77,76 @@ pub static PARAMETERS: &[Parameter] = &[
         "tags",
         "The same, separated by commas.",
         TAGS_WITH_COMMAS,
-        |row, reading, text| text.split(',').try_for_each(|text| tag(row, reading, text)),
+        |row, partial, text| text.split(',').try_for_each(|text| tag(row, partial, text)),
     )
     .repeatable(),
     parameter(
         "due_before",
         "Due earlier; a plain date stands for the whole day.",
         DUE,
-        |_, reading, text| keep(reading, Condition::DueBefore(before(text)?)),
+        |_, partial, text| keep(partial, Condition::DueBefore(before(text)?)),
     ),
-    parameter("due_after", "Due later.", DUE, |_, reading, text| {
-        keep(reading, Condition::DueAfter(after(text)?))
+    parameter("due_after", "Due later.", DUE, |_, partial, text| {
+        keep(partial, Condition::DueAfter(after(text)?))
     }),
     parameter(
         "overdue",
         "Open and past its due date, or the contrary.",
         BOOLEAN,
-        |_, reading, text| keep(reading, Condition::Overdue(boolean(text)?)),
+        |_, partial, text| keep(partial, Condition::Overdue(boolean(text)?)),
     ),
     parameter(
         "has_due_date",
         "With a due date, or without.",
         BOOLEAN,
-        |_, reading, text| keep(reading, Condition::Present("due_at", boolean(text)?)),
+        |_, partial, text| keep(partial, Condition::Present("due_at", boolean(text)?)),
     ),
     parameter(
         "created_before",
         "Created earlier.",
         DUE,
-        |_, reading, text| compare(reading, "created_at", "<", before(text)?),
+        |_, partial, text| compare(partial, "created_at", "<", before(text)?),
     ),
     parameter(
         "created_after",
         "Created later.",
         DUE,
-        |_, reading, text| compare(reading, "created_at", ">", after(text)?),
+        |_, partial, text| compare(partial, "created_at", ">", after(text)?),
     ),
     parameter(
         "updated_before",
         "Last changed earlier.",
         DUE,
-        |_, reading, text| compare(reading, "updated_at", "<", before(text)?),
+        |_, partial, text| compare(partial, "updated_at", "<", before(text)?),
     ),
     parameter(
         "updated_after",
         "Last changed later.",
         DUE,
-        |_, reading, text| compare(reading, "updated_at", ">", after(text)?),
+        |_, partial, text| compare(partial, "updated_at", ">", after(text)?),
     ),
     parameter(
         "search",
         "Up to 16 words that all occur in title or description, regardless of case and accents.",
         TEXT,
-        |_, reading, text| {
-            reading.query.filters.words = words(text)?;
+        |_, partial, text| {
+            partial.query.filters.words = words(text)?;
             Ok(())
         },
     )
     .also(&["q"]),
-    parameter("tz", ZONE_MEANING, ZONE, |_, reading, text| {
-        reading.query.filters.zone = Some(Zone::parse(text)?);
+    parameter("tz", ZONE_MEANING, ZONE, |_, partial, text| {
+        partial.query.filters.zone = Some(Zone::parse(text)?);
         Ok(())
     }),
     parameter(
         "order",
         "The direction of `sort`.",
         Shape::OneOf(&["asc", "desc"]),
-        |_, reading, text| {
+        |_, partial, text| {
             let descending = direction(text).ok_or("must be asc or desc")?;
-            reading.descending = Some(descending);
-            reading.query.order.descending = descending;
+            partial.descending = Some(descending);
+            partial.query.order.descending = descending;
             Ok(())
         },
     )
@@ -156,13 +156,13 @@ pub static PARAMETERS: &[Parameter] = &[
         "sort",
         "The sort key; with `-` descending, as also in `title:desc`.",
         TEXT,
-        |_, reading, text| {
+        |_, partial, text| {
             let (key, own) = sort(text)?;
-            reading.query.order = Order {
+            partial.query.order = Order {
                 key,
-                descending: own.or(reading.descending).unwrap_or(false),
+                descending: own.or(partial.descending).unwrap_or(false),
             };
-            match (own, reading.descending) {
+            match (own, partial.descending) {
                 (Some(own), Some(order)) if own != order => Err("contradicts order".into()),
                 _ => Ok(()),
             }
@@ -176,7 +176,7 @@ pub static PARAMETERS: &[Parameter] = &[
         "offset",
         "How many tasks to skip.",
         whole_numbers(0, OFFSET_MAX),
-        |row, reading, text| start(reading, Start::Offset(row.whole(text)?)),
+        |row, partial, text| start(partial, Start::Offset(row.whole(text)?)),
     )
     .of_pages()
     .also(&["skip"]),
@@ -184,15 +184,15 @@ pub static PARAMETERS: &[Parameter] = &[
         "page",
         "Which page of `limit` tasks, from 1.",
         whole_numbers(1, OFFSET_MAX),
-        |row, reading, text| start(reading, Start::Page(row.whole(text)?)),
+        |row, partial, text| start(partial, Start::Page(row.whole(text)?)),
     )
     .of_pages(),
     parameter(
         "include_total",
         "Whether to count `total`.",
         BOOLEAN,
-        |_, reading, text| {
-            reading.query.include_total = boolean(text)?;
+        |_, partial, text| {
+            partial.query.include_total = boolean(text)?;
             Ok(())
         },
     )
@@ -203,9 +203,9 @@ const LIMIT: Parameter = parameter(
     "limit",
     "Most tasks in the answer, 1,000 by default.",
     whole_numbers(1, LIMIT_MAX as u32),
-    |row, reading, text| {
+    |row, partial, text| {
         // The limits of the row fit into the type.
-        reading.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
+        partial.query.limit = Limit(row.whole(text)?.try_into().unwrap_or(LIMIT_MAX));
         Ok(())
     },
 )
@@ -216,12 +216,12 @@ const CURSOR: Parameter = parameter(
     "cursor",
     "The `next_cursor` of the answer before; the other parameters must be the same.",
     TEXT,
-    |_, reading, text| {
-        let query = &reading.query;
+    |_, partial, text| {
+        let query = &partial.query;
         let cursor = Cursor::decode(text, &query.filters, query.order).ok_or(
             "must be the next_cursor of an answer to the same filters and order; start again without it",
         )?;
-        start(reading, Start::Behind(cursor))
+        start(partial, Start::Behind(cursor))
     },
 )
 .of_pages();
@@ -236,8 +236,8 @@ const DRY_RUN: Parameter = parameter(
     "dry_run",
     "Whether the tasks are only counted.",
     BOOLEAN,
-    |_, reading, text| {
-        reading.dry_run = boolean(text)?;
+    |_, partial, text| {
+        partial.dry_run = boolean(text)?;
         Ok(())
     },
 )
@@ -258,8 +258,8 @@ pub static IMPORT_PARAMETERS: &[Parameter] = &[
         "on_conflict",
         "What happens to a task that is there already: `skip` leaves it, `update` changes the fields that the file has. By default `skip`.",
         Shape::OneOf(OnConflict::NAMES),
-        |_, reading, text| {
-            reading.on_conflict = OnConflict::parse(text)?;
+        |_, partial, text| {
+            partial.on_conflict = OnConflict::parse(text)?;
             Ok(())
         },
     ),
@@ -267,8 +267,8 @@ pub static IMPORT_PARAMETERS: &[Parameter] = &[
         "skip_errors",
         "Whether tasks with errors are left out. Otherwise one error refuses all tasks.",
         BOOLEAN,
-        |_, reading, text| {
-            reading.skip_errors = boolean(text)?;
+        |_, partial, text| {
+            partial.skip_errors = boolean(text)?;
             Ok(())
         },
     ),
@@ -279,8 +279,8 @@ const FORMAT: Parameter = parameter(
     "format",
     "The format of the file. By default an export is `jsonl`, and an import follows `Content-Type`.",
     Shape::OneOf(Format::NAMES),
-    |_, reading, text| {
-        reading.format = Some(Format::parse(text)?);
+    |_, partial, text| {
+        partial.format = Some(Format::parse(text)?);
         Ok(())
     },
 );
@@ -294,8 +294,8 @@ pub static CHANGES_PARAMETERS: &[Parameter] = &[
         "since",
         "The `next_cursor` of the answer before. Without it, every task is in the answers.",
         TEXT,
-        |_, reading, text| {
-            reading.since = Some(
+        |_, partial, text| {
+            partial.since = Some(
                 FeedCursor::decode(text)
                     .ok_or("must be the next_cursor of an answer; start again without it")?,
             );
@@ -341,7 +341,7 @@ const fn parameter(
     name: &'static str,
     meaning: &'static str,
     shape: Shape,
-    read: Read,
+    read: ReadParameter,
 ) -> Parameter {
     Parameter {
         name,
@@ -383,7 +383,7 @@ impl Parameter {
     }
 
     /// Reads decimal digits within the limits of the parameter's shape.
-    fn whole(&self, text: &str) -> Result<u32, Error> {
+    fn whole(&self, text: &str) -> Result<u32, ParameterError> {
         let Shape::Integer { min, max } = self.shape else {
             return Err("takes no number".into());
         };

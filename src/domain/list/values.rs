@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::parameters::Reading;
+use super::parameters::PartialQuery;
 use super::rows::{Parameter, SORT_KEYS};
 use super::{Bound, Condition, SortKey, Start, WORDS_MAX};
 use crate::domain::fold::fold;
@@ -13,24 +13,24 @@ use crate::domain::timestamp::Timestamp;
 use crate::domain::value::Value;
 
 /// The end of a sentence that starts with the parameter's name.
-pub type Error = Cow<'static, str>;
+pub type ParameterError = Cow<'static, str>;
 
-pub(super) fn keep(reading: &mut Reading, condition: Condition) -> Result<(), Error> {
-    reading.query.filters.conditions.push(condition);
+pub(super) fn keep(partial: &mut PartialQuery, condition: Condition) -> Result<(), ParameterError> {
+    partial.query.filters.conditions.push(condition);
     Ok(())
 }
 
 pub(super) fn compare(
-    reading: &mut Reading,
+    partial: &mut PartialQuery,
     column: &'static str,
     operator: &'static str,
     bound: Bound,
-) -> Result<(), Error> {
-    keep(reading, Condition::Compare(column, operator, bound))
+) -> Result<(), ParameterError> {
+    keep(partial, Condition::Compare(column, operator, bound))
 }
 
-pub(super) fn start(reading: &mut Reading, start: Start) -> Result<(), Error> {
-    match std::mem::replace(&mut reading.query.start, start) {
+pub(super) fn start(partial: &mut PartialQuery, start: Start) -> Result<(), ParameterError> {
+    match std::mem::replace(&mut partial.query.start, start) {
         Start::Beginning => Ok(()),
         _ => {
             Err("is one parameter too many: only one of cursor, offset and page can be used".into())
@@ -38,7 +38,7 @@ pub(super) fn start(reading: &mut Reading, start: Start) -> Result<(), Error> {
     }
 }
 
-pub(super) fn boolean(text: &str) -> Result<bool, Error> {
+pub(super) fn boolean(text: &str) -> Result<bool, ParameterError> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -55,7 +55,7 @@ pub(super) const STATUS: Shape = Shape::OneOf(&[
     "complete",
 ]);
 
-pub(super) fn status(text: &str) -> Result<Option<bool>, Error> {
+pub(super) fn status(text: &str) -> Result<Option<bool>, ParameterError> {
     match text {
         "all" => Ok(None),
         "pending" | "active" | "incomplete" => Ok(Some(false)),
@@ -64,8 +64,12 @@ pub(super) fn status(text: &str) -> Result<Option<bool>, Error> {
     }
 }
 
-pub(super) fn priorities(_: &Parameter, reading: &mut Reading, text: &str) -> Result<(), Error> {
-    let priorities = &mut reading.query.filters.priorities;
+pub(super) fn priorities(
+    _: &Parameter,
+    partial: &mut PartialQuery,
+    text: &str,
+) -> Result<(), ParameterError> {
+    let priorities = &mut partial.query.filters.priorities;
     for name in text.split(',') {
         priorities.push(Priority::parse(name.trim())?);
     }
@@ -74,8 +78,12 @@ pub(super) fn priorities(_: &Parameter, reading: &mut Reading, text: &str) -> Re
     Ok(())
 }
 
-pub(super) fn tag(_: &Parameter, reading: &mut Reading, text: &str) -> Result<(), Error> {
-    let tags = &mut reading.query.filters.tags;
+pub(super) fn tag(
+    _: &Parameter,
+    partial: &mut PartialQuery,
+    text: &str,
+) -> Result<(), ParameterError> {
+    let tags = &mut partial.query.filters.tags;
     let tag = Tag::parse(text)?;
     if !tags.contains(&tag) {
         tags.push(tag);
@@ -87,7 +95,7 @@ pub(super) fn tag(_: &Parameter, reading: &mut Reading, text: &str) -> Result<()
 }
 
 /// A moment or a day. The `+` of an offset that was not percent-encoded arrives as a space.
-fn moment(text: &str) -> Result<Due, Error> {
+fn moment(text: &str) -> Result<Due, ParameterError> {
     Due::parse(text).or_else(|error| {
         let (moment, offset) = text.rsplit_once(' ').ok_or(error)?;
         Timestamp::parse(&format!("{moment}+{offset}"))
@@ -97,7 +105,7 @@ fn moment(text: &str) -> Result<Due, Error> {
 }
 
 /// The upper bound of times before a moment or a day.
-pub(super) fn before(text: &str) -> Result<Bound, Error> {
+pub(super) fn before(text: &str) -> Result<Bound, ParameterError> {
     Ok(match moment(text)? {
         Due::At(moment) => Bound::Value(Value::Moment(moment)),
         Due::On(date) => Bound::StartOf(date),
@@ -105,14 +113,14 @@ pub(super) fn before(text: &str) -> Result<Bound, Error> {
 }
 
 /// The lower bound of times after a moment or a day.
-pub(super) fn after(text: &str) -> Result<Bound, Error> {
+pub(super) fn after(text: &str) -> Result<Bound, ParameterError> {
     Ok(match moment(text)? {
         Due::At(moment) => Bound::Value(Value::Moment(moment)),
         Due::On(date) => Bound::EndOf(date),
     })
 }
 
-pub(super) fn words(text: &str) -> Result<Vec<String>, Error> {
+pub(super) fn words(text: &str) -> Result<Vec<String>, ParameterError> {
     if text.contains('\0') {
         return Err("must not contain the character NUL".into());
     }
@@ -138,7 +146,7 @@ pub(super) fn direction(text: &str) -> Option<bool> {
 }
 
 /// A sort key and, if the text names a direction, whether it is descending.
-pub(super) fn sort(text: &str) -> Result<(&'static SortKey, Option<bool>), Error> {
+pub(super) fn sort(text: &str) -> Result<(&'static SortKey, Option<bool>), ParameterError> {
     let (name, own) = match (text.strip_prefix('-'), text.split_once(':')) {
         (Some(name), _) => (name, Some(Some(true))),
         (None, Some((name, way))) => (name, direction(way).map(Some)),
