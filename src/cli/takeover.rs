@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{CommandLine, Failure, print, setup};
 use crate::auth::password::is_readable;
 use crate::domain::account::{Email, Name};
-use crate::domain::takeover::{Cells, Reading, Source, TablePlan, plan};
+use crate::domain::takeover::{Cells, FieldSource, Reading, TablePlan, plan};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::transfer::{Ids, ImportedTask, OnConflict};
 use crate::domain::user::UserId;
@@ -125,7 +125,7 @@ fn import_table(
 }
 
 /// What a field holds: the meanings of a choice, else the first values.
-fn shown(source: &Source, samples: &[Cells], at: usize) -> String {
+fn shown(source: &FieldSource, samples: &[Cells], at: usize) -> String {
     let meanings = source.meanings.iter();
     let meanings = meanings.map(|(value, rows, meaning)| format!("{value} = {meaning} ({rows})"));
     let values = samples.iter().filter_map(|row| row.get(at)?.as_deref());

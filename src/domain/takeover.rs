@@ -74,7 +74,7 @@ pub enum Reading {
 
 /// A field, and where it is.
 #[derive(Debug, PartialEq)]
-pub struct Source<'t> {
+pub struct FieldSource<'t> {
     /// The field's name.
     pub field: &'static str,
     /// How it is read.
@@ -91,7 +91,7 @@ pub struct TablePlan<'t> {
     /// The table.
     pub table: &'t Item,
     /// The fields.
-    pub sources: Vec<Source<'t>>,
+    pub sources: Vec<FieldSource<'t>>,
 }
 
 /// Makes the plan for a database with these tables: of the tasks and, if there is a table with them, of the users. The options are
@@ -122,7 +122,7 @@ pub fn plan<'t>(
         let sources = fields.into_iter().map(|(field, aliases, shape)| {
             let (usual, key) = (usual_columns(field, aliases), format!("map={field}="));
             let is_usual = |name: &str| usual.contains(&plain(name));
-            Source {
+            FieldSource {
                 field,
                 reading: reading(shape),
                 column: pick(&table.columns, &is_usual, &key),
@@ -237,7 +237,7 @@ pub fn is_task_table(table: &Item) -> bool {
     is_table(&table.name, TASK_TABLES)
 }
 
-impl Source<'_> {
+impl FieldSource<'_> {
     /// Notes what the values of a choice mean. `found` has pairs of a value and the number of its rows. Returns a sentence with the
     /// options to add if a meaning is not clear.
     pub fn settle(&mut self, found: Vec<Cells>, options: &[String]) -> Option<String> {

@@ -202,7 +202,7 @@ fn a_row_becomes_an_object_without_what_is_null() {
         );
     }
     let object = |cells: &[(&str, &str)]| {
-        let cell = |source: &Source| {
+        let cell = |source: &FieldSource| {
             cells
                 .iter()
                 .find(|(field, _)| *field == source.field)
