@@ -35,7 +35,7 @@ pub enum Turn {
     TooLate,
 }
 
-type Job = Box<dyn FnOnce(Turn) + Send>;
+type QueuedJob = Box<dyn FnOnce(Turn) + Send>;
 
 /// The threads and their queue. The threads end when it is dropped and the queue is empty.
 pub struct Crew {
@@ -61,7 +61,7 @@ struct Place {
     since: Instant,
     holder: Option<Holder>,
     round: usize,
-    job: Job,
+    job: QueuedJob,
 }
 
 impl Crew {
@@ -107,7 +107,7 @@ impl Crew {
 }
 
 impl Waiting {
-    fn add(&mut self, holder: Option<Holder>, job: Job) {
+    fn add(&mut self, holder: Option<Holder>, job: QueuedJob) {
         let round = self.round + self.places.held(holder);
         let at = self.jobs.partition_point(|place| place.round <= round);
         self.places.take(holder, 1);

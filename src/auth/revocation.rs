@@ -32,7 +32,7 @@ const TRUSTED: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Reads the revocations since a reading.
-type Read<'r> = &'r dyn Fn(i64) -> Result<RevocationChanges, store::Error>;
+type ReadRevocations<'r> = &'r dyn Fn(i64) -> Result<RevocationChanges, store::Error>;
 
 /// All revocations.
 #[derive(Default)]
@@ -64,7 +64,7 @@ impl Revocations {
     ///
     /// # Errors
     /// The last reading is older than [`TRUSTED`], and the database does not answer.
-    pub fn allow(&self, caller: &Caller, read: Read) -> Result<bool, store::Error> {
+    pub fn allow(&self, caller: &Caller, read: ReadRevocations) -> Result<bool, store::Error> {
         self.keep_fresh(read)?;
         let known = unpoisoned(self.known.read());
         let now = OffsetDateTime::now_utc().unix_timestamp();
@@ -93,7 +93,7 @@ impl Revocations {
     ///
     /// # Errors
     /// The database does not answer.
-    pub fn warm_up(&self, read: Read) -> Result<(), store::Error> {
+    pub fn warm_up(&self, read: ReadRevocations) -> Result<(), store::Error> {
         lock(&self.reading).failed = None;
         self.keep_fresh(read)
     }
@@ -102,7 +102,7 @@ impl Revocations {
     ///
     /// # Errors
     /// As [`Revocations::allow`].
-    pub fn keep_fresh(&self, read: Read) -> Result<(), store::Error> {
+    pub fn keep_fresh(&self, read: ReadRevocations) -> Result<(), store::Error> {
         let age = self.age();
         if age.is_some_and(|age| age < FRESH) {
             return Ok(());
@@ -125,7 +125,7 @@ impl Revocations {
         }
     }
 
-    fn read(&self, reading: &mut LastReading, read: Read) -> Result<(), store::Error> {
+    fn read(&self, reading: &mut LastReading, read: ReadRevocations) -> Result<(), store::Error> {
         if reading.failed.is_some_and(|when| when.elapsed() < RETRY) {
             let cause = "revocations could not be read a moment ago".to_owned();
             return Err(store::Error::Unavailable(cause));

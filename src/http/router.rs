@@ -31,10 +31,10 @@ impl<H> Route<H> {
 /// All routes.
 pub struct Router<H> {
     // In the order of their patterns: `{` sorts after letters, so literals are tried first.
-    resources: Vec<Resource<H>>,
+    resources: Vec<PathHandlers<H>>,
 }
 
-struct Resource<H> {
+struct PathHandlers<H> {
     pattern: Arc<str>,
     segments: Vec<String>,
     methods: Vec<(Method, H)>,
@@ -42,7 +42,7 @@ struct Resource<H> {
 
 /// A path that has a route: its pattern, its methods, and the values of its parameters.
 pub struct Path<'r, 't, H> {
-    resource: &'r Resource<H>,
+    resource: &'r PathHandlers<H>,
     values: Segments<'t>,
 }
 
@@ -87,14 +87,14 @@ impl<'r, H> Path<'r, '_, H> {
 impl<H: Clone> Router<H> {
     /// A router for a table.
     pub fn new(routes: Vec<Route<H>>) -> Router<H> {
-        let mut resources: Vec<Resource<H>> = Vec::new();
+        let mut resources: Vec<PathHandlers<H>> = Vec::new();
         for route in routes {
             for pattern in spellings(route.pattern) {
                 let method = (route.method, route.handler.clone());
-                let same = |resource: &&mut Resource<H>| *resource.pattern == *pattern;
+                let same = |resource: &&mut PathHandlers<H>| *resource.pattern == *pattern;
                 match resources.iter_mut().find(same) {
                     Some(resource) => resource.methods.push(method),
-                    None => resources.push(Resource {
+                    None => resources.push(PathHandlers {
                         segments: segments(&pattern).map(str::to_owned).collect(),
                         pattern: Arc::from(pattern),
                         methods: vec![method],
@@ -120,7 +120,7 @@ impl<H: Clone> Router<H> {
     }
 }
 
-impl<H> Resource<H> {
+impl<H> PathHandlers<H> {
     fn matches(&self, values: &Segments<'_>) -> bool {
         let matches = |(segment, value): (&String, &Cow<'_, str>)| match parameter_name(segment) {
             Some(_) => !value.is_empty(),

@@ -204,7 +204,7 @@ pub(super) fn new_values(draft: &Draft) -> Vec<Value> {
 /// the sent columns alone: one statement for all of them, with a JSON parameter, took PostgreSQL 40 µs more.
 pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
     let mut values = Vec::new();
-    let changes = Changes::of(draft, |value| {
+    let changes = ColumnChanges::of(draft, |value| {
         values.push(value);
         format!("${}", values.len() + 2)
     });
@@ -212,15 +212,15 @@ pub(super) fn update(draft: &Draft) -> (String, Vec<Value>) {
 }
 
 /// What an UPDATE of tasks sets, and the condition that it changes something.
-pub(super) struct Changes {
+pub(super) struct ColumnChanges {
     sets: String,
     pub(super) condition: String,
 }
 
-impl Changes {
+impl ColumnChanges {
     /// Those of a draft, with the parameters that stand for its values.
-    pub(super) fn of(draft: &Draft, mut bind: impl FnMut(Value) -> String) -> Changes {
-        Changes::new("now()", |written, _| {
+    pub(super) fn of(draft: &Draft, mut bind: impl FnMut(Value) -> String) -> ColumnChanges {
+        ColumnChanges::new("now()", |written, _| {
             let value = (written.value)(draft.task());
             let is_sent = draft.sends(written.field);
             is_sent.then(|| format!("{}::{}", bind(value), written.kind))
@@ -228,8 +228,8 @@ impl Changes {
     }
 
     /// Those of the rows of [`many`], each of which changes the fields that its `sent` names.
-    pub(super) fn of_many() -> Changes {
-        Changes::new("coalesce(new.completed_at, now())", |written, old| {
+    pub(super) fn of_many() -> ColumnChanges {
+        ColumnChanges::new("coalesce(new.completed_at, now())", |written, old| {
             let Written { column, field, .. } = written;
             let new =
                 format!("CASE WHEN '{field}' = ANY (new.sent) THEN new.{column} ELSE {old} END");
@@ -239,7 +239,10 @@ impl Changes {
 
     /// Gives each column, as an expression with its old value, to a function that gives its new value. A task that is completed was done
     /// at `done_at`.
-    fn new(done_at: &str, mut value: impl FnMut(&Written, &str) -> Option<String>) -> Changes {
+    fn new(
+        done_at: &str,
+        mut value: impl FnMut(&Written, &str) -> Option<String>,
+    ) -> ColumnChanges {
         let (mut sets, mut old, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for written in WRITTEN {
             let column = format!("task.{}", written.column);
@@ -259,7 +262,7 @@ impl Changes {
         }
         let condition = format!("({}) IS DISTINCT FROM ({})", old.join(", "), new.join(", "));
         sets.push(touch(&condition));
-        Changes {
+        ColumnChanges {
             sets: sets.join(", "),
             condition,
         }
@@ -321,7 +324,7 @@ pub(super) fn insert_many(from: &str) -> String {
 /// An UPDATE of the tasks of the user `$1` by rows of [`many`], from an item for FROM called new. Each row changes the fields that its
 /// `sent` names. A task that it completes has the row's `completed_at`, or was done now.
 pub(super) fn update_many(from: &str) -> String {
-    let update = Changes::of_many().update();
+    let update = ColumnChanges::of_many().update();
     format!("{update} FROM {from} WHERE task.user_id = $1 AND task.id = new.id")
 }
 

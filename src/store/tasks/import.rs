@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use postgres::types::ToSql;
 
-use super::columns::{Changes, TaskRow, insert_many, many, row, rows_as_json, update_many};
+use super::columns::{ColumnChanges, TaskRow, insert_many, many, row, rows_as_json, update_many};
 use super::create::OWNERS;
 use crate::domain::transfer::{ImportCount, ImportedTask, OnConflict};
 use crate::domain::user::UserId;
@@ -37,7 +37,7 @@ static IMPORT: LazyLock<String> = LazyLock::new(|| {
          SELECT (SELECT count(*) FROM created), (SELECT count(*) FROM updated), (SELECT count(*) FROM there WHERE NOT changed)
          FROM owners",
         many = many(2),
-        changed = Changes::of_many().condition,
+        changed = ColumnChanges::of_many().condition,
         update = update_many("changing AS new"),
         owner = OWNER!(""),
         insert = insert_many("owners, new"),

@@ -1,7 +1,7 @@
 //! Changes and deletes all tasks that match filters, some at a time.
 
 use super::TASKS;
-use super::columns::Changes;
+use super::columns::ColumnChanges;
 use super::list::is_unknown_zone;
 use super::statement::Statement;
 use super::trash::deletion;
@@ -64,7 +64,7 @@ impl Statement {
         let chosen =
             format!("id = ANY (ARRAY(SELECT id FROM found ORDER BY id LIMIT {MATCHES_MAX}))");
         let write = if let Some(draft) = changes {
-            let changes = Changes::of(draft, |value| statement.bind_value(value));
+            let changes = ColumnChanges::of(draft, |value| statement.bind_value(value));
             statement.text += &format!(" AND {}", changes.condition);
             format!(
                 "written AS ({} WHERE user_id = $1 AND {chosen})",
