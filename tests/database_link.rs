@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use todo_api::config::source::Source;
 use todo_api::config::{Config, DatabaseSettings, ModuleChecks};
-use todo_api::store::connector::{ConnectError, Connection, Target, connect};
+use todo_api::store::connector::{ConnectError, PostgresConnection, Target, connect};
 
 const USER: &str = "tester";
 const PASSWORD: &str = "correct-horse-battery";
@@ -231,7 +231,7 @@ impl Server {
         ]
     }
 
-    fn connect(&self, parameters: &str) -> Result<Connection, ConnectError> {
+    fn connect(&self, parameters: &str) -> Result<PostgresConnection, ConnectError> {
         connect_to(&self.address(parameters))
     }
 
@@ -290,11 +290,11 @@ fn session() -> DatabaseSettings {
     }
 }
 
-fn connect_to(address: &str) -> Result<Connection, ConnectError> {
+fn connect_to(address: &str) -> Result<PostgresConnection, ConnectError> {
     connect(&Target::parse(address).unwrap(), &session())
 }
 
-fn failure(outcome: Result<Connection, ConnectError>) -> String {
+fn failure(outcome: Result<PostgresConnection, ConnectError>) -> String {
     let text = outcome
         .err()
         .expect("the connection should have been refused")
@@ -303,11 +303,11 @@ fn failure(outcome: Result<Connection, ConnectError>) -> String {
     text
 }
 
-fn show(connection: &mut Connection, sql: &str) -> String {
+fn show(connection: &mut PostgresConnection, sql: &str) -> String {
     connection.client.query_one(sql, &[]).unwrap().get(0)
 }
 
-fn is_encrypted(connection: &mut Connection) -> bool {
+fn is_encrypted(connection: &mut PostgresConnection) -> bool {
     connection
         .client
         .query_one(

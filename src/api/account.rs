@@ -1,6 +1,6 @@
 //! The caller's own account.
 
-use super::auth::{EMAIL_TAKEN, Failure, NO_ACCOUNT, prove};
+use super::auth::{EMAIL_TAKEN, FailedLogin, NO_ACCOUNT, prove};
 use super::body::json;
 use super::{App, Call, HandlerOutcome};
 use crate::audit::{Event, Trail};
@@ -11,7 +11,7 @@ use crate::domain::fields::BodyError;
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
-use crate::store::{Credential, Everywhere, Updated};
+use crate::store::{Everywhere, PasswordCredential, Updated};
 
 /// `GET /api/auth/me`
 pub fn show(app: &App, _: &Call, caller: &Caller) -> Result<HandlerOutcome, Error> {
@@ -133,7 +133,7 @@ pub fn delete(app: &App, call: &Call, caller: &Caller) -> Result<HandlerOutcome,
 pub const PASSWORD_CHANGED: Error =
     Error::Conflict("another request has changed the password; try again with the new one");
 
-fn credential(app: &App, caller: &Caller) -> Result<Credential, Error> {
+fn credential(app: &App, caller: &Caller) -> Result<PasswordCredential, Error> {
     app.store.credential_of(&caller.user)?.ok_or(NO_ACCOUNT)
 }
 
@@ -144,9 +144,9 @@ fn wrong_in(field: &'static str) -> Error {
 /// As [`confirmation`], for a field `current_password` that may be absent: without the right password the answer is 403.
 pub fn confirm_current(
     call: &Call,
-    credential: Credential,
+    credential: PasswordCredential,
     sent: Option<Password>,
-) -> Result<impl FnOnce(&App) -> Result<Credential, Error> + Send + use<>, Error> {
+) -> Result<impl FnOnce(&App) -> Result<PasswordCredential, Error> + Send + use<>, Error> {
     let password = sent.ok_or(Error::Forbidden(
         "this needs the password of the account: send it as current_password",
     ))?;
@@ -158,12 +158,12 @@ pub fn confirm_current(
 /// to guess the password.
 fn confirmation(
     call: &Call,
-    credential: Credential,
+    credential: PasswordCredential,
     password: Password,
     wrong: Error,
-) -> impl FnOnce(&App) -> Result<Credential, Error> + Send + use<> {
+) -> impl FnOnce(&App) -> Result<PasswordCredential, Error> + Send + use<> {
     let (user, client) = (credential.account.id.clone(), call.request.client);
-    let failure = Failure::of(call.request, user.as_str());
+    let failure = FailedLogin::of(call.request, user.as_str());
     move |app| {
         let attempt = || app.guessing.own_attempt(&user, client);
         prove(attempt, Some(credential), &password, &failure)?

@@ -12,13 +12,13 @@ use crate::auth::opaque;
 use crate::auth::password::{Hasher, Match};
 use crate::domain::account::{Account, Login, LogoutAll, Password, Registration};
 use crate::domain::fields::{BodyError, Fields};
-use crate::domain::session::{Origin, Revoked};
+use crate::domain::session::{Revoked, SessionOrigin};
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::metrics;
-use crate::store::{Credential, Everywhere, NewAccount, Refreshed, Registered};
+use crate::store::{Everywhere, NewAccount, PasswordCredential, Refreshed, Registered};
 
 /// For so long a used refresh token is accepted again: its answer may have been lost, or another tab may have it too.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -74,7 +74,7 @@ pub fn login(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
         None => (None, false),
     };
     let account = login.email.as_ref().map_or("", |email| email.as_str());
-    let (origin, failure) = (origin(call.request), Failure::of(call.request, account));
+    let (origin, failure) = (origin(call.request), FailedLogin::of(call.request, account));
     let trail = call.request.trail();
     Ok(HandlerOutcome::Job(Box::new(move |app| {
         let attempt = || app.guessing.attempt(login.email, client, network_is_known);
@@ -90,7 +90,7 @@ fn open_session(
     app: &App,
     proven: Proven,
     password: &Password,
-    origin: Origin,
+    origin: SessionOrigin,
     trail: &Trail,
 ) -> Result<Response, Error> {
     let Proven {
@@ -233,7 +233,7 @@ fn log_out_everywhere(
 /// An account with the right password.
 pub struct Proven {
     /// The account.
-    pub credential: Credential,
+    pub credential: PasswordCredential,
     /// A new hash of the password, if the stored one is out of date.
     pub renewed: Option<String>,
 }
@@ -245,9 +245,9 @@ pub struct Proven {
 /// There were too many attempts, or a password cannot be hashed.
 pub fn prove(
     attempt: impl FnOnce() -> Result<Attempt, Error>,
-    credential: Option<Credential>,
+    credential: Option<PasswordCredential>,
     password: &Password,
-    failure: &Failure,
+    failure: &FailedLogin,
 ) -> Result<Option<Proven>, Error> {
     let mut hasher = Hasher::take();
     let attempt = attempt().inspect_err(|_| failure.log("login refused:"))?;
@@ -279,16 +279,16 @@ pub const NO_ACCOUNT: Error =
     Error::Conflict("this user has no password here; their account is where their token was made");
 
 /// The log line about a wrong password. Tools that ban addresses read it, so it never changes.
-pub struct Failure {
+pub struct FailedLogin {
     account: String,
     client: String,
     request_id: String,
 }
 
-impl Failure {
+impl FailedLogin {
     /// A failure that names this account.
-    pub fn of(request: &Request, account: &str) -> Failure {
-        Failure {
+    pub fn of(request: &Request, account: &str) -> FailedLogin {
+        FailedLogin {
             account: account.to_owned(),
             client: request.client.to_string(),
             request_id: request.id.as_str().to_owned(),
@@ -306,8 +306,8 @@ impl Failure {
 }
 
 /// Where a request came from, to be stored with a session.
-fn origin(request: &Request) -> Origin {
-    Origin::new(
+fn origin(request: &Request) -> SessionOrigin {
+    SessionOrigin::new(
         request.client.to_string(),
         request.client.network().to_string(),
         request.headers.get("User-Agent"),

@@ -10,7 +10,7 @@ use super::minter::{Minter, NewToken};
 use super::opaque::{self, Succession, Successor};
 use crate::config::{AccountSettings, TokenSettings};
 use crate::domain::account::Account;
-use crate::domain::session::Origin;
+use crate::domain::session::SessionOrigin;
 use crate::store::NewSession;
 
 /// Issues pairs of tokens.
@@ -56,7 +56,7 @@ impl Issuer {
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn begin(&self, origin: Origin) -> Result<(NewSession, String), String> {
+    pub fn begin(&self, origin: SessionOrigin) -> Result<(NewSession, String), String> {
         let refresh_token = opaque::new_refresh_token()?;
         let session = NewSession {
             id: Uuid::new_v4(),

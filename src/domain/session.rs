@@ -12,7 +12,7 @@ const USER_AGENT_MAX: usize = 200;
 
 /// The client of a login or a refresh.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct SessionOrigin {
     /// The client's address, or `local`.
     pub address: String,
     /// The client's network: an IPv4 address, an IPv6 /64, or `local`.
@@ -21,16 +21,16 @@ pub struct Origin {
     pub user_agent: Option<String>,
 }
 
-impl Origin {
+impl SessionOrigin {
     /// Shortens the user agent to its limit, and removes control characters.
-    pub fn new(address: String, network: String, user_agent: Option<&str>) -> Origin {
+    pub fn new(address: String, network: String, user_agent: Option<&str>) -> SessionOrigin {
         let user_agent = user_agent.map(|text| {
             text.chars()
                 .filter(|c| !c.is_control())
                 .take(USER_AGENT_MAX)
                 .collect()
         });
-        Origin {
+        SessionOrigin {
             address,
             network,
             user_agent,

@@ -55,7 +55,7 @@ pub enum Updated {
 
 /// The credential that a login is compared with.
 #[derive(Clone)]
-pub struct Credential {
+pub struct PasswordCredential {
     /// The account.
     pub account: Account,
     /// Its password, hashed.
@@ -257,7 +257,7 @@ impl Store {
         &self,
         email: &str,
         network: &str,
-    ) -> Result<(Option<Credential>, bool), Error> {
+    ) -> Result<(Option<PasswordCredential>, bool), Error> {
         self.run(Effect::Read, |client| {
             let statement = client.prepared(BY_EMAIL)?;
             Ok(match client.query_opt(&statement, &[&email, &network])? {
@@ -271,7 +271,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn credential_of(&self, user: &UserId) -> Result<Option<Credential>, Error> {
+    pub fn credential_of(&self, user: &UserId) -> Result<Option<PasswordCredential>, Error> {
         self.row(Effect::Read, BY_ID, &[&user.as_str()], read_credential)
     }
 
@@ -487,8 +487,8 @@ fn read_account(row: &Row) -> Result<Account, PgError> {
 }
 
 /// Reads the columns of `account_columns!`, the hash and whether the account is active.
-fn read_credential(row: &Row) -> Result<Credential, PgError> {
-    Ok(Credential {
+fn read_credential(row: &Row) -> Result<PasswordCredential, PgError> {
+    Ok(PasswordCredential {
         account: read_account(row)?,
         password_hash: row.try_get(4)?,
         active: row.try_get(5)?,

@@ -41,13 +41,13 @@ use postgres::error::SqlState;
 use postgres::types::ToSql;
 
 use connector::Target;
-use pool::{Client, Pool};
+use pool::{Pool, PooledClient};
 
 use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
 
 pub use crate::domain::schema::Schema;
-pub use accounts::{Credential, NewAccount, Registered, Updated, UserRow};
+pub use accounts::{NewAccount, PasswordCredential, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
@@ -196,7 +196,7 @@ impl Store {
     fn run<T>(
         &self,
         effect: Effect,
-        operation: impl Fn(&mut Client) -> Result<T, postgres::Error>,
+        operation: impl Fn(&mut PooledClient) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
         self.attempt(effect, operation).inspect_err(|error| {
             metrics::database_failed(match error {
@@ -257,7 +257,7 @@ impl Store {
     fn attempt<T>(
         &self,
         effect: Effect,
-        operation: impl Fn(&mut Client) -> Result<T, postgres::Error>,
+        operation: impl Fn(&mut PooledClient) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
         let pool = self
             .pool
@@ -300,7 +300,7 @@ fn violates(error: &postgres::Error, constraint: &str) -> bool {
         && error.as_db_error().and_then(|db| db.constraint()) == Some(constraint)
 }
 
-fn is_lost(error: &postgres::Error, client: &Client) -> bool {
+fn is_lost(error: &postgres::Error, client: &PooledClient) -> bool {
     client.is_closed()
         || error.is_closed()
         || io_kind(error).is_some()
@@ -309,7 +309,7 @@ fn is_lost(error: &postgres::Error, client: &Client) -> bool {
 }
 
 /// Whether PostgreSQL refused to run the statement for a reason that a new connection may not have.
-fn is_outdated(error: &postgres::Error, client: &Client) -> bool {
+fn is_outdated(error: &postgres::Error, client: &PooledClient) -> bool {
     let Some(db) = error.as_db_error() else {
         return false;
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use postgres::error::SqlState;
 
-use super::connector::{self, Connection, Target};
+use super::connector::{self, PostgresConnection, Target};
 use super::migrations::{current_version, latest, migrate};
 use super::takeover::waiting_tasks;
 use super::{SILENCE, StoreSettings, describe, feed};
@@ -114,7 +114,7 @@ fn check_pooler(settings: &StoreSettings) -> Result<(), OpenError> {
 
 /// A connection for migrations and diagnosis, through the direct address if there is one.
 pub(super) struct AdminConnection {
-    connection: Connection,
+    connection: PostgresConnection,
     /// Longest wait for the answer to a short question.
     patience: Duration,
 }

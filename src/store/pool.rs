@@ -23,7 +23,7 @@ use postgres::types::{ToSql, Type};
 use postgres::{Row, RowIter, Statement, Transaction};
 use r2d2::{ManageConnection, NopErrorHandler, PooledConnection};
 
-use super::connector::{self, Connection, Deadline, Target};
+use super::connector::{self, Deadline, PostgresConnection, Target};
 use super::{Schema, StoreSettings};
 use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
@@ -39,8 +39,8 @@ const FRESH: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A connection of the pool, with the statements prepared on it.
-pub struct Client {
-    connection: Connection,
+pub struct PooledClient {
+    connection: PostgresConnection,
     schema: Schema,
     statements: HashMap<Cow<'static, str>, Statement>,
     generation: u64,
@@ -48,7 +48,7 @@ pub struct Client {
     used: Instant,
 }
 
-impl Client {
+impl PooledClient {
     /// The prepared form of a statement, prepared on first use. `{schema}` in its text becomes the schema's name.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Client {
         }
     }
 
-    /// As [`Client::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
+    /// As [`PooledClient::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
     /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits), 12 pages of
     /// changes, and 132 writes to one task (each set of sent fields, completion and two deletions, with a precondition and without).
     ///
@@ -136,7 +136,7 @@ impl Client {
     }
 }
 
-impl Deref for Client {
+impl Deref for PooledClient {
     type Target = postgres::Client;
 
     fn deref(&self) -> &postgres::Client {
@@ -144,7 +144,7 @@ impl Deref for Client {
     }
 }
 
-impl DerefMut for Client {
+impl DerefMut for PooledClient {
     fn deref_mut(&mut self) -> &mut postgres::Client {
         &mut self.connection.client
     }
@@ -250,7 +250,7 @@ impl Pool {
     }
 
     /// Marks this connection, and all that were made before the last such mark was set, to be replaced before they are used again.
-    pub fn suspect_all_like(&self, client: &Client) {
+    pub fn suspect_all_like(&self, client: &PooledClient) {
         // Of several callers at the same time only the first changes the number. Connections made since then are not suspect.
         let _ = self.link.generation.compare_exchange(
             client.generation,
@@ -261,7 +261,7 @@ impl Pool {
     }
 
     /// Notes that PostgreSQL did not answer in time a statement that was sent on this connection at `sent`.
-    pub fn note_silence(&self, client: &Client, sent: Instant, cause: &str) {
+    pub fn note_silence(&self, client: &PooledClient, sent: Instant, cause: &str) {
         self.suspect_all_like(client);
         self.link.note_silence(sent, cause);
     }
@@ -275,10 +275,10 @@ pub struct Manager {
 }
 
 impl ManageConnection for Manager {
-    type Connection = Client;
+    type Connection = PooledClient;
     type Error = io::Error;
 
-    fn connect(&self) -> io::Result<Client> {
+    fn connect(&self) -> io::Result<PooledClient> {
         let generation = self.link.generation.load(Ordering::Relaxed);
         let connection = self.link.attempt(|| {
             connector::connect(&self.target, &self.database).map_err(|error| FailedAttempt {
@@ -286,7 +286,7 @@ impl ManageConnection for Manager {
                 cause: error.to_string(),
             })
         })?;
-        Ok(Client {
+        Ok(PooledClient {
             connection,
             schema: self.database.schema.clone(),
             statements: HashMap::new(),
@@ -297,7 +297,7 @@ impl ManageConnection for Manager {
     }
 
     /// Checks a connection without a round trip.
-    fn is_valid(&self, client: &mut Client) -> io::Result<()> {
+    fn is_valid(&self, client: &mut PooledClient) -> io::Result<()> {
         if self.link.suspects(client) {
             return Err(io::Error::other("another connection of its age was lost"));
         }
@@ -315,7 +315,7 @@ impl ManageConnection for Manager {
         Ok(())
     }
 
-    fn has_broken(&self, client: &mut Client) -> bool {
+    fn has_broken(&self, client: &mut PooledClient) -> bool {
         client.is_closed() || self.link.suspects(client)
     }
 }
@@ -356,7 +356,7 @@ struct FailedAttempt {
 }
 
 impl DatabaseLink {
-    fn suspects(&self, client: &Client) -> bool {
+    fn suspects(&self, client: &PooledClient) -> bool {
         client.generation != self.generation.load(Ordering::Relaxed)
     }
 

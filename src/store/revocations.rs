@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::feed::IDENTITY;
-use super::pool::Client;
+use super::pool::PooledClient;
 use super::{Effect, Error, Store};
 use crate::domain::session::{Revocation, Revoked, SessionlessToken};
 use crate::domain::user::UserId;
@@ -145,7 +145,7 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    pub(super) fn prepare(client: &mut Client) -> Result<Refusals, PgError> {
+    pub(super) fn prepare(client: &mut PooledClient) -> Result<Refusals, PgError> {
         Ok(Refusals {
             lock: client.prepared(LOCK_REFUSALS)?,
             token: client.prepared(REFUSE_TOKEN)?,

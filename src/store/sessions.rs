@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::revocations::{ENDED_ARE_REVOKED, Everywhere, Refusals, Refused, read_ended};
 use super::{Effect, Error, Store};
-use crate::domain::session::{Origin, Revocation, Session};
+use crate::domain::session::{Revocation, Session, SessionOrigin};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 
@@ -27,7 +27,7 @@ pub struct NewSession {
     /// The lifetime of an access token.
     pub access_lifetime: Duration,
     /// The client of the login.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
 }
 
 /// A session that was opened.
@@ -221,7 +221,7 @@ impl Store {
         successor: &[u8; 32],
         grace: Duration,
         lifetimes: (Duration, Duration),
-        origin: &Origin,
+        origin: &SessionOrigin,
     ) -> Result<Refreshed, Error> {
         let (refresh_lifetime, access_lifetime) = lifetimes;
         let parameters: [&(dyn ToSql + Sync); 8] = [

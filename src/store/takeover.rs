@@ -3,7 +3,7 @@
 use postgres::{Client, Error as PgError, SimpleQueryMessage};
 use uuid::Uuid;
 
-use super::connector::{self, Connection, Target};
+use super::connector::{self, PostgresConnection, Target};
 use super::opening::{AdminConnection, OpenError};
 use super::{Effect, Error, Schema, Store, describe};
 use crate::config::DatabaseSettings;
@@ -65,7 +65,7 @@ const DELETED_TASKS: &str =
 
 /// Another back end's database, in one snapshot. Nothing in it is changed.
 pub struct ForeignDatabase {
-    connection: Connection,
+    connection: PostgresConnection,
     /// Its name.
     pub name: String,
 }

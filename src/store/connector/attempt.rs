@@ -13,7 +13,7 @@ use super::endpoint::{Endpoint, name_for_tls, stand_in};
 use super::error::{explain, tls_error};
 use super::target::{Host, Target};
 use super::tls::{Connector, Encryption};
-use super::{Connection, Deadline};
+use super::{Deadline, PostgresConnection};
 use crate::config::DatabaseSettings;
 
 /// The name in `pg_stat_activity`, unless the address has another.
@@ -44,7 +44,7 @@ impl ConnectAttempt<'_> {
     ///
     /// # Errors
     /// `None` if the client could not be started.
-    pub(super) fn start_session(&self) -> Result<Connection, Option<postgres::Error>> {
+    pub(super) fn start_session(&self) -> Result<PostgresConnection, Option<postgres::Error>> {
         let mut encryption = self.target.encryption;
         let mut bare = self.target.refuses_settings();
         let mut connection = loop {
@@ -79,7 +79,7 @@ impl ConnectAttempt<'_> {
         &self,
         encryption: Encryption,
         bare: bool,
-    ) -> Result<Connection, Option<postgres::Error>> {
+    ) -> Result<PostgresConnection, Option<postgres::Error>> {
         let target = self.target;
         let deadline = Deadline::new();
         deadline.set(self.by);
@@ -111,7 +111,7 @@ impl ConnectAttempt<'_> {
             .map_err(|_| None)?
             .map_err(Some)?;
         drop(listener);
-        Ok(Connection { client, deadline })
+        Ok(PostgresConnection { client, deadline })
     }
 
     /// Writes the endpoint into the configuration. For a Unix socket it returns a listener to keep open until the client is connected.

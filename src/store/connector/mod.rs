@@ -40,7 +40,7 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 const LONGEST_CONNECT: Duration = Duration::from_secs(3600);
 
 /// An open connection. Dropping it waits at most a second, whatever the server does.
-pub struct Connection {
+pub struct PostgresConnection {
     /// A client like any other, but for its cancel token (see the module).
     pub client: postgres::Client,
     /// Not set. The caller sets it before a statement and clears it after. It must stay set while a transaction is dropped, which
@@ -48,7 +48,7 @@ pub struct Connection {
     pub deadline: Deadline,
 }
 
-impl Drop for Connection {
+impl Drop for PostgresConnection {
     fn drop(&mut self) {
         // Dropping a client waits for outstanding answers, and for room in the socket for its last message.
         self.deadline.set(Instant::now() + END_LIMIT);
@@ -63,7 +63,10 @@ impl Drop for Connection {
 /// # Errors
 /// No host could be connected to in time. As in libpq, no further host is tried after one that refuses the user or the password
 /// (SQLSTATE class 28).
-pub fn connect(target: &Target, settings: &DatabaseSettings) -> Result<Connection, ConnectError> {
+pub fn connect(
+    target: &Target,
+    settings: &DatabaseSettings,
+) -> Result<PostgresConnection, ConnectError> {
     let limit = target.config.get_connect_timeout().copied();
     let limit = limit.unwrap_or(settings.connect_timeout);
     let mut failure = ConnectError::default();
@@ -113,7 +116,7 @@ fn connect_to_host(
     settings: &DatabaseSettings,
     host: &Host,
     limit: Duration,
-) -> Result<Connection, ConnectError> {
+) -> Result<PostgresConnection, ConnectError> {
     let by = Instant::now() + limit.min(LONGEST_CONNECT);
     let endpoints = endpoints(host, by)?;
     let mut failure = None;

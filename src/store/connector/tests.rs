@@ -718,7 +718,7 @@ fn connecting_to_an_address_that_drops_packets_ends_with_its_timeout() {
 fn a_connection_may_be_pooled() {
     fn may_be_pooled<T: Send + 'static>() {}
     fn may_be_shared<T: Send + Sync + Clone + 'static>() {}
-    may_be_pooled::<super::Connection>();
+    may_be_pooled::<super::PostgresConnection>();
     may_be_pooled::<super::ConnectError>();
     may_be_shared::<Target>();
     may_be_shared::<super::Deadline>();

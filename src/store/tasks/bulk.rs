@@ -26,7 +26,7 @@ use crate::domain::idempotency::Repeatable;
 use crate::domain::user::UserId;
 use crate::domain::value::Value;
 use crate::store::accounts::OWNER;
-use crate::store::pool::{Client, Steps};
+use crate::store::pool::{PooledClient, Steps};
 use crate::store::{Effect, Error, Store, violates};
 
 /// The outcome of many operations.
@@ -160,7 +160,7 @@ impl Store {
     /// `None` if the user's account was deleted a moment ago.
     fn bulk_once(
         &self,
-        client: &mut Client,
+        client: &mut PooledClient,
         user: &str,
         bulk: &Bulk,
         key: Option<&Repeatable>,

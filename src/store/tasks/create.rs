@@ -12,7 +12,7 @@ use crate::domain::idempotency::Repeatable;
 use crate::domain::task::draft::Draft;
 use crate::domain::user::UserId;
 use crate::store::accounts::OWNER;
-use crate::store::pool::Client;
+use crate::store::pool::PooledClient;
 use crate::store::{Effect, Error, Store, violates};
 
 /// The outcome of creating a task.
@@ -128,7 +128,7 @@ impl Store {
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&user, &task.id, &task.completed];
         parameters.extend(values.iter().map(|value| value as &(dyn ToSql + Sync)));
         self.run(Effect::Write, |client| {
-            let create = |client: &mut Client| match key {
+            let create = |client: &mut PooledClient| match key {
                 None => create(client, &parameters),
                 Some(key) => create_once(client, &parameters, key),
             };
@@ -147,7 +147,7 @@ impl Store {
 
 /// `None` if the user's account was deleted a moment ago.
 fn create(
-    client: &mut Client,
+    client: &mut PooledClient,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Option<TaskCreation>, PgError> {
     // Another request may insert the user's row between the first two.
@@ -162,7 +162,7 @@ fn create(
 
 /// As [`create`].
 fn create_once(
-    client: &mut Client,
+    client: &mut PooledClient,
     parameters: &[&(dyn ToSql + Sync)],
     key: &Repeatable,
 ) -> Result<Option<TaskCreation>, PgError> {

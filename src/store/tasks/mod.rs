@@ -37,7 +37,7 @@ use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::pool::Client;
+use super::pool::PooledClient;
 use super::{Effect, Error, Store};
 use crate::domain::etag::{ETag, EntityTags};
 use crate::domain::task::draft::{Completion, Draft};
@@ -126,7 +126,7 @@ impl TaskWrite {
     /// Runs the form that the precondition asks for.
     fn run<T>(
         &self,
-        client: &mut Client,
+        client: &mut PooledClient,
         if_match: Option<&EntityTags>,
         parameters: &[&(dyn ToSql + Sync)],
         read: impl Fn(&Row) -> Result<T, PgError>,

@@ -9,7 +9,7 @@ use postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Error as PgError, Row};
 
 use crate::domain::value::Value;
-use crate::store::pool::Client;
+use crate::store::pool::PooledClient;
 
 /// Rows of one batch.
 const BATCH: i32 = 1_000;
@@ -30,7 +30,7 @@ impl Statement {
     /// Runs it, and calls a function with each row.
     pub(super) fn each_row(
         &self,
-        client: &mut Client,
+        client: &mut PooledClient,
         mut with: impl FnMut(&Row) -> Result<(), PgError>,
     ) -> Result<(), PgError> {
         let mut rows = if self.prepare {
@@ -60,7 +60,7 @@ impl Statement {
     /// few are in memory at once. Each batch may take PostgreSQL this long.
     pub(super) fn each_batch(
         &self,
-        client: &mut Client,
+        client: &mut PooledClient,
         limit: Duration,
         mut with: impl FnMut(&[Row]) -> Result<bool, PgError>,
     ) -> Result<(), PgError> {
