@@ -38,7 +38,8 @@ struct CachedApiToken {
 }
 
 impl ApiTokens {
-    /// Returns the user and the scopes of a token. The sender is asked before a token that is not cached is looked up.
+    /// Returns the user and the scopes of a token. Before it looks up a token that is not cached, it checks whether the sender
+    /// may cause a query.
     ///
     /// # Errors
     /// The token is unknown or has expired, the sender may not cause a query, or the database does not answer.

@@ -34,8 +34,8 @@ pub struct Guard {
     verifier: TokenVerifier,
     revocations: Revocations,
     api_tokens: ApiTokens,
-    // Users known only from tokens of other issuers, and when that was read. An account here is asked for each time: no
-    // token of its own comes this way.
+    // Users without an account here, and when that was read. Users with an account are not cached, because their
+    // own tokens do not need this check.
     outside: Mutex<HashMap<UserId, Instant>>,
 }
 
@@ -131,7 +131,8 @@ impl Guard {
         })
     }
 
-    /// Whether this user has an account with a password here. The form of an id says nothing: imported accounts keep theirs.
+    /// Whether this user has an account with a password here. The form of the id does not show it, because
+    /// imported accounts keep their ids.
     fn is_local(&self, store: &Store, user: &UserId) -> Result<bool, AuthError> {
         let known = lock(&self.outside).get(user).copied();
         if known.is_some_and(|read| read.elapsed() < NOT_LOCAL_FOR) {

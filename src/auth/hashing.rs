@@ -4,7 +4,7 @@
 //! lets half as many threads as there are cores hash at once; further threads are for jobs that wait for the database. The queue
 //! has a deadline, and each holder has a fair share of its places: jobs of holders with few jobs in the queue go first.
 //!
-//! The threads have the priority of all others. With a lower one (nice), reads became slower where processors were short: a thread that
+//! The threads have normal priority. With a lower one (nice), reads became slower where processors were short: a thread that
 //! hashes holds the process's memory map while it gets its 19 MiB, and all others wait for it (scripts/bench-logins: 385 ms
 //! against 15 ms).
 
@@ -29,9 +29,9 @@ const WAITING_FOR_DATABASE: usize = 4;
 /// Whether a job waited too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// The job is to be done.
+    /// The job must run.
     InTime,
-    /// The queue was full, or the job waited too long: it is to answer that.
+    /// The queue was full, or the job waited too long. The job must only answer that.
     TooLate,
 }
 

@@ -57,7 +57,7 @@ static MEMORY_RETURNED: Condvar = Condvar::new();
 pub struct Hasher(Vec<Block>);
 
 impl Hasher {
-    /// Waits until fewer than [`AT_ONCE`] passwords are hashed. Few threads hash, so the wait is a few times a hashing.
+    /// Waits until fewer than [`AT_ONCE`] passwords are hashed. Few threads hash, so a thread waits for a few hashings at most.
     pub fn take() -> Hasher {
         let mut free = lock(&MEMORY);
         loop {
@@ -110,7 +110,7 @@ impl Hasher {
             return Match::Unreadable;
         };
         if !matches && !current && hash.is_some() {
-            // An outdated hash may take less time, which would tell that the account exists.
+            // An outdated hash may take less time, which would show that the account exists.
             self.verify(password, None);
         }
         // A new hash would cover the whole password, of which bcrypt has proven the beginning only.

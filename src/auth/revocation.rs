@@ -89,7 +89,7 @@ impl Revocations {
         unpoisoned(self.known.write()).apply(revocations);
     }
 
-    /// Reads the revocations, also right after a reading that failed: the database has just been opened.
+    /// Reads the revocations, even right after a failed reading, because the database has just been opened.
     ///
     /// # Errors
     /// The database does not answer.
@@ -116,7 +116,7 @@ impl Revocations {
             Some(_) if self.age().is_some_and(|age| age < FRESH) => Ok(()),
             Some(mut reading) => self.read(&mut reading, read),
             None => Err(store::Error::Unavailable(
-                "revocations are being read for too long".to_owned(),
+                "reading the revocations takes too long".to_owned(),
             )),
         };
         match self.age() {
@@ -133,7 +133,7 @@ impl Revocations {
         let began = Instant::now();
         *lock(&self.began) = Some(began);
         let mut changes = read(reading.next);
-        // After a restore from a backup or a failover, the number to read from may mean another transaction: all of it is read.
+        // After a restore from a backup or a failover, the number to read from may mean another transaction. So everything is read.
         let is_other = |changes: &RevocationChanges| {
             changes.next < reading.next || (reading.next > 0 && changes.feed != reading.feed)
         };

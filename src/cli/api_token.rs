@@ -66,7 +66,7 @@ fn create(line: &CommandLine) -> Result<(), Failure> {
         }
         // The command gives no password hash to compare.
         ApiTokenAdded::TooMany | ApiTokenAdded::PasswordChanged => {
-            Err("the user has 100 API tokens, and there may not be more; revoke one".into())
+            Err("the user already has 100 API tokens, the maximum; revoke one first".into())
         }
     }
 }

@@ -179,7 +179,7 @@ fn text(value: OsString) -> Result<String, Failure> {
     text.map_err(|value| Failure::usage(format!("{value:?} is not UTF-8")))
 }
 
-/// The commands whose names begin with these words, or with which these words begin; none without a word.
+/// The commands whose names begin with these words, or are the beginning of them. None without a word.
 fn matching(words: &[String]) -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().copied().flatten().filter(move |command| {
         let mut pairs = command.name().zip(words);

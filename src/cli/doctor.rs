@@ -110,8 +110,8 @@ fn only_ours(path: &Path, what: &str) -> Finding {
         .map_err(|error| format!("{what}: cannot read the mode of {name}: {error}"))?;
     finding(
         metadata.permissions().mode() & 0o007 == 0,
-        format!("{what}: others cannot reach {name}"),
-        format!("{what}: everybody on this machine can reach {name}: chmod o= {name}"),
+        format!("{what}: other users have no access to {name}"),
+        format!("{what}: every user of this machine has access to {name}: run `chmod o= {name}`"),
     )
 }
 

@@ -70,7 +70,7 @@ pub fn open_store(config: &Config) -> Result<OpenStore, Failure> {
     })
 }
 
-/// Shows on a terminal how far a command is. The next text goes over it.
+/// Shows on a terminal how far a command is. The next text overwrites it.
 pub fn show_progress(done: &str, tasks: usize) {
     if stderr().is_terminal() {
         // Progress that cannot be shown is no reason to fail.

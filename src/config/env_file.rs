@@ -133,7 +133,7 @@ fn double_quoted(text: &str) -> Result<(String, &str), &'static str> {
             '"' => return Ok((value, &text[at + 1..])),
             '\\' => match characters.next() {
                 Some((_, escaped @ ('"' | '\\' | '$' | '`'))) => value.push(escaped),
-                _ => return Err("has a backslash before what needs none"),
+                _ => return Err("has a backslash before a character that needs none"),
             },
             character => value.push(character),
         }

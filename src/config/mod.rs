@@ -248,7 +248,7 @@ mod tests {
         std::fs::write(&file, "hunter2").unwrap();
         let line = refused(&[("JWT_SECRET_FILE", file.path().to_str().unwrap())]);
         assert!(
-            line.starts_with("what JWT_SECRET_FILE names must have"),
+            line.starts_with("the file that JWT_SECRET_FILE names must have"),
             "{line}"
         );
     }

@@ -20,7 +20,7 @@ pub struct Source {
 
 /// A value that was given.
 pub struct GivenValue {
-    /// The value as the start of a sentence: `WORKERS`, `what JWT_SECRET_FILE names`.
+    /// The value as the start of a sentence: `WORKERS`, `the file that JWT_SECRET_FILE names`.
     pub subject: String,
     /// The place of the value, for a list of all settings.
     pub place: String,
@@ -134,7 +134,7 @@ impl Source {
         let path = PathBuf::from(self.set(&variable)?);
         let place = self.place(&variable);
         Some(GivenValue {
-            subject: format!("what {variable} names"),
+            subject: format!("the file that {variable} names"),
             place: format!("the file {} ({place})", path.display()),
             value: read_secret(&path)
                 .map_err(|problem| format!("{variable} names a file that {problem}")),

@@ -132,7 +132,7 @@ impl NewApiToken {
     }
 }
 
-/// A moment to come.
+/// A moment in the future.
 struct Expiry(Timestamp);
 
 impl Field for Expiry {

@@ -46,7 +46,7 @@ pub enum Op {
 pub struct Bulk {
     /// 1 to 500.
     pub operations: Vec<Operation>,
-    /// The id of a new task without its own is this number and the operation's place added up.
+    /// A new task without an id gets this id plus the operation's place.
     pub first_id: Uuid,
 }
 
@@ -86,7 +86,7 @@ impl Bulk {
         fields.finish()?;
         Ok(Bulk {
             operations,
-            // Room for the places, in the random part.
+            // Its last 16 bits are random. They are cleared, so that adding a place changes no others.
             first_id: Uuid::from_u128(Uuid::now_v7().as_u128() & !0xffff),
         })
     }

@@ -1,6 +1,6 @@
 //! How much of the feed of changes a client knows, as an opaque text.
 //!
-//! As that of a list, the text holds a digest over the rest, by which a damaged one is refused. It is not a secret and gives no permission.
+//! Like the cursor of a list, the text holds a digest of the rest, so that a damaged text is refused. It is not a secret and gives no permission.
 
 use std::io::{Read, Write};
 
@@ -18,8 +18,8 @@ const DIGEST: usize = 8;
 /// Bytes of a cursor before compression that are read. A snapshot names every transaction that is running.
 const BYTES_MAX: u64 = 65_536;
 
-/// The part of the feed that a client knows. Snapshots are as PostgreSQL writes them; where a client made one itself, PostgreSQL may
-/// not be able to read it.
+/// The part of the feed that a client knows. Snapshots are in PostgreSQL's form. PostgreSQL may refuse one that a
+/// client made up.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeedCursor {
     /// The feed, and the account.
@@ -40,10 +40,10 @@ pub struct Round {
 }
 
 impl FeedCursor {
-    /// Shows it. It is compressed: a URL has a limit, and many transactions may be running.
+    /// Encodes it. The text is compressed, because a URL has a limit and many transactions may be running.
     pub fn encode(&self) -> String {
         let mut content = DeflateEncoder::new(Vec::new(), Compression::best());
-        // Nothing of this fails: it writes to a Vec.
+        // Writing to a Vec cannot fail.
         let _ = content.write_all(&serde_json::to_vec(self).unwrap_or_default());
         let content = content.finish().unwrap_or_default();
         URL_SAFE_NO_PAD.encode([&digest(&content)[..], &content].concat())
@@ -68,7 +68,7 @@ fn digest(content: &[u8]) -> [u8; DIGEST] {
         .chain_update("todo-api feed cursor\0")
         .chain_update(content)
         .finalize();
-    // There are 32 bytes to take these from.
+    // The digest has 32 bytes.
     digest.first_chunk().copied().unwrap_or_default()
 }
 

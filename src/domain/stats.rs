@@ -11,21 +11,21 @@ pub const STATS_DAYS: usize = 30;
 /// A user's tasks in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// All of them.
+    /// All tasks.
     pub total: i64,
     /// Not done.
     pub open: i64,
     /// Done.
     pub completed: i64,
-    /// Not done and past.
+    /// Not done, and the due date has passed.
     pub overdue: i64,
-    /// Not done, and due on the day that it is now.
+    /// Not done, and due today.
     pub due_today: i64,
-    /// All of them, done or not.
+    /// All tasks, done or not, by priority.
     pub by_priority: ByPriority,
-    /// For each of the last 30 days, the oldest first, how many were done on it.
+    /// For each of the last 30 days, the oldest first, how many tasks were done on it.
     pub completed_per_day: Vec<Day>,
-    /// The zone that tells days apart, as it was asked for.
+    /// The zone in which days begin and end, as requested.
     pub tz: String,
 }
 

@@ -190,12 +190,12 @@ fn has(words: &str, word: &str) -> bool {
     words.split(' ').any(|known| known == word)
 }
 
-/// A name without what differs between styles: `createdAt` is `created_at`.
+/// A name without case and underscores: `createdAt` and `created_at` are the same.
 fn plain(name: &str) -> String {
     name.replace('_', "").to_lowercase()
 }
 
-/// What follows in the last option that begins with this.
+/// The rest of the last option that begins with this.
 fn chosen<'o>(options: &'o [String], key: &str) -> Option<&'o str> {
     let mut options = options.iter().rev();
     options.find_map(|option| option.strip_prefix(key))

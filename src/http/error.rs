@@ -38,7 +38,7 @@ pub enum Error {
     RequestTimeout(&'static str),
     /// 409: the request contradicts what is stored.
     Conflict(&'static str),
-    /// 410: what the client knows of the changes is of no use any more.
+    /// 410: the changes since the client's cursor are not stored any more.
     Gone,
     /// 412: the stored state is not the one that the request names.
     PreconditionFailed(&'static str),

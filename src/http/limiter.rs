@@ -40,7 +40,7 @@ const SHORTEST_SLOT: Duration = Duration::from_secs(1);
 
 /// A key by which events are counted.
 pub trait LimitKey: Hash {
-    /// The value by which the key gets its crowd if there is no room for it. A client with many keys must not be able to choose it.
+    /// The value that chooses the key's crowd if there is no room for the key. A client with many keys must not be able to choose it.
     fn crowd(&self) -> impl Hash + '_ {
         self
     }

@@ -22,13 +22,13 @@ pub fn split(target: &str) -> Result<(Segments<'_>, &str), &'static str> {
     }
     let segments = path
         .split('/')
-        .map(|segment| decode(segment, false).ok_or("the path is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte"))
+        .map(|segment| decode(segment, false).ok_or("the path is not percent-encoded UTF-8; write % as %25, and each byte that is not ASCII as %XX"))
         .collect::<Result<_, _>>()?;
     Ok((segments, query))
 }
 
 /// Reads a query string: names and values, `+` for a space. A name alone has an empty value. Names that begin with `_` are left out:
-/// clients add them against caches.
+/// clients add them to bypass caches.
 ///
 /// # Errors
 /// One sentence when a part is not percent-encoded UTF-8.
@@ -42,7 +42,7 @@ pub fn parameters(query: &str) -> Result<Vec<(String, String)>, &'static str> {
             Some((name.into_owned(), value.into_owned()))
         })
         .collect::<Option<_>>()
-        .ok_or("the query is not percent-encoded UTF-8; write % as %25, and what is not ASCII as %XX for each byte")
+        .ok_or("the query is not percent-encoded UTF-8; write % as %25, and each byte that is not ASCII as %XX")
 }
 
 /// The value of the only parameter that a route takes, if it is there.

@@ -13,7 +13,7 @@ use crate::domain::session::{Revocation, Revoked};
 use crate::domain::timestamp::Timestamp;
 use crate::domain::user::UserId;
 
-/// Most tasks that one statement deletes, so that it keeps its time limit for any number of tasks.
+/// Most tasks that one statement deletes, so that it ends within its time limit.
 const DELETED_AT_ONCE: i64 = 10_000;
 
 /// A new account.
@@ -390,7 +390,7 @@ impl Store {
             transaction.execute(&mark, &[&user.as_str()])?;
             let mut ended =
                 read_ended(&transaction.query(&end, &[&user.as_str(), &None::<Uuid>])?)?;
-            // This comes after the sessions, when a refresh in another transaction has ended.
+            // After the sessions: that statement waits for a refresh in another transaction, which may add a network.
             transaction.execute(&forget, &[&user.as_str()])?;
             if found.try_get(0)? {
                 let for_good = None::<OffsetDateTime>;
@@ -423,7 +423,7 @@ impl Store {
                 client.prepared(DELETE_TRASH)?,
             );
             let mut transaction = client.transaction()?;
-            // It waits for writes to tasks that are under way. The next statements see what they left.
+            // This waits for running writes to the user's tasks. The next statements see the tasks of those writes.
             transaction.execute(&delete, &[&user.as_str()])?;
             transaction.execute(&tasks, &rest)?;
             transaction.execute(&trash, &rest)?;
@@ -436,7 +436,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub fn set_active(&self, user: &UserId, active: bool) -> Result<(), Error> {
-        // The end of the revocation: now, or never.
+        // Enabling ends the revocation. Disabling revokes without an end.
         let until = active.then_some(OffsetDateTime::UNIX_EPOCH);
         self.run(Effect::Write, |client| {
             let (set, end, revoke) = (

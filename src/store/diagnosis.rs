@@ -1,4 +1,4 @@
-//! What `todo-api doctor` asks the database. Nothing is changed by it.
+//! The checks of `todo-api doctor` in the database. They change nothing.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use super::opening::{AdminConnection, OpenError, check_server};
 use super::rules::{BrokenRule, broken_rules};
 use super::takeover::waiting_tasks;
 
-/// What was found.
+/// The results.
 #[derive(Clone, Debug)]
 pub struct Diagnosis {
     /// The server's version, as it reports it.
@@ -25,7 +25,7 @@ pub struct Diagnosis {
     pub waiting_tasks: Option<String>,
     /// Rules that rows break. Empty where the tables cannot be read.
     pub broken_rules: Vec<BrokenRule>,
-    /// Whether nothing can be written there: a replica, or a database that is set to read only.
+    /// Whether the database is read-only: a replica, or set so.
     pub read_only: bool,
     /// How far this machine's clock is ahead of the database's or behind it, without the time that the query took.
     pub clock_difference: Duration,
@@ -64,10 +64,10 @@ const ROOM: &str = "SELECT least(
 
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 
-/// Looks at the database that the settings name, on the direct way where there is one.
+/// Checks the configured database, through its direct address if there is one.
 ///
 /// # Errors
-/// It cannot be reached, or is none that this program can use.
+/// The database cannot be reached, or this program cannot use it.
 pub fn diagnose(settings: &StoreSettings) -> Result<Diagnosis, OpenError> {
     let mut connection = AdminConnection::open(settings)?;
     let server_version = check_server(&mut connection)?;

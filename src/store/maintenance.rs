@@ -10,17 +10,17 @@ use super::{Effect, Error, Store, feed};
 
 /// Rows that one statement deletes at most.
 const LOT: i64 = 1_000;
-/// Names our lock among all advisory ones, together with a hash of the schema's name.
+/// The first key of the advisory lock; the second is a hash of the schema's name.
 const LOCK: i32 = 0x746f_646f;
 
-/// One kind of thing that goes.
+/// A kind of row that is removed.
 struct Upkeep {
     what: &'static str,
     /// `{trash}` and `{changes}` stand for the seconds of these settings.
     sql: &'static str,
 }
 
-// Revocations stay for an hour after their end: until then instances may have yet to read that one was lifted.
+// Revocations stay for an hour after their end: other instances must still read that they have ended.
 const UPKEEP: &[Upkeep] = &[
     Upkeep {
         what: "expired sessions",
@@ -99,7 +99,7 @@ const NOTE: &str = "UPDATE {schema}.feed SET noted = pg_current_xact_id(), forgo
          SELECT written_by FROM {schema}.deleted_tasks
          WHERE title IS NULL AND deleted_at <= now() - make_interval(secs => $1) ORDER BY written_by DESC LIMIT 1))";
 
-/// What has gone.
+/// The numbers of removed rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Done(Vec<(&'static str, u64)>);
 
@@ -118,7 +118,7 @@ impl fmt::Display for Done {
 }
 
 impl Done {
-    /// Whether nothing was there to go.
+    /// Whether no row was removed.
     pub fn is_nothing(&self) -> bool {
         self.0.is_empty()
     }
@@ -159,7 +159,7 @@ impl Store {
         Ok(Some(done))
     }
 
-    /// The lock is the transaction's, so it is never left behind, also where a pooler stands between.
+    /// The lock belongs to the transaction, so that it is released even behind a pooler.
     fn remove_a_lot(&self, sql: &str) -> Result<Option<u64>, Error> {
         self.run(Effect::Write, |client| {
             let (lock, remove) = (

@@ -136,7 +136,7 @@ pub struct Store {
 enum Effect {
     Read,
     Write,
-    /// Never sent again: what was read has gone to a client, or into a file.
+    /// Never sent again, because rows were already sent to a client or written into a file.
     Once,
 }
 

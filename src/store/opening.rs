@@ -84,7 +84,7 @@ pub(super) fn open(settings: &StoreSettings, until: Instant) -> Result<Opened, O
     })
 }
 
-/// Whether the time limits sent at the start of the session are not in force: a pooler has dropped them.
+/// Whether a pooler has dropped the time limits that were sent at the start of the session.
 fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
     let question = "SELECT current_setting('statement_timeout') = '0' AND current_setting('lock_timeout') = '0'
                            AND current_setting('idle_in_transaction_session_timeout') = '0'";
@@ -95,8 +95,8 @@ fn has_no_limits(connection: &mut AdminConnection) -> Result<bool, OpenError> {
 /// the statements of one session on several connections to PostgreSQL without preparing them on each, such as PgBouncer before
 /// 1.21 in transaction mode: prepared statements would sometimes fail there.
 ///
-/// A session prepares a statement. While another session has a transaction open, which keeps the connection to PostgreSQL that
-/// was used last, the first session must be able to run its statement. If two sessions are not possible, nothing is checked.
+/// One session prepares a statement. Another session then opens a transaction, which holds the connection to PostgreSQL that was used
+/// last. The first session must still be able to run its statement. If two sessions are not possible, nothing is checked.
 fn check_pooler(settings: &StoreSettings) -> Result<(), OpenError> {
     let mut session = AdminConnection::to(&settings.target, settings)?;
     if has_no_limits(&mut session)? {

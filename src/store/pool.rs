@@ -99,11 +99,11 @@ impl PooledClient {
         sql.replace("{schema}", &self.schema.quoted())
     }
 
-    /// Begins a transaction of several statements. Each may take as long as `patience`, so that one that waits for a lock takes no time
-    /// from the others. Statements are prepared before.
+    /// Begins a transaction of several statements. Each may take up to `patience`, however long the others
+    /// waited for a lock. Statements must be prepared before.
     ///
     /// # Errors
-    /// What PostgreSQL says.
+    /// PostgreSQL's.
     pub fn steps(&mut self, patience: Duration) -> Result<Steps<'_>, postgres::Error> {
         let deadline = self.connection.deadline.clone();
         deadline.set(Instant::now() + patience);
@@ -150,7 +150,7 @@ impl DerefMut for PooledClient {
     }
 }
 
-/// A transaction of several statements. It is undone unless it is committed.
+/// A transaction of several statements. Dropping it without a commit rolls it back.
 pub struct Steps<'c> {
     transaction: Transaction<'c>,
     deadline: Deadline,
@@ -158,10 +158,10 @@ pub struct Steps<'c> {
 }
 
 impl Steps<'_> {
-    /// Runs a statement, and gives its rows.
+    /// Runs a statement and returns its rows.
     ///
     /// # Errors
-    /// What PostgreSQL says of it.
+    /// PostgreSQL's, about the statement.
     pub fn query(
         &mut self,
         statement: &Statement,
@@ -171,10 +171,10 @@ impl Steps<'_> {
         self.transaction.query(statement, parameters)
     }
 
-    /// Makes what was done last.
+    /// Commits the transaction.
     ///
     /// # Errors
-    /// What PostgreSQL says. Where nothing came back, it may have been done.
+    /// PostgreSQL's. If no answer came, the transaction may have been committed.
     pub fn commit(self) -> Result<(), postgres::Error> {
         self.deadline.set(Instant::now() + self.patience);
         self.transaction.commit()
@@ -202,10 +202,10 @@ impl Pool {
             .test_on_check_out(true)
             // The pool tries again after at most half of this.
             .connection_timeout(RETRY)
-            // No connection is replaced for its age: that would wake a database that is suspended when idle.
+            // A connection is not replaced because of its age: that would wake a database that is suspended when idle.
             .idle_timeout(None)
             .max_lifetime(None)
-            // It would get every failure of each of the pool's threads. `DatabaseLink` logs an outage once.
+            // A handler would log each failure of each thread of the pool. `DatabaseLink` logs an outage once.
             .error_handler(Box::new(NopErrorHandler))
             .build_unchecked(manager);
         Pool { pool, link }
@@ -249,9 +249,9 @@ impl Pool {
         }
     }
 
-    /// Marks this connection, and all that were made before the last such mark was set, to be replaced before they are used again.
+    /// Marks all connections of this one's generation to be replaced before they are used again.
     pub fn suspect_all_like(&self, client: &PooledClient) {
-        // Of several callers at the same time only the first changes the number. Connections made since then are not suspect.
+        // If several callers do this at the same time, only the first increments the number. Connections made after that are not suspect.
         let _ = self.link.generation.compare_exchange(
             client.generation,
             client.generation + 1,
@@ -299,7 +299,9 @@ impl ManageConnection for Manager {
     /// Checks a connection without a round trip.
     fn is_valid(&self, client: &mut PooledClient) -> io::Result<()> {
         if self.link.suspects(client) {
-            return Err(io::Error::other("another connection of its age was lost"));
+            return Err(io::Error::other(
+                "a connection of the same generation was lost",
+            ));
         }
         // Reads what has arrived. It may be the end of the stream, or PostgreSQL's message that it ends the connection, after which
         // `is_closed` is still false.

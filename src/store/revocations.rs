@@ -73,7 +73,7 @@ pub struct Refused {
     pub no_room: bool,
 }
 
-// One row at least, so that the next reading always knows where to begin. What was lifted is among them, but for the first reading.
+// At least one row, so that the result always has the start of the next reading. All but the first reading include lifted revocations.
 static CHANGES: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, kind, id, until, token, issued, feed

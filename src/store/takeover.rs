@@ -153,7 +153,7 @@ impl Store {
         })
     }
 
-    /// Those of these ids under which the user has deleted a task.
+    /// Which of these ids belong to deleted tasks of the user.
     ///
     /// # Errors
     /// See [`Error`].

@@ -50,7 +50,7 @@ pub struct Kept {
     pub version: Option<i64>,
 }
 
-/// The greatest version that an import takes. It leaves room to count on, and JavaScript reads it exactly.
+/// The greatest version that an import takes. It leaves room for later changes, and JavaScript reads it exactly.
 pub const VERSION_MAX: i64 = (1 << 53) - 1;
 
 /// A field of a task.

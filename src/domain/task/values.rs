@@ -49,7 +49,7 @@ pub const DUE: Shape = Shape::Named {
     shape: &Shape::Either(&[Shape::Date, Shape::Moment]),
 };
 
-/// What a task is called: 1 to 200 characters after trimming, one line.
+/// The title of a task: 1 to 200 characters after trimming, one line.
 // The default, an empty title, exists only in a task whose title is not read yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Title(String);
@@ -64,7 +64,7 @@ impl Title {
         if text.is_empty() || text.chars().count() > TITLE_MAX {
             return Err("must have 1 to 200 characters");
         }
-        // U+2028 and U+2029 break lines as surely as a newline does.
+        // U+2028 and U+2029 break lines too.
         if text
             .chars()
             .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
@@ -86,7 +86,7 @@ impl Field for Title {
     }
 }
 
-/// What there is to say about a task: up to 2,000 characters, newlines and tabs welcome.
+/// The description of a task: up to 2,000 characters, newlines and tabs among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description(String);
 
@@ -124,12 +124,12 @@ impl Field for Description {
 /// How much a task matters, in rising order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// Can wait.
+    /// The lowest.
     Low,
     /// The default.
     #[default]
     Medium,
-    /// Comes first.
+    /// The highest.
     High,
 }
 
@@ -182,7 +182,7 @@ impl Field for Priority {
 pub enum Due {
     /// At a moment.
     At(Timestamp),
-    /// On a day, which ends in whatever zone is asked for.
+    /// On a day, which ends in the zone of the request.
     On(Date),
 }
 

@@ -1,6 +1,6 @@
 //! Reads and writes tasks as CSV (RFC 4180). A cell is the JSON value of a field in another form.
 //!
-//! Spreadsheets run a text as a formula that begins with one of a few characters. Such a text is written with an apostrophe before it,
+//! Spreadsheets run a text as a formula if it begins with one of a few characters. Such a text is written with an apostrophe before it,
 //! which the reader removes.
 
 use std::borrow::Cow;
@@ -63,7 +63,7 @@ fn write_cell(out: &mut Vec<u8>, json: &str) {
     }
 }
 
-/// Whether a text, or what is behind its apostrophes, begins as a formula.
+/// Whether a text begins as a formula, also after apostrophes.
 fn is_formula(text: &str) -> bool {
     text.trim_start_matches('\'').starts_with(FORMULA)
 }
@@ -119,7 +119,7 @@ fn record(row: &csv::ByteRecord, columns: &[Option<Column>]) -> Record {
     (line, Ok(format!("{{{}}}", fields.join(","))))
 }
 
-/// The JSON value of a cell; `None` if an empty cell is as no cell.
+/// The JSON value of a cell; `None` if an empty cell counts as absent.
 fn as_json(cell: &str, field: &TaskField) -> Option<String> {
     let mut shape = &field.shape;
     while let Shape::Named { shape: inner, .. } = shape {

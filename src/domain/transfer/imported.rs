@@ -41,7 +41,7 @@ impl Ids {
         }
     }
 
-    /// For a task with an id of its source, or one without. Of several with the same content each gets another id.
+    /// The id of a task, which may have an id of its source. Tasks without one and with the same content get different ids.
     fn make(&mut self, own: Option<&str>, content: &str) -> Uuid {
         if let Some(own) = own {
             return Uuid::new_v5(&self.space, format!("id {own}").as_bytes());

@@ -44,7 +44,7 @@ impl Deadline {
         }))
     }
 
-    /// Sets the time at which waits end with an error; with one in the past nothing is waited for.
+    /// Sets the time at which waits end with an error. If it is in the past, every wait fails at once.
     pub fn set(&self, at: Instant) {
         let after = at.saturating_duration_since(self.0.origin).as_nanos();
         let after = u64::try_from(after).unwrap_or(u64::MAX).max(1);
@@ -90,8 +90,8 @@ impl<T: AsyncRead + AsyncWrite + Send> ByteStream for T {}
 
 /// A byte stream on which no wait goes past the deadline. `tokio-postgres` reads and writes it.
 ///
-/// Without a wait the deadline costs nothing. A wait costs one poll of a timer. The timer stays armed from wait to wait, and a later
-/// deadline is noticed when it fires, so that it is set once in the length of a deadline and not for every statement.
+/// Without a wait the deadline costs nothing. A wait costs one poll of a timer. The timer stays armed between
+/// waits. When it fires and the deadline is later, it is set again. So it is set once per length of a deadline, not for every statement.
 pub(super) struct DeadlineStream {
     bytes: Pin<Box<dyn ByteStream>>,
     /// The channel binding of a TLS connection (RFC 5929).

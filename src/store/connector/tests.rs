@@ -106,8 +106,8 @@ fn unsupported_options_are_refused_with_a_sentence() {
         "postgresql://u:p@h:65536/d | cannot be used: invalid value for option `port`",
         "postgresql://u:p@h:x/d | cannot be used: invalid value for option `port`",
         "postgresql://u:p@[::1/d | cannot be used: invalid value for option `host`",
-        "postgresql://u:p@a,b/d?port=1,2,3 | has not as many ports as hosts",
-        "postgresql://u:p@a,b/d?hostaddr=192.0.2.1 | has not as many hostaddrs as hosts",
+        "postgresql://u:p@a,b/d?port=1,2,3 | does not have as many ports as hosts",
+        "postgresql://u:p@a,b/d?hostaddr=192.0.2.1 | does not have as many hostaddrs as hosts",
         "postgresql://u:p@a/d?hostaddr=b | cannot be used: invalid value for option `hostaddr`",
         "postgresql://u:p@a%20b/d | has a host with a character that no name has",
         "postgresql://%ff:p@a/d | is not UTF-8 once its %-escapes are decoded",
@@ -480,9 +480,7 @@ fn a_server_without_tls_is_refused_by_require_and_accepted_by_prefer() {
             &format!("{address}?sslmode={mode}"),
         );
         assert!(
-            error.ends_with(
-                "the server has no TLS, and the sslmode in force does not do without it"
-            ),
+            error.ends_with("the server has no TLS, and the sslmode in force requires it"),
             "{error}"
         );
     }

@@ -233,7 +233,7 @@ impl Connector {
             Encryption::Preferred => request_tls(&mut socket).await?,
             Encryption::Required if request_tls(&mut socket).await? => true,
             Encryption::Required => Err(io::Error::other(
-                "the server has no TLS, and the sslmode in force does not do without it",
+                "the server has no TLS, and the sslmode in force requires it",
             ))?,
         };
         if !encrypt {

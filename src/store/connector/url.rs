@@ -220,13 +220,13 @@ fn hosts(config: &Config) -> Result<Vec<Host>, &'static str> {
         return Err("names no host");
     }
     if !addresses.is_empty() && addresses.len() != count {
-        return Err("has not as many hostaddrs as hosts");
+        return Err("does not have as many hostaddrs as hosts");
     }
     let ports = match config.get_ports() {
         [] => vec![DEFAULT_PORT; count],
         [one] => vec![*one; count],
         ports if ports.len() == count => ports.to_vec(),
-        _ => return Err("has not as many ports as hosts"),
+        _ => return Err("does not have as many ports as hosts"),
     };
     if ports.contains(&0) {
         return Err("has port 0");
