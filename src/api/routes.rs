@@ -195,7 +195,7 @@ table! {
             "List changes" "Tasks that have changed since the client asked last, and ids of deleted ones. Without `since`, all tasks in the order of their ids."
             takes ["changes"]
             200 Changes "The changes",
-            410 "The changes since the cursor are not known any more; the client copies all tasks afresh";
+            410 "The changes since the cursor are not stored any more; the client must copy all tasks again";
         Get "/api/[{user_id}/]tasks/trash" User(&TASKS, trash::list) listTrash
             "List deleted tasks" "Those that can be restored, the last deleted first."
             takes ["trash"]

@@ -190,12 +190,17 @@ impl SharedKeys {
     }
 
     fn replace(&self, keys: KeySet, place: &str) {
-        log::info!("keys for tokens of others: {} from {place}", keys.len());
+        log::info!(
+            "keys for tokens of other issuers: {} from {place}",
+            keys.len()
+        );
         for reason in &keys.left_out {
             log::warn!("a key from {place} is left out: {reason}");
         }
         if keys.is_empty() {
-            log::warn!("no tokens of others are accepted: {place} has no key that can be used");
+            log::warn!(
+                "no tokens of other issuers are accepted: {place} has no key that can be used"
+            );
         }
         self.keep(Arc::new(keys));
     }

@@ -287,7 +287,7 @@ Commands (`todo-api help COMMAND` explains one):
 {commands}
 Options:
   --env-file FILE  Read settings from this file too; environment variables override it
-  -h, --help       Print this, or the page of the command before it
+  -h, --help       Print this page, or the page of the given command
   -V, --version    Print the version
 
 Settings are environment variables; `todo-api help settings` explains them. Without any,

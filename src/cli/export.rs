@@ -15,7 +15,7 @@ commands! {
   --id             USER is an id, even if it looks like an address
   --format FORMAT  jsonl or csv (default: csv for a FILE that ends with .csv, else jsonl)
 
-All tasks are of one moment. The trash is not exported.
+The tasks are read at one moment. The trash is not exported.
 ", run;
 }
 

@@ -18,12 +18,12 @@ commands! {
   --user USER         the user: an id, or the email address of an account
   --id                USER is an id, even if it looks like an address or is not known here
   --format FORMAT     jsonl or csv (default: csv for a FILE that ends with .csv, else jsonl)
-  --on-conflict RULE  a task that is there already: skip (default) leaves it, update changes it
+  --on-conflict RULE  a task that exists already: skip (default) leaves it, update changes it
   --skip-errors       leave out tasks with errors; without this, the first error ends the import
   --dry-run           write nothing, and count what would be done
 
-Each 1,000 tasks are written together. A second import of the same file changes nothing: after a
-failure, the same command goes on.
+Tasks are written in batches of 1,000. A second import of the same file changes nothing. After a
+failure, run the same command again to continue.
 ", run;
 }
 

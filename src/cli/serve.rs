@@ -119,7 +119,7 @@ impl Service<'_> {
         loop {
             match self.inbox.recv()? {
                 ServiceEvent::Stop(signal) => {
-                    log::info!("{signal} received: finishing what is in flight");
+                    log::info!("{signal} received: finishing requests in flight");
                     return Ok(());
                 }
                 ServiceEvent::Reload => {
@@ -161,7 +161,7 @@ impl Service<'_> {
     fn stop(mut self, drain: bool) {
         let timeout = self.config.process.shutdown_timeout;
         let until = Instant::now() + timeout;
-        supervisor::notify_for(timeout, "STOPPING=1\nSTATUS=finishing what is in flight");
+        supervisor::notify_for(timeout, "STOPPING=1\nSTATUS=finishing requests in flight");
         // The rest of the time is for the private PostgreSQL.
         let share = if self.private.is_some() { 0.75 } else { 1.0 };
         let for_requests = timeout.mul_f64(share);

@@ -33,7 +33,7 @@ const HELP: &str = "
   --source NAME              a name for ids of tasks without a UUID; default: the database's
 
 The other database is read in one snapshot, and nothing in it is changed. The plan is printed
-first. Tasks and users that are here already stay as they are, so the command can be run again.
+first. Tasks and users that exist here already are not changed, so the command can be run again.
 An account that needs a password or an address gets it by `todo-api user password ID --id` and
 `todo-api user email ID EMAIL --id`.
 ";

@@ -32,7 +32,7 @@ const ID: &str = "\n  --id  USER is an id, even if it looks like an address\n";
 const ANY_ID: &str =
     "\n  --id  USER is an id, even if it looks like an address or is not known here\n";
 const DELETE: &str = "
-  --yes  the tasks are deleted, too, and nothing brings them back
+  --yes  confirm that the tasks are deleted too, and cannot be restored
   --id   USER is an id, even if it looks like an address
 ";
 

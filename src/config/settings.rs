@@ -87,8 +87,8 @@ settings! {
         migrate: bool = "MIGRATE", Value("on"), switch;
         /// Days that a deleted task stays in the trash, from which it can be restored. May be a fraction. 0: there is no trash.
         trash: Duration = "TRASH_DAYS", Value("30"), times(86_400.0, 0.0..=3_660.0);
-        /// Days that the ids of deleted tasks are kept for clients that ask for changes; a client that has not asked for longer copies
-        /// all tasks afresh. At least `TRASH_DAYS`.
+        /// Days that the ids of deleted tasks are kept for clients that ask for changes; a client that has not asked for longer must
+        /// copy all tasks again. At least `TRASH_DAYS`.
         changes: Duration = "CHANGES_DAYS", Value("90"), times(86_400.0, 0.0..=3_660.0);
     }
 

@@ -141,8 +141,8 @@ errors! {
         "a task with this id exists already"
         "The request contradicts what is stored";
     Error::Gone => 410 "GONE"
-        "the changes since then are not known any more; get all tasks afresh, without since"
-        "The changes since the cursor are not known any more; the client copies all tasks afresh";
+        "the changes since then are not stored any more; get all tasks again, without since"
+        "The changes since the cursor are not stored any more; the client must copy all tasks again";
     Error::PreconditionFailed(_) => 412 "PRECONDITION_FAILED"
         "the task has changed since: get it again, and send its new ETag in If-Match"
         "The task is not as `If-Match` says";

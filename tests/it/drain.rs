@@ -111,7 +111,7 @@ fn an_idle_connection_may_send_one_more_request_before_it_is_closed() {
     idle();
     let began = Instant::now();
     server.signal("TERM");
-    server.wait_for("finishing what is in flight");
+    server.wait_for("finishing requests in flight");
     wait_until(|| http::try_send(server.address, "GET", "/health", &[], None).is_err());
     thread::sleep(Duration::from_millis(800));
     for wire in late.iter_mut().chain([&mut fresh]) {
@@ -158,7 +158,7 @@ fn queued_and_pipelined_requests_are_answered_before_the_end() {
     lock.wait_for_waiting(1);
     thread::sleep(Duration::from_millis(300));
     server.signal("TERM");
-    server.wait_for("finishing what is in flight");
+    server.wait_for("finishing requests in flight");
     thread::sleep(Duration::from_millis(300));
     sender.write(&whole[whole.len() - 5..]).unwrap();
     lock.release();

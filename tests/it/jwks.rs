@@ -480,7 +480,10 @@ fn an_unusable_key_is_logged_and_a_set_without_usable_keys_stops_the_start() {
     .unwrap();
     let server = Process::start(&fresh_database(), &settings);
     let log = server.wait_for("ready: ");
-    assert!(log.contains("keys for tokens of others: 1 from"), "{log}");
+    assert!(
+        log.contains("keys for tokens of other issuers: 1 from"),
+        "{log}"
+    );
     assert!(log.contains("key 1: an RSA key must have 2048"), "{log}");
     assert!(log.contains("key 2: it is symmetric"), "{log}");
     assert!(

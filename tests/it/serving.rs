@@ -31,7 +31,7 @@ fn sigterm_and_sigint_finish_requests_in_flight_and_exit_0() {
         };
         lock.wait_for_waiting(1);
         server.signal(name);
-        server.wait_for("finishing what is in flight");
+        server.wait_for("finishing requests in flight");
         wait_until(|| user.try_send("GET", "/health", &[], None).is_err());
         lock.release();
         let answer = in_flight.join().unwrap().expect(200);

@@ -220,7 +220,7 @@ fn a_second_sigterm_ends_the_server_at_once() {
     let stuck = thread::spawn(move || user.try_send("GET", "/api/tasks", &[], None));
     lock.wait_for_waiting(1);
     server.signal("TERM");
-    server.wait_for("finishing what is in flight");
+    server.wait_for("finishing requests in flight");
     thread::sleep(Duration::from_millis(200));
     let began = Instant::now();
     server.signal("INT");

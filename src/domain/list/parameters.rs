@@ -21,7 +21,7 @@ pub struct PartialQuery {
     pub dry_run: bool,
     /// The format of a file.
     pub format: Option<Format>,
-    /// What an import does with tasks that are there.
+    /// What an import does with tasks that exist already.
     pub on_conflict: OnConflict,
     /// Whether an import leaves out tasks with errors.
     pub skip_errors: bool,

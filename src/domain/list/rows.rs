@@ -27,7 +27,7 @@ pub struct Parameter {
     pub shape: Shape,
     /// Whether it may be sent several times.
     pub repeatable: bool,
-    /// Whether it says which tasks are in the list. The others say how the list is shown.
+    /// Whether it selects tasks. The others say how the list is shown.
     pub is_filter: bool,
     /// Reads a value into the query. The error ends a sentence that starts with the parameter's name.
     pub read: ReadParameter,
@@ -46,7 +46,7 @@ pub static PARAMETERS: &[Parameter] = &[
     }),
     parameter(
         "status",
-        "The same in words.",
+        "Done or not, in words.",
         STATUS,
         |_, partial, text| {
             let filters = &mut partial.query.filters;
@@ -68,30 +68,30 @@ pub static PARAMETERS: &[Parameter] = &[
     .repeatable(),
     parameter(
         "tag",
-        "With this tag; may be given up to 20 times, and all must be there.",
+        "With this tag; may be given up to 20 times, and a task must have all of them.",
         TAG,
         tag,
     )
     .repeatable(),
     parameter(
         "tags",
-        "The same, separated by commas.",
+        "With all of these tags, separated by commas.",
         TAGS_WITH_COMMAS,
         |row, partial, text| text.split(',').try_for_each(|text| tag(row, partial, text)),
     )
     .repeatable(),
     parameter(
         "due_before",
-        "Due earlier; a plain date stands for the whole day.",
+        "Due before this; a plain date stands for the whole day.",
         DUE,
         |_, partial, text| keep(partial, Condition::DueBefore(before(text)?)),
     ),
-    parameter("due_after", "Due later.", DUE, |_, partial, text| {
+    parameter("due_after", "Due after this.", DUE, |_, partial, text| {
         keep(partial, Condition::DueAfter(after(text)?))
     }),
     parameter(
         "overdue",
-        "Open and past its due date, or the contrary.",
+        "Open and past its due date, or not.",
         BOOLEAN,
         |_, partial, text| keep(partial, Condition::Overdue(boolean(text)?)),
     ),
@@ -103,25 +103,25 @@ pub static PARAMETERS: &[Parameter] = &[
     ),
     parameter(
         "created_before",
-        "Created earlier.",
+        "Created before this.",
         DUE,
         |_, partial, text| compare(partial, "created_at", "<", before(text)?),
     ),
     parameter(
         "created_after",
-        "Created later.",
+        "Created after this.",
         DUE,
         |_, partial, text| compare(partial, "created_at", ">", after(text)?),
     ),
     parameter(
         "updated_before",
-        "Last changed earlier.",
+        "Last changed before this.",
         DUE,
         |_, partial, text| compare(partial, "updated_at", "<", before(text)?),
     ),
     parameter(
         "updated_after",
-        "Last changed later.",
+        "Last changed after this.",
         DUE,
         |_, partial, text| compare(partial, "updated_at", ">", after(text)?),
     ),
@@ -256,7 +256,7 @@ pub static IMPORT_PARAMETERS: &[Parameter] = &[
     FORMAT,
     parameter(
         "on_conflict",
-        "What happens to a task that is there already: `skip` leaves it, `update` changes the fields that the file has. By default `skip`.",
+        "What happens to a task that exists already: `skip` leaves it, `update` changes the fields that the file has. By default `skip`.",
         Shape::OneOf(OnConflict::NAMES),
         |_, partial, text| {
             partial.on_conflict = OnConflict::parse(text)?;

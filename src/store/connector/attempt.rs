@@ -68,7 +68,9 @@ impl ConnectAttempt<'_> {
                     return Err(Some(error));
                 }
                 let (host, problem) = (self.host, explain(&error));
-                log::warn!("{host} does not take the session's time limits: {problem}");
+                log::warn!(
+                    "{host} refuses the time limits, so statements have none on the server: {problem}"
+                );
             }
         }
         connection.deadline.clear();
