@@ -111,7 +111,7 @@ fn only_ours(path: &Path, what: &str) -> Finding {
     finding(
         metadata.permissions().mode() & 0o007 == 0,
         format!("{what}: other users have no access to {name}"),
-        format!("{what}: every user of this machine has access to {name}: run `chmod o= {name}`"),
+        format!("{what}: every user of this machine has access to {name}: chmod o= {name}"),
     )
 }
 
