@@ -11,7 +11,7 @@ use crate::http::error::Error;
 use crate::http::request::Request;
 use crate::http::response::{Response, constant_fields};
 
-/// A file as src/api/build.rs has compressed it. Clients ask again each time, because a new version of the program has new files.
+/// A file as build.rs has compressed it. Clients ask again each time, because a new version of the program has new files.
 macro_rules! file {
     (asset $name:literal, $content_type:literal) => {
         file!($name, $content_type, "no-cache", "")

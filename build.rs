@@ -1,3 +1,5 @@
+//! Lists the migrations of `sql/` for src/store/migrations.rs.
+//!
 //! Compresses the API's description, its pages, and the three files of Swagger UI that the page /docs loads. They are taken from the
 //! archive in the crate: the rest of it would need twice as much space in the program.
 
@@ -26,7 +28,8 @@ const VENDORED: [&str; 3] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=src/api/build.rs");
+    println!("cargo:rerun-if-changed=build.rs");
+    list_migrations()?;
     for name in OWN {
         let path = Path::new(PAGES).join(name);
         println!("cargo:rerun-if-changed={}", path.display());
@@ -45,6 +48,30 @@ fn main() -> Result<(), Box<dyn Error>> {
         compress(name, &content)?;
     }
     Ok(())
+}
+
+/// Writes the names and texts of the migrations in their order, as an expression of Rust.
+fn list_migrations() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=sql");
+    let number = std::fs::read_dir("sql")?.count();
+    let mut list = String::new();
+    for version in 1..=number {
+        let begin = format!("V{version}__");
+        let path = std::fs::read_dir("sql")?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with(&begin))
+            })
+            .ok_or(format!(
+                "sql/ has {number} files and none named {begin}….sql"
+            ))?;
+        let (name, path) = (path.file_stem(), path.canonicalize()?);
+        let name = name.unwrap_or_default();
+        list += &format!("Migration {{ name: {name:?}, sql: include_str!({path:?}) }},");
+    }
+    let path = Path::new(&std::env::var("OUT_DIR")?).join("migrations.rs");
+    Ok(std::fs::write(path, format!("&[{list}]"))?)
 }
 
 /// Writes a compressed file to where src/api/pages includes it from.
