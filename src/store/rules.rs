@@ -1,16 +1,20 @@
 //! Finds rows that break a rule of this program. PostgreSQL does not check these rules (see `sql/V1__schema.sql`), and the program
 //! writes no such row, but other programs may.
 
+use std::borrow::Cow;
+
 use super::Schema;
 use super::opening::{AdminConnection, OpenError};
+use crate::domain::shape::Shape;
+use crate::domain::task::TASK_FIELDS;
 
 /// A rule for the rows of a table.
 struct Rule {
     table: &'static str,
     /// What a row must be.
-    says: &'static str,
+    says: Cow<'static, str>,
     /// Whether a row breaks the rule, in SQL. `{schema}` is the schema of the tables.
-    broken: &'static str,
+    broken: Cow<'static, str>,
 }
 
 /// Rows that break a rule.
@@ -19,7 +23,7 @@ pub struct BrokenRule {
     /// Their table.
     pub table: &'static str,
     /// What they must be.
-    pub says: &'static str,
+    pub says: Cow<'static, str>,
     /// How many there are.
     pub rows: i64,
     /// The key of one of them.
@@ -93,7 +97,6 @@ const RULES: &[Rule] = &[
         "NOT (least(created_at, updated_at, completed_at, due_at) >= '0001-01-01T00:00Z'
               AND greatest(created_at, updated_at, completed_at, due_at) < '10000-01-01T00:00Z')",
     ),
-    rule("tasks", "version is at least 1", "version < 1"),
     rule(
         "tasks",
         "tags are at most 20, each once and with 1 to 50 characters",
@@ -111,9 +114,26 @@ const RULES: &[Rule] = &[
 const fn rule(table: &'static str, says: &'static str, broken: &'static str) -> Rule {
     Rule {
         table,
-        says,
-        broken,
+        says: Cow::Borrowed(says),
+        broken: Cow::Borrowed(broken),
     }
+}
+
+/// The limits of the whole numbers of a task.
+fn limits_of_numbers() -> impl Iterator<Item = Rule> {
+    TASK_FIELDS.iter().filter_map(|field| {
+        let (name, Shape::Integer { min, max }) = (field.name, &field.shape) else {
+            return None;
+        };
+        Some(Rule {
+            table: "tasks",
+            says: Cow::Owned(match *max {
+                i64::MAX => format!("{name} is at least {min}"),
+                max => format!("{name} is {min} to {max}"),
+            }),
+            broken: Cow::Owned(format!("{name} NOT BETWEEN {min} AND {max}")),
+        })
+    })
 }
 
 /// The rules that rows break. Each table is read once, however long this takes.
@@ -124,8 +144,10 @@ pub(super) fn broken_rules(
     let client = connection.client();
     client.batch_execute("SET statement_timeout = 0")?;
     let mut found = Vec::new();
+    let numbers: Vec<Rule> = limits_of_numbers().collect();
     for (table, key) in KEYS {
-        let rules: Vec<&Rule> = RULES.iter().filter(|rule| rule.table == *table).collect();
+        let rules = RULES.iter().chain(&numbers);
+        let rules: Vec<&Rule> = rules.filter(|rule| rule.table == *table).collect();
         let tests: Vec<String> = (rules.iter().zip(0..))
             .map(|(rule, number)| format!("({number}, {})", rule.broken))
             .collect();
@@ -140,7 +162,7 @@ pub(super) fn broken_rules(
             let rule = usize::try_from(number).ok().and_then(|at| rules.get(at));
             found.extend(rule.map(|rule| BrokenRule {
                 table,
-                says: rule.says,
+                says: rule.says.clone(),
                 rows: row.try_get(1).unwrap_or_default(),
                 example: row.try_get(2).unwrap_or_default(),
             }));
