@@ -25,6 +25,14 @@ fn add_account(app: &TestApp, id: &str, email: &str, hash: &str) {
     app.sql().execute(insert, &[&id, &email, &hash]).unwrap();
 }
 
+/// Asserts that a task has these fields, and null in every other one.
+#[track_caller]
+fn expect_fields(task: &Value, expected: &Value) {
+    for (name, value) in task.as_object().unwrap() {
+        assert_eq!(*value, expected[name], "{name}");
+    }
+}
+
 fn hash_of(app: &TestApp, id: &str) -> String {
     let select = "SELECT password_hash FROM todo.users WHERE id = $1";
     app.sql().query_one(select, &[&id]).unwrap().get(0)
@@ -216,7 +224,7 @@ fn a_usual_back_end_is_taken_over_with_one_command() {
         "created_at": "2024-03-01T10:00:00.123456Z", "updated_at": "2024-03-02T11:00:00.000000Z", "version": 1,
         "tags": ["errands", "a,b"],
     });
-    assert_eq!(tasks[0], expected);
+    expect_fields(&tasks[0], &expected);
     let log_in = |email: &str, password: &str| try_log_in(app.address, email, password);
     let login = Login::of(
         app.address,
@@ -274,7 +282,7 @@ fn uuids_and_moments_stay_and_states_are_understood() {
         "due_date": "2030-01-01T14:00:00.000000Z", "tags": ["a", "b c"], "version": 1,
         "created_at": "2024-04-01T00:00:00.000001Z", "updated_at": "2024-04-01T00:00:00.000001Z",
     });
-    assert_eq!(tasks[0], expected);
+    expect_fields(&tasks[0], &expected);
     for task in &tasks[1..] {
         assert_eq!(
             (&task["completed"], &task["completed_at"]),

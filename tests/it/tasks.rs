@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::thread;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use todo_api::domain::shape::Shape;
+use todo_api::domain::task::{Sent, TASK_FIELDS};
 
 use crate::support::{Actor, TestApp};
 
@@ -41,21 +43,8 @@ fn a_new_task_has_every_field() {
         .keys()
         .map(String::as_str)
         .collect();
-    let expected = [
-        "id",
-        "user_id",
-        "title",
-        "description",
-        "completed",
-        "completed_at",
-        "priority",
-        "due_date",
-        "created_at",
-        "updated_at",
-        "version",
-        "tags",
-    ];
-    assert_eq!(names, HashSet::from(expected));
+    let expected = TASK_FIELDS.iter().map(|field| field.name);
+    assert_eq!(names, expected.collect());
     assert_eq!(task["title"], "Buy milk");
     assert_eq!(
         (
@@ -130,6 +119,100 @@ fn due_dates_come_back_in_the_form_that_was_sent() {
             .json();
         assert_eq!(task["due_date"], answered);
         assert_eq!(user.get(&path(&task)).json()["due_date"], answered);
+    }
+}
+
+/// A valid value of each field that a client may send and change.
+fn examples() -> Map<String, Value> {
+    let fields = TASK_FIELDS.iter();
+    let sent = fields.filter(|field| {
+        matches!(
+            field.sent,
+            Sent::Required(_) | Sent::Optional(_) | Sent::Clearable(_)
+        )
+    });
+    sent.map(|field| {
+        (
+            field.name.to_owned(),
+            serde_json::from_str(field.example).unwrap(),
+        )
+    })
+    .collect()
+}
+
+/// The fields of a task that clients may send and change.
+fn sent(task: &Value) -> Map<String, Value> {
+    let names = examples().into_iter();
+    names
+        .map(|(name, _)| (name.clone(), task[&name].clone()))
+        .collect()
+}
+
+#[test]
+fn every_field_is_kept_by_bulk_requests_the_trash_and_files() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let bulk = json!({ "operations": [{ "op": "create", "task": examples() }] });
+    let made = user.post("/api/tasks/bulk", bulk).expect(200).json();
+    let task = made["results"][0]["task"].clone();
+    assert_eq!(sent(&task), examples());
+    user.delete(&path(&task)).expect(204);
+    let trash = user.get("/api/tasks/trash").expect(200).json();
+    assert_eq!(sent(&trash["tasks"][0]), examples());
+    let restored = user.post(&format!("{}/restore", path(&task)), json!({}));
+    assert_eq!(sent(&restored.expect(200).json()), examples());
+    for format in ["jsonl", "csv"] {
+        let export = user.get(&format!("/api/tasks/export?format={format}"));
+        let file = export.expect(200).body;
+        let import = format!("/api/tasks/import?format={format}");
+        let other = app.user(format);
+        other
+            .send("POST", &import, &[], Some(file.as_bytes()))
+            .expect(200);
+        let copy = other.get(&path(&task)).expect(200).json();
+        assert_eq!(sent(&copy), examples(), "{file}");
+    }
+    for field in TASK_FIELDS {
+        if matches!(field.sent, Sent::Clearable(_)) {
+            let cleared = user.patch(&path(&task), json!({ field.name: null }));
+            let empty = if field.nullable {
+                json!(null)
+            } else {
+                json!([])
+            };
+            assert_eq!(cleared.expect(200).json()[field.name], empty);
+            let set = user.put(&path(&task), json!({ field.name: examples()[field.name] }));
+            assert_eq!(sent(&set.expect(200).json()), examples());
+        }
+    }
+}
+
+#[test]
+fn numbers_are_refused_from_the_first_one_outside_their_limits() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    for field in TASK_FIELDS {
+        let Shape::Integer { min, max } = field.shape else {
+            continue;
+        };
+        if !examples().contains_key(field.name) {
+            continue;
+        }
+        let mut body = examples();
+        for number in [min, max] {
+            body[field.name] = json!(number);
+            let made = user.post("/api/tasks", body.clone().into()).expect(201);
+            assert_eq!(made.json()[field.name], number);
+        }
+        for wrong in [json!(min - 1), json!(max + 1), json!(1.5), json!("1")] {
+            body[field.name] = wrong;
+            let body = json!(body).to_string();
+            assert_eq!(
+                complaints(&user, "POST", "/api/tasks", &body),
+                [field.name],
+                "{body}"
+            );
+        }
     }
 }
 
@@ -329,7 +412,9 @@ fn another_media_type_is_415_and_the_answer_names_the_right_one() {
 fn an_update_changes_only_the_fields_that_are_sent() {
     let app = TestApp::start();
     let user = app.user("u1");
-    let full = json!({ "title": "t", "description": "d", "completed": true, "priority": "low", "due_date": "2026-01-01" });
+    let full = json!({
+        "title": "t", "description": "d", "completed": true, "priority": "low", "due_date": "2026-01-01"
+    });
     for method in ["PUT", "PATCH"] {
         for (changes, field) in [
             (json!({ "title": "new" }), "title"),

@@ -3,6 +3,7 @@
 use std::io::BufRead;
 
 use serde_json::{Value, json};
+use todo_api::domain::task::TASK_FIELDS;
 
 use crate::support::TestApp;
 use crate::support::actors::Actor;
@@ -39,18 +40,30 @@ fn line(task: Value) -> String {
     task.to_string() + "\n"
 }
 
+/// A task with the example of every field.
+fn examples() -> Value {
+    let example = |text| serde_json::from_str::<Value>(text).unwrap();
+    let fields = TASK_FIELDS.iter();
+    let fields = fields.map(|field| (field.name.to_owned(), example(field.example)));
+    Value::Object(fields.collect())
+}
+
 const ID: &str = "0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55";
 
 #[test]
 fn an_imported_task_has_the_values_of_the_file() {
     let app = TestApp::start();
     let user = app.user("u1");
-    let task = json!({
+    let mut task = examples();
+    let values = json!({
         "id": ID, "user_id": "u2", "title": "Crème", "description": "a\nb", "completed": true,
         "completed_at": "2026-01-31T10:00:00.000001Z", "priority": "high", "due_date": "2030-01-31",
         "created_at": "2025-01-31T09:30:00.000000Z", "updated_at": "2026-02-01T09:30:00.000000Z",
         "version": 7, "tags": ["a", "b,c"]
     });
+    for (name, value) in values.as_object().unwrap() {
+        task[name] = value.clone();
+    }
     assert_eq!(counts(import(&user, "", &line(task.clone()))), [1, 0, 0, 0]);
     let mut wanted = task.clone();
     wanted["user_id"] = json!("u1");

@@ -37,9 +37,13 @@ fn titles(tasks: &[ImportedTask]) -> Vec<&str> {
 const EXPORTED: &str = r#"{"id":"0190b7c6-5d20-7c3a-9f1e-2b6d1c0e4a55","user_id":"other","title":"Buy milk","description":"2 l\n\"fresh\"","completed":true,"completed_at":"2026-01-31T10:00:00.000001Z","priority":"high","due_date":"2030-01-31","created_at":"2026-01-31T09:30:00.000000Z","updated_at":"2026-02-01T09:30:00.000000Z","version":7,"tags":["errands","a,b"]}"#;
 
 fn as_csv(json: &str) -> String {
+    csv::header() + &csv_row(json)
+}
+
+fn csv_row(json: &str) -> String {
     let mut row = json.as_bytes().to_vec();
     csv::write_row(&mut row, 0);
-    csv::header() + std::str::from_utf8(&row).unwrap()
+    String::from_utf8(row).unwrap()
 }
 
 #[test]
@@ -57,7 +61,8 @@ fn an_exported_task_is_read_with_every_field() {
     assert_eq!(read.kept.updated_at, moment("2026-02-01T09:30:00Z"));
     assert_eq!(read.kept.version, Some(7));
     assert_eq!(read.task.id.get_version_num(), 7);
-    assert_eq!(&tasks(&as_csv(EXPORTED), Format::Csv)[0], read);
+    let from_csv = &tasks(&as_csv(EXPORTED), Format::Csv)[0];
+    assert_eq!((&from_csv.task, &from_csv.kept), (&read.task, &read.kept));
 }
 
 #[test]
@@ -260,7 +265,7 @@ fn mutate(text: &mut Vec<u8>, numbers: &mut Numbers) {
 fn read_mutated(count: u64) {
     let json = format!("{EXPORTED}\n{{\"title\":\"b\"}}\n");
     let list = format!("{{\"tasks\": [\n{EXPORTED},\n{{\"title\":\"b\"}}],\"count\":2}}");
-    let table = as_csv(EXPORTED) + ",,b,,true,,,,,,,\"x,y\"\r\n";
+    let table = as_csv(EXPORTED) + &csv_row("{\"title\":\"b\",\"completed\":true}");
     let files = [
         (json, Format::Jsonl),
         (list, Format::Jsonl),
