@@ -40,13 +40,13 @@ CREATE INDEX deleted_tasks_changes ON deleted_tasks (user_id, written_by);
 -- order of this time, so the pages of old ones follow each other. A deletion costs no entry here.
 CREATE INDEX deleted_tasks_deleted_at ON deleted_tasks USING brin (deleted_at);
 
--- The feed of changes: one row. Clients continue only with the same id; with another one, they copy all tasks afresh.
+-- The feed of changes: one row. Clients continue only with the same id; with another one, they copy all tasks again.
 CREATE TABLE feed (
     id        uuid NOT NULL DEFAULT gen_random_uuid(),
     -- The counter of transactions at the last maintenance. A counter that is lower belongs to another cluster: the tables were restored
     -- there, and the feed gets a new id.
     noted     xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    -- The newest transaction whose tombstone may have been removed. Clients that do not know it copy all tasks afresh.
+    -- The newest transaction whose tombstone may have been removed. Clients that do not know it copy all tasks again.
     forgotten xid8 NOT NULL DEFAULT '0',
     -- At most one row.
     one       boolean NOT NULL DEFAULT true,
