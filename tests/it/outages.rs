@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::hold::Lock;
+use crate::support::hold::{Lock, wait_until};
 use crate::support::postgres::{self, Cluster, fresh_database};
 use crate::support::process::{Process, signal};
 use crate::support::proxy::Proxy;
@@ -194,10 +194,19 @@ fn a_pool_of_dead_connections_causes_no_error() {
             }
         });
         thread::sleep(idle);
-        let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        let ended: i64 = app.sql().query_one(ended, &[]).unwrap().get(0);
-        assert!(ended >= 4, "{ended}");
+        let others =
+            "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let mut sql = app.sql();
+        // The pool connects in the background.
+        wait_until(|| {
+            let number = sql.query_one(&format!("SELECT count(*) {others}"), &[]);
+            number.unwrap().get::<_, i64>(0) >= 4
+        });
+        sql.query_one(
+            &format!("SELECT count(pg_terminate_backend(pid)) {others}"),
+            &[],
+        )
+        .unwrap();
         let task = user.task("the first request after the restart is a write");
         for _ in 0..10 {
             user.get(&format!("/api/tasks/{}", task["id"].as_str().unwrap()))
