@@ -103,8 +103,8 @@ settings! {
         /// A file with the public keys (JSON Web Key Set) of another issuer of tokens: EdDSA, ES256, RS256. It is read again on
         /// SIGHUP (which stops a server that runs in a terminal).
         key_set_file: Option<PathBuf> = "AUTH_JWKS_FILE", Unset("none"), optional(path);
-        /// The address of such a key set, instead of a file: `https`, or `http` on this machine. It is fetched again for an
-        /// unknown key, at most once a minute, and when it is ten minutes old.
+        /// The address of such a key set, instead of a file: `https`, or `http` on this machine. It is fetched again when it
+        /// is ten minutes old, and for unknown keys: five times for one client, then once a minute.
         key_set_url: Option<String> = "AUTH_JWKS_URL", Unset("none"), optional(text);
         /// The issuers (`iss`) that tokens of a key set may have, comma-separated.
         issuers: Vec<String> = "JWT_ISSUER", Unset("any"), list;
