@@ -31,6 +31,9 @@ fn expect_fields(task: &Value, expected: &Value) {
     for (name, value) in task.as_object().unwrap() {
         assert_eq!(*value, expected[name], "{name}");
     }
+    for name in expected.as_object().unwrap().keys() {
+        assert!(task.get(name).is_some(), "{name} is missing");
+    }
 }
 
 fn hash_of(app: &TestApp, id: &str) -> String {

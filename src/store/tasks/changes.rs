@@ -40,7 +40,7 @@ pub struct TaskChanges {
 
 impl Store {
     /// What a client that knows `since` does not know of a user's tasks; without it, all. `None` if `since` is of no use any more: the
-    /// client copies all tasks afresh.
+    /// client copies all tasks again.
     ///
     /// # Errors
     /// See [`Error`].

@@ -6,10 +6,10 @@
 //!
 //! - A list in the order of creation that is filtered by nothing but completion walks an index, whatever the values are. Such
 //!   statements with a common limit are few. They are prepared once, and soon planned once (list of 20: 40 µs in place of 71).
-//! - All others are planned for their values each time (see [`Client::query_planned`]): whether it is better to walk the newest
+//! - All others are planned for their values each time (see [`PooledClient::query_planned`]): whether it is better to walk the newest
 //!   tasks or to sort all that match depends on how many match.
 //!
-//! [`Client::query_planned`]: crate::store::pool::Client::query_planned
+//! [`PooledClient::query_planned`]: crate::store::pool::PooledClient::query_planned
 
 use std::time::Duration;
 
