@@ -56,14 +56,16 @@ const UPKEEP: &[Upkeep] = &[
         what: "tasks from the trash",
         sql: "{remove_contents} WHERE (user_id, id) IN (
                   SELECT user_id, id FROM {schema}.deleted_tasks
-                  WHERE title IS NOT NULL AND deleted_at <= now() - make_interval(secs => {trash}) LIMIT $1 FOR UPDATE SKIP LOCKED)",
+                  WHERE title IS NOT NULL AND deleted_at <= now() - make_interval(secs => {trash})
+                  ORDER BY deleted_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     },
     Upkeep {
         what: "tombstones",
         sql: "DELETE FROM {schema}.deleted_tasks WHERE (user_id, id) IN (
                   SELECT user_id, id FROM {schema}.deleted_tasks
                   WHERE title IS NULL AND deleted_at <= now() - make_interval(secs => {changes})
-                    AND written_by <= (SELECT forgotten FROM {schema}.feed) LIMIT $1 FOR UPDATE SKIP LOCKED)",
+                    AND written_by <= (SELECT forgotten FROM {schema}.feed)
+                  ORDER BY deleted_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     },
     Upkeep {
         what: "tasks of deleted accounts",
