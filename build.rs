@@ -1,9 +1,10 @@
 //! Lists the migrations of `sql/` for src/store/migrations.rs.
 //!
-//! Compresses the API's description, its pages, and the three files of Swagger UI that the page /docs loads. They are taken from the
+//! It also compresses the API's description, its pages, and the three files of Swagger UI that the page /docs loads. They are taken from the
 //! archive in the crate: the rest of it would need twice as much space in the program.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 
@@ -53,22 +54,23 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Writes the names and texts of the migrations in their order, as an expression of Rust.
 fn list_migrations() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=sql");
-    let number = std::fs::read_dir("sql")?.count();
+    let files = std::fs::read_dir("sql")?.map(|entry| Ok(entry?.file_name()));
+    let files: Vec<OsString> = files.collect::<std::io::Result<_>>()?;
+    let names = files
+        .iter()
+        .filter_map(|file| file.to_str()?.strip_suffix(".sql"));
+    let names: Vec<&str> = names.collect();
     let mut list = String::new();
-    for version in 1..=number {
+    for version in 1..=names.len() {
         let begin = format!("V{version}__");
-        let path = std::fs::read_dir("sql")?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .find(|path| {
-                path.file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with(&begin))
-            })
-            .ok_or(format!(
-                "sql/ has {number} files and none named {begin}….sql"
-            ))?;
-        let (name, path) = (path.file_stem(), path.canonicalize()?);
-        let name = name.unwrap_or_default();
-        list += &format!("Migration {{ name: {name:?}, sql: include_str!({path:?}) }},");
+        let name = names.iter().find(|name| name.starts_with(&begin));
+        let name = name.ok_or(format!(
+            "sql/ has {} files, and none of them is {begin}….sql",
+            names.len()
+        ))?;
+        list += &format!(
+            "Migration {{ name: \"{name}\", sql: include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/sql/{name}.sql\")) }},"
+        );
     }
     let path = Path::new(&std::env::var("OUT_DIR")?).join("migrations.rs");
     Ok(std::fs::write(path, format!("&[{list}]"))?)
