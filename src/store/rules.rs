@@ -119,7 +119,7 @@ const fn rule(table: &'static str, says: &'static str, broken: &'static str) -> 
     }
 }
 
-/// The limits of the whole numbers of a task.
+/// The limits of the whole numbers of a task. The column of each is named as the field.
 fn limits_of_numbers() -> impl Iterator<Item = Rule> {
     TASK_FIELDS.iter().filter_map(|field| {
         let (name, Shape::Integer { min, max }) = (field.name, &field.shape) else {

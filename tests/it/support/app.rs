@@ -24,6 +24,7 @@ use todo_api::server::{Parts, Server, Sockets};
 use todo_api::store::{Store, StoreSettings};
 
 use super::actors::Actor;
+use super::hold::wait_until;
 use super::postgres;
 
 /// The key of the tests' tokens.
@@ -123,11 +124,13 @@ impl TestApp {
 
     /// The deadlocks that PostgreSQL has counted. A connection may report them only when it ends, so all others are ended first.
     pub fn deadlocks(&self) -> i64 {
-        let others = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+        let others = "SELECT array_agg(CASE WHEN pg_terminate_backend(pid) THEN pid END) FROM pg_stat_activity
                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        let alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY ($1)";
         let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
         let mut sql = self.sql();
-        sql.query_one(others, &[]).unwrap();
+        let others: Option<Vec<Option<i32>>> = sql.query_one(others, &[]).unwrap().get(0);
+        wait_until(|| sql.query_one(alive, &[&others]).unwrap().get::<_, i64>(0) == 0);
         sql.query_one(deadlocks, &[]).unwrap().get(0)
     }
 }
