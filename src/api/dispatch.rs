@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{App, Call, Handler, HandlerOutcome, Job, Resource, pages};
+use super::crew::Turn;
+use super::{App, Call, Grouped, Handler, HandlerOutcome, Job, Resource, pages};
 use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::guard::Sender;
-use crate::auth::hashing::Turn;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
@@ -14,6 +14,7 @@ use crate::http::responder::{Admit, Responder};
 use crate::http::response::Response;
 use crate::http::router::Router;
 use crate::http::target;
+use crate::store::GroupResult;
 
 /// Answers a request, now or from another thread. Returns the responder if `admit` refuses: nothing has been counted or done for
 /// the request then.
@@ -27,6 +28,9 @@ pub fn dispatch(
     match answer(app, router, request, &mut responder, admit) {
         Ok(Some(HandlerOutcome::Answered(response))) => responder.answer(Ok(response)),
         Ok(Some(HandlerOutcome::Job(job))) => hash_and_answer(app, job, responder),
+        Ok(Some(HandlerOutcome::Write(grouped))) => {
+            write_and_answer(app, grouped, responder, admit)
+        }
         Ok(None) => return Some(responder),
         Err(error) => responder.answer(Err(error)),
     }
@@ -44,6 +48,36 @@ fn hash_and_answer(app: &Arc<App>, job: Job, responder: Responder) {
             )),
         });
     });
+}
+
+/// Does the rest of a request whose write is grouped.
+fn write_and_answer(
+    app: &Arc<App>,
+    Grouped { write, rest }: Grouped,
+    responder: Responder,
+    admit: &mut Admit,
+) {
+    let (shared, holder) = (Arc::clone(app), responder.holder());
+    let on_result = move |result| match result {
+        GroupResult::Written(task) => responder.answer(rest(&shared, Some(task))),
+        GroupResult::NoPlace => responder.answer(rest(&shared, None)),
+        GroupResult::Failed(error) => responder.answer(Err(error.into())),
+        GroupResult::LeftOut => {
+            let app = Arc::clone(&shared);
+            shared.lone_writes.submit(responder.holder(), move |turn| {
+                responder.answer(match turn {
+                    Turn::InTime => rest(&app, None),
+                    Turn::TooLate => Err(Error::Unavailable("too many writes wait".to_owned())),
+                });
+            });
+        }
+    };
+    let kind = write.kind;
+    if app.store.write_grouped(holder, write, Box::new(on_result)) {
+        // From here on the worker works for all users.
+        admit(None);
+        app.store.run_groups(kind);
+    }
 }
 
 /// Answers a request that needs no worker; `None` for all others.
@@ -108,12 +142,16 @@ fn answer(
             return handler(app, &call).map(Some);
         }
         Handler::User(resource, handler) => {
-            let Some(caller) = identify(app, request, responder, admit)? else {
+            let Some(user) = user_of(app, &call, responder, admit, resource)? else {
                 return Ok(None);
             };
-            check_path(&call, &caller.user, resource)?;
-            check_scope(request.method, &caller, resource)?;
-            handler(app, &call, &caller.user)?
+            handler(app, &call, &user)?
+        }
+        Handler::Write(resource, handler) => {
+            let Some(user) = user_of(app, &call, responder, admit, resource)? else {
+                return Ok(None);
+            };
+            return handler(app, &call, &user).map(Some);
         }
         Handler::Account(handler) => {
             let Some(caller) = identify(app, request, responder, admit)? else {
@@ -124,6 +162,22 @@ fn answer(
         }
     };
     answered(response)
+}
+
+/// The user, who may do this. `None` if the request has to wait.
+fn user_of(
+    app: &App,
+    call: &Call,
+    responder: &mut Responder,
+    admit: &mut Admit,
+    resource: &Resource,
+) -> Result<Option<UserId>, Error> {
+    let Some(caller) = identify(app, call.request, responder, admit)? else {
+        return Ok(None);
+    };
+    check_path(call, &caller.user, resource)?;
+    check_scope(call.request.method, &caller, resource)?;
+    Ok(Some(caller.user))
 }
 
 /// Finds out who is calling, and counts the request. `None` if it has to wait.

@@ -4,6 +4,7 @@
 //! - [`dispatch`]: the way of a request: route, token, rate limit, user in the path, handler
 //! - [`limits`]: rate limits of requests
 //! - [`guessing`]: limits on guesses of passwords
+//! - [`crew`]: threads for the rest of requests that would hold up a worker
 //! - `body`: reads a request's body
 //! - `conditions`: reads `If-Match`, `If-None-Match` and `Idempotency-Key`
 //! - [`health`]: whether the server is alive and ready
@@ -28,6 +29,7 @@ mod body;
 pub mod bulk;
 pub mod changes;
 mod conditions;
+pub mod crew;
 pub mod dispatch;
 pub mod guessing;
 pub mod health;
@@ -44,13 +46,13 @@ pub mod tasks;
 pub mod transfer;
 pub mod trash;
 
+use self::crew::Crew;
 use self::guessing::Guessing;
 use self::limits::RequestLimits;
 use self::metrics::MetricsAccess;
 use self::root::Installation;
 use crate::auth::caller::Caller;
 use crate::auth::guard::Guard;
-use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::config::AccountSettings;
 use crate::domain::api_token::Scope;
@@ -60,7 +62,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::http::router::Path;
 use crate::http::target;
-use crate::store::Store;
+use crate::store::{GroupedWrite, ShownTask, Store};
 
 /// What handlers work with.
 pub struct App {
@@ -74,6 +76,8 @@ pub struct App {
     pub issuer: Issuer,
     /// Threads for requests that hash a password.
     pub hashing: Crew,
+    /// Threads for writes that were left out of their group.
+    pub lone_writes: Crew,
     /// Limits failed logins, registrations and refreshes.
     pub guessing: Guessing,
     /// Who may see the metrics.
@@ -107,12 +111,25 @@ impl Call<'_> {
 /// The rest of a request that hashes a password. It runs on a thread for that.
 pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
 
+/// A write that is done together with others, and the rest of its request.
+pub struct Grouped {
+    /// The write.
+    pub write: GroupedWrite,
+    /// Gets the task as it was written; `None` if it has to do the write itself.
+    pub rest: GroupedRest,
+}
+
+/// See [`Grouped`].
+pub type GroupedRest = Box<dyn FnOnce(&App, Option<ShownTask>) -> Result<Response, Error> + Send>;
+
 /// The result of a handler.
 pub enum HandlerOutcome {
     /// The answer.
     Answered(Response),
     /// The rest of the work, which hashes a password.
     Job(Job),
+    /// The rest of the work, which is a write to one task.
+    Write(Grouped),
 }
 
 impl From<Response> for HandlerOutcome {
@@ -144,6 +161,11 @@ pub enum Handler {
     User(
         &'static Resource,
         fn(&App, &Call, &UserId) -> Result<Response, Error>,
+    ),
+    /// As `User`, with a write that is done in a group.
+    Write(
+        &'static Resource,
+        fn(&App, &Call, &UserId) -> Result<HandlerOutcome, Error>,
     ),
     /// Clients with a token that is not an API token; requests are limited per user.
     Account(fn(&App, &Call, &Caller) -> Result<HandlerOutcome, Error>),

@@ -6,15 +6,16 @@ use uuid::Uuid;
 
 use super::body::json;
 use super::conditions::{idempotency_key, if_match, if_none_match};
-use super::{App, Call};
+use super::{App, Call, Grouped, HandlerOutcome};
 use crate::domain::etag::EntityTags;
 use crate::domain::fields::FieldError;
+use crate::domain::idempotency::Repeatable;
 use crate::domain::task::draft::{Completion, Draft};
 use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::http::target;
-use crate::store::{ShownTask, TaskCreation, TaskOutcome};
+use crate::store::{GroupedWrite, ShownTask, TaskCreation, TaskOutcome};
 
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
 pub(super) const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
@@ -36,10 +37,42 @@ pub(super) fn key_used() -> Error {
 }
 
 /// `POST /tasks`
-pub fn create(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+pub fn create(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, Error> {
     let key = idempotency_key(call.request)?;
     let draft = json(call.request, Draft::new_task)?;
-    match app.store.create_task(user, &draft, key.as_ref())? {
+    let write = key
+        .is_none()
+        .then(|| app.store.creation(user, &draft))
+        .flatten();
+    let user = user.clone();
+    written(app, write, move |app, task| match task {
+        Some(task) => Ok(created(task)),
+        None => create_alone(app, &user, &draft, key.as_ref()),
+    })
+}
+
+/// Does a write in a group, if it can be, and else here.
+fn written(
+    app: &App,
+    write: Option<GroupedWrite>,
+    rest: impl FnOnce(&App, Option<ShownTask>) -> Result<Response, Error> + Send + 'static,
+) -> Result<HandlerOutcome, Error> {
+    match write {
+        None => rest(app, None).map(HandlerOutcome::Answered),
+        Some(write) => Ok(HandlerOutcome::Write(Grouped {
+            write,
+            rest: Box::new(rest),
+        })),
+    }
+}
+
+fn create_alone(
+    app: &App,
+    user: &UserId,
+    draft: &Draft,
+    key: Option<&Repeatable>,
+) -> Result<Response, Error> {
+    match app.store.create_task(user, draft, key)? {
         TaskCreation::Created(task) => Ok(created(task)),
         TaskCreation::Before(task) => Ok(created(task).header("Idempotency-Replayed", "true")),
         TaskCreation::OtherBody => Err(key_used()),
@@ -79,28 +112,43 @@ pub fn update(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> 
 }
 
 /// `PATCH /tasks/{id}/complete`
-pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
     refuse_known(app, call, user, id)?;
     let completion = json(call.request, Completion::from_json)
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
-    let outcome = app
-        .store
-        .complete_task(user, id, completion, if_match.as_ref())?;
-    done(outcome).map(|task| shown(200, task))
+    let write = app.store.completion(user, id, completion);
+    let user = user.clone();
+    written(
+        app,
+        if_match.is_none().then_some(write),
+        move |app, task| {
+            let outcome = match task {
+                Some(task) => TaskOutcome::Done(task),
+                None => (app.store).complete_task(&user, id, completion, if_match.as_ref())?,
+            };
+            done(outcome).map(|task| shown(200, task))
+        },
+    )
 }
 
 /// `DELETE /tasks/{id}`
-pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, Error> {
     let id = task_id(call)?;
     let permanent = permanent(call).map_err(|text| Error::BadRequest(text.into()))?;
     let if_match = if_match(call.request)?;
     refuse_known(app, call, user, id)?;
-    let outcome = app
-        .store
-        .delete_task(user, id, permanent, if_match.as_ref())?;
-    done(outcome).map(|()| Response::empty(204))
+    let grouped = !permanent && if_match.is_none();
+    let write = grouped.then(|| app.store.deletion(user, id)).flatten();
+    let user = user.clone();
+    written(app, write, move |app, task| {
+        let outcome = match task {
+            Some(_) => TaskOutcome::Done(()),
+            None => (app.store).delete_task(&user, id, permanent, if_match.as_ref())?,
+        };
+        done(outcome).map(|()| Response::empty(204))
+    })
 }
 
 /// Whether a task is deleted without going to the trash.

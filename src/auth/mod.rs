@@ -10,7 +10,7 @@
 //! - [`revocation`]: tokens that are refused before they expire
 //! - [`api_tokens`]: personal API tokens
 //! - [`issuer`], [`minter`], [`opaque`]: makes this server's tokens
-//! - [`password`], [`hashing`]: passwords, and the threads that hash them
+//! - [`password`]: passwords and their hashes
 //! - [`secret`]: makes and stores a signing key if none is configured
 
 pub mod api_tokens;
@@ -20,7 +20,6 @@ mod cryptography;
 pub mod error;
 mod fetch_allowances;
 pub mod guard;
-pub mod hashing;
 pub mod issuer;
 pub mod jwks;
 pub mod key_set;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::{Failure, first_steps, no_thread, supervisor};
 use crate::api::App;
+use crate::api::crew::Crew;
 use crate::api::guessing::Guessing;
 use crate::api::limits::RequestLimits;
 use crate::api::metrics::MetricsAccess;
 use crate::api::root::Installation;
 use crate::auth::guard::Guard;
-use crate::auth::hashing::Crew;
 use crate::auth::issuer::Issuer;
 use crate::auth::token::TokenVerifier;
 use crate::config::Config;
@@ -25,7 +25,8 @@ pub fn app(config: &Config, secret: &str, store: Store) -> Result<App, Failure> 
         guard: Guard::new(verifier),
         limits: RequestLimits::new(&config.requests),
         issuer: Issuer::new(secret, &config.tokens, &config.accounts),
-        hashing: Crew::start().map_err(no_thread)?,
+        hashing: Crew::hashing().map_err(no_thread)?,
+        lone_writes: Crew::lone_writes().map_err(no_thread)?,
         guessing: Guessing::new(&config.guessing),
         metrics: MetricsAccess::new(&config.requests),
         accounts: config.accounts.clone(),

@@ -9,7 +9,7 @@
 //! - [`transfer`]: files of tasks: what an export writes and an import reads
 //! - [`shape`]: the JSON type and limits of a value, for the API's description
 //! - [`value`]: a value as the database writes, compares and sorts it
-//! - [`fair_budget`]: fair shares of a global budget
+//! - [`fair_budget`], [`fair_queue`]: fair shares of a global budget, and of a queue
 //! - [`fields`]: reads a JSON object field by field and collects all errors
 //! - [`tag`]: words by which a user groups tasks
 //! - [`list`]: the query for a list of tasks: filters, order, page
@@ -32,6 +32,7 @@ pub mod bulk;
 pub mod certificate;
 pub mod etag;
 pub mod fair_budget;
+pub mod fair_queue;
 pub mod feed;
 pub mod fields;
 pub mod fold;

@@ -6,6 +6,7 @@
 //! - `migrations`: lists and applies the migrations
 //! - [`diagnosis`]: the checks of `todo-api doctor` in the database
 //! - `rules`: finds rows that break a rule of this program
+//! - `group`: joins writes that wait at the same time in one statement
 //! - [`maintenance`]: removes rows that are no longer needed
 //! - [`takeover`]: reads the database of another back end, and writes its users
 //! - `tasks`: the statements on tasks and their tags
@@ -21,6 +22,7 @@ mod api_tokens;
 pub mod connector;
 pub mod diagnosis;
 mod feed;
+mod group;
 pub mod maintenance;
 mod migrations;
 pub mod opening;
@@ -46,9 +48,12 @@ use pool::{Pool, PooledClient};
 use crate::config::DatabaseSettings;
 use crate::metrics::{self, PoolState};
 
+use tasks::TaskGroups;
+
 pub use crate::domain::schema::Schema;
 pub use accounts::{NewAccount, PasswordCredential, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
+pub use group::{GroupResult, GroupedWrite};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{
@@ -128,6 +133,7 @@ pub struct Store {
     settings: StoreSettings,
     // Set once the schema is known to be right.
     pool: OnceLock<Pool>,
+    groups: TaskGroups,
     asked: AtomicBool,
 }
 
@@ -146,6 +152,7 @@ impl Store {
         Store {
             settings,
             pool: OnceLock::new(),
+            groups: TaskGroups::default(),
             asked: AtomicBool::new(false),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::blocked_log::BlockedLog;
 use crate::support::hold::{Lock, PATIENT};
 use crate::support::postgres::fresh_database;
-use crate::support::wire::{Endpoint, bearer, new_task};
+use crate::support::wire::{Endpoint, bearer, new_task_with_id};
 
 #[test]
 fn a_blocked_log_delays_no_answer_and_its_lost_lines_are_counted() {
@@ -55,7 +55,8 @@ fn the_self_check_ends_a_server_whose_log_is_blocked() {
         .into_iter()
         .map(|user| {
             let mut wire = Endpoint::from(blocked.server.address).open().unwrap();
-            wire.write(&new_task(&bearer(user), "stuck")).unwrap();
+            wire.write(&new_task_with_id(&bearer(user), "stuck"))
+                .unwrap();
             wire
         })
         .collect();

@@ -10,7 +10,7 @@ use crate::support::process::{Process, free_address};
 use crate::support::proxy::Proxy;
 use crate::support::tls::Certificate;
 use crate::support::wire::{
-    Endpoint, Wire, bearer, fill_with_interim_responses, new_task, request,
+    Endpoint, Wire, bearer, fill_with_interim_responses, new_task, new_task_with_id, request,
 };
 
 /// Allowed delay after a deadline on a busy machine.
@@ -354,10 +354,10 @@ fn a_request_that_timed_out_in_the_queue_is_not_done_later() {
     let token = bearer("u1");
     let mut lock = Lock::tasks(&database);
     let mut stuck = open(&server);
-    stuck.write(&new_task(&token, "stuck")).unwrap();
+    stuck.write(&new_task_with_id(&token, "stuck")).unwrap();
     lock.wait_for_waiting(1);
     let mut wire = open(&server);
-    wire.write(&new_task(&token, "given up")).unwrap();
+    wire.write(&new_task_with_id(&token, "given up")).unwrap();
     let answer = wire.answer().unwrap().unwrap();
     answer.expect_error(503, "SERVICE_UNAVAILABLE");
     lock.release();
@@ -379,7 +379,8 @@ fn a_server_whose_workers_are_stuck_exits_so_that_it_is_restarted() {
         .into_iter()
         .map(|user| {
             let mut wire = open(&server);
-            wire.write(&new_task(&bearer(user), "stuck")).unwrap();
+            wire.write(&new_task_with_id(&bearer(user), "stuck"))
+                .unwrap();
             wire
         })
         .collect();

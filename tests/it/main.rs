@@ -32,6 +32,7 @@ mod drain;
 mod errors;
 mod fair_shares;
 mod framing;
+mod groups;
 mod guessing;
 mod idempotency;
 mod incident;

@@ -14,7 +14,7 @@ use crate::support::postgres::{fresh_database, socket_file};
 use crate::support::process::{Process, run};
 use crate::support::proxy::Proxy;
 use crate::support::systemd::{Systemd, next_of, says, unit, wait_for};
-use crate::support::wire::{Endpoint, Wire, bearer, new_task, request};
+use crate::support::wire::{Endpoint, Wire, bearer, new_task_with_id, request};
 
 const WATCHDOG: Duration = Duration::from_secs(2);
 const A_MOMENT: Duration = Duration::from_millis(700);
@@ -75,7 +75,8 @@ fn the_watchdog_is_notified_only_while_requests_are_answered() {
         .into_iter()
         .map(|user| {
             let mut wire = Endpoint::from(server.address).open().unwrap();
-            wire.write(&new_task(&bearer(user), "stuck")).unwrap();
+            wire.write(&new_task_with_id(&bearer(user), "stuck"))
+                .unwrap();
             wire
         })
         .collect();

@@ -99,6 +99,14 @@ pub enum Completion {
 }
 
 impl Completion {
+    /// The completion to set; `None` to toggle it.
+    pub fn state(self) -> Option<bool> {
+        match self {
+            Completion::Toggle => None,
+            Completion::Set(completed) => Some(completed),
+        }
+    }
+
     /// Reads the body of a PATCH to `/complete`: none and an empty object toggle, another object must have `completed`.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Creates a task, once under an idempotency key.
 
+use std::iter;
 use std::sync::LazyLock;
 
 use postgres::Error as PgError;
@@ -11,7 +12,9 @@ use super::json::ShownTask;
 use crate::domain::idempotency::Repeatable;
 use crate::domain::task::draft::Draft;
 use crate::domain::user::UserId;
+use crate::domain::value::Value;
 use crate::store::accounts::OWNER;
+use crate::store::group::{GroupedWrite, WriteKind};
 use crate::store::pool::PooledClient;
 use crate::store::{Effect, Error, Store, violates};
 
@@ -32,10 +35,12 @@ pub enum TaskCreation {
 
 // For a user who has a row; without one it inserts nothing. The lock makes the deletion of the user wait; PostgreSQL's check of a
 // foreign key takes the same lock, and 15 to 20 µs more.
-static CREATE: LazyLock<String> = LazyLock::new(|| {
-    let insert = insert(" FROM {schema}.users WHERE users.id = $1 FOR KEY SHARE");
-    format!("{insert} RETURNING {}", all("task"))
-});
+static CREATE: LazyLock<String> =
+    LazyLock::new(|| format!("{} RETURNING {}", insert_for_owner(), all("task")));
+
+pub(super) fn insert_for_owner() -> String {
+    insert(" FROM {schema}.users WHERE users.id = $1 FOR KEY SHARE")
+}
 
 // A user known only from a token gets a row with the first write. Two statements, because one that does both made every other
 // write slower.
@@ -113,6 +118,15 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl Store {
+    /// The write of [`Store::create_task`] without a key, for a group. `None` if the client chose the id: the write may have to wait for
+    /// another one of that id.
+    pub fn creation(&self, user: &UserId, draft: &Draft) -> Option<GroupedWrite> {
+        let task = draft.task();
+        let values = iter::once(Value::Bool(task.completed)).chain(new_values(draft));
+        (!draft.sends("id"))
+            .then(|| GroupedWrite::new(WriteKind::Create, user, task.id, values.collect()))
+    }
+
     /// Creates a task, and its owner's row where this is the owner's first write; once where the request has a key.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl<'r> FromSql<'r> for Raw<'r> {
 
 impl ShownTask {
     /// Reads the columns of [`all`](super::columns::all).
-    pub(super) fn read(row: &Row) -> Result<ShownTask, PgError> {
+    pub(in crate::store) fn read(row: &Row) -> Result<ShownTask, PgError> {
         let mut json = Vec::with_capacity(USUAL);
         show_task(&mut json, row)?;
         Ok(ShownTask {

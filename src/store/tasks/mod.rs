@@ -37,12 +37,15 @@ use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::group::{GroupedWrite, WriteGroup, WriteKind};
 use super::pool::PooledClient;
 use super::{Effect, Error, Store};
 use crate::domain::etag::{ETag, EntityTags};
 use crate::domain::task::draft::{Completion, Draft};
 use crate::domain::user::UserId;
+use crate::domain::value::Value;
 use columns::{all, touch};
+use create::insert_for_owner;
 use json::read_tag;
 
 pub use bulk::{BulkOutcome, Refusal};
@@ -52,6 +55,7 @@ pub use import::IMPORTED_AT_ONCE;
 pub use json::ShownTask;
 pub use list::{ListedTasks, TaskPage};
 pub use trash::TaskRestoration;
+use trash::deletion_of_new_ids;
 pub(super) use trash::remove_contents;
 
 /// The outcome of a write to one task.
@@ -75,14 +79,57 @@ const TASKS: &str = "{schema}.tasks";
 const STATE: &str = "SELECT version, created_at FROM {schema}.tasks WHERE user_id = $1 AND id = $2";
 
 // `$3` is the completion to set, or null to toggle it. Setting what is set already changes nothing.
-static COMPLETE: LazyLock<TaskWrite> = LazyLock::new(|| {
+static COMPLETE: LazyLock<TaskWrite> = LazyLock::new(|| TaskWrite::update(&complete(), 3));
+
+fn complete() -> String {
     let touch = touch("$3::bool IS DISTINCT FROM (completed_at IS NOT NULL)");
-    let write = format!(
+    format!(
         "UPDATE {{schema}}.tasks AS task
          SET completed_at = CASE WHEN coalesce($3::bool, completed_at IS NULL) THEN coalesce(completed_at, now()) END, {touch}"
-    );
-    TaskWrite::update(&write, 3)
-});
+    )
+}
+
+/// The writes that are done in groups.
+pub(super) struct TaskGroups {
+    create: WriteGroup,
+    complete: WriteGroup,
+    delete: WriteGroup,
+}
+
+impl Default for TaskGroups {
+    fn default() -> TaskGroups {
+        let columns = all("task");
+        // The row is locked as the write locks it, or left out.
+        let unlocked = |lock: &str| {
+            format!(
+                "id = $2 AND ctid = (SELECT ctid FROM {{schema}}.tasks WHERE user_id = $1 AND id = $2 FOR {lock} SKIP LOCKED)"
+            )
+        };
+        let create = format!("{} SKIP LOCKED", insert_for_owner());
+        let complete = format!(
+            "{} WHERE user_id = $1 AND {}",
+            complete(),
+            unlocked("NO KEY UPDATE")
+        );
+        let (moved, kept) = deletion_of_new_ids("moved{i}", &unlocked("UPDATE"), false);
+        let written = |write: &str| format!("written{{i}} AS ({write} RETURNING {columns})");
+        TaskGroups {
+            create: WriteGroup::new(&written(&create)),
+            complete: WriteGroup::new(&written(&complete)),
+            delete: WriteGroup::new(&format!("{moved}, {}", written(&kept))),
+        }
+    }
+}
+
+impl TaskGroups {
+    pub(super) fn of(&self, kind: WriteKind) -> &WriteGroup {
+        match kind {
+            WriteKind::Create => &self.create,
+            WriteKind::Complete => &self.complete,
+            WriteKind::Delete => &self.delete,
+        }
+    }
+}
 
 /// A write to one task in two forms: without and with a precondition.
 struct TaskWrite {
@@ -204,6 +251,12 @@ impl Store {
         })
     }
 
+    /// The write of [`Store::complete_task`], for a group.
+    pub fn completion(&self, user: &UserId, id: Uuid, completion: Completion) -> GroupedWrite {
+        let completed = Value::of(completion.state(), Value::Bool);
+        GroupedWrite::new(WriteKind::Complete, user, id, vec![completed])
+    }
+
     /// Sets or toggles a task's completion, if it is in a state that `if_match` names.
     ///
     /// # Errors
@@ -215,10 +268,7 @@ impl Store {
         completion: Completion,
         if_match: Option<&EntityTags>,
     ) -> Result<TaskOutcome<ShownTask>, Error> {
-        let completed = match completion {
-            Completion::Toggle => None,
-            Completion::Set(completed) => Some(completed),
-        };
+        let completed = completion.state();
         let parameters: [&(dyn ToSql + Sync); 3] = [&user.as_str(), &id, &completed];
         self.run(Effect::Write, |client| {
             COMPLETE.run(client, if_match, &parameters, ShownTask::read)

@@ -13,6 +13,7 @@ use super::columns::{all, contents, restored, stored};
 use super::{ShownTask, TASKS, TaskOutcome, TaskWrite};
 use crate::domain::etag::EntityTags;
 use crate::domain::user::UserId;
+use crate::store::group::{GroupedWrite, WriteKind};
 use crate::store::{Effect, Error, Store, violates};
 
 /// Tasks of which one statement empties the trash, so that it ends in time.
@@ -38,26 +39,26 @@ const KEY: &str = "user_id, id";
 /// Two forms of a deletion. The second also works where the id was deleted before. The first fails there, and takes PostgreSQL 6 µs less
 /// (pgbench, 10 clients). PostgreSQL logs the failure.
 fn delete(for_good: bool) -> [TaskWrite; 2] {
-    let (moved, kept) = deletion_of_new_ids("id = $2{guard}", for_good);
+    let (moved, kept) = deletion_of_new_ids("moved", "id = $2{guard}", for_good);
     [String::new(), replacement()]
         .map(|or| TaskWrite::new(&moved, &format!("{kept}{or} RETURNING id"), TASKS, 2))
 }
 
 /// An item of a WITH list that deletes tasks of the user `$1`, and an INSERT that keeps them in the trash, or their ids alone.
 pub(super) fn deletion(condition: &str, for_good: bool) -> (String, String) {
-    let (moved, kept) = deletion_of_new_ids(condition, for_good);
+    let (moved, kept) = deletion_of_new_ids("moved", condition, for_good);
     (moved, kept + &replacement())
 }
 
 /// A [`deletion`] that fails where an id was deleted before.
-fn deletion_of_new_ids(condition: &str, for_good: bool) -> (String, String) {
+pub(super) fn deletion_of_new_ids(name: &str, condition: &str, for_good: bool) -> (String, String) {
     let stored = stored();
     let columns = if for_good { KEY } else { &stored };
     let moved = format!(
-        "moved AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND {condition} RETURNING {columns})"
+        "{name} AS (DELETE FROM {{schema}}.tasks AS task WHERE user_id = $1 AND {condition} RETURNING {columns})"
     );
     let kept = format!(
-        "INSERT INTO {{schema}}.deleted_tasks AS task ({columns}) SELECT {columns} FROM moved"
+        "INSERT INTO {{schema}}.deleted_tasks AS task ({columns}) SELECT {columns} FROM {name}"
     );
     (moved, kept)
 }
@@ -136,6 +137,12 @@ pub(in crate::store) fn remove_contents() -> String {
 }
 
 impl Store {
+    /// The write of [`Store::delete_task`], for a group. `None` where there is no trash.
+    pub fn deletion(&self, user: &UserId, id: Uuid) -> Option<GroupedWrite> {
+        let write = || GroupedWrite::new(WriteKind::Delete, user, id, Vec::new());
+        (!self.settings.database.trash.is_zero()).then(write)
+    }
+
     /// Deletes a task, if it is in a state that `if_match` names. It goes to the trash, unless there is none or it is deleted for good.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use todo_api::api::crew::Crew;
 use todo_api::api::guessing::Guessing;
 use todo_api::api::limits::RequestLimits;
 use todo_api::api::metrics::MetricsAccess;
@@ -11,7 +12,6 @@ use todo_api::api::root::Installation;
 use todo_api::api::routes::routes;
 use todo_api::api::{App, Handler};
 use todo_api::auth::guard::Guard;
-use todo_api::auth::hashing::Crew;
 use todo_api::auth::issuer::Issuer;
 use todo_api::auth::token::TokenVerifier;
 use todo_api::config::source::Source;
@@ -182,7 +182,8 @@ pub fn app(store: Store, verifier: TokenVerifier) -> App {
         guard: Guard::new(verifier),
         limits: RequestLimits::new(&config.requests),
         issuer: Issuer::new(SECRET, &config.tokens, &config.accounts),
-        hashing: Crew::start().unwrap(),
+        hashing: Crew::hashing().unwrap(),
+        lone_writes: Crew::lone_writes().unwrap(),
         guessing: Guessing::new(&config.guessing),
         metrics: MetricsAccess::new(&config.requests),
         accounts: config.accounts,

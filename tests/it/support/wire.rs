@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use todo_api::auth::token::Minter;
 use todo_api::domain::user::UserId;
+use uuid::Uuid;
 
 use super::app::SECRET;
 use super::http::Answer;
@@ -314,7 +315,20 @@ pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]
 
 /// A request that makes a task.
 pub fn new_task(authorization: &str, title: &str) -> Vec<u8> {
-    let body = serde_json::json!({ "title": title }).to_string();
+    post_task(authorization, &serde_json::json!({ "title": title }))
+}
+
+/// A request that makes a task with an id of the client's. Such a write is not grouped with others, so it occupies a worker.
+pub fn new_task_with_id(authorization: &str, title: &str) -> Vec<u8> {
+    let id = Uuid::new_v4();
+    post_task(
+        authorization,
+        &serde_json::json!({ "title": title, "id": id }),
+    )
+}
+
+fn post_task(authorization: &str, body: &serde_json::Value) -> Vec<u8> {
+    let body = body.to_string();
     let headers = [
         ("Authorization", authorization),
         ("Content-Type", "application/json"),

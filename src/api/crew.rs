@@ -1,21 +1,20 @@
-//! Threads for requests that hash a password, so that workers stay free.
+//! Threads for the rest of requests that would hold up a worker: those that hash a password, and writes that may wait for a lock.
 //!
-//! A job does all that is left of its request, from the comparison of the password to the answer. [`password`](super::password)
-//! lets half as many threads as there are cores hash at once; further threads are for jobs that wait for the database. The queue
-//! has a deadline, and each holder has a fair share of its places: jobs of holders with few jobs in the queue go first.
+//! A job does all that is left of its request, up to the answer. The queue has a deadline, and each holder has a fair share of its
+//! places and of the threads: jobs of holders with few jobs in the queue go first.
 //!
 //! The threads have normal priority. With a lower one (nice), reads became slower where processors were short: a thread that
 //! hashes holds the process's memory map while it gets its 19 MiB, and all others wait for it (scripts/bench-logins: 385 ms
 //! against 15 ms).
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::password::AT_ONCE;
+use crate::auth::password::AT_ONCE;
 use crate::domain::fair_budget::{FairBudget, Holder};
+use crate::domain::fair_queue::{FairQueue, Queued};
 use crate::metrics;
 use crate::sync::{lock, unpoisoned};
 
@@ -25,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const QUEUE_MAX: usize = 256;
 /// Threads beside those that hash at a time. They mostly wait for the database.
 const WAITING_FOR_DATABASE: usize = 4;
+/// Threads for writes that were left out of their group. They may wait for locks.
+const LONE_WRITES: usize = 4;
 
 /// Whether a job waited too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,52 +44,53 @@ pub struct Crew {
 }
 
 struct Queue {
-    waiting: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     changed: Condvar,
+    waited: fn(Duration),
 }
 
-struct Waiting {
-    /// Sorted by round.
-    jobs: VecDeque<Place>,
-    /// The places of each holder.
-    places: FairBudget,
-    /// The round of the job that was taken last. Each holder has one job in each round.
-    round: usize,
+struct QueueState {
+    jobs: FairQueue<QueuedJob>,
+    /// The threads that work.
+    busy: FairBudget,
     closed: bool,
 }
 
-struct Place {
-    since: Instant,
-    holder: Option<Holder>,
-    round: usize,
-    job: QueuedJob,
-}
-
 impl Crew {
-    /// Starts the threads.
+    /// Starts the threads for requests that hash a password.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start() -> std::io::Result<Crew> {
-        Crew::of(*AT_ONCE + WAITING_FOR_DATABASE)
+    pub fn hashing() -> std::io::Result<Crew> {
+        let threads = *AT_ONCE + WAITING_FOR_DATABASE;
+        Crew::start("hashing", threads, metrics::hashing_waited)
     }
 
-    fn of(threads: usize) -> std::io::Result<Crew> {
+    /// Starts the threads for writes that were left out of their group.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn lone_writes() -> std::io::Result<Crew> {
+        Crew::start("lone-write", LONE_WRITES, |_| ())
+    }
+
+    /// `waited` is told how long each job was in the queue.
+    fn start(name: &str, threads: usize, waited: fn(Duration)) -> std::io::Result<Crew> {
         let crew = Crew {
             queue: Arc::new(Queue {
-                waiting: Mutex::new(Waiting {
-                    jobs: VecDeque::new(),
-                    places: FairBudget::new(QUEUE_MAX),
-                    round: 0,
+                state: Mutex::new(QueueState {
+                    jobs: FairQueue::new(QUEUE_MAX),
+                    busy: FairBudget::new(threads),
                     closed: false,
                 }),
                 changed: Condvar::new(),
+                waited,
             }),
         };
         for number in 0..threads {
             let queue = Arc::clone(&crew.queue);
             thread::Builder::new()
-                .name(format!("hashing-{number}"))
+                .name(format!("{name}-{number}"))
                 .spawn(move || queue.work())?;
         }
         Ok(crew)
@@ -96,72 +98,58 @@ impl Crew {
 
     /// Puts a job into the queue. It is always called: on this thread if the queue is full, else on another.
     pub fn submit(&self, holder: Option<Holder>, job: impl FnOnce(Turn) + Send + 'static) {
-        let mut waiting = lock(&self.queue.waiting);
-        if !waiting.places.allows(holder, 1) {
-            drop(waiting);
-            return job(Turn::TooLate);
+        let added = lock(&self.queue.state).jobs.add(holder, Box::new(job));
+        match added {
+            Ok(()) => self.queue.changed.notify_one(),
+            Err(job) => job(Turn::TooLate),
         }
-        waiting.add(holder, Box::new(job));
-        self.queue.changed.notify_one();
-    }
-}
-
-impl Waiting {
-    fn add(&mut self, holder: Option<Holder>, job: QueuedJob) {
-        let round = self.round + self.places.held(holder);
-        let at = self.jobs.partition_point(|place| place.round <= round);
-        self.places.take(holder, 1);
-        let place = Place {
-            since: Instant::now(),
-            holder,
-            round,
-            job,
-        };
-        self.jobs.insert(at, place);
-    }
-
-    fn next(&mut self) -> Option<Place> {
-        let place = self.jobs.pop_front()?;
-        self.places.give_back(place.holder, 1);
-        self.round = place.round;
-        Some(place)
     }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        lock(&self.queue.waiting).closed = true;
+        lock(&self.queue.state).closed = true;
         self.queue.changed.notify_all();
     }
 }
 
 impl Queue {
     fn work(&self) {
-        while let Some(Place { since, job, .. }) = self.next() {
+        while let Some(Queued {
+            since,
+            item,
+            holder,
+        }) = self.next()
+        {
             let waited = since.elapsed();
-            metrics::hashing_waited(waited);
+            (self.waited)(waited);
             let turn = if waited <= PATIENCE {
                 Turn::InTime
             } else {
                 Turn::TooLate
             };
             // Unwinding drops the job's responder, which answers the request.
-            if catch_unwind(AssertUnwindSafe(|| job(turn))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| item(turn))).is_err() {
                 log::error!("a job panicked");
             }
+            lock(&self.state).busy.give_back(holder, 1);
         }
+        // The last one lets those end that wait.
+        self.changed.notify_all();
     }
 
-    fn next(&self) -> Option<Place> {
-        let mut waiting = lock(&self.waiting);
+    fn next(&self) -> Option<Queued<QueuedJob>> {
+        let mut state = lock(&self.state);
         loop {
-            if let Some(next) = waiting.next() {
+            let QueueState { jobs, busy, closed } = &mut *state;
+            if let Some(next) = jobs.next(|job| busy.allows(job.holder, 1)) {
+                busy.take(next.holder, 1);
                 return Some(next);
             }
-            if waiting.closed {
+            if *closed && jobs.is_empty() {
                 return None;
             }
-            waiting = unpoisoned(self.changed.wait(waiting));
+            state = unpoisoned(self.changed.wait(state));
         }
     }
 }
@@ -173,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_job_alone() {
-        let hashing = Crew::of(1).unwrap();
+        let hashing = Crew::start("test", 1, |_| ()).unwrap();
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
@@ -193,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_job_that_does_not_fit_is_refused_at_once() {
-        let hashing = Crew::of(1).unwrap();
+        let hashing = Crew::start("test", 1, |_| ()).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {
@@ -213,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_job_of_another_holder_goes_before_those_of_a_busy_one() {
-        let hashing = Crew::of(1).unwrap();
+        let hashing = Crew::start("test", 1, |_| ()).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {

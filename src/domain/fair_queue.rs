@@ -1,0 +1,75 @@
+//! A queue with a fair share for each holder.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::fair_budget::{FairBudget, Holder};
+
+/// Items that wait. Each holder has one item in each round, so those of holders with few items go before.
+pub struct FairQueue<T> {
+    /// With their rounds, by which they are sorted.
+    items: VecDeque<(usize, Queued<T>)>,
+    places: FairBudget,
+    /// The round of the item that was taken last.
+    round: usize,
+}
+
+/// An item that waited.
+pub struct Queued<T> {
+    /// The item itself.
+    pub item: T,
+    /// Whose it is.
+    pub holder: Option<Holder>,
+    /// Since when it waited.
+    pub since: Instant,
+}
+
+impl<T> FairQueue<T> {
+    /// An empty queue with this many places, which holders share as a [`FairBudget`].
+    pub fn new(places: usize) -> FairQueue<T> {
+        FairQueue {
+            items: VecDeque::new(),
+            places: FairBudget::new(places),
+            round: 0,
+        }
+    }
+
+    /// The number of items that wait.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Adds an item.
+    ///
+    /// # Errors
+    /// The item, if its holder may not have one more place.
+    pub fn add(&mut self, holder: Option<Holder>, item: T) -> Result<(), T> {
+        if !self.places.allows(holder, 1) {
+            return Err(item);
+        }
+        let round = self.round + self.places.held(holder);
+        let at = self.items.partition_point(|(other, _)| *other <= round);
+        self.places.take(holder, 1);
+        let queued = Queued {
+            item,
+            holder,
+            since: Instant::now(),
+        };
+        self.items.insert(at, (round, queued));
+        Ok(())
+    }
+
+    /// Takes the first item that is `wanted`.
+    pub fn next(&mut self, wanted: impl Fn(&Queued<T>) -> bool) -> Option<Queued<T>> {
+        let at = (self.items.iter()).position(|(_, queued)| wanted(queued))?;
+        let (round, queued) = self.items.remove(at)?;
+        self.places.give_back(queued.holder, 1);
+        self.round = self.round.max(round);
+        Some(queued)
+    }
+}
