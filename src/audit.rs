@@ -5,6 +5,7 @@ use std::fmt::Display;
 use log::{Level, Record};
 use uuid::Uuid;
 
+use crate::domain::session::TokenRefusal;
 use crate::domain::user::UserId;
 use crate::logging::AUDIT_LOG;
 
@@ -41,10 +42,8 @@ pub enum Event<'e> {
     ApiTokenDeleted(Uuid),
     /// All API tokens were deleted.
     ApiTokensDeleted,
-    /// A token of the user, with a valid signature, was refused because it has expired.
-    ExpiredTokenRefused,
-    /// A token of the user, with a valid signature, was refused because it was revoked.
-    RevokedTokenRefused,
+    /// A token of the user, with a valid signature, was refused.
+    TokenRefused(TokenRefusal),
     /// The user named another user in the path.
     ForeignPath(&'e str),
 }
@@ -67,8 +66,9 @@ impl Event<'_> {
             Event::ApiTokenCreated(_) => "api_token_created",
             Event::ApiTokenDeleted(_) => "api_token_deleted",
             Event::ApiTokensDeleted => "api_tokens_deleted",
-            Event::ExpiredTokenRefused => "expired_token_refused",
-            Event::RevokedTokenRefused => "revoked_token_refused",
+            Event::TokenRefused(TokenRefusal::Expired) => "expired_token_refused",
+            Event::TokenRefused(TokenRefusal::Revoked) => "revoked_token_refused",
+            Event::TokenRefused(TokenRefusal::Invalid(_)) => "invalid_token_refused",
             Event::ForeignPath(_) => "foreign_path",
         }
     }
@@ -79,6 +79,7 @@ impl Event<'_> {
                 Some(("api_token", id.to_string()))
             }
             Event::SessionReplaced(id) => Some(("session", id.to_string())),
+            Event::TokenRefused(TokenRefusal::Invalid(why)) => Some(("reason", (*why).to_owned())),
             Event::ForeignPath(user) => Some(("other_user", (*user).to_owned())),
             _ => None,
         }

@@ -7,6 +7,7 @@ use super::{App, Call, Grouped, Handler, HandlerOutcome, Job, Resource, pages};
 use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
 use crate::auth::guard::Sender;
+use crate::domain::session::TokenRefusal;
 use crate::domain::user::UserId;
 use crate::http::error::{Error, Unauthorized};
 use crate::http::request::{Method, Request};
@@ -228,8 +229,9 @@ fn check_scope(method: Method, caller: &Caller, resource: &Resource) -> Result<(
 /// An API token is for tasks, so that a stolen one cannot take over the account.
 fn check_logged_in(caller: &Caller) -> Result<(), Error> {
     match caller.credential {
-        Credential::ApiToken(_) => Err(Error::Unauthorized(Unauthorized::Invalid(
-            "an API token is for tasks alone; log in for this",
+        Credential::ApiToken(_) => Err(Error::Unauthorized(Unauthorized::Token(
+            TokenRefusal::Invalid("an API token is for tasks alone; log in for this"),
+            None,
         ))),
         Credential::Session(_) | Credential::Token(_) => Ok(()),
     }

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::error::AuthError;
 use super::guard::Sender;
 use super::opaque;
+use crate::domain::session::TokenRefusal;
 use crate::domain::user::UserId;
 use crate::store::{ApiTokenUse, Store};
 use crate::sync::lock;
@@ -63,7 +64,9 @@ impl ApiTokens {
             }
         };
         match found.expires_at {
-            Some(end) if end <= OffsetDateTime::now_utc() => Err(AuthError::Expired(found.user)),
+            Some(end) if end <= OffsetDateTime::now_utc() => {
+                Err(AuthError::Refused(TokenRefusal::Expired, found.user))
+            }
             _ => Ok(found),
         }
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::AuthError;
 use super::opaque;
-use crate::domain::session::{SessionlessToken, TokenId};
+use crate::domain::session::{SessionlessToken, TokenId, TokenRefusal};
 use crate::domain::user::UserId;
 
 /// Seconds by which clocks may differ.
@@ -46,16 +46,17 @@ impl Verified {
     /// # Errors
     /// The token has expired, or is not valid yet.
     pub fn check_times(&self, now: f64) -> Result<(), AuthError> {
-        if self
+        let why = if self
             .not_before
             .is_some_and(|start| start > now + LEEWAY_SECONDS)
         {
-            return Err(AuthError::Invalid("it is not valid yet"));
-        }
-        if self.expires_at <= now - LEEWAY_SECONDS {
-            return Err(AuthError::Expired(self.user.clone()));
-        }
-        Ok(())
+            TokenRefusal::Invalid("it is not valid yet")
+        } else if self.expires_at <= now - LEEWAY_SECONDS {
+            TokenRefusal::Expired
+        } else {
+            return Ok(());
+        };
+        Err(AuthError::Refused(why, self.user.clone()))
     }
 }
 
@@ -139,8 +140,23 @@ impl Claims {
     /// Checks the claims of a token whose signature is valid, except the times; `message` is the signed text.
     ///
     /// # Errors
-    /// Says which claim is wrong.
+    /// Says which claim is wrong, with the user if that claim is another one.
     pub fn check(
+        &self,
+        message: &str,
+        signer: Signer,
+        expected: &Expected,
+    ) -> Result<Verified, AuthError> {
+        let verified = self.verified(message, signer, expected);
+        verified.map_err(|error| match (error, self.user()) {
+            (AuthError::Invalid(why), Ok(user)) => {
+                AuthError::Refused(TokenRefusal::Invalid(why), user)
+            }
+            (error, _) => error,
+        })
+    }
+
+    fn verified(
         &self,
         message: &str,
         signer: Signer,
@@ -331,7 +347,7 @@ mod tests {
         for expired in [NOW - 10.0, NOW - 31.0] {
             let refused = with_exp(json!(expired));
             assert!(
-                matches!(&refused, Err(AuthError::Expired(user)) if user.as_str() == "a"),
+                matches!(&refused, Err(AuthError::Refused(TokenRefusal::Expired, user)) if user.as_str() == "a"),
                 "{refused:?}"
             );
         }
@@ -345,7 +361,10 @@ mod tests {
             json!(253402300800_u64),
         ] {
             assert!(
-                matches!(with_exp(exp.clone()), Err(AuthError::Invalid(_))),
+                matches!(
+                    with_exp(exp.clone()),
+                    Err(AuthError::Refused(TokenRefusal::Invalid(_), _))
+                ),
                 "{exp}"
             );
         }

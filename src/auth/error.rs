@@ -1,5 +1,6 @@
 //! Why a request has no caller. `http::error` turns it into an answer.
 
+use crate::domain::session::TokenRefusal;
 use crate::domain::user::UserId;
 use crate::store;
 
@@ -10,12 +11,10 @@ pub enum AuthError {
     NoToken,
     /// The request authenticates by another scheme than `Bearer`.
     OtherScheme,
-    /// The token is malformed or not accepted here; the text says why and repeats nothing of the token.
+    /// The token is malformed or not accepted here, and its user is unknown; as in [`TokenRefusal::Invalid`].
     Invalid(&'static str),
-    /// The token of this user has expired; its signature is valid.
-    Expired(UserId),
-    /// The token of this user was revoked; its signature is valid.
-    Revoked(UserId),
+    /// The token of this user is refused; its signature is valid.
+    Refused(TokenRefusal, UserId),
     /// The token's key is unknown, and the key set cannot be fetched right now; the cause, for the log.
     UnknownKey(&'static str),
     /// The client may not cause a look-up or a fetch now.

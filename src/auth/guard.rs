@@ -11,7 +11,7 @@ use super::opaque::API_TOKEN_PREFIX;
 use super::revocation::Revocations;
 use super::token::{TokenOrigin, TokenSession, TokenVerifier, Verified, bearer};
 use crate::domain::fair_budget::Holder;
-use crate::domain::session::Revocation;
+use crate::domain::session::{Revocation, TokenRefusal};
 use crate::domain::user::UserId;
 use crate::store::{self, Store};
 use crate::sync::lock;
@@ -76,7 +76,7 @@ impl Guard {
         if self.revocations.allow(&caller, &read)? {
             Ok(caller)
         } else {
-            Err(AuthError::Revoked(caller.user))
+            Err(AuthError::Refused(TokenRefusal::Revoked, caller.user))
         }
     }
 
@@ -116,9 +116,8 @@ impl Guard {
     fn of_jwt(&self, store: &Store, token: Verified) -> Result<Caller, AuthError> {
         // The owner of the key set may name any user except those who have a password here.
         if token.origin == TokenOrigin::KeySet && self.is_local(store, &token.user)? {
-            return Err(AuthError::Invalid(
-                "its user has an account here, and so must log in here",
-            ));
+            const LOCAL: &str = "its user has an account here, and so must log in here";
+            return Err(AuthError::Refused(TokenRefusal::Invalid(LOCAL), token.user));
         }
         Ok(Caller {
             user: token.user,

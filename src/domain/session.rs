@@ -69,6 +69,17 @@ pub struct SessionlessToken {
 /// Names a [`SessionlessToken`].
 pub type TokenId = [u8; 32];
 
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenRefusal {
+    /// It has expired.
+    Expired,
+    /// It was revoked.
+    Revoked,
+    /// It is malformed or not accepted here; the text says why and repeats nothing of the token.
+    Invalid(&'static str),
+}
+
 /// Which tokens are refused although they have not expired.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Revoked {

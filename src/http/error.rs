@@ -10,6 +10,7 @@ use super::response::{Response, reason};
 use crate::auth::error::AuthError;
 use crate::domain::api_token::Scope;
 use crate::domain::fields::{BodyError, FieldError};
+use crate::domain::session::TokenRefusal;
 use crate::domain::user::UserId;
 use crate::store;
 
@@ -116,7 +117,7 @@ errors! {
     Error::BadRequest(_) => 400 "BAD_REQUEST"
         "the body is empty; send a JSON object"
         "The JSON, the query or a header field cannot be read";
-    Error::Unauthorized(Unauthorized::Expired(_)) => 401 "TOKEN_EXPIRED"
+    Error::Unauthorized(Unauthorized::Token(TokenRefusal::Expired, _)) => 401 "TOKEN_EXPIRED"
         "Token has expired"
         "The token has expired";
     Error::Unauthorized(_) => 401 "UNAUTHORIZED"
@@ -188,12 +189,8 @@ pub enum Unauthorized {
     Missing,
     /// `Authorization` has a scheme other than `Bearer`.
     OtherScheme,
-    /// The token is not accepted; the text gives the reason.
-    Invalid(&'static str),
-    /// The token has expired. Its user, if its signature is valid.
-    Expired(Option<UserId>),
-    /// The token was revoked. Its user, if known.
-    Revoked(Option<UserId>),
+    /// The token is not accepted. Its user, if its signature is valid.
+    Token(TokenRefusal, Option<UserId>),
     /// There is no token, but a password or a refresh token that is not accepted; the text says which.
     Refused(&'static str),
 }
@@ -205,9 +202,13 @@ impl Unauthorized {
             Unauthorized::OtherScheme => Cow::Borrowed(
                 "Unsupported authorization scheme: send Authorization: Bearer <token>",
             ),
-            Unauthorized::Invalid(how) => Cow::Owned(format!("Invalid token: {how}")),
-            Unauthorized::Expired(_) => Cow::Borrowed("Token has expired"),
-            Unauthorized::Revoked(_) => Cow::Borrowed("Token has been revoked"),
+            Unauthorized::Token(TokenRefusal::Invalid(how), _) => {
+                Cow::Owned(format!("Invalid token: {how}"))
+            }
+            Unauthorized::Token(TokenRefusal::Expired, _) => Cow::Borrowed("Token has expired"),
+            Unauthorized::Token(TokenRefusal::Revoked, _) => {
+                Cow::Borrowed("Token has been revoked")
+            }
             Unauthorized::Refused(why) => Cow::Borrowed(why),
         }
     }
@@ -366,7 +367,9 @@ impl From<store::Error> for Error {
         match error {
             store::Error::Unavailable(cause) => Error::Unavailable(cause),
             store::Error::Internal(cause) => Error::Internal(cause),
-            store::Error::UserGone => Error::Unauthorized(Unauthorized::Revoked(None)),
+            store::Error::UserGone => {
+                Error::Unauthorized(Unauthorized::Token(TokenRefusal::Revoked, None))
+            }
         }
     }
 }
@@ -376,9 +379,8 @@ impl From<AuthError> for Error {
         Error::Unauthorized(match error {
             AuthError::NoToken => Unauthorized::Missing,
             AuthError::OtherScheme => Unauthorized::OtherScheme,
-            AuthError::Invalid(how) => Unauthorized::Invalid(how),
-            AuthError::Expired(user) => Unauthorized::Expired(Some(user)),
-            AuthError::Revoked(user) => Unauthorized::Revoked(Some(user)),
+            AuthError::Invalid(how) => Unauthorized::Token(TokenRefusal::Invalid(how), None),
+            AuthError::Refused(why, user) => Unauthorized::Token(why, Some(user)),
             AuthError::UnknownKey(cause) => return Error::Unavailable(cause.to_owned()),
             AuthError::NotAdmitted => {
                 return Error::Unavailable("the client may not cause a query now".to_owned());
@@ -516,7 +518,7 @@ mod tests {
                 .contains("WWW-Authenticate: Bearer realm=\"todo-api\"\r\n")
         );
         assert!(
-            challenge(Unauthorized::Expired(None))
+            challenge(Unauthorized::Token(TokenRefusal::Expired, None))
                 .contains("error=\"invalid_token\", error_description=\"Token has expired\"")
         );
     }

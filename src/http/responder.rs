@@ -126,15 +126,14 @@ impl Responder {
         match error {
             Error::Internal(cause) => log::error!(request_id = id; "request failed: {cause}"),
             Error::Unavailable(cause) => log::warn!(request_id = id; "request refused: {cause}"),
-            Error::Unauthorized(Unauthorized::Expired(user)) => {
-                self.audit(user.as_ref(), Event::ExpiredTokenRefused);
-            }
-            Error::Unauthorized(Unauthorized::Revoked(user)) => {
-                self.audit(user.as_ref(), Event::RevokedTokenRefused);
-            }
             // The handlers log refused passwords and refresh tokens, with more detail.
             Error::Unauthorized(Unauthorized::Refused(_)) => {}
-            Error::Unauthorized(_) => {
+            Error::Unauthorized(unauthorized) => {
+                if let Unauthorized::Token(why, user) = unauthorized
+                    && let Some(user) = user.as_ref().or(self.user.as_ref())
+                {
+                    return Trail::new(client, id).record(user, Event::TokenRefused(*why));
+                }
                 log::warn!(client:% = client, request_id = id; "authentication failed: {}", error.message());
             }
             Error::Forbidden(_) => {
@@ -145,12 +144,6 @@ impl Responder {
                 );
             }
             _ => {}
-        }
-    }
-
-    fn audit(&self, user: Option<&UserId>, event: Event) {
-        if let Some(user) = user.or(self.user.as_ref()) {
-            Trail::new(self.client, self.request_id.as_str()).record(user, event);
         }
     }
 

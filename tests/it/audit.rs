@@ -323,3 +323,58 @@ fn run_commands(scene: &mut Scene) {
         Some("u1"),
     );
 }
+
+#[test]
+fn a_refused_token_is_a_line_with_its_user_only_if_its_signature_is_valid() {
+    let settings = [
+        ("LOG_FORMAT", "json"),
+        ("JWT_ISSUER", "https://app.example"),
+        ("JWT_AUDIENCE", "todo"),
+    ];
+    let server = Process::serve(&fresh_database(), &settings);
+    let refuse = |key: &str, claim: &str, value: &Value| {
+        let mut claims = json!({
+            "sub": "u1", "exp": now() + 60, "iss": "https://app.example", "aud": "todo",
+        });
+        claims[claim] = value.clone();
+        let token = Key::secret(key).token(&claims);
+        let headers = [("X-Request-ID", claim), ("X-Forwarded-For", CLIENT)];
+        Actor::with_token(server.address, token)
+            .send("GET", "/api/tasks", &headers, None)
+            .expect(401);
+        // The access line is the last one of a request.
+        server.wait_for("\"status\":401")
+    };
+    for (claim, value, event, reason) in [
+        ("exp", json!(now() - 60), "expired_token_refused", None),
+        (
+            "exp",
+            json!("tomorrow"),
+            "invalid_token_refused",
+            Some("the claim exp must be a time in seconds"),
+        ),
+        (
+            "nbf",
+            json!(now() + 60),
+            "invalid_token_refused",
+            Some("it is not valid yet"),
+        ),
+        (
+            "iss",
+            json!("https://other.example"),
+            "invalid_token_refused",
+            Some("the claim iss does not name an issuer that is accepted here"),
+        ),
+        (
+            "aud",
+            json!("other"),
+            "invalid_token_refused",
+            Some("the claim aud does not name an audience that is accepted here"),
+        ),
+    ] {
+        let line = check(&refuse(SECRET, claim, &value), event, "u1", CLIENT, claim);
+        assert_eq!(line["reason"].as_str(), reason, "{line}");
+        let log = refuse(&"f".repeat(32), claim, &value);
+        assert!(!log.contains("\"audit\"") && !log.contains("u1"), "{log}");
+    }
+}
