@@ -78,8 +78,13 @@ impl Login {
 
     /// Presents the refresh token.
     pub fn try_refresh(&self) -> Answer {
+        self.try_refresh_at(self.address)
+    }
+
+    /// As [`Login::try_refresh`], at another server.
+    pub fn try_refresh_at(&self, address: SocketAddr) -> Answer {
         let body = json!({"refresh_token": self.refresh_token()});
-        Actor::anonymous(self.address).post("/api/auth/refresh", body)
+        Actor::anonymous(address).post("/api/auth/refresh", body)
     }
 
     /// Continues the session.
