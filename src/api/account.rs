@@ -86,6 +86,7 @@ pub fn change_password(app: &App, call: &Call, caller: &Caller) -> Result<Handle
     Ok(HandlerOutcome::Job(Box::new(move |app| {
         let credential = confirm(app)?;
         let hash = Hasher::take()
+            .map_err(Error::Unavailable)?
             .hash(&change.new_password)
             .map_err(Error::Internal)?;
         let everywhere = change.api_tokens.then(|| Everywhere {

@@ -41,6 +41,7 @@ pub fn register(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     let (origin, trail) = (origin(call.request), call.request.trail());
     Ok(HandlerOutcome::Job(Box::new(move |app| {
         let password_hash = Hasher::take()
+            .map_err(Error::Unavailable)?
             .hash(&registration.password)
             .map_err(Error::Internal)?;
         let (session, refresh_token) = app.issuer.begin(origin).map_err(Error::Internal)?;
@@ -108,7 +109,8 @@ fn open_session(
         // The hash has changed since the look-up. If another login has renewed it, the password is still the same.
         credential = app.store.credential_of(&id)?.ok_or(WRONG)?;
         let hash = credential.password_hash.as_str();
-        let matched = Hasher::take().verify(password, Some(hash));
+        let mut hasher = Hasher::take().map_err(Error::Unavailable)?;
+        let matched = hasher.verify(password, Some(hash));
         if matches!(matched, Match::Yes | Match::YesOutdated) {
             opened = app.store.open_session(&id, hash, &session)?;
         }
@@ -242,14 +244,14 @@ pub struct Proven {
 /// logins that wait do not count.
 ///
 /// # Errors
-/// There were too many attempts, or a password cannot be hashed.
+/// There were too many attempts, or a password cannot be hashed, or not now.
 pub fn prove(
     attempt: impl FnOnce() -> Result<Attempt, Error>,
     credential: Option<PasswordCredential>,
     password: &Password,
     failure: &FailedLogin,
 ) -> Result<Option<Proven>, Error> {
-    let mut hasher = Hasher::take();
+    let mut hasher = Hasher::take().map_err(Error::Unavailable)?;
     let attempt = attempt().inspect_err(|_| failure.log("login refused:"))?;
     let hash = credential
         .as_ref()

@@ -12,14 +12,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::auth::password::AT_ONCE;
+use crate::auth::password::{AT_ONCE, PATIENCE};
 use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::domain::fair_queue::{FairQueue, Queued};
 use crate::metrics;
 use crate::sync::{lock, unpoisoned};
 
-/// How long a job may wait in the queue.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Jobs in the queue, at most: more than can be done within [`PATIENCE`].
 const QUEUE_MAX: usize = 256;
 /// Threads beside those that hash at a time. They mostly wait for the database.

@@ -3,6 +3,7 @@
 
 use std::sync::{Condvar, LazyLock, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -41,6 +42,9 @@ pub enum Match {
     Unreadable,
 }
 
+/// Longest wait for a turn to hash.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How many passwords are hashed at once: half the cores, at least one, so that other requests have cores left.
 pub static AT_ONCE: LazyLock<usize> = LazyLock::new(|| {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -58,14 +62,20 @@ pub struct Hasher(Vec<Block>);
 
 impl Hasher {
     /// Waits until fewer than [`AT_ONCE`] passwords are hashed. Few threads hash, so a thread waits for a few hashings at most.
-    pub fn take() -> Hasher {
-        let mut free = lock(&MEMORY);
-        loop {
-            match free.pop() {
-                Some(memory) => return Hasher(memory),
-                None => free = unpoisoned(MEMORY_RETURNED.wait(free)),
-            }
-        }
+    ///
+    /// # Errors
+    /// The wait was longer than [`PATIENCE`].
+    pub fn take() -> Result<Hasher, String> {
+        Hasher::take_within(PATIENCE)
+    }
+
+    fn take_within(limit: Duration) -> Result<Hasher, String> {
+        let returned =
+            MEMORY_RETURNED.wait_timeout_while(lock(&MEMORY), limit, |free| free.is_empty());
+        let memory = unpoisoned(returned).0.pop();
+        memory
+            .map(Hasher)
+            .ok_or_else(|| format!("no password could be hashed within {limit:?}"))
     }
 
     /// Hashes a password with a new salt. Takes tens of milliseconds and 19 MiB.
@@ -197,11 +207,11 @@ mod tests {
     use super::*;
 
     fn hash(password: &Password) -> String {
-        Hasher::take().hash(password).unwrap()
+        Hasher::take().unwrap().hash(password).unwrap()
     }
 
     fn verify(password: &Password, hash: Option<&str>) -> Match {
-        Hasher::take().verify(password, hash)
+        Hasher::take().unwrap().verify(password, hash)
     }
 
     fn password(text: &str) -> Password {
@@ -286,6 +296,22 @@ mod tests {
             held.iter()
                 .all(|memory| memory.capacity() <= MEMORY_KIB as usize)
         );
+    }
+
+    #[test]
+    fn a_wait_for_a_hashing_has_a_deadline() {
+        let limit = Duration::from_millis(50);
+        let mut held = Vec::new();
+        let refused = loop {
+            match Hasher::take_within(limit) {
+                Ok(hasher) => held.push(hasher),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused, "no password could be hashed within 50ms");
+        assert!(held.len() <= *AT_ONCE);
+        drop(held);
+        assert!(Hasher::take().is_ok());
     }
 
     #[test]

@@ -210,7 +210,9 @@ fn find(store: &Store, user: &str, by_id: bool) -> Result<Option<UserRow>, Failu
 }
 
 fn hash(password: &Password) -> Result<String, Failure> {
-    Hasher::take().hash(password).map_err(Failure::from)
+    Hasher::take()
+        .and_then(|mut hasher| hasher.hash(password))
+        .map_err(Failure::from)
 }
 
 /// Asks for a password on a terminal, else reads the first line of standard input.
