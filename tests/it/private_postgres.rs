@@ -100,16 +100,26 @@ fn a_postgres_that_cannot_start_again_ends_the_server_with_the_reason() {
 }
 
 #[test]
-fn a_postgres_that_ends_three_times_in_a_minute_ends_the_server() {
+fn each_restart_is_one_log_line_and_waits_longer_and_the_third_end_in_a_minute_ends_the_server() {
     let private = Private::start(&[]);
-    for _ in 0..2 {
+    let mut log = String::new();
+    let restarts = [(); 2].map(|()| {
         private.kill_postgres();
         wait_until(|| !private.is_ready());
+        log.push_str(&private.server.wait_for("it is started again"));
+        let noticed = Instant::now();
         wait_until(|| private.is_ready());
-    }
+        noticed.elapsed()
+    });
+    let [first, second] = restarts;
+    assert!(second > first, "{restarts:?}");
+    assert!(second >= Duration::from_secs(2), "{restarts:?}");
     private.kill_postgres();
-    let (status, log) = private.server.wait_at_most(Duration::from_secs(20));
+    let (status, rest) = private.server.wait_at_most(Duration::from_secs(20));
+    log.push_str(&rest);
     assert_eq!(status.code(), Some(1), "{log}");
+    let lines = log.matches("it is started again").count();
+    assert_eq!(lines, 2, "{log}");
 }
 
 #[test]
