@@ -2,11 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{CommandLine, Failure, print};
 use crate::domain::address::{Address, Listen};
@@ -56,8 +56,11 @@ fn ask(address: &Address, tls: bool, path: &str) -> io::Result<String> {
             exchange(StreamOwned::new(connection, stream), path)
         }
         Address::Unix(socket) => {
-            let stream = UnixStream::connect(socket)?;
+            let stream = Socket::new(Domain::UNIX, Type::STREAM, None)?;
             stream.set_read_timeout(Some(TIMEOUT))?;
+            // Of the connecting too: it waits while the server's backlog is full (unix(7)).
+            stream.set_write_timeout(Some(TIMEOUT))?;
+            stream.connect(&SockAddr::unix(socket)?)?;
             exchange(stream, path)
         }
     }

@@ -1,9 +1,12 @@
 //! The command line.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
+use socket2::{Domain, SockAddr, Socket, Type};
 use todo_api::config::settings::SETTINGS;
 
 use crate::support::app::SECRET;
@@ -239,6 +242,22 @@ fn the_healthcheck_works_over_tls_and_unix_sockets() {
     let _server = Process::serve(&database, &[("LISTEN", &socket)]);
     let over_socket = run(&["healthcheck", "--ready"], &[("LISTEN", &socket)]);
     assert!(over_socket.status.success(), "{over_socket:?}");
+}
+
+#[test]
+fn the_healthcheck_ends_in_time_at_a_server_that_accepts_no_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+    listener.listen(0).unwrap();
+    // The backlog has room for one connection.
+    let _waiting = UnixStream::connect(&path).unwrap();
+    let listen = format!("unix:{}", path.display());
+    let began = Instant::now();
+    let line = complaint(&run(&["healthcheck"], &[("LISTEN", &listen)]), 1);
+    assert!(line.contains("does not answer"), "{line}");
+    assert!(began.elapsed() < Duration::from_secs(10));
 }
 
 /// Runs the program in this directory.
