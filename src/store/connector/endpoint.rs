@@ -18,24 +18,25 @@ pub(super) enum Endpoint {
 }
 
 /// Looks a name up, until the deadline at the latest.
-///
-/// The system's resolver has no deadline, so a thread calls it. A thread that is late ends by the resolver's own limits: 5 s for
-/// each server and attempt (resolv.conf(5)).
 pub(super) fn look_up(name: &str, port: u16, by: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let (sender, receiver) = mpsc::channel();
     let question = (name.to_owned(), port);
+    answer_by(by, move || Ok(question.to_socket_addrs()?.collect()))
+}
+
+/// Calls a resolver on a thread, because the system's resolver has no deadline. A thread that is late ends by the resolver's own
+/// limits: 5 s for each server and attempt (resolv.conf(5)).
+fn answer_by<T: Send + 'static>(
+    by: Instant,
+    resolve: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
         .name("look-up".to_owned())
-        .spawn(move || {
-            let answer = question
-                .to_socket_addrs()
-                .map(|addresses| addresses.collect::<Vec<_>>());
-            // After the deadline there is no receiver.
-            let _ = sender.send(answer);
-        })?;
+        // After the deadline there is no receiver.
+        .spawn(move || drop(sender.send(resolve())))?;
     receiver
         .recv_timeout(by.saturating_duration_since(Instant::now()))
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
@@ -61,4 +62,27 @@ pub(super) fn stand_in() -> io::Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     TcpStream::connect_timeout(&listener.local_addr()?, Duration::from_millis(250))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn a_look_up_at_a_silent_name_server_ends_with_its_deadline() {
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let server = silent.local_addr().unwrap();
+        let limit = Duration::from_millis(100);
+        let began = Instant::now();
+        let answer = answer_by(began + limit, move || {
+            let client = UdpSocket::bind("127.0.0.1:0")?;
+            client.send_to(b"a query", server)?;
+            client.recv(&mut [0; 512])
+        });
+        assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!((limit..Duration::from_secs(5)).contains(&began.elapsed()));
+        assert!(silent.recv(&mut [0; 512]).is_ok(), "the query was sent");
+    }
 }
