@@ -17,7 +17,7 @@
 //! - [`log_writer`]: writes them to standard error
 //! - [`metrics`]: what is counted
 //! - [`domain`]: tasks and users, lists, validation; no I/O
-//! - [`sync`]: locks that stay usable after a panic
+//! - [`sync`]: locks that stay usable after a panic, calls with a deadline
 
 pub mod api;
 pub mod audit;

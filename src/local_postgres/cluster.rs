@@ -5,7 +5,6 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +14,7 @@ use super::account::{self, ProgramResult};
 use super::{
     ClusterOptions, OsAccount, PostgresInstallation, SocketDirectory, directory, failed_to, socket,
 };
+use crate::sync::call_within;
 
 /// The name of the superuser and of the database.
 pub(super) const NAME: &str = "todo";
@@ -204,15 +204,13 @@ impl Cluster {
             }
             Ok(())
         };
-        let (sender, receiver) = mpsc::channel();
-        // After the limit there is no receiver.
-        thread::spawn(move || drop(sender.send(make())));
-        let problem = match receiver.recv_timeout(DATABASE_LIMIT) {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error
+        let problem = match call_within(DATABASE_LIMIT, "database", make) {
+            Ok(Some(Ok(()))) => return Ok(()),
+            Ok(Some(Err(error))) => error
                 .as_db_error()
                 .map_or_else(|| error.to_string(), ToString::to_string),
-            Err(_) => format!("no answer within {} s", DATABASE_LIMIT.as_secs()),
+            Ok(None) => format!("no answer within {} s", DATABASE_LIMIT.as_secs()),
+            Err(error) => error.to_string(),
         };
         Err(self.failed("could not make the database \"todo\"", &problem))
     }

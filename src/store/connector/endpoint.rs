@@ -3,13 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 
 use super::target::{Host, HostKind};
+use crate::sync::call_within;
 
 /// A place to connect to.
 pub(super) enum Endpoint {
@@ -26,20 +25,15 @@ pub(super) fn look_up(name: &str, port: u16, by: Instant) -> io::Result<Vec<Sock
     answer_by(by, move || Ok(question.to_socket_addrs()?.collect()))
 }
 
-/// Calls a resolver on a thread, because the system's resolver has no deadline. A thread that is late ends by the resolver's own
-/// limits: 5 s for each server and attempt (resolv.conf(5)).
+/// Calls a resolver, because the system's has no deadline. One that is late ends by its own limits: 5 s for each server and attempt
+/// (resolv.conf(5)).
 fn answer_by<T: Send + 'static>(
     by: Instant,
     resolve: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new()
-        .name("look-up".to_owned())
-        // After the deadline there is no receiver.
-        .spawn(move || drop(sender.send(resolve())))?;
-    receiver
-        .recv_timeout(by.saturating_duration_since(Instant::now()))
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+    let left = by.saturating_duration_since(Instant::now());
+    call_within(left, "look-up", resolve)?
+        .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
 }
 
 /// The name for SNI and for the check of the certificate; the address if the name is not a valid one.
