@@ -156,6 +156,7 @@ impl Queue {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     #[test]
     fn a_panic_ends_one_job_alone() {
@@ -195,6 +196,20 @@ mod tests {
         hashing.submit(None, move |turn| refused.send(turn).unwrap());
         assert_eq!(turns.recv(), Ok(Turn::TooLate));
         drop(release);
+    }
+
+    #[test]
+    fn a_job_that_waited_longer_than_the_limit_is_too_late() {
+        let hashing = Crew::of(1).unwrap();
+        let (begun, first) = mpsc::channel();
+        hashing.submit(None, move |_| {
+            begun.send(()).unwrap();
+            thread::sleep(PATIENCE + Duration::from_millis(100));
+        });
+        first.recv().unwrap();
+        let (late, turns) = mpsc::channel();
+        hashing.submit(None, move |turn| late.send(turn).unwrap());
+        assert_eq!(turns.recv(), Ok(Turn::TooLate));
     }
 
     #[test]

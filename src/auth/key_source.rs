@@ -166,7 +166,20 @@ pub fn fetch(agent: &Agent, url: &KeySetUrl) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
     use super::*;
+
+    #[test]
+    fn a_fetch_from_a_silent_server_ends_with_its_deadline() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/jwks", silent.local_addr().unwrap());
+        let url = KeySetUrl::parse(&url).unwrap();
+        let began = Instant::now();
+        assert!(fetch(&agent(&url), &url).is_err());
+        assert!((FETCH_TIMEOUT..FETCH_TIMEOUT * 2).contains(&began.elapsed()));
+    }
 
     #[test]
     fn an_address_is_https_or_on_this_machine() {

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::Actor;
 use crate::support::hold::{Lock, PATIENT, large_list, wait_until};
 use crate::support::postgres::fresh_database;
 use crate::support::process::{Process, free_address};
@@ -440,6 +441,33 @@ fn a_busy_server_and_a_server_without_its_database_keep_running() {
     server.signal("TERM");
     let (status, log) = server.wait_at_most(Duration::from_secs(15));
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_request_for_which_no_database_connection_becomes_free_is_503_in_time() {
+    let database = fresh_database();
+    let mut settings = vec![
+        ("WORKERS", "4"),
+        ("DB_POOL_SIZE", "1"),
+        ("DB_POOL_TIMEOUT", "0.5"),
+    ];
+    settings.extend(PATIENT);
+    let server = Process::serve(&database, &settings);
+    let user = server.user("u1");
+    // A look-up of a token is not held back while the connections are in use.
+    let unknown = Actor::with_token(server.address, format!("todo_{:043}", 0));
+    let mut lock = Lock::tasks(&database);
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| user.get("/api/tasks"));
+        lock.wait_for_waiting(1);
+        let began = Instant::now();
+        unknown.get("/api/tasks").expect(503);
+        let limit = Duration::from_millis(500);
+        assert!((limit..limit + SLACK).contains(&began.elapsed()));
+        lock.release();
+        waiting.join().unwrap().expect(200);
+    });
+    server.wait_for("no database connection became free within 500 ms");
 }
 
 #[test]
