@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use log::{Level, Record};
+use log::{Level, Log, Record};
 use uuid::Uuid;
 
 use crate::domain::session::TokenRefusal;
-use crate::domain::user::UserId;
+use crate::domain::user::{USER_ID_MAX, UserId};
 use crate::logging::AUDIT_LOG;
 
 /// What happened to a user's account, sessions or tokens.
@@ -80,7 +80,10 @@ impl Event<'_> {
             }
             Event::SessionReplaced(id) => Some(("session", id.to_string())),
             Event::TokenRefused(TokenRefusal::Invalid(why)) => Some(("reason", (*why).to_owned())),
-            Event::ForeignPath(user) => Some(("other_user", (*user).to_owned())),
+            // Longer text names no user, and the length of a line is limited.
+            Event::ForeignPath(user) => {
+                Some(("other_user", user.chars().take(USER_ID_MAX).collect()))
+            }
             _ => None,
         }
     }
@@ -109,6 +112,11 @@ impl Trail {
 
     /// Writes the line of an event.
     pub fn record(&self, user: &UserId, event: Event) {
+        self.record_in(log::logger(), user, event);
+    }
+
+    /// As [`Trail::record`], in this log.
+    pub fn record_in(&self, log: &dyn Log, user: &UserId, event: Event) {
         let detail = event.detail();
         let mut fields = vec![
             ("event", event.name()),
@@ -118,7 +126,7 @@ impl Trail {
         ];
         fields.extend(detail.as_ref().map(|(name, value)| (*name, value.as_str())));
         // The macros of `log` take a fixed list of fields only.
-        log::logger().log(
+        log.log(
             &Record::builder()
                 .level(Level::Info)
                 .target(AUDIT_LOG)

@@ -21,6 +21,9 @@ const FINISH_LIMIT: Duration = Duration::from_secs(1);
 /// A buffer larger than this is freed after use, in bytes.
 const KEPT_BUFFER: usize = 64 * 1024;
 
+/// Longest audit line in bytes: two ids of 255 characters, each of which is written as 10 bytes (`\u{10ffff}`), and the other fields.
+const AUDIT_LINE_MAX: usize = 5_400;
+
 /// Classes of lines. Each has its own room in the queue, so that a flood of one class does not displace another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -33,11 +36,11 @@ pub enum Class {
 }
 
 impl Class {
-    /// Bytes of this class that may wait. Audit lines have room for 100 lines of 650 bytes a second, for a minute.
+    /// Bytes of this class that may wait. Audit lines have room for 100 of the longest lines a second, for a minute.
     fn room(self) -> usize {
         match self {
             Class::Ordinary | Class::Error => 1024 * 1024,
-            Class::Audit => 4 * 1024 * 1024,
+            Class::Audit => 60 * 100 * AUDIT_LINE_MAX,
         }
     }
 }
@@ -154,15 +157,64 @@ fn write_lines() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
+
+    use log::{Log, Metadata, Record};
+
+    use crate::audit::{Event, Trail};
+    use crate::domain::user::{USER_ID_MAX, UserId};
+    use crate::logging;
 
     const ACCESS_LINE: [u8; 200] = [b'a'; 200];
-    const AUDIT_LINE: [u8; 650] = [b'b'; 650];
+
+    /// Keeps the longest line, in any format.
+    struct Longest(Mutex<Vec<u8>>);
+
+    impl Log for Longest {
+        fn enabled(&self, _: &Metadata) -> bool {
+            true
+        }
+
+        fn log(&self, record: &Record) {
+            for (as_json, journal) in [(false, false), (false, true), (true, false), (true, true)] {
+                let line = logging::line(record, as_json, journal).unwrap();
+                let mut longest = lock(&self.0);
+                if line.len() > longest.len() {
+                    *longest = line;
+                }
+            }
+        }
+
+        fn flush(&self) {}
+    }
+
+    fn longest_audit_line() -> Vec<u8> {
+        let longest = Longest(Mutex::default());
+        let client = Ipv6Addr::from_bits(u128::MAX);
+        let trail = Trail::new(client, &"r".repeat(64));
+        for letter in ['a', '"', '\u{ad}', '\u{10ffff}'] {
+            let user = UserId::parse(&letter.to_string().repeat(USER_ID_MAX)).unwrap();
+            for letter in [letter, '\u{1}'] {
+                let path = letter.to_string().repeat(4_096);
+                trail.record_in(&longest, &user, Event::ForeignPath(&path));
+            }
+        }
+        longest.0.into_inner().unwrap()
+    }
+
+    #[test]
+    fn the_longest_audit_line_has_the_length_for_which_there_is_room() {
+        let length = longest_audit_line().len();
+        let near = AUDIT_LINE_MAX - 200..=AUDIT_LINE_MAX;
+        assert!(near.contains(&length), "{length}");
+    }
 
     #[test]
     fn no_audit_line_is_dropped_in_a_minute_of_100_a_second_among_others() {
+        let audit_line = longest_audit_line();
         let mut queue = LogQueue::new();
         for _ in 0..60 * 100 {
-            assert!(queue.push(Class::Audit, &AUDIT_LINE));
+            assert!(queue.push(Class::Audit, &audit_line));
             for _ in 0..10 {
                 queue.push(Class::Ordinary, &ACCESS_LINE);
                 queue.push(Class::Error, &ACCESS_LINE);
@@ -173,7 +225,7 @@ mod tests {
         assert_eq!(queue.take(&mut lines), 2 * 60_000 - kept as u64);
         assert_eq!(
             lines.len(),
-            kept * ACCESS_LINE.len() + 6_000 * AUDIT_LINE.len()
+            kept * ACCESS_LINE.len() + 6_000 * audit_line.len()
         );
     }
 

@@ -88,6 +88,18 @@ impl LogSettings {
     }
 }
 
+/// The line of an event, as the logger with these settings writes it.
+#[cfg(test)]
+pub fn line(record: &Record, as_json: bool, journal: bool) -> io::Result<Vec<u8>> {
+    let filter = Builder::new().build();
+    let settings = LogSettings {
+        filter,
+        as_json,
+        journal,
+    };
+    settings.line(record)
+}
+
 /// Starts logging. The environment variable `RUST_LOG` sets the levels per module. Without it, this program logs up to `level`, and
 /// other crates log warnings and errors. Another call replaces these settings.
 pub fn init(level: LevelFilter, as_json: bool) {
