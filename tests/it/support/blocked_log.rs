@@ -81,10 +81,7 @@ impl BlockedLog {
 
     /// Dropped lines, from the metrics.
     pub fn dropped(&self) -> u64 {
-        let metrics = self.server.anonymous().get("/metrics").expect(200).body;
-        let name = "todo_api_log_lines_dropped_total ";
-        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
-        value.expect("the metric").parse().unwrap()
+        self.server.metric("todo_api_log_lines_dropped_total")
     }
 
     /// Reads the pipe from now on. Returns its text once the server has ended and the file is closed here.

@@ -61,6 +61,11 @@ pub fn wait_until(mut holds: impl FnMut() -> bool) {
 
 /// Fills a user's list with the most tasks of one answer, 8 MB of descriptions, directly in the database.
 pub fn large_list(database: &str, user: &str) {
+    long_list(database, user, 1_000);
+}
+
+/// Adds this many tasks with descriptions of 8 KB to a user's list, directly in the database.
+pub fn long_list(database: &str, user: &str, tasks: i32) {
     let mut client = Client::connect(database, NoTls).unwrap();
     client
         .execute(
@@ -71,8 +76,8 @@ pub fn large_list(database: &str, user: &str) {
     client
         .execute(
             "INSERT INTO todo.tasks (user_id, id, title, description)
-             SELECT $1, gen_random_uuid(), 'task ' || number, repeat(U&'\\+01F404', 2000) FROM generate_series(1, 1000) number",
-            &[&user],
+             SELECT $1, gen_random_uuid(), 'task ' || number, repeat(U&'\\+01F404', 2000) FROM generate_series(1, $2) number",
+            &[&user, &tasks],
         )
         .unwrap();
 }

@@ -202,6 +202,15 @@ impl Process {
         panic!("the log has no {text:?}:\n{seen}");
     }
 
+    /// The value of a metric, named with its labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let metrics = self.anonymous().get("/metrics").expect(200).body;
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.expect("the metric").parse().unwrap()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
