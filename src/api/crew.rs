@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_job_that_waited_longer_than_the_limit_is_too_late() {
-        let hashing = Crew::of(1).unwrap();
+        let hashing = Crew::start("test", 1, |_| ()).unwrap();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {
             begun.send(()).unwrap();
