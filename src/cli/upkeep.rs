@@ -1,8 +1,8 @@
-//! The server's hourly upkeep, on a thread of its own.
+//! The server's upkeep, on a thread of its own: every hour it removes rows, and new tables get statistics.
 
 use std::sync::Weak;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::api::App;
 
@@ -10,26 +10,43 @@ use crate::api::App;
 const FIRST: Duration = Duration::from_secs(5 * 60);
 /// Time between two upkeeps.
 const PERIOD: Duration = Duration::from_secs(60 * 60);
+/// Time between two looks at tables without statistics.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// Removes rows that are no longer needed, every hour, until the application has ended.
+/// Does the upkeep until the application has ended.
 pub fn keep_up(app: &Weak<App>) {
-    let mut wait = FIRST;
+    let mut next = Instant::now() + FIRST;
+    let (mut is_analyzed, mut was_asked) = (false, false);
     loop {
-        sleep(wait);
-        wait = PERIOD;
+        let left = next.saturating_duration_since(Instant::now());
+        sleep(if is_analyzed { left } else { left.min(LOOK) });
         let Some(app) = app.upgrade() else {
             return;
         };
         // Without requests the database may be suspended. Upkeep would wake it.
-        if !app.store.take_asked() {
-            continue;
+        let is_awake = app.store.take_asked();
+        was_asked |= is_awake;
+        if is_awake && !is_analyzed {
+            is_analyzed = app.store.analyze_new_tables().unwrap_or_else(|error| {
+                log::debug!("new tables get no statistics now: {error}");
+                true
+            });
         }
-        match app.store.maintain() {
-            Ok(Some(done)) if !done.is_nothing() => log::info!("upkeep: {done}"),
-            Ok(_) => {}
-            Err(error) => log::warn!("upkeep failed: {error}; the next attempt is in an hour"),
+        if Instant::now() >= next {
+            next = Instant::now() + PERIOD;
+            if std::mem::take(&mut was_asked) {
+                remove(&app);
+            }
         }
         // Upkeep's own statements do not count.
         app.store.take_asked();
+    }
+}
+
+fn remove(app: &App) {
+    match app.store.maintain() {
+        Ok(Some(done)) if !done.is_nothing() => log::info!("upkeep: {done}"),
+        Ok(_) => {}
+        Err(error) => log::warn!("upkeep failed: {error}; the next attempt is in an hour"),
     }
 }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use postgres::Row;
+
 use super::tasks::remove_contents;
 use super::{Effect, Error, Store, feed};
 
@@ -101,6 +103,10 @@ const NOTE: &str = "UPDATE {schema}.feed SET noted = pg_current_xact_id(), forgo
          SELECT written_by FROM {schema}.deleted_tasks
          WHERE title IS NULL AND deleted_at <= now() - make_interval(secs => $1) ORDER BY written_by DESC LIMIT 1))";
 
+/// Tables without statistics, and whether they have enough rows for some.
+const NEW_TABLES: &str = "SELECT relname::text, pg_relation_size(oid) >= 8 * 8192 FROM pg_class
+     WHERE relnamespace = '{schema}'::regnamespace AND relname IN ('tasks', 'deleted_tasks') AND reltuples <= 0";
+
 /// The numbers of removed rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Done(Vec<(&'static str, u64)>);
@@ -159,6 +165,26 @@ impl Store {
             }
         }
         Ok(Some(done))
+    }
+
+    /// Gives tables statistics that have none yet. Returns whether all have some.
+    ///
+    /// Without statistics PostgreSQL takes all indexes that begin with the user for equally good, and reads all of a user's tasks to
+    /// find one. Autovacuum would give them some after a minute, if it is on: until then a request of 500 operations took 30 to 100 ms
+    /// here, with statistics 12 ms.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn analyze_new_tables(&self) -> Result<bool, Error> {
+        let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        let tables: Vec<(String, bool)> = self.rows(NEW_TABLES, &[], read)?;
+        for (name, _) in tables.iter().filter(|(_, is_filled)| *is_filled) {
+            self.run(Effect::Write, |client| {
+                let sql = client.with_schema(&format!("ANALYZE {{schema}}.{name}"));
+                client.batch_execute(&sql)
+            })?;
+        }
+        Ok(tables.iter().all(|(_, is_filled)| *is_filled))
     }
 
     /// The lock belongs to the transaction, so that it is released even behind a pooler.

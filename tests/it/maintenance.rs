@@ -1,10 +1,12 @@
 //! Removal of expired rows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
+use crate::support::hold::wait_until;
 use crate::support::login::{Login, PASSWORD};
-use crate::support::process::run;
+use crate::support::postgres::fresh_database;
+use crate::support::process::{Process, run};
 
 #[test]
 fn maintenance_removes_expired_rows_and_keeps_the_rest() {
@@ -105,4 +107,31 @@ fn maintenance_removes_expired_rows_and_keeps_the_rest() {
         maintain(),
         "another process is doing it now; nothing was removed here\n"
     );
+}
+
+#[test]
+fn new_tables_soon_have_statistics_so_that_a_task_is_found_by_its_key() {
+    let database = fresh_database();
+    let server = Process::serve(&database, &[]);
+    let user = server.user("u1");
+    let create = |n| json!({ "op": "create", "task": { "title": format!("task {n}") } });
+    let operations: Vec<Value> = (0..500).map(create).collect();
+    user.post("/api/tasks/bulk", json!({ "operations": operations }))
+        .expect(200);
+    let mut sql = postgres::Client::connect(&database, postgres::NoTls).unwrap();
+    let statistics = "SELECT reltuples >= 500 FROM pg_class WHERE oid = 'todo.tasks'::regclass";
+    // The server looks every five seconds if it was used.
+    wait_until(|| {
+        user.get("/api/tags").expect(200);
+        sql.query_one(statistics, &[]).unwrap().get(0)
+    });
+    sql.batch_execute("SET enable_seqscan = off").unwrap();
+    let plan = sql
+        .query(
+            "EXPLAIN SELECT FROM todo.tasks WHERE user_id = 'u1' AND id = '00000000-0000-0000-0000-000000000000'",
+            &[],
+        )
+        .unwrap();
+    let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+    assert!(plan.concat().contains("tasks_pkey"), "{plan:?}");
 }

@@ -145,7 +145,7 @@ class Build:
     def make_tasks_to_delete(self, connections, seconds):
         """Makes more tasks than can be deleted in this time."""
         first = self.next_to_delete
-        self.next_to_delete += min(15_000, 5_000 * connections) * seconds * 5 // 4
+        self.next_to_delete += min(40_000, 5_000 * connections) * seconds * 5 // 4
         self.copy_tasks(range(first, self.next_to_delete))
         return range(first, self.next_to_delete)
 
