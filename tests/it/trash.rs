@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::support::hold::Lock;
 use crate::support::login::{Login, PASSWORD};
 use crate::support::postgres::{empty_database, fresh_database};
 use crate::support::process::{Process, run};
@@ -504,4 +505,21 @@ fn deleted_tasks_have_the_columns_of_tasks() {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     };
     assert_eq!(columns("deleted_tasks"), columns("tasks"));
+}
+
+#[test]
+fn a_restore_locks_the_user_before_the_deleted_task_as_the_deletion_of_the_account_does() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let task = user.task("deleted");
+    user.delete(&path(&task)).expect(204);
+    let mut lock = Lock::rows(&app.database, "users", "id = 'u1'");
+    thread::scope(|scope| {
+        let restore = scope.spawn(|| user.post(&format!("{}/restore", path(&task)), json!({})));
+        lock.wait_for_waiting(1);
+        lock.rows_too("deleted_tasks", "user_id = 'u1'");
+        lock.release();
+        restore.join().unwrap().expect(200);
+    });
+    assert_eq!(app.deadlocks(), 0);
 }

@@ -90,10 +90,14 @@ pub(super) fn trash_table(time: Duration) -> String {
     )
 }
 
-// A new task of that id is locked first: a deletion locks both rows in this order, and two orders would be a deadlock.
+// It locks the user, a new task of that id, and the deleted one: the order of bulk requests and of the deletion of an account. Another
+// order would be a deadlock.
 static RESTORE: LazyLock<String> = LazyLock::new(|| {
     let here = in_trash("$3");
-    let lock = "(SELECT count(*) FROM (SELECT FROM {schema}.tasks WHERE user_id = $1 AND id = $2 FOR UPDATE) AS new) IS NOT NULL";
+    let owner = "(SELECT count(*) FROM (SELECT FROM {schema}.users WHERE id = $1 FOR KEY SHARE) AS owner) >= 0";
+    let lock = format!(
+        "(SELECT count(*) FROM (SELECT FROM {{schema}}.tasks WHERE user_id = $1 AND id = $2 AND {owner} FOR UPDATE) AS new) >= 0"
+    );
     restoration(&format!("id = $2 AND {here} AND {lock}"), "")
 });
 

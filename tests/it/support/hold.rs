@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-/// An exclusive lock on a table, until this is dropped.
+/// A lock on a table or on rows, until this is dropped.
 pub struct Lock {
     client: Client,
 }
@@ -23,6 +23,22 @@ impl Lock {
             ))
             .unwrap();
         Lock { client }
+    }
+
+    /// A lock on some rows, as an UPDATE of their keys takes it.
+    pub fn rows(database: &str, table: &str, condition: &str) -> Lock {
+        let mut client = Client::connect(database, NoTls).unwrap();
+        client.batch_execute("BEGIN").unwrap();
+        let mut lock = Lock { client };
+        lock.rows_too(table, condition);
+        lock
+    }
+
+    /// Locks some more rows.
+    #[track_caller]
+    pub fn rows_too(&mut self, table: &str, condition: &str) {
+        let sql = format!("SELECT FROM todo.{table} WHERE {condition} FOR UPDATE");
+        self.client.batch_execute(&sql).unwrap();
     }
 
     /// Waits until this many statements wait for the lock.
