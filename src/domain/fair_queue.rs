@@ -52,7 +52,8 @@ impl<T> FairQueue<T> {
         if !self.places.allows(holder, 1) {
             return Err(item);
         }
-        let round = self.round + self.places.held(holder);
+        // Not in the round that is being taken: holders who come again and again would keep it from ending.
+        let round = self.round + 1 + self.places.held(holder);
         let at = self.items.partition_point(|(other, _)| *other <= round);
         self.places.take(holder, 1);
         let queued = Queued {
@@ -71,5 +72,47 @@ impl<T> FairQueue<T> {
         self.places.give_back(queued.holder, 1);
         self.round = self.round.max(round);
         Some(queued)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(name: &str) -> Option<Holder> {
+        Some(Holder::of(&name))
+    }
+
+    fn next(queue: &mut FairQueue<usize>) -> Option<usize> {
+        queue.next(|_| true).map(|queued| queued.item)
+    }
+
+    #[test]
+    fn holders_who_come_again_when_they_were_served_do_not_keep_others_waiting() {
+        let mut queue = FairQueue::new(100);
+        for (name, item) in [("often", 1), ("twice", 2), ("twice", 3)] {
+            queue.add(holder(name), item).unwrap();
+        }
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let item = next(&mut queue).unwrap();
+            order.push(item);
+            if item == 1 {
+                queue.add(holder("often"), 1).unwrap();
+            }
+        }
+        assert!(order.contains(&2) && order.contains(&3), "{order:?}");
+    }
+
+    #[test]
+    fn items_of_a_new_holder_go_before_most_of_a_busy_one() {
+        let mut queue = FairQueue::new(100);
+        for item in 0..40 {
+            queue.add(holder("busy"), item).unwrap();
+        }
+        queue.add(holder("new"), 100).unwrap();
+        let order: Vec<usize> = std::iter::from_fn(|| next(&mut queue)).collect();
+        assert_eq!(order.iter().position(|item| *item == 100), Some(1));
+        assert_eq!(order.len(), 41);
     }
 }

@@ -29,7 +29,7 @@ use crate::sync::lock;
 /// Statements of a kind: for one write, for 2, 4, 8 and 16. Each connection prepares them, which takes PostgreSQL memory.
 const SIZES: u32 = 5;
 /// Writes of one kind that wait, at most. Further ones are done alone.
-const QUEUE_MAX: usize = 256;
+const QUEUE_MAX: usize = 1_024;
 /// How long a write may wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 

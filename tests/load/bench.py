@@ -365,7 +365,7 @@ def report(arguments, builds, results, rates, memory, postgres, seconds):
         f"Other processes used {median(others):.0f} % of the machine (median; at most {max(others):.0f} %). It took {seconds:.0f} s.",
         "",
         "- × pgbench: the rate divided by that of pgbench with the statements that the server sends, prepared, over one connection or "
-        f"{PGBENCH_CLIENTS}, in the same round." + (" Both builds are compared with the statements of the new one." if compared else ""),
+        f"{PGBENCH_CLIENTS}, in the same round. More than 1: the server joins writes that wait at the same time in one statement." + (" Both builds are compared with the statements of the new one." if compared else ""),
         "- Latencies are in ms. wrk corrects them for coordinated omission: it adds the requests that a stall kept it from sending, so "
         "that one stall shows in p99.",
         "- CPU is in µs per request; switches are voluntary context switches of the server per request; RSS is in MB, under load.",
