@@ -18,8 +18,10 @@ use crate::domain::fair_queue::{FairQueue, Queued};
 use crate::metrics;
 use crate::sync::{lock, unpoisoned};
 
-/// Jobs in the queue, at most: more than can be done within [`PATIENCE`].
-const QUEUE_MAX: usize = 256;
+/// Passwords in the queue, at most: more than can be done within [`PATIENCE`].
+const HASHINGS_MAX: usize = 256;
+/// The same for writes. The first write of a user is one of them, so many may come together.
+const LONE_WRITES_MAX: usize = 2_048;
 /// Threads beside those that hash at a time. They mostly wait for the database.
 const WAITING_FOR_DATABASE: usize = 4;
 /// Threads for writes that were left out of their group. They may wait for locks.
@@ -61,7 +63,7 @@ impl Crew {
     /// A thread cannot be started.
     pub fn hashing() -> std::io::Result<Crew> {
         let threads = *AT_ONCE + WAITING_FOR_DATABASE;
-        Crew::start("hashing", threads, metrics::hashing_waited)
+        Crew::start("hashing", threads, HASHINGS_MAX, metrics::hashing_waited)
     }
 
     /// Starts the threads for writes that were left out of their group.
@@ -69,15 +71,20 @@ impl Crew {
     /// # Errors
     /// A thread cannot be started.
     pub fn lone_writes() -> std::io::Result<Crew> {
-        Crew::start("lone-write", LONE_WRITES, |_| ())
+        Crew::start("lone-write", LONE_WRITES, LONE_WRITES_MAX, |_| ())
     }
 
     /// `waited` is told how long each job was in the queue.
-    fn start(name: &str, threads: usize, waited: fn(Duration)) -> std::io::Result<Crew> {
+    fn start(
+        name: &str,
+        threads: usize,
+        places: usize,
+        waited: fn(Duration),
+    ) -> std::io::Result<Crew> {
         let crew = Crew {
             queue: Arc::new(Queue {
                 state: Mutex::new(QueueState {
-                    jobs: FairQueue::new(QUEUE_MAX),
+                    jobs: FairQueue::new(places),
                     busy: FairBudget::new(threads),
                     closed: false,
                 }),
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_job_alone() {
-        let hashing = Crew::start("test", 1, |_| ()).unwrap();
+        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
@@ -180,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_job_that_does_not_fit_is_refused_at_once() {
-        let hashing = Crew::start("test", 1, |_| ()).unwrap();
+        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {
@@ -189,7 +196,7 @@ mod tests {
         });
         // While the only thread is busy, jobs stay in the queue.
         first.recv().unwrap();
-        for _ in 0..QUEUE_MAX {
+        for _ in 0..HASHINGS_MAX {
             hashing.submit(None, drop);
         }
         let (refused, turns) = mpsc::channel();
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_job_that_waited_longer_than_the_limit_is_too_late() {
-        let hashing = Crew::start("test", 1, |_| ()).unwrap();
+        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {
             begun.send(()).unwrap();
@@ -214,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_job_of_another_holder_goes_before_those_of_a_busy_one() {
-        let hashing = Crew::start("test", 1, |_| ()).unwrap();
+        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {
@@ -229,16 +236,16 @@ mod tests {
                 done.send((name, turn)).unwrap()
             });
         };
-        (0..QUEUE_MAX).for_each(|_| submit("busy"));
+        (0..HASHINGS_MAX).for_each(|_| submit("busy"));
         submit("other");
         drop(release);
         drop(done);
-        let order: Vec<_> = order.iter().take(QUEUE_MAX + 1).collect();
+        let order: Vec<_> = order.iter().take(HASHINGS_MAX + 1).collect();
         let refused = order
             .iter()
             .filter(|(_, turn)| *turn == Turn::TooLate)
             .count();
-        assert_eq!(refused, QUEUE_MAX / 2, "half of the queue is for others");
+        assert_eq!(refused, HASHINGS_MAX / 2, "half of the queue is for others");
         let at = order
             .iter()
             .filter(|(_, turn)| *turn == Turn::InTime)

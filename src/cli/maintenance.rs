@@ -10,6 +10,6 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     let open = setup::open_store(&line.config()?)?;
     print(&match open.store.maintain()? {
         Some(done) => format!("{done}\n"),
-        None => "another process is doing it now; nothing was removed here\n".to_owned(),
+        None => "another process is doing it now\n".to_owned(),
     })
 }

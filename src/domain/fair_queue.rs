@@ -1,6 +1,6 @@
 //! A queue with a fair share for each holder.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use super::fair_budget::{FairBudget, Holder};
@@ -12,6 +12,8 @@ pub struct FairQueue<T> {
     places: FairBudget,
     /// The round of the item that was taken last.
     round: usize,
+    /// The next round of each holder.
+    rounds: HashMap<Option<Holder>, usize>,
 }
 
 /// An item that waited.
@@ -31,6 +33,7 @@ impl<T> FairQueue<T> {
             items: VecDeque::new(),
             places: FairBudget::new(places),
             round: 0,
+            rounds: HashMap::new(),
         }
     }
 
@@ -52,8 +55,10 @@ impl<T> FairQueue<T> {
         if !self.places.allows(holder, 1) {
             return Err(item);
         }
-        // Not in the round that is being taken: holders who come again and again would keep it from ending.
-        let round = self.round + 1 + self.places.held(holder);
+        // A holder that was served in this round is in the next one, or those who come again and again would keep the round from ending.
+        let next = self.rounds.get(&holder).copied();
+        let round = self.round.max(next.unwrap_or_default());
+        self.rounds.insert(holder, round + 1);
         let at = self.items.partition_point(|(other, _)| *other <= round);
         self.places.take(holder, 1);
         let queued = Queued {
@@ -71,6 +76,9 @@ impl<T> FairQueue<T> {
         let (round, queued) = self.items.remove(at)?;
         self.places.give_back(queued.holder, 1);
         self.round = self.round.max(round);
+        if self.rounds.len() > 100 + 2 * self.items.len() {
+            self.rounds.retain(|_, next| *next > self.round);
+        }
         Some(queued)
     }
 }

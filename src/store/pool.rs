@@ -62,7 +62,8 @@ impl PooledClient {
 
     /// As [`PooledClient::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
     /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits), 12 pages of
-    /// changes, and 132 writes to one task (each set of sent fields, completion and two deletions, with a precondition and without).
+    /// changes, 136 writes to one task (each set of sent fields, completion and deletions, with a precondition and without), and 15 groups
+    /// of writes.
     ///
     /// # Errors
     /// PostgreSQL's, about the statement.

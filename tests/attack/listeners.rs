@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::attacked::{AttackedServer, KINDS};
 use crate::support::hold::{Lock, PATIENT};
 use crate::support::requests::{LAST, MALFORMED, REFUSED_WITH_ONE_OF, UNUSUAL, bytes, code};
-use crate::support::wire::{Endpoint, bearer, new_task, request};
+use crate::support::wire::{Endpoint, bearer, new_task, new_task_with_id, request};
 
 /// Sends a malformed request followed by a good one. Returns the status of the refusal; the good one must not be answered.
 fn refusal(endpoint: &Endpoint, malformed: &[u8], behind: &[u8]) -> Result<u16, String> {
@@ -122,7 +122,8 @@ fn the_self_check_works_on_every_listener() {
         // One user cannot use the worker that is reserved for others.
         let _stuck = ["u1", "u2", "u3"].map(|user| {
             let mut wire = attacked.endpoint.open().unwrap();
-            wire.write(&new_task(&bearer(user), "stuck")).unwrap();
+            wire.write(&new_task_with_id(&bearer(user), "stuck"))
+                .unwrap();
             wire
         });
         lock.wait_for_waiting(3);

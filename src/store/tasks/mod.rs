@@ -1,4 +1,5 @@
-//! The statements on tasks. Each names the user. All but those of `bulk` run in one round trip, as a transaction of their own.
+//! The statements on tasks. Each names the user. All but those of `bulk` run in one round trip, as a transaction of their own; new tasks,
+//! completions and deletions of several users may share one (see `store::group`).
 //!
 //! - `columns`: every column and every field, and the statements' lists of them
 //! - `json`: shows a row as JSON
