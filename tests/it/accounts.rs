@@ -166,7 +166,7 @@ fn an_unknown_address_looks_like_a_wrong_password() {
         (began.elapsed(), answer.expect(401))
     };
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    for number in 0..4 {
+    for number in 0..8 {
         let (took, wrong) = time("me@example.org");
         known.push(took);
         let (took, answer) = time(&format!("unknown{number}@example.org"));
@@ -184,11 +184,11 @@ fn an_unknown_address_looks_like_a_wrong_password() {
                 .starts_with("Bearer")
         );
     }
-    // The ranges of the times overlap.
+    // The ranges of the times overlap. By chance alone, those of eight times each do not once in 6,400 runs.
     known.sort();
     unknown.sort();
     assert!(
-        known[0] < unknown[3] && unknown[0] < known[3],
+        known[0] < unknown[7] && unknown[0] < known[7],
         "{known:?} {unknown:?}"
     );
     assert!(
