@@ -74,7 +74,7 @@ impl Crew {
         Crew::start("lone-write", LONE_WRITES, LONE_WRITES_MAX, |_| ())
     }
 
-    /// `waited` is told how long each job was in the queue.
+    /// `waited` is called with the time that each job was in the queue.
     fn start(
         name: &str,
         threads: usize,
@@ -165,6 +165,19 @@ mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    /// A crew whose only thread works until the sender is dropped. Until then jobs stay in the queue.
+    fn occupied_crew() -> (Crew, mpsc::Sender<()>) {
+        let crew = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let (begun, first) = mpsc::channel();
+        crew.submit(None, move |_| {
+            begun.send(()).unwrap();
+            let _ = gate.recv();
+        });
+        first.recv().unwrap();
+        (crew, release)
+    }
+
     #[test]
     fn a_panic_ends_one_job_alone() {
         let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
@@ -187,15 +200,7 @@ mod tests {
 
     #[test]
     fn a_job_that_does_not_fit_is_refused_at_once() {
-        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
-        let (release, gate) = mpsc::channel::<()>();
-        let (begun, first) = mpsc::channel();
-        hashing.submit(None, move |_| {
-            begun.send(()).unwrap();
-            let _ = gate.recv();
-        });
-        // While the only thread is busy, jobs stay in the queue.
-        first.recv().unwrap();
+        let (hashing, release) = occupied_crew();
         for _ in 0..HASHINGS_MAX {
             hashing.submit(None, drop);
         }
@@ -221,14 +226,7 @@ mod tests {
 
     #[test]
     fn the_job_of_another_holder_goes_before_those_of_a_busy_one() {
-        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
-        let (release, gate) = mpsc::channel::<()>();
-        let (begun, first) = mpsc::channel();
-        hashing.submit(None, move |_| {
-            begun.send(()).unwrap();
-            let _ = gate.recv();
-        });
-        first.recv().unwrap();
+        let (hashing, release) = occupied_crew();
         let (done, order) = mpsc::channel();
         let submit = |name: &'static str| {
             let done = done.clone();

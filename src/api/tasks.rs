@@ -45,14 +45,14 @@ pub fn create(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, E
         .then(|| app.store.creation(user, &draft))
         .flatten();
     let user = user.clone();
-    written(app, write, move |app, task| match task {
+    write_in_group(app, write, move |app, task| match task {
         Some(task) => Ok(created(task)),
         None => create_alone(app, &user, &draft, key.as_ref()),
     })
 }
 
 /// Does a write in a group, if it can be, and else here.
-fn written(
+fn write_in_group(
     app: &App,
     write: Option<GroupedWrite>,
     rest: impl FnOnce(&App, Option<ShownTask>) -> Result<Response, Error> + Send + 'static,
@@ -120,7 +120,7 @@ pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome,
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
     let write = app.store.completion(user, id, completion);
     let user = user.clone();
-    written(
+    write_in_group(
         app,
         if_match.is_none().then_some(write),
         move |app, task| {
@@ -142,7 +142,7 @@ pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, E
     let grouped = !permanent && if_match.is_none();
     let write = grouped.then(|| app.store.deletion(user, id)).flatten();
     let user = user.clone();
-    written(app, write, move |app, task| {
+    write_in_group(app, write, move |app, task| {
         let outcome = match task {
             Some(_) => TaskOutcome::Done(()),
             None => (app.store).delete_task(&user, id, permanent, if_match.as_ref())?,

@@ -26,6 +26,9 @@ pub fn keep_up(app: &Weak<App>) {
         // Without requests the database may be suspended. Upkeep would wake it.
         let is_awake = app.store.take_asked();
         was_asked |= is_awake;
+        if !is_awake && Instant::now() < next {
+            continue;
+        }
         if is_awake && !is_analyzed {
             is_analyzed = app.store.analyze_new_tables().unwrap_or_else(|error| {
                 log::debug!("new tables get no statistics now: {error}");

@@ -224,8 +224,8 @@ fn default_environment(reader: &SettingsReader<'_>) -> Result<String, String> {
 }
 
 /// Measured with PostgreSQL on the same two cores, 32 connections: 4, 6, 8 and 10 workers read 31,400, 31,000, 30,200 and 30,300 tasks
-/// a second, and created 9,800, 11,000, 11,600 and 11,400: writes wait for the disk. With a remote database, throughput is workers
-/// divided by latency.
+/// a second, and created 9,800, 11,000, 11,600 and 11,400 (before new tasks were grouped): changes wait for the disk. With a remote
+/// database, throughput is workers divided by latency.
 fn default_workers(reader: &SettingsReader<'_>) -> Result<String, String> {
     Ok(match reader.database_is_local()? {
         true => 6.max(3 * cores()).to_string(),
