@@ -186,10 +186,8 @@ impl EventLoop {
     }
 
     fn hand_over(&mut self) {
-        let shared = Arc::clone(&self.core.shared);
-        if let Err(error) = shared.tickets.hand_over(&mut self.core.tickets) {
-            shared.broken(&error);
-        }
+        let core = &mut self.core;
+        core.shared.tickets.hand_over(&mut core.tickets);
         self.tick_at(self.core.now + TICK);
     }
 

@@ -1,7 +1,7 @@
 //! Everything between a client and the workers: connections, limits, deadlines, framing, TLS.
 //!
-//! tiny_http is the queue to the workers, but no client connects to it. The edge reads each request whole under limits and
-//! deadlines, checks its framing, and hands it to the workers as a ticket. The worker's answer goes straight to the client's socket.
+//! Workers wait in tiny_http's queue, but no client connects to it. The edge reads each request whole under limits and deadlines,
+//! checks its framing, and hands it to the workers as a ticket. The worker's answer goes straight to the client's socket.
 //!
 //! # Why it exists
 //!
@@ -66,7 +66,7 @@
 //! | `self-check` | 1 | sends requests to the server's own address |
 //! | `certificate` | 1 with TLS | loads changed certificates |
 //! | workers | `WORKERS`, and one more for every eight | serve requests |
-//! | tiny_http's own | 3 or more | pass the bell to a worker |
+//! | tiny_http's own | 5 | wait for connections, which do not come |
 //!
 //! # Modules
 //!
@@ -101,7 +101,7 @@ pub mod tls;
 mod transport;
 
 use std::io;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -187,34 +187,31 @@ pub struct Edge {
     listeners: Vec<BoundSocket>,
 }
 
-/// Starts a tiny_http that only this process can reach, and connects to it.
+/// Starts a tiny_http that nothing can connect to: workers sleep in its queue.
 ///
 /// # Errors
 /// No temporary directory for its socket can be written.
-pub fn private_tiny_http() -> io::Result<(tiny_http::Server, UnixStream)> {
+pub fn private_tiny_http() -> io::Result<tiny_http::Server> {
     let directory = listener::PrivateDirectory::make()?;
-    let path = directory.path().join("tickets");
-    let server = tiny_http::Server::from_listener(UnixListener::bind(&path)?, None)
-        .map_err(io::Error::other)?;
-    let line = UnixStream::connect(&path)?;
-    // The directory is removed at the end of this scope, so no other process can connect.
-    Ok((server, line))
+    let socket = UnixListener::bind(directory.path().join("bell"))?;
+    // The directory is removed at the end of this scope, and the socket with it.
+    tiny_http::Server::from_listener(socket, None).map_err(io::Error::other)
 }
 
 impl Edge {
-    /// Starts to serve on these sockets. `line` is the connection to tiny_http.
+    /// Starts to serve on these sockets. Workers sleep in `bell`.
     ///
     /// # Errors
     /// No thread or descriptor is left.
     pub fn start(
         options: EdgeOptions,
         listeners: Vec<(BoundSocket, Socket)>,
-        line: UnixStream,
+        bell: Arc<tiny_http::Server>,
     ) -> io::Result<Edge> {
         let threads = options.workers + reserve(options.workers);
         let self_check = options.self_check;
         let shared = Arc::new(EdgeShared {
-            tickets: Tickets::new(line, threads, options.connections),
+            tickets: Tickets::new(bell, threads, options.connections),
             mailbox: Mailbox::new()?,
             bodies: MemoryBudget::new(options.limits.bodies),
             answers: Answers::new(options.limits.answers),
@@ -314,14 +311,7 @@ impl TicketOffice {
     /// returns the responder if the user may have no more workers; the request then waits until one of the user's workers is done.
     pub fn drain(&self, serve: impl Fn(&Request, Responder, &mut Admit) -> Option<Responder>) {
         self.0.tickets.woken();
-        loop {
-            let ticket = self.0.tickets.take().unwrap_or_else(|error| {
-                self.0.broken(&error);
-                None
-            });
-            let Some(mut ticket) = ticket else {
-                return;
-            };
+        while let Some(mut ticket) = self.0.tickets.take() {
             let mut worker = TakenWorker {
                 office: self,
                 holder: ticket.holder,
@@ -361,11 +351,6 @@ impl EdgeShared {
     /// Reports that the process cannot continue.
     fn fail(&self, reason: String) {
         (self.options.on_failure)(reason);
-    }
-
-    /// Reports that the connection to the workers is broken.
-    fn broken(&self, error: &io::Error) {
-        self.fail(format!("the way to the workers is broken: {error}"));
     }
 
     /// Whether this is the self-check's end of its connection.

@@ -7,14 +7,12 @@
 //! While one holder alone sends requests, it may have all workers but those kept free to find out who else is calling
 //! ([`reserve`]). Once another holder has come, both get what [`FairBudget`] allows.
 //!
-//! A request never leaves this process's memory. tiny_http gets one small request without meaning, over a private connection,
-//! and hands it to a worker: that wakes the worker (the "bell"). It is sent only when a worker sleeps, and one at a time. A worker
-//! that is awake takes tickets until none is left for it. So under load hardly any are sent.
+//! A worker without a ticket waits for a request in tiny_http's queue, where none ever comes. `unblock` ends the wait of one worker
+//! (the "bell"). It is called only when a worker sleeps, and one at a time. A worker that is awake takes tickets until none is left
+//! for it. So under load it is hardly ever called.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::limits::MemoryShare;
@@ -29,8 +27,6 @@ use crate::sync::lock;
 pub const TICK: Duration = Duration::from_millis(100);
 /// Tickets that are answered 503 at a time.
 const EXPIRE: usize = 100;
-/// The request that wakes a worker.
-const BELL: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 /// A holder is alone once no other has sent a request for so long.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -55,10 +51,10 @@ pub struct Ticket {
     pub since: Instant,
 }
 
-/// The tickets that wait, and the private connection that wakes workers.
+/// The tickets that wait, and the queue where workers sleep.
 pub struct Tickets {
     state: Mutex<TicketsState>,
-    line: UnixStream,
+    bell: Arc<tiny_http::Server>,
 }
 
 struct TicketsState {
@@ -121,9 +117,9 @@ impl TicketsState {
 }
 
 impl Tickets {
-    /// None yet. `line` is a connection to tiny_http. `workers` threads take tickets. With fewer database connections than
-    /// that, the holders share as many workers as there are connections.
-    pub fn new(line: UnixStream, workers: usize, connections: usize) -> Tickets {
+    /// None yet. `workers` threads take tickets, and sleep in `bell`. With fewer database connections than that, the holders share
+    /// as many workers as there are connections.
+    pub fn new(bell: Arc<tiny_http::Server>, workers: usize, connections: usize) -> Tickets {
         Tickets {
             state: Mutex::new(TicketsState {
                 waiting: VecDeque::new(),
@@ -134,21 +130,15 @@ impl Tickets {
                 last: None,
                 shared: None,
             }),
-            line,
+            bell,
         }
     }
 
     /// Hands requests to the workers.
-    ///
-    /// # Errors
-    /// The private connection is broken; the requests have been answered 503, and the process must not go on.
-    pub fn hand_over(&self, tickets: &mut Vec<Ticket>) -> io::Result<()> {
-        let rings = {
-            let mut state = self.state();
-            state.waiting.extend(tickets.drain(..));
-            state.must_ring()
-        };
-        self.ring(rings)
+    pub fn hand_over(&self, tickets: &mut Vec<Ticket>) {
+        let mut state = self.state();
+        state.waiting.extend(tickets.drain(..));
+        self.ring_if_needed(state);
     }
 
     /// Notes that the bell has woken a worker.
@@ -160,18 +150,15 @@ impl Tickets {
 
     /// Takes a ticket for a worker, which must give the worker back with [`Tickets::done`]. `None` when no ticket waits whose
     /// holder may have one more worker; the worker then goes to sleep.
-    ///
-    /// # Errors
-    /// As [`Tickets::hand_over`].
-    pub fn take(&self) -> io::Result<Option<Ticket>> {
+    pub fn take(&self) -> Option<Ticket> {
         let mut state = self.state();
         let ticket = state.next();
         if ticket.is_none() {
             state.asleep += 1;
+        } else {
+            self.ring_if_needed(state);
         }
-        let rings = ticket.is_some() && state.must_ring();
-        drop(state);
-        self.ring(rings).map(|()| ticket)
+        ticket
     }
 
     /// Counts the worker for the user in place of the client's network. False when the user may have no more workers.
@@ -216,34 +203,23 @@ impl Tickets {
         let wait = if more { Duration::ZERO } else { TICK };
         let next = (!state.waiting.is_empty()).then_some(wait);
         drop(state);
-        for _ in &expired {
+        for ticket in expired {
             metrics::rejected("QUEUE_TIMEOUT");
+            let cause = "no worker took the request in time".to_owned();
+            ticket.responder.answer(Err(Error::Unavailable(cause)));
         }
-        refuse(expired, "no worker took the request in time");
         next
     }
 
-    fn ring(&self, rings: bool) -> io::Result<()> {
-        if !rings {
-            return Ok(());
+    fn ring_if_needed(&self, mut state: MutexGuard<'_, TicketsState>) {
+        let rings = state.must_ring();
+        drop(state);
+        if rings {
+            self.bell.unblock();
         }
-        let rung = (&self.line).write_all(BELL);
-        if rung.is_err() {
-            let waiting = std::mem::take(&mut self.state().waiting);
-            refuse(waiting, "the way to the workers is broken");
-        }
-        rung
     }
 
     fn state(&self) -> MutexGuard<'_, TicketsState> {
         lock(&self.state)
-    }
-}
-
-fn refuse(tickets: VecDeque<Ticket>, cause: &str) {
-    for ticket in tickets {
-        ticket
-            .responder
-            .answer(Err(Error::Unavailable(cause.to_owned())));
     }
 }

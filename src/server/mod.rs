@@ -113,7 +113,7 @@ impl Server {
         let router = Arc::new(parts.router);
         let reveal_causes = config.process.environment == Environment::Development;
         let workers = config.process.workers;
-        let (queue, line) = edge::private_tiny_http()?;
+        let bell = Arc::new(edge::private_tiny_http()?);
         let (health, policy) = (Arc::clone(&router), Arc::clone(&parts.policy));
         let edge_options = EdgeOptions {
             limits: config.edge.clone(),
@@ -139,15 +139,16 @@ impl Server {
             router,
             stopping: AtomicBool::new(false),
         });
-        let edge = Edge::start(edge_options, sockets.guarded, line)?;
+        let edge = Edge::start(edge_options, sockets.guarded, Arc::clone(&bell))?;
 
         let (alive, finished) = mpsc::channel();
         let (all, office) = (workers + edge::reserve(workers), Some(edge.tickets()));
-        let mut queues = vec![start_workers(queue, all, &shared, office, &alive)?];
+        let mut queues = vec![start_workers(bell, all, &shared, office, &alive)?];
         let mut direct = Vec::new();
         for (bound, listener) in sockets.direct {
             let queue = tiny_http::Server::from_listener(listener, None);
             let queue = queue.map_err(io::Error::other)?;
+            let queue = Arc::new(queue);
             queues.push(start_workers(queue, workers, &shared, None, &alive)?);
             direct.push(bound);
         }
@@ -201,23 +202,27 @@ impl Server {
     }
 }
 
-/// Starts workers on a queue of tiny_http's. Its requests wake workers to take tickets at the `office`; without one they are clients'
-/// requests. Each worker holds a copy of `alive` until it ends.
+/// Starts workers that sleep in a queue of tiny_http's. With an `office` they take tickets there when they are woken; without one they
+/// get clients' requests from the queue. Each worker holds a copy of `alive` until it ends.
 fn start_workers(
-    queue: tiny_http::Server,
+    queue: Arc<tiny_http::Server>,
     workers: usize,
     shared: &Arc<WorkerShared>,
     office: Option<TicketOffice>,
     alive: &Sender<()>,
 ) -> io::Result<Arc<tiny_http::Server>> {
-    let queue = Arc::new(queue);
     metrics::workers_started(workers);
     for number in 0..workers {
         let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
         let (office, alive) = (office.clone(), alive.clone());
         let run = move || {
             let _alive = alive;
-            work(&queue, &shared, office.as_ref());
+            match office {
+                Some(office) => serve_tickets(&queue, &shared, &office),
+                None => serve_queue(&queue, &shared),
+            }
+            // The server stops: wakes the next worker.
+            queue.unblock();
         };
         thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -226,7 +231,16 @@ fn start_workers(
     Ok(queue)
 }
 
-fn work(queue: &tiny_http::Server, shared: &WorkerShared, office: Option<&TicketOffice>) {
+fn serve_tickets(bell: &tiny_http::Server, shared: &WorkerShared, office: &TicketOffice) {
+    while !shared.stopping.load(Ordering::Relaxed) {
+        // Nothing connects to this tiny_http: its queue holds no request, and waiting there ends with an error when it is unblocked.
+        drop(bell.recv());
+        let _busy = metrics::Busy::begin();
+        office.drain(|request, responder, admit| serve(shared, request, responder, admit));
+    }
+}
+
+fn serve_queue(queue: &tiny_http::Server, shared: &WorkerShared) {
     let stopping = || shared.stopping.load(Ordering::Relaxed);
     loop {
         let next = if stopping() {
@@ -235,29 +249,18 @@ fn work(queue: &tiny_http::Server, shared: &WorkerShared, office: Option<&Ticket
             queue.recv().map(Some)
         };
         match next {
-            Ok(Some(received)) => answer(shared, office, received, stopping()),
+            Ok(Some(received)) => answer(shared, received, stopping()),
             Ok(None) => break,
             Err(_) if stopping() => queue.unblock(),
             // A direct listener was closed, because the server drains.
             Err(error) => log::debug!("tiny_http has stopped accepting: {error}"),
         }
     }
-    queue.unblock();
 }
 
-fn answer(
-    shared: &WorkerShared,
-    office: Option<&TicketOffice>,
-    received: tiny_http::Request,
-    last: bool,
-) {
+fn answer(shared: &WorkerShared, received: tiny_http::Request, last: bool) {
     let _busy = metrics::Busy::begin();
-    if let Some(office) = office {
-        // Dropped unused: on the private connection tiny_http sends no answers.
-        drop(received.into_writer());
-        office.drain(|request, responder, admit| serve(shared, request, responder, admit));
-    } else if let Some((request, responder)) = tiny_http_connection::receive(received, shared, last)
-    {
+    if let Some((request, responder)) = tiny_http_connection::receive(received, shared, last) {
         match shared.policy.preflight(&request) {
             Some(response) => responder.answer(Ok(response)),
             // tiny_http itself has queued the request, so the workers are not shared out among users.
