@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::crew::Turn;
+use super::tasks::NO_SUCH_TASK;
 use super::{App, Call, Grouped, Handler, HandlerOutcome, Job, Resource, pages};
 use crate::audit::Event;
 use crate::auth::caller::{Caller, Credential};
@@ -29,8 +30,8 @@ pub fn dispatch(
     match answer(app, router, request, &mut responder, admit) {
         Ok(Some(HandlerOutcome::Answered(response))) => responder.answer(Ok(response)),
         Ok(Some(HandlerOutcome::Job(job))) => hash_and_answer(app, job, responder),
-        Ok(Some(HandlerOutcome::Write(grouped))) => {
-            write_and_answer(app, grouped, responder, admit)
+        Ok(Some(HandlerOutcome::Grouped(grouped))) => {
+            group_and_answer(app, grouped, responder, admit)
         }
         Ok(None) => return Some(responder),
         Err(error) => responder.answer(Err(error)),
@@ -51,17 +52,18 @@ fn hash_and_answer(app: &Arc<App>, job: Job, responder: Responder) {
     });
 }
 
-/// Does the rest of a request whose write is grouped.
-fn write_and_answer(
+/// Does the rest of a request whose statement is grouped.
+fn group_and_answer(
     app: &Arc<App>,
-    Grouped { write, rest }: Grouped,
+    Grouped { statement, rest }: Grouped,
     responder: Responder,
     admit: &mut Admit,
 ) {
     let (shared, holder) = (Arc::clone(app), responder.holder());
     let on_result = move |result| match result {
-        GroupResult::Written(task) => responder.answer(rest(&shared, Some(task))),
-        GroupResult::NoPlace => responder.answer(rest(&shared, None)),
+        GroupResult::Task(task) => responder.answer(rest(&shared, Some(task))),
+        GroupResult::Alone => responder.answer(rest(&shared, None)),
+        GroupResult::NotFound => responder.answer(Err(NO_SUCH_TASK)),
         GroupResult::Failed(error) => responder.answer(Err(error.into())),
         GroupResult::LeftOut => {
             let app = Arc::clone(&shared);
@@ -73,8 +75,8 @@ fn write_and_answer(
             });
         }
     };
-    let kind = write.kind;
-    if app.store.write_grouped(holder, write, Box::new(on_result)) {
+    let kind = statement.kind;
+    if app.store.join_group(holder, statement, Box::new(on_result)) {
         // From here on the worker works for all users.
         admit(None);
         app.store.run_groups(kind);
@@ -148,7 +150,7 @@ fn answer(
             };
             handler(app, &call, &user)?
         }
-        Handler::Write(resource, handler) => {
+        Handler::Grouped(resource, handler) => {
             let Some(user) = user_of(app, &call, responder, admit, resource)? else {
                 return Ok(None);
             };

@@ -62,7 +62,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::http::router::Path;
 use crate::http::target;
-use crate::store::{GroupedWrite, ShownTask, Store};
+use crate::store::{GroupedStatement, ShownTask, Store};
 
 /// What handlers work with.
 pub struct App {
@@ -111,11 +111,11 @@ impl Call<'_> {
 /// The rest of a request that hashes a password. It runs on a thread for that.
 pub type Job = Box<dyn FnOnce(&App) -> Result<Response, Error> + Send>;
 
-/// A write that is done together with others, and the rest of its request.
+/// A statement that is run together with others, and the rest of its request.
 pub struct Grouped {
-    /// The write.
-    pub write: GroupedWrite,
-    /// Gets the task as it was written; `None` if it has to do the write itself.
+    /// The statement.
+    pub statement: GroupedStatement,
+    /// Gets the task as it is now; `None` if it has to run the statement itself.
     pub rest: GroupedRest,
 }
 
@@ -128,8 +128,8 @@ pub enum HandlerOutcome {
     Answered(Response),
     /// The rest of the work, which hashes a password.
     Job(Job),
-    /// The rest of the work, which is a write to one task.
-    Write(Grouped),
+    /// The rest of the work, which begins with a statement on one task.
+    Grouped(Grouped),
 }
 
 impl From<Response> for HandlerOutcome {
@@ -162,8 +162,8 @@ pub enum Handler {
         &'static Resource,
         fn(&App, &Call, &UserId) -> Result<Response, Error>,
     ),
-    /// As `User`, with a write that is done in a group.
-    Write(
+    /// As `User`, with a statement that may be run in a group.
+    Grouped(
         &'static Resource,
         fn(&App, &Call, &UserId) -> Result<HandlerOutcome, Error>,
     ),

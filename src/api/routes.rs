@@ -9,7 +9,7 @@
 //! 4. its own answers: status, type of the body, meaning, and header fields. The generator adds errors that follow from the rest of the
 //!    row (401 if a token is needed, 422 if a body is read).
 
-use super::Handler::{self, Account, AtOnce, Public, Unlimited, User, Write};
+use super::Handler::{self, Account, AtOnce, Grouped, Public, Unlimited, User};
 use super::{
     Resource, account, api_tokens, auth, bulk, changes, health, lists, metrics, pages, root,
     sessions, stats, tags, tasks, transfer, trash,
@@ -159,7 +159,7 @@ table! {
             "List tasks" "The newest first, unless `sort` says otherwise. Only one of `cursor`, `offset` and `page` can be used."
             takes ["list"]
             200 TaskList "The tasks" fields ["Link"];
-        Post "/api/[{user_id}/]tasks" Write(&TASKS, tasks::create) createTask
+        Post "/api/[{user_id}/]tasks" Grouped(&TASKS, tasks::create) createTask
             "Create a task" "Only `title` is required. With an `Idempotency-Key` it is safe to send the same request again."
             takes ["Idempotency-Key"] body [NewTask]
             201 Task "The task as it was created" fields ["Location", "ETag", "Idempotency-Replayed"],
@@ -210,7 +210,7 @@ table! {
             "Restore a deleted task" "With the same id, fields and `created_at`; its `version` is one higher."
             200 Task "The task as it is now" fields ["ETag"],
             409 "A new task has this id";
-        Get "/api/[{user_id}/]tasks/{id}" User(&TASKS, tasks::show) getTask
+        Get "/api/[{user_id}/]tasks/{id}" Grouped(&TASKS, tasks::show) getTask
             "Show a task" "One task, with its `ETag`."
             200 Task "The task" fields ["ETag"],
             304 "The task is as the client has it (`If-None-Match`)" fields ["ETag"],
@@ -225,12 +225,12 @@ table! {
             body [TaskChanges]
             200 Task "The task as it is now" fields ["ETag"],
             412 "The task has changed since; nothing is done";
-        Delete "/api/[{user_id}/]tasks/{id}" Write(&TASKS, tasks::delete) deleteTask
+        Delete "/api/[{user_id}/]tasks/{id}" Grouped(&TASKS, tasks::delete) deleteTask
             "Delete a task" "It goes to the trash, from which it can be restored for `TRASH_DAYS`; with `permanent=true` it does not."
             takes ["permanent"]
             204 "The task is deleted",
             412 "The task has changed since; nothing is done";
-        Patch "/api/[{user_id}/]tasks/{id}/complete" Write(&TASKS, tasks::complete) completeTask
+        Patch "/api/[{user_id}/]tasks/{id}/complete" Grouped(&TASKS, tasks::complete) completeTask
             "Complete a task, or open it again" "A body sets `completed`; without a body, or with `{}`, it is toggled."
             optional_body [Completion]
             200 Task "The task as it is now" fields ["ETag"],

@@ -15,7 +15,7 @@ use crate::domain::user::UserId;
 use crate::http::error::Error;
 use crate::http::response::Response;
 use crate::http::target;
-use crate::store::{GroupedWrite, ShownTask, TaskCreation, TaskOutcome};
+use crate::store::{GroupedStatement, ShownTask, TaskCreation, TaskOutcome};
 
 /// Another user's task, one that does not exist and an id that is no UUID look the same.
 pub(super) const NO_SUCH_TASK: Error = Error::NotFound("Task not found");
@@ -45,22 +45,22 @@ pub fn create(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, E
         .then(|| app.store.creation(user, &draft))
         .flatten();
     let user = user.clone();
-    write_in_group(app, write, move |app, task| match task {
+    run_in_group(app, write, move |app, task| match task {
         Some(task) => Ok(created(task)),
         None => create_alone(app, &user, &draft, key.as_ref()),
     })
 }
 
-/// Does a write in a group, if it can be, and else here.
-fn write_in_group(
+/// Runs a statement in a group, if it can be, and else here.
+fn run_in_group(
     app: &App,
-    write: Option<GroupedWrite>,
+    statement: Option<GroupedStatement>,
     rest: impl FnOnce(&App, Option<ShownTask>) -> Result<Response, Error> + Send + 'static,
 ) -> Result<HandlerOutcome, Error> {
-    match write {
+    match statement {
         None => rest(app, None).map(HandlerOutcome::Answered),
-        Some(write) => Ok(HandlerOutcome::Write(Grouped {
-            write,
+        Some(statement) => Ok(HandlerOutcome::Grouped(Grouped {
+            statement,
             rest: Box::new(rest),
         })),
     }
@@ -82,19 +82,26 @@ fn create_alone(
 }
 
 /// `GET /tasks/{id}`
-pub fn show(app: &App, call: &Call, user: &UserId) -> Result<Response, Error> {
+pub fn show(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, Error> {
     let id = task_id(call)?;
     let if_match = if_match(call.request)?;
     let known = if_none_match(call.request)?;
-    let task = app.store.get_task(user, id)?.ok_or(NO_SUCH_TASK)?;
-    let tag = task.tag;
-    if if_match.is_some_and(|tags| !tags.match_strongly(tag)) {
-        return Err(STALE);
-    }
-    if known.is_some_and(|tags| tags.match_weakly(tag)) {
-        return Ok(Response::empty(304).header("ETag", tag.to_string()));
-    }
-    Ok(shown(200, task))
+    let statement = app.store.reading(user, id);
+    let user = user.clone();
+    run_in_group(app, Some(statement), move |app, task| {
+        let task = match task {
+            Some(task) => task,
+            None => app.store.get_task(&user, id)?.ok_or(NO_SUCH_TASK)?,
+        };
+        let tag = task.tag;
+        if if_match.is_some_and(|tags| !tags.match_strongly(tag)) {
+            return Err(STALE);
+        }
+        if known.is_some_and(|tags| tags.match_weakly(tag)) {
+            return Ok(Response::empty(304).header("ETag", tag.to_string()));
+        }
+        Ok(shown(200, task))
+    })
 }
 
 /// `PUT /tasks/{id}` and `PATCH /tasks/{id}`
@@ -120,7 +127,7 @@ pub fn complete(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome,
         .map_err(|error| task_first(app, user, id, if_match.as_ref(), error))?;
     let write = app.store.completion(user, id, completion);
     let user = user.clone();
-    write_in_group(
+    run_in_group(
         app,
         if_match.is_none().then_some(write),
         move |app, task| {
@@ -142,7 +149,7 @@ pub fn delete(app: &App, call: &Call, user: &UserId) -> Result<HandlerOutcome, E
     let grouped = !permanent && if_match.is_none();
     let write = grouped.then(|| app.store.deletion(user, id)).flatten();
     let user = user.clone();
-    write_in_group(app, write, move |app, task| {
+    run_in_group(app, write, move |app, task| {
         let outcome = match task {
             Some(_) => TaskOutcome::Done(()),
             None => (app.store).delete_task(&user, id, permanent, if_match.as_ref())?,

@@ -1,10 +1,11 @@
-//! Group commit: writes of one kind that wait at the same time are one statement, and share its commit.
+//! Groups: statements of one kind that wait at the same time are sent to PostgreSQL as one, and share its transaction.
 //!
-//! A write takes this path: its worker puts it into the queue of its kind. If no other worker does so already, the worker then runs
-//! what waits in the queue, one statement after another, until nothing waits. Otherwise it serves the next request. So a write that
-//! comes alone is done at once, and many that come together take few statements and no thread that waits.
+//! A statement takes this path: if no other of its kind is under way, its worker runs it alone. Otherwise the worker puts it into the
+//! queue of its kind. Unless [`RUNNERS`] others do so already, the worker then runs what waits in the queue, one group after another,
+//! until nothing waits; otherwise it serves the next request. So many requests that come together take few statements and no thread
+//! that waits.
 //!
-//! The statement of a group waits for no lock, because the writes of other users would wait with it. It leaves out rows that are
+//! The statement of a group waits for no lock, because the requests of other users would wait with it. It leaves out rows that are
 //! locked. A write without a row in the result was left out, and is to be done alone: it may wait, or have nothing to change.
 //!
 //! Measured against one statement for each write, over 32 connections: 1.9 times as many new tasks a second, each with 53 µs of CPU of
@@ -27,16 +28,20 @@ use crate::domain::user::UserId;
 use crate::domain::value::Value;
 use crate::sync::lock;
 
-/// Statements of a kind: for one write, for 2, 4, 8 and 16. Each connection prepares them, which takes PostgreSQL memory.
+/// Sizes of groups: 1, 2, 4, 8 and 16. Each connection prepares a statement for each, which takes PostgreSQL memory.
 const SIZES: u32 = 5;
-/// Writes of one kind that wait, at most. Further ones are done alone.
+/// Threads that run groups of one kind at the same time. With one, processors were idle; with three, groups were smaller and not faster.
+const RUNNERS: usize = 2;
+/// Statements of one kind that wait, at most. Further ones are run alone.
 const QUEUE_MAX: usize = 1_024;
-/// How long a write may wait.
+/// How long a statement may wait.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A kind of write to one task that has neither a condition nor a key.
+/// A kind of statement on one task. The writes have neither a condition nor a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteKind {
+pub enum GroupKind {
+    /// Reads it.
+    Read,
     /// Creates it.
     Create,
     /// Sets or toggles its completion.
@@ -45,39 +50,41 @@ pub enum WriteKind {
     Delete,
 }
 
-/// A write to one task.
-pub struct GroupedWrite {
+/// A statement on one task.
+pub struct GroupedStatement {
     /// Its kind.
-    pub kind: WriteKind,
+    pub kind: GroupKind,
     user: String,
     id: Uuid,
     values: Vec<Value>,
 }
 
-/// The result of a write in a group.
+/// The result of a statement in a group.
 pub enum GroupResult {
-    /// It was done. The task as it is now.
-    Written(ShownTask),
-    /// It was left out. It is to be done alone, on another thread, because it may wait.
+    /// It was run. The task as it is now.
+    Task(ShownTask),
+    /// It has read no task.
+    NotFound,
+    /// It is a write that was left out. It is to be run alone, on another thread, because it may wait.
     LeftOut,
-    /// The queue has no place for it. It is to be done alone, on this thread.
-    NoPlace,
-    /// It failed, or it is not known whether it was done.
+    /// No other is under way, or the queue has no place for it. It is to be run alone, on this thread.
+    Alone,
+    /// It failed, or it is not known whether it was run.
     Failed(Error),
 }
 
 /// Called with the result, on any thread.
 pub type OnResult = Box<dyn FnOnce(GroupResult) + Send>;
 
-impl GroupedWrite {
-    /// The write of a task's key and of the values of the parameters from `$3` on.
+impl GroupedStatement {
+    /// The statement for a task's key and the values of the parameters from `$3` on.
     pub(super) fn new(
-        kind: WriteKind,
+        kind: GroupKind,
         user: &UserId,
         id: Uuid,
         values: Vec<Value>,
-    ) -> GroupedWrite {
-        GroupedWrite {
+    ) -> GroupedStatement {
+        GroupedStatement {
             kind,
             user: user.as_str().to_owned(),
             id,
@@ -92,25 +99,27 @@ impl GroupedWrite {
     }
 }
 
-/// The statements of one kind of write, and the writes that wait for them.
-pub struct WriteGroup {
+/// The statements of one kind, for groups of each size, and those that wait.
+pub struct StatementGroup {
     statements: Vec<String>,
     state: Mutex<GroupState>,
 }
 
 struct GroupState {
-    /// Whether a thread runs the writes.
-    running: bool,
+    /// Whether a thread runs a statement that came alone.
+    alone: bool,
+    /// Threads that run those that wait.
+    running: usize,
     waiting: FairQueue<Waiting>,
 }
 
-/// A write that waits.
-type Waiting = (GroupedWrite, OnResult);
+/// A statement that waits.
+type Waiting = (GroupedStatement, OnResult);
 
-impl WriteGroup {
-    /// The writes of which an item of a WITH list does one. It is called `written{i}`; `{i}` is the number of the write in its group.
-    /// It must not wait for locks. `$1` and `$2` are the key of the task, which it returns.
-    pub fn new(item: &str) -> WriteGroup {
+impl StatementGroup {
+    /// The statements that are items of a WITH list. An item is called `task{i}`; `{i}` is its number in the group. It must not wait for
+    /// locks. `$1` and `$2` are the key of the task, which it returns.
+    pub fn new(item: &str) -> StatementGroup {
         let parameters = (1..)
             .take_while(|n| item.contains(&format!("${n}")))
             .count();
@@ -125,22 +134,32 @@ impl WriteGroup {
             let numbers = 0..1_usize << size;
             let rows = numbers
                 .clone()
-                .map(|i| format!("SELECT *, {i} AS number FROM written{i}"));
+                .map(|i| format!("SELECT *, {i} AS number FROM task{i}"));
             let (items, rows): (Vec<_>, Vec<_>) = (numbers.map(numbered).collect(), rows.collect());
             format!("WITH {} {}", items.join(", "), rows.join(" UNION ALL "))
         };
-        WriteGroup {
+        StatementGroup {
             statements: (0..SIZES).map(statement).collect(),
             state: Mutex::new(GroupState {
-                running: false,
+                alone: false,
+                running: 0,
                 waiting: FairQueue::new(QUEUE_MAX),
             }),
         }
     }
 }
 
+/// A thread that runs a statement alone, until this is dropped.
+struct AloneInGroup<'g>(&'g StatementGroup);
+
+impl Drop for AloneInGroup<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).alone = false;
+    }
+}
+
 impl GroupState {
-    /// Takes the writes that are `wanted`.
+    /// Takes those that are `wanted`.
     fn take(&mut self, wanted: impl Fn(&Queued<Waiting>) -> bool) -> Vec<Waiting> {
         let mut taken = Vec::new();
         while let Some(queued) = self.waiting.next(&wanted) {
@@ -149,50 +168,62 @@ impl GroupState {
         taken
     }
 
-    /// Takes the writes of the next statement, and the size of that. `None` if no write waits.
+    /// Takes the next group, and the place of its statement. `None` if nothing waits; the thread then ends its run.
     fn next(&mut self) -> Option<(usize, Vec<Waiting>)> {
-        let size = self.waiting.len().checked_ilog2();
-        self.running = size.is_some();
-        let size = size?.min(SIZES - 1);
-        let writes = (0..1 << size).filter_map(|_| self.waiting.next(|_| true));
-        Some((size as usize, writes.map(|queued| queued.item).collect()))
+        let Some(size) = self.waiting.len().checked_ilog2() else {
+            self.running -= 1;
+            return None;
+        };
+        let size = size.min(SIZES - 1);
+        let members = (0..1 << size).filter_map(|_| self.waiting.next(|_| true));
+        Some((size as usize, members.map(|queued| queued.item).collect()))
     }
 }
 
 impl Store {
-    /// Puts a write into the queue of its kind. If this returns true, [`Store::run_groups`] must be called for that kind.
-    pub fn write_grouped(
+    /// Puts a statement into the queue of its kind. If this returns true, [`Store::run_groups`] must be called for that kind.
+    pub fn join_group(
         &self,
         holder: Option<Holder>,
-        write: GroupedWrite,
+        statement: GroupedStatement,
         on_result: OnResult,
     ) -> bool {
-        let mut state = lock(&self.groups.of(write.kind).state);
-        if let Err((_, on_result)) = state.waiting.add(holder, (write, on_result)) {
+        let group = self.groups.of(statement.kind);
+        let mut state = lock(&group.state);
+        if state.running == 0 && !state.alone {
+            state.alone = true;
             drop(state);
-            on_result(GroupResult::NoPlace);
+            let _alone = AloneInGroup(group);
+            on_result(GroupResult::Alone);
             return false;
         }
-        !std::mem::replace(&mut state.running, true)
+        if let Err((_, on_result)) = state.waiting.add(holder, (statement, on_result)) {
+            drop(state);
+            on_result(GroupResult::Alone);
+            return false;
+        }
+        let runs = state.running < RUNNERS;
+        state.running += usize::from(runs);
+        runs
     }
 
-    /// Runs the writes of a kind that wait, and those that come meanwhile.
-    pub fn run_groups(&self, kind: WriteKind) {
+    /// Runs the statements of a kind that wait, and those that come meanwhile.
+    pub fn run_groups(&self, kind: GroupKind) {
         let group = self.groups.of(kind);
         loop {
             let now = Instant::now();
             let mut state = lock(&group.state);
-            let late = state.take(|write| now.saturating_duration_since(write.since) > PATIENCE);
+            let late = state.take(|queued| now.saturating_duration_since(queued.since) > PATIENCE);
             let next = state.next();
             drop(state);
             let done = next.is_none();
             let run = AssertUnwindSafe(|| {
-                fail(late, "the write waited too long for those before it");
-                let Some((size, writes)) = next else {
+                fail(late, "the request waited too long for those before it");
+                let Some((size, members)) = next else {
                     return;
                 };
                 let sql = group.statements.get(size).map_or("", String::as_str);
-                if let Err(cause) = self.run_group(sql, writes) {
+                if let Err(cause) = self.run_group(kind, sql, members) {
                     // The others would wait for the same.
                     let waiting = lock(&group.state).take(|_| true);
                     fail(waiting, &cause);
@@ -200,7 +231,7 @@ impl Store {
             });
             // Unwinding drops the responders of these writes, which answer.
             if catch_unwind(run).is_err() {
-                log::error!("a group of writes panicked");
+                log::error!("a group of statements panicked");
             }
             if done {
                 return;
@@ -212,12 +243,18 @@ impl Store {
     ///
     /// # Errors
     /// The database is unavailable. The results have been passed on.
-    fn run_group(&self, sql: &str, writes: Vec<Waiting>) -> Result<(), String> {
-        let parameters: Vec<&(dyn ToSql + Sync)> = writes
+    fn run_group(&self, kind: GroupKind, sql: &str, members: Vec<Waiting>) -> Result<(), String> {
+        let parameters: Vec<&(dyn ToSql + Sync)> = members
             .iter()
-            .flat_map(|(write, _)| write.parameters())
+            .flat_map(|(statement, _)| statement.parameters())
             .collect();
-        let result = self.run(Effect::Write, |client| {
+        let (effect, without_row): (_, fn() -> GroupResult) = match kind {
+            GroupKind::Read => (Effect::Read, || GroupResult::NotFound),
+            GroupKind::Create | GroupKind::Complete | GroupKind::Delete => {
+                (Effect::Write, || GroupResult::LeftOut)
+            }
+        };
+        let result = self.run(effect, |client| {
             let statement = client.prepared_built(sql)?;
             match client.query(&statement, &parameters) {
                 // Nothing was written.
@@ -228,32 +265,32 @@ impl Store {
         let rows = match result {
             Ok(rows) => rows,
             Err(Error::Unavailable(cause)) => {
-                fail(writes, &cause);
+                fail(members, &cause);
                 return Err(cause);
             }
-            // A write broke the statement, and PostgreSQL has undone all of it.
+            // One broke the statement, and PostgreSQL has undone all of it.
             Err(_) => Vec::new(),
         };
-        for (number, (_, on_result)) in (0..).zip(writes) {
+        for (number, (_, on_result)) in (0..).zip(members) {
             let is_its = |row: &&Row| row.try_get("number").ok() == Some(number);
             on_result(match rows.iter().find(is_its) {
-                Some(row) => written(row),
-                None => GroupResult::LeftOut,
+                Some(row) => task(row),
+                None => without_row(),
             });
         }
         Ok(())
     }
 }
 
-fn fail(writes: Vec<Waiting>, cause: &str) {
-    for (_, on_result) in writes {
+fn fail(members: Vec<Waiting>, cause: &str) {
+    for (_, on_result) in members {
         on_result(GroupResult::Failed(Error::Unavailable(cause.to_owned())));
     }
 }
 
-fn written(row: &Row) -> GroupResult {
+fn task(row: &Row) -> GroupResult {
     match ShownTask::read(row) {
-        Ok(task) => GroupResult::Written(task),
+        Ok(task) => GroupResult::Task(task),
         Err(error) => GroupResult::Failed(classify(&error, false)),
     }
 }

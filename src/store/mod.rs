@@ -6,7 +6,7 @@
 //! - `migrations`: lists and applies the migrations
 //! - [`diagnosis`]: the checks of `todo-api doctor` in the database
 //! - `rules`: finds rows that break a rule of this program
-//! - `group`: joins writes that wait at the same time in one statement
+//! - `group`: joins statements on one task that wait at the same time
 //! - [`maintenance`]: removes rows that are no longer needed
 //! - [`takeover`]: reads the database of another back end, and writes its users
 //! - `tasks`: the statements on tasks and their tags
@@ -53,7 +53,7 @@ use tasks::TaskGroups;
 pub use crate::domain::schema::Schema;
 pub use accounts::{NewAccount, PasswordCredential, Registered, Updated, UserRow};
 pub use api_tokens::{ApiTokenAdded, ApiTokenUse};
-pub use group::{GroupResult, GroupedWrite};
+pub use group::{GroupResult, GroupedStatement};
 pub use revocations::{Everywhere, Refused, RevocationChanges};
 pub use sessions::{NewSession, OpenedSession, Refreshed, RefreshedSession};
 pub use tasks::{

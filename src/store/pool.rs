@@ -62,8 +62,7 @@ impl PooledClient {
 
     /// As [`PooledClient::prepared`], for a statement that is put together from parts. A connection keeps it, so there must not be many:
     /// there are 72 lists (all, open, done; in either direction; with a cursor and without; 6 common limits), 12 pages of
-    /// changes, 136 writes to one task (each set of sent fields, completion and deletions, with a precondition and without), and 15 groups
-    /// of writes.
+    /// changes, 136 writes to one task (each set of sent fields, completion and deletions, with a precondition and without), and 20 groups.
     ///
     /// # Errors
     /// PostgreSQL's, about the statement.

@@ -14,7 +14,7 @@ use crate::domain::task::draft::Draft;
 use crate::domain::user::UserId;
 use crate::domain::value::Value;
 use crate::store::accounts::OWNER;
-use crate::store::group::{GroupedWrite, WriteKind};
+use crate::store::group::{GroupKind, GroupedStatement};
 use crate::store::pool::PooledClient;
 use crate::store::{Effect, Error, Store, violates};
 
@@ -120,11 +120,11 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
 impl Store {
     /// The write of [`Store::create_task`] without a key, for a group. `None` if the client chose the id: the write may have to wait for
     /// another one of that id.
-    pub fn creation(&self, user: &UserId, draft: &Draft) -> Option<GroupedWrite> {
+    pub fn creation(&self, user: &UserId, draft: &Draft) -> Option<GroupedStatement> {
         let task = draft.task();
         let values = iter::once(Value::Bool(task.completed)).chain(new_values(draft));
         (!draft.sends("id"))
-            .then(|| GroupedWrite::new(WriteKind::Create, user, task.id, values.collect()))
+            .then(|| GroupedStatement::new(GroupKind::Create, user, task.id, values.collect()))
     }
 
     /// Creates a task, and its owner's row where this is the owner's first write; once where the request has a key.

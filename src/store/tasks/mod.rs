@@ -1,5 +1,5 @@
-//! The statements on tasks. Each names the user. All but those of `bulk` run in one round trip, as a transaction of their own; new tasks,
-//! completions and deletions of several users may share one (see `store::group`).
+//! The statements on tasks. Each names the user. All but those of `bulk` run in one round trip, as a transaction of their own; statements
+//! on one task may share one with those of other users (see `store::group`).
 //!
 //! - `columns`: every column and every field, and the statements' lists of them
 //! - `json`: shows a row as JSON
@@ -38,7 +38,7 @@ use postgres::{Error as PgError, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::group::{GroupedWrite, WriteGroup, WriteKind};
+use super::group::{GroupKind, GroupedStatement, StatementGroup};
 use super::pool::PooledClient;
 use super::{Effect, Error, Store};
 use crate::domain::etag::{ETag, EntityTags};
@@ -90,11 +90,12 @@ fn complete() -> String {
     )
 }
 
-/// The writes that are done in groups.
+/// The statements that are run in groups.
 pub(super) struct TaskGroups {
-    create: WriteGroup,
-    complete: WriteGroup,
-    delete: WriteGroup,
+    read: StatementGroup,
+    create: StatementGroup,
+    complete: StatementGroup,
+    delete: StatementGroup,
 }
 
 impl Default for TaskGroups {
@@ -113,21 +114,23 @@ impl Default for TaskGroups {
             unlocked("NO KEY UPDATE")
         );
         let (moved, kept) = deletion_of_new_ids("moved{i}", &unlocked("UPDATE"), false);
-        let written = |write: &str| format!("written{{i}} AS ({write} RETURNING {columns})");
+        let written = |write: &str| format!("task{{i}} AS ({write} RETURNING {columns})");
         TaskGroups {
-            create: WriteGroup::new(&written(&create)),
-            complete: WriteGroup::new(&written(&complete)),
-            delete: WriteGroup::new(&format!("{moved}, {}", written(&kept))),
+            read: StatementGroup::new(&format!("task{{i}} AS ({})", *GET)),
+            create: StatementGroup::new(&written(&create)),
+            complete: StatementGroup::new(&written(&complete)),
+            delete: StatementGroup::new(&format!("{moved}, {}", written(&kept))),
         }
     }
 }
 
 impl TaskGroups {
-    pub(super) fn of(&self, kind: WriteKind) -> &WriteGroup {
+    pub(super) fn of(&self, kind: GroupKind) -> &StatementGroup {
         match kind {
-            WriteKind::Create => &self.create,
-            WriteKind::Complete => &self.complete,
-            WriteKind::Delete => &self.delete,
+            GroupKind::Read => &self.read,
+            GroupKind::Create => &self.create,
+            GroupKind::Complete => &self.complete,
+            GroupKind::Delete => &self.delete,
         }
     }
 }
@@ -206,6 +209,11 @@ impl TaskWrite {
 }
 
 impl Store {
+    /// The statement of [`Store::get_task`], for a group.
+    pub fn reading(&self, user: &UserId, id: Uuid) -> GroupedStatement {
+        GroupedStatement::new(GroupKind::Read, user, id, Vec::new())
+    }
+
     /// One task; `None` where the user has none of that id.
     ///
     /// # Errors
@@ -253,9 +261,9 @@ impl Store {
     }
 
     /// The write of [`Store::complete_task`], for a group.
-    pub fn completion(&self, user: &UserId, id: Uuid, completion: Completion) -> GroupedWrite {
+    pub fn completion(&self, user: &UserId, id: Uuid, completion: Completion) -> GroupedStatement {
         let completed = Value::of(completion.state(), Value::Bool);
-        GroupedWrite::new(WriteKind::Complete, user, id, vec![completed])
+        GroupedStatement::new(GroupKind::Complete, user, id, vec![completed])
     }
 
     /// Sets or toggles a task's completion, if it is in a state that `if_match` names.

@@ -13,7 +13,7 @@ use super::columns::{all, contents, restored, stored};
 use super::{ShownTask, TASKS, TaskOutcome, TaskWrite};
 use crate::domain::etag::EntityTags;
 use crate::domain::user::UserId;
-use crate::store::group::{GroupedWrite, WriteKind};
+use crate::store::group::{GroupKind, GroupedStatement};
 use crate::store::{Effect, Error, Store, violates};
 
 /// Tasks of which one statement empties the trash, so that it ends in time.
@@ -142,8 +142,8 @@ pub(in crate::store) fn remove_contents() -> String {
 
 impl Store {
     /// The write of [`Store::delete_task`], for a group. `None` where there is no trash.
-    pub fn deletion(&self, user: &UserId, id: Uuid) -> Option<GroupedWrite> {
-        let write = || GroupedWrite::new(WriteKind::Delete, user, id, Vec::new());
+    pub fn deletion(&self, user: &UserId, id: Uuid) -> Option<GroupedStatement> {
+        let write = || GroupedStatement::new(GroupKind::Delete, user, id, Vec::new());
         (!self.settings.database.trash.is_zero()).then(write)
     }
 

@@ -123,7 +123,7 @@ fn operation(row: &RouteRow, path: &str, with_user: bool) -> Value {
     let (known, limited, scoped) = match row.handler {
         Handler::AtOnce(_) | Handler::Unlimited(_) => (false, false, false),
         Handler::Public(_) => (false, true, false),
-        Handler::User(..) | Handler::Write(..) => (true, true, true),
+        Handler::User(..) | Handler::Grouped(..) => (true, true, true),
         Handler::Account(_) => (true, true, false),
     };
     let answers = |status: u16| row.answers.iter().any(|answer| answer.status == status);

@@ -44,16 +44,18 @@ impl Lock {
     /// Waits until this many statements wait for the lock.
     #[track_caller]
     pub fn wait_for_waiting(&mut self, number: i64) {
+        wait_until(|| self.waiting() >= number);
+    }
+
+    /// Statements that wait for a lock.
+    pub fn waiting(&mut self) -> i64 {
+        // Within a transaction the view is read only once.
+        self.client
+            .batch_execute("SELECT pg_stat_clear_snapshot()")
+            .unwrap();
         let count = "SELECT count(*) FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND datname = current_database()";
-        wait_until(|| {
-            // Within a transaction the view is read only once.
-            let waiting: i64 = self.client.query_one(count, &[]).unwrap().get(0);
-            self.client
-                .batch_execute("SELECT pg_stat_clear_snapshot()")
-                .unwrap();
-            waiting >= number
-        });
+        self.client.query_one(count, &[]).unwrap().get(0)
     }
 
     /// Releases the lock.
