@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::json::{Show, due, flag, moment, number, priority, text, texts, uuid};
+use super::json::{Show, due, is_there, moment, number, priority, text, texts, uuid};
 use crate::domain::fold::folded;
 use crate::domain::task::draft::Draft;
 use crate::domain::task::{Description, Due, Task};
@@ -56,7 +56,7 @@ static COMPLETED: Written = written("completed", "bool", "completed", |task| {
 /// How a field of a task is read and shown.
 pub(super) struct Shown {
     pub(super) field: &'static str,
-    /// The columns that the field is shown from, or expressions of such.
+    /// The columns that the field is shown from. None: it is shown from those of the next field.
     pub(super) columns: &'static [&'static str],
     pub(super) show: Show,
 }
@@ -67,7 +67,7 @@ pub(super) static SHOWN: &[Shown] = &[
     shown("user_id", &["user_id"], text),
     shown("title", &["title"], text),
     shown("description", &["description"], text),
-    shown("completed", &["completed_at IS NOT NULL"], flag),
+    shown("completed", &[], is_there),
     shown("completed_at", &["completed_at"], moment),
     shown("priority", &["priority"], priority),
     shown("due_date", &["due_at", "due_on"], due),

@@ -83,10 +83,10 @@ pub(super) fn show_task(out: &mut Vec<u8>, row: &Row) -> Result<(), PgError> {
         out.extend_from_slice(shown.field.as_bytes());
         out.extend_from_slice(b"\":");
         let mut cells = [None; 2];
-        for (slot, _) in cells.iter_mut().zip(shown.columns) {
-            *slot = cell(row, at)?;
-            at += 1;
+        for (slot, place) in cells.iter_mut().zip(at..at + shown.columns.len().max(1)) {
+            *slot = cell(row, place)?;
         }
+        at += shown.columns.len();
         (shown.show)(out, cells);
         before = b",\"";
     }
@@ -119,7 +119,7 @@ pub(super) fn read_value(row: &Row, column: &str, kind: Kind) -> Result<Value, P
     let value = cell(row, column)?;
     Ok(match kind {
         _ if value.is_none() => Value::Null,
-        Kind::Bool => Value::Bool(is_true(value)),
+        Kind::Bool => Value::Bool(value == Some(&[1])),
         Kind::Number => Value::of(integer(value), Value::Number),
         Kind::Text => Value::Text(String::from_utf8_lossy(value.unwrap_or_default()).into_owned()),
         Kind::Moment => Value::of(integer(value), Value::Micros),
@@ -149,8 +149,8 @@ pub(super) fn text(out: &mut Vec<u8>, [text, _]: [Cell; 2]) {
     }
 }
 
-pub(super) fn flag(out: &mut Vec<u8>, [value, _]: [Cell; 2]) {
-    out.extend_from_slice(if is_true(value) { b"true" } else { b"false" });
+pub(super) fn is_there(out: &mut Vec<u8>, [value, _]: [Cell; 2]) {
+    out.extend_from_slice(if value.is_some() { b"true" } else { b"false" });
 }
 
 pub(super) fn number(out: &mut Vec<u8>, [value, _]: [Cell; 2]) {
@@ -219,10 +219,6 @@ fn quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());
     out.push(b'"');
-}
-
-fn is_true(value: Cell) -> bool {
-    value == Some(&[1])
 }
 
 /// A whole number of two, four or eight bytes.

@@ -35,6 +35,9 @@ pub(super) const COMMON_LIMITS: [u16; 6] = [10, 20, 25, 50, 100, 1_000];
 /// Pages of more tasks are read row by row, so that not all rows are in memory at once.
 pub(super) const LARGE: u16 = 100;
 
+/// The column of a value by which a page is sorted, if no column of a task has it.
+const SORT_KEY: &str = "sort_key";
+
 /// Bytes of a page of 20 usual tasks.
 const USUAL_BYTES: usize = 10_240;
 
@@ -144,7 +147,7 @@ impl TaskPage {
 /// The place behind a task.
 pub(super) fn cursor_behind(row: &Row, query: &ListQuery) -> Result<Cursor, PgError> {
     Ok(Cursor {
-        value: read_value(row, "sort_key", query.order.key.kind)?,
+        value: read_value(row, key_column(query.order.key), query.order.key.kind)?,
         id: row.try_get("id")?,
     })
 }
@@ -177,10 +180,13 @@ impl Statement {
         statement
     }
 
-    /// All tasks that match, from the cursor on, with the value by which they are sorted. Deleted tasks are in the trash for the time
+    /// All tasks that match, from the cursor on, with [`key_column`]. Deleted tasks are in the trash for the time
     /// given.
     pub(super) fn in_order(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
-        let columns = format!("{}, {} AS sort_key", all("task"), sort_key(query.order.key));
+        let mut columns = all("task");
+        if key_column(query.order.key) == SORT_KEY {
+            columns += &format!(", {} AS {SORT_KEY}", sort_key(query.order.key));
+        }
         let mut statement = match query.trash {
             true => Statement::of_tasks(
                 &format!("{columns}, task.deleted_at, task.purge_at"),
@@ -248,6 +254,14 @@ fn sort_key(key: &SortKey) -> String {
         }
         "completed" => "(task.completed_at IS NOT NULL)".to_owned(),
         column => format!("task.{column}"),
+    }
+}
+
+/// The column with the value by which a page is sorted.
+fn key_column(key: &SortKey) -> &'static str {
+    match key.column {
+        "title" | "completed" => SORT_KEY,
+        shown => shown,
     }
 }
 
