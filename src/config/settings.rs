@@ -223,9 +223,9 @@ fn default_environment(reader: &SettingsReader<'_>) -> Result<String, String> {
     Err(reader.refuse("ENVIRONMENT", problem))
 }
 
-/// Measured with PostgreSQL on the same two cores, 32 connections: 4, 6, 8 and 10 workers read 31,400, 31,000, 30,200 and 30,300 tasks
-/// a second, and created 9,800, 11,000, 11,600 and 11,400 (before new tasks were grouped): changes wait for the disk. With a remote
-/// database, throughput is workers divided by latency.
+/// Measured with PostgreSQL on the same two cores, 32 connections: 4, 6 and 8 workers listed 20 tasks 19,500, 20,400 and 20,700 times
+/// a second, created 20,200, 22,900 and 22,400 tasks, and answered 24,600, 29,000 and 28,900 mixed requests. With a remote database,
+/// throughput is workers divided by latency, but for requests that are grouped.
 fn default_workers(reader: &SettingsReader<'_>) -> Result<String, String> {
     Ok(match reader.database_is_local()? {
         true => 6.max(3 * cores()).to_string(),
