@@ -193,6 +193,27 @@ fn reads_that_come_together_each_get_their_own_answer() {
 }
 
 #[test]
+fn reads_whose_group_fails_are_errors_and_not_missing_tasks() {
+    let database = fresh_database();
+    let server = serve(&database);
+    let user = server.user("one");
+    let task = user.task("task");
+    let mut lock = Lock::tasks(&database);
+    lock.change("ALTER TABLE todo.tasks RENAME COLUMN title TO heading");
+    thread::scope(|scope| {
+        let requests: Vec<_> = (0..10)
+            .map(|_| scope.spawn(|| user.get(&path(&task)).status))
+            .collect();
+        lock.wait_for_waiting(UNDER_WAY as i64);
+        thread::sleep(Duration::from_millis(500));
+        lock.release();
+        for request in requests {
+            assert_eq!(request.join().unwrap(), 500);
+        }
+    });
+}
+
+#[test]
 fn a_write_that_cannot_be_done_changes_nothing_for_those_it_came_with() {
     let database = fresh_database();
     let server = serve(&database);

@@ -58,6 +58,11 @@ impl Lock {
         self.client.query_one(count, &[]).unwrap().get(0)
     }
 
+    /// Changes something that takes effect when the lock is released.
+    pub fn change(&mut self, sql: &str) {
+        self.client.batch_execute(sql).unwrap();
+    }
+
     /// Releases the lock.
     pub fn release(mut self) {
         self.client.batch_execute("COMMIT").unwrap();
