@@ -28,7 +28,8 @@ use crate::domain::user::UserId;
 use crate::domain::value::Value;
 use crate::sync::lock;
 
-/// Sizes of groups: 1, 2, 4, 8 and 16. Each connection prepares a statement for each, which takes PostgreSQL memory.
+/// Sizes of groups: 1, 2, 4, 8 and 16. A connection that runs groups prepares a statement for each: 3 to 4 MB of PostgreSQL's memory for
+/// a kind.
 const SIZES: u32 = 5;
 /// Threads that run groups of one kind at the same time. With one, processors were idle; with three, groups were smaller and not faster.
 const RUNNERS: usize = 2;
