@@ -143,13 +143,15 @@ impl Server {
 
         let (alive, finished) = mpsc::channel();
         let (all, office) = (workers + edge::reserve(workers), Some(edge.tickets()));
-        let mut queues = vec![start_workers(bell, all, &shared, office, &alive)?];
+        start_workers(&bell, all, &shared, office, &alive)?;
+        let mut queues = vec![bell];
         let mut direct = Vec::new();
         for (bound, listener) in sockets.direct {
             let queue = tiny_http::Server::from_listener(listener, None);
             let queue = queue.map_err(io::Error::other)?;
             let queue = Arc::new(queue);
-            queues.push(start_workers(queue, workers, &shared, None, &alive)?);
+            start_workers(&queue, workers, &shared, None, &alive)?;
+            queues.push(queue);
             direct.push(bound);
         }
         Ok(Server {
@@ -205,15 +207,15 @@ impl Server {
 /// Starts workers that sleep in a queue of tiny_http's. With an `office` they take tickets there when they are woken; without one they
 /// get clients' requests from the queue. Each worker holds a copy of `alive` until it ends.
 fn start_workers(
-    queue: Arc<tiny_http::Server>,
+    queue: &Arc<tiny_http::Server>,
     workers: usize,
     shared: &Arc<WorkerShared>,
     office: Option<TicketOffice>,
     alive: &Sender<()>,
-) -> io::Result<Arc<tiny_http::Server>> {
+) -> io::Result<()> {
     metrics::workers_started(workers);
     for number in 0..workers {
-        let (queue, shared) = (Arc::clone(&queue), Arc::clone(shared));
+        let (queue, shared) = (Arc::clone(queue), Arc::clone(shared));
         let (office, alive) = (office.clone(), alive.clone());
         let run = move || {
             let _alive = alive;
@@ -228,7 +230,7 @@ fn start_workers(
             .name(format!("worker-{number}"))
             .spawn(run)?;
     }
-    Ok(queue)
+    Ok(())
 }
 
 fn serve_tickets(bell: &tiny_http::Server, shared: &WorkerShared, office: &TicketOffice) {
