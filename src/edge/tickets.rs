@@ -9,7 +9,8 @@
 //!
 //! A worker without a ticket waits for a request in tiny_http's queue, where none ever comes. `unblock` ends the wait of one worker
 //! (the "bell"). It is called only when a worker sleeps, and one at a time. A worker that is awake takes tickets until none is left
-//! for it. So under load it is hardly ever called.
+//! for it. So under load it is hardly ever called. If a single client sends one request after another, the thread that runs the event loop
+//! serves them itself (`loop_threads`).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,6 +28,9 @@ use crate::sync::lock;
 pub const TICK: Duration = Duration::from_millis(100);
 /// Tickets that are answered 503 at a time.
 const EXPIRE: usize = 100;
+/// Requests in a row that came alone, after which the thread that runs the event loop serves the next ones. Without this, busy clients
+/// had up to 20 % fewer answers: a request of many often comes alone, too.
+const ALONE_IN_ROW: u64 = 8;
 /// A holder is alone once no other has sent a request for so long.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -59,8 +63,12 @@ pub struct Tickets {
 
 struct TicketsState {
     waiting: VecDeque<Ticket>,
+    /// The number of workers.
+    started: usize,
     /// Workers that sleep in tiny_http.
     asleep: usize,
+    /// Requests in a row, up to the last, that came alone while all workers slept.
+    alone_in_row: u64,
     /// Whether a bell was sent that has not woken a worker yet.
     rung: bool,
     workers: FairBudget,
@@ -123,7 +131,9 @@ impl Tickets {
         Tickets {
             state: Mutex::new(TicketsState {
                 waiting: VecDeque::new(),
+                started: workers,
                 asleep: workers,
+                alone_in_row: 0,
                 rung: false,
                 workers: FairBudget::new(workers.min(connections)),
                 reserve: reserve(workers),
@@ -134,11 +144,26 @@ impl Tickets {
         }
     }
 
-    /// Hands requests to the workers.
-    pub fn hand_over(&self, tickets: &mut Vec<Ticket>) {
+    /// Hands requests to the workers. If the caller is `free`, it gets a request to serve as a worker does: one that came alone while all
+    /// workers sleep, after others that came so. The self-check's requests are for workers.
+    pub fn hand_over(&self, tickets: &mut Vec<Ticket>, free: bool) -> Option<Ticket> {
         let mut state = self.state();
         state.waiting.extend(tickets.drain(..));
-        self.ring_if_needed(state);
+        let alone = state.waiting.len() == 1 && state.asleep == state.started;
+        state.alone_in_row = if alone { state.alone_in_row + 1 } else { 0 };
+        let free = free && state.alone_in_row > ALONE_IN_ROW && !state.rung;
+        let mine = (free && !state.waiting[0].patient)
+            .then(|| state.next())
+            .flatten();
+        if mine.is_none() {
+            self.ring_if_needed(state);
+        }
+        mine
+    }
+
+    /// Wakes a worker if a ticket waits that it may take.
+    pub fn ring(&self) {
+        self.ring_if_needed(self.state());
     }
 
     /// Notes that the bell has woken a worker.

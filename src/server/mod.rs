@@ -115,30 +115,34 @@ impl Server {
         let workers = config.process.workers;
         let bell = Arc::new(edge::private_tiny_http()?);
         let (health, policy) = (Arc::clone(&router), Arc::clone(&parts.policy));
+        let shared = Arc::new(WorkerShared {
+            max_body: config.edge.body,
+            reveal_causes,
+            policy: Arc::clone(&parts.policy),
+            trusted_proxies: config.edge.trusted_proxies.clone(),
+            app: parts.app,
+            router,
+            stopping: AtomicBool::new(false),
+        });
+        let serving = Arc::clone(&shared);
         let edge_options = EdgeOptions {
             limits: config.edge.clone(),
             tls: parts.tls,
             self_check: config.process.self_check,
             on_alive: parts.on_alive,
             workers,
-            connections: parts.app.store.pool_size(),
+            connections: shared.app.store.pool_size(),
             reveal_causes,
-            policy: Arc::clone(&parts.policy),
+            policy: parts.policy,
             immediate: Box::new(move |request, responder| {
                 let preflight = policy.preflight(request);
                 preflight.or_else(|| dispatch_at_once(&health, request, responder))
             }),
+            serve: Box::new(move |request, responder, admit| {
+                serve(&serving, request, responder, admit)
+            }),
             on_failure: parts.on_failure,
         };
-        let shared = Arc::new(WorkerShared {
-            max_body: config.edge.body,
-            reveal_causes,
-            policy: parts.policy,
-            trusted_proxies: config.edge.trusted_proxies.clone(),
-            app: parts.app,
-            router,
-            stopping: AtomicBool::new(false),
-        });
         let edge = Edge::start(edge_options, sockets.guarded, Arc::clone(&bell))?;
 
         let (alive, finished) = mpsc::channel();
@@ -237,8 +241,7 @@ fn serve_tickets(bell: &tiny_http::Server, shared: &WorkerShared, office: &Ticke
     while !shared.stopping.load(Ordering::Relaxed) {
         // Nothing connects to this tiny_http: its queue holds no request, and waiting there ends with an error when it is unblocked.
         drop(bell.recv());
-        let _busy = metrics::Busy::begin();
-        office.drain(|request, responder, admit| serve(shared, request, responder, admit));
+        office.drain();
     }
 }
 
