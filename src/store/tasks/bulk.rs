@@ -92,14 +92,14 @@ const IS_FREE: &str =
     "NOT EXISTS (SELECT FROM {schema}.tasks AS live WHERE live.user_id = $1 AND live.id = new.id)";
 
 static CREATE: LazyLock<String> = LazyLock::new(|| {
-    let (insert, columns) = (insert_many(&many(2)), all("task"));
+    let (insert, columns) = (insert_many(&many(2)), all());
     format!(
         "{insert} WHERE {IS_FREE} ORDER BY new.id ON CONFLICT (user_id, id) DO NOTHING RETURNING {columns}"
     )
 });
 
 static UPDATE: LazyLock<String> =
-    LazyLock::new(|| format!("{} RETURNING {}", update_many(&many(2)), all("task")));
+    LazyLock::new(|| format!("{} RETURNING {}", update_many(&many(2)), all()));
 
 static DELETE: LazyLock<String> = LazyLock::new(|| delete(false));
 static DELETE_FOR_GOOD: LazyLock<String> = LazyLock::new(|| delete(true));
@@ -119,7 +119,7 @@ fn in_many(condition: &str) -> String {
 }
 
 static AS_NOW: LazyLock<String> = LazyLock::new(|| {
-    let columns = all("task");
+    let columns = all();
     format!("SELECT {columns} FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = ANY ($2)")
 });
 

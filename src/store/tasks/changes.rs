@@ -150,7 +150,7 @@ fn news_page(news: &str, end: &str, with_deleted: bool) -> String {
             "(SELECT {columns}, task.written_by, {gone} AS gone FROM {{schema}}.{table} AS task WHERE {news}{more} {end})"
         )
     };
-    let tasks = part(&all("task"), false, "tasks", "");
+    let tasks = part(all(), false, "tasks", "");
     if !with_deleted {
         return tasks;
     }

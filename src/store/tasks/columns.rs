@@ -2,6 +2,7 @@
 //! put together from these rows.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use super::json::{Show, due, is_there, moment, number, priority, text, texts, uuid};
 use crate::domain::fold::folded;
@@ -99,11 +100,14 @@ const fn shown(field: &'static str, columns: &'static [&'static str], show: Show
     }
 }
 
-/// The columns that [`SHOWN`] reads, in its order, of a table of this name.
-pub(super) fn all(table: &str) -> String {
-    let columns = SHOWN.iter().flat_map(|shown| shown.columns);
-    let columns: Vec<String> = columns.map(|name| format!("{table}.{name}")).collect();
-    columns.join(", ")
+/// The columns that [`SHOWN`] reads, in its order, of a table named `task`.
+pub(super) fn all() -> &'static str {
+    static ALL: LazyLock<String> = LazyLock::new(|| {
+        let columns = SHOWN.iter().flat_map(|shown| shown.columns);
+        let columns: Vec<String> = columns.map(|name| format!("task.{name}")).collect();
+        columns.join(", ")
+    });
+    &ALL
 }
 
 /// Null for each column of [`all`] but the id, for a UNION with these.

@@ -36,7 +36,7 @@ pub enum TaskCreation {
 // For a user who has a row; without one it inserts nothing. The lock makes the deletion of the user wait; PostgreSQL's check of a
 // foreign key takes the same lock, and 15 to 20 µs more.
 static CREATE: LazyLock<String> =
-    LazyLock::new(|| format!("{} RETURNING {}", insert_for_owner(), all("task")));
+    LazyLock::new(|| format!("{} RETURNING {}", insert_for_owner(), all()));
 
 pub(super) fn insert_for_owner() -> String {
     insert(" FROM {schema}.users WHERE users.id = $1 FOR KEY SHARE")
@@ -46,7 +46,7 @@ pub(super) fn insert_for_owner() -> String {
 // write slower.
 static CREATE_FIRST: LazyLock<String> = LazyLock::new(|| {
     let owner = OWNER!("");
-    let (insert, columns) = (insert(" FROM owner"), all("task"));
+    let (insert, columns) = (insert(" FROM owner"), all());
     format!("WITH owner AS ({owner}) {insert} RETURNING {columns}")
 });
 
@@ -109,7 +109,7 @@ static CREATE_ONCE: LazyLock<String> = LazyLock::new(|| {
         claim = claim_key(key),
         insert = insert(&format!(" FROM ({OWNERS}) AS owners")),
         note = note_key(key, "made.id", "made"),
-        columns = all("task"),
+        columns = all(),
         task = made(
             "coalesce(made.id, known.task_id)",
             "coalesce(made.created_at, known.created_at)"

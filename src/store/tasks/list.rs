@@ -11,6 +11,7 @@
 //!
 //! [`PooledClient::query_planned`]: crate::store::pool::PooledClient::query_planned
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use postgres::error::SqlState;
@@ -37,6 +38,9 @@ pub(super) const LARGE: u16 = 100;
 
 /// The column of a value by which a page is sorted, if no column of a task has it.
 const SORT_KEY: &str = "sort_key";
+
+/// Bytes of the statement of a usual list.
+const USUAL_TEXT: usize = 512;
 
 /// Bytes of a page of 20 usual tasks.
 const USUAL_BYTES: usize = 10_240;
@@ -183,9 +187,10 @@ impl Statement {
     /// All tasks that match, from the cursor on, with [`key_column`]. Deleted tasks are in the trash for the time
     /// given.
     pub(super) fn in_order(user: &UserId, query: &ListQuery, trash: Duration) -> Statement {
-        let mut columns = all("task");
+        let mut columns = Cow::Borrowed(all());
         if key_column(query.order.key) == SORT_KEY {
-            columns += &format!(", {} AS {SORT_KEY}", sort_key(query.order.key));
+            let key = sort_key(query.order.key);
+            columns.to_mut().push_str(&format!(", {key} AS {SORT_KEY}"));
         }
         let mut statement = match query.trash {
             true => Statement::of_tasks(
@@ -226,8 +231,17 @@ impl Statement {
     pub(super) fn of_tasks(columns: &str, user: &UserId, table: &str) -> Statement {
         let mut statement = Statement::default();
         let user = statement.bind(user.as_str().to_owned(), Type::TEXT);
-        statement.text =
-            format!("SELECT {columns} FROM {table} AS task WHERE task.user_id = {user}");
+        statement.text.reserve(USUAL_TEXT);
+        for part in [
+            "SELECT ",
+            columns,
+            " FROM ",
+            table,
+            " AS task WHERE task.user_id = ",
+            &user,
+        ] {
+            statement.text.push_str(part);
+        }
         statement
     }
 

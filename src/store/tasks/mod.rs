@@ -71,7 +71,7 @@ pub enum TaskOutcome<T> {
 }
 
 static GET: LazyLock<String> = LazyLock::new(|| {
-    let columns = all("task");
+    let columns = all();
     format!("SELECT {columns} FROM {{schema}}.tasks AS task WHERE user_id = $1 AND id = $2")
 });
 
@@ -100,7 +100,7 @@ pub(super) struct TaskGroups {
 
 impl Default for TaskGroups {
     fn default() -> TaskGroups {
-        let columns = all("task");
+        let columns = all();
         // The row is locked as the write locks it, or left out.
         let unlocked = |lock: &str| {
             format!(
@@ -144,7 +144,7 @@ struct TaskWrite {
 impl TaskWrite {
     /// The two forms of an UPDATE with so many parameters, which is given up to its condition. They return the task.
     fn update(write: &str, parameters: usize) -> TaskWrite {
-        let columns = all("task");
+        let columns = all();
         let write = format!("{write} WHERE user_id = $1 AND id = $2{{guard}} RETURNING {columns}");
         TaskWrite::new("", &write, TASKS, parameters)
     }

@@ -113,7 +113,7 @@ pub(super) fn restoration(condition: &str, behind: &str) -> String {
          RETURNING {shown}",
         stored = stored(),
         restored = restored(),
-        shown = all("task"),
+        shown = all(),
     )
 }
 
