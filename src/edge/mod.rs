@@ -130,7 +130,7 @@ use crate::http::request::Request;
 use crate::http::responder::{Admit, Responder};
 use crate::http::response::Response;
 use crate::metrics;
-use crate::sync::lock;
+use crate::sync::{holds_within, lock};
 
 /// Time between two checks of the certificate's files.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
@@ -301,13 +301,8 @@ impl Edge {
         for bound in &self.listeners {
             bound.close();
         }
-        while !self.threads.iter().all(JoinHandle::is_finished) {
-            if Instant::now() >= until {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        true
+        let left = until.saturating_duration_since(Instant::now());
+        holds_within(left, || self.threads.iter().all(JoinHandle::is_finished))
     }
 }
 
@@ -333,7 +328,7 @@ impl TicketOffice {
     /// Serves a ticket on a thread that is no worker, and then leaves what waits to the workers.
     fn serve_here(&self, ticket: Ticket) {
         self.serve(ticket);
-        self.0.tickets.ring();
+        self.0.tickets.served_here();
     }
 
     fn serve(&self, mut ticket: Ticket) {

@@ -65,7 +65,7 @@ struct TicketsState {
     waiting: VecDeque<Ticket>,
     /// The number of workers.
     started: usize,
-    /// Workers that sleep in tiny_http.
+    /// Workers that sleep in tiny_http, less one while the thread of the event loop serves a request.
     asleep: usize,
     /// Requests in a row, up to the last, that came alone while all workers slept.
     alone_in_row: u64,
@@ -155,15 +155,19 @@ impl Tickets {
         let mine = (free && !state.waiting[0].patient)
             .then(|| state.next())
             .flatten();
-        if mine.is_none() {
-            self.ring_if_needed(state);
+        match mine {
+            // In the place of a worker, which sleeps on: no more requests are served at a time than there are workers.
+            Some(_) => state.asleep -= 1,
+            None => self.ring_if_needed(state),
         }
         mine
     }
 
-    /// Wakes a worker if a ticket waits that it may take.
-    pub fn ring(&self) {
-        self.ring_if_needed(self.state());
+    /// Notes that the request that [`Tickets::hand_over`] gave its caller has been served.
+    pub fn served_here(&self) {
+        let mut state = self.state();
+        state.asleep += 1;
+        self.ring_if_needed(state);
     }
 
     /// Notes that the bell has woken a worker.

@@ -12,8 +12,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -30,6 +29,7 @@ use crate::http::request::Request;
 use crate::http::responder::{Admit, Responder};
 use crate::http::router::Router;
 use crate::metrics;
+use crate::sync::holds_within;
 
 /// While the server stops, a worker that gets no request for this long ends.
 const QUIET: Duration = Duration::from_millis(100);
@@ -89,8 +89,7 @@ pub struct Server {
     edge: Edge,
     direct: Vec<BoundSocket>,
     queues: Vec<Arc<tiny_http::Server>>,
-    /// Disconnected when every worker has ended.
-    finished: Receiver<()>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 /// The state that all workers share.
@@ -145,16 +144,15 @@ impl Server {
         };
         let edge = Edge::start(edge_options, sockets.guarded, Arc::clone(&bell))?;
 
-        let (alive, finished) = mpsc::channel();
         let (all, office) = (workers + edge::reserve(workers), Some(edge.tickets()));
-        start_workers(&bell, all, &shared, office, &alive)?;
+        let mut started = start_workers(&bell, all, &shared, office)?;
         let mut queues = vec![bell];
         let mut direct = Vec::new();
         for (bound, listener) in sockets.direct {
             let queue = tiny_http::Server::from_listener(listener, None);
             let queue = queue.map_err(io::Error::other)?;
             let queue = Arc::new(queue);
-            start_workers(&queue, workers, &shared, None, &alive)?;
+            started.extend(start_workers(&queue, workers, &shared, None)?);
             queues.push(queue);
             direct.push(bound);
         }
@@ -163,7 +161,7 @@ impl Server {
             edge,
             direct,
             queues,
-            finished,
+            workers: started,
         })
     }
 
@@ -197,32 +195,24 @@ impl Server {
             // Wakes one worker, and each wakes the next.
             queue.unblock();
         }
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.finished.recv_timeout(left) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => return drained,
-                Err(RecvTimeoutError::Timeout) => return false,
-            }
-        }
+        let left = until.saturating_duration_since(Instant::now());
+        holds_within(left, || self.workers.iter().all(JoinHandle::is_finished)) && drained
     }
 }
 
 /// Starts workers that sleep in a queue of tiny_http's. With an `office` they take tickets there when they are woken; without one they
-/// get clients' requests from the queue. Each worker holds a copy of `alive` until it ends.
+/// get clients' requests from the queue.
 fn start_workers(
     queue: &Arc<tiny_http::Server>,
     workers: usize,
     shared: &Arc<WorkerShared>,
     office: Option<TicketOffice>,
-    alive: &Sender<()>,
-) -> io::Result<()> {
+) -> io::Result<Vec<JoinHandle<()>>> {
     metrics::workers_started(workers);
-    for number in 0..workers {
+    let start = |number: usize| {
         let (queue, shared) = (Arc::clone(queue), Arc::clone(shared));
-        let (office, alive) = (office.clone(), alive.clone());
+        let office = office.clone();
         let run = move || {
-            let _alive = alive;
             match office {
                 Some(office) => serve_tickets(&queue, &shared, &office),
                 None => serve_queue(&queue, &shared),
@@ -232,9 +222,9 @@ fn start_workers(
         };
         thread::Builder::new()
             .name(format!("worker-{number}"))
-            .spawn(run)?;
-    }
-    Ok(())
+            .spawn(run)
+    };
+    (0..workers).map(start).collect()
 }
 
 fn serve_tickets(bell: &tiny_http::Server, shared: &WorkerShared, office: &TicketOffice) {
