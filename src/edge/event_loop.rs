@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
-use rustix::time::{timerfd_create, timerfd_settime};
+use rustix::time::{self, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use socket2::Socket;
 
 use super::EdgeShared;
@@ -58,7 +57,7 @@ pub struct EdgeListener {
 /// The loop.
 pub struct EventLoop {
     pub core: Core,
-    pub epoll: OwnedFd,
+    pub epoll: Arc<OwnedFd>,
     pub listeners: Vec<EdgeListener>,
     pub connections: HashMap<u64, Connection>,
     pub next_token: u64,
@@ -83,11 +82,10 @@ impl EventLoop {
     /// # Errors
     /// No descriptor is left.
     pub fn new(shared: Arc<EdgeShared>, listeners: Vec<EdgeListener>) -> io::Result<EventLoop> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
         let (mailbox, watched) = (&shared.mailbox.counter, EventFlags::IN | EventFlags::ET);
         epoll::add(&epoll, mailbox, EventData::new_u64(MAILBOX), watched)?;
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        let alarm = time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), watched)?;
         for (token, listener) in (FIRST_LISTENER..).zip(&listeners) {
             let token = EventData::new_u64(token);
@@ -125,10 +123,7 @@ impl EventLoop {
     pub fn run(&mut self, others: &AtomicUsize) -> Option<Ticket> {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         while !(self.core.shared.is_draining() && self.admission.open == 0) {
-            // The alarm ends the wait.
-            let wait = self.unfinished.is_empty();
-            let timeout = (!wait).then(Timespec::default);
-            self.set_alarm();
+            let timeout = (!self.unfinished.is_empty()).then(Timespec::default);
             // If it is interrupted there are no events.
             let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
             self.core.now = Instant::now();
@@ -150,9 +145,10 @@ impl EventLoop {
             self.core.timers.compact(connections.len(), is_armed);
             metrics::edge_round(self.core.now.elapsed());
             let free = self.unfinished.is_empty() && others.load(Ordering::Acquire) > 0;
-            if let Some(ticket) = self.hand_over(free) {
-                self.set_alarm();
-                return Some(ticket);
+            let mine = self.hand_over(free);
+            self.set_alarm();
+            if mine.is_some() {
+                return mine;
             }
         }
         None
@@ -165,19 +161,15 @@ impl EventLoop {
             return;
         }
         self.alarm_at = next;
-        let at = next.map(|at| at + TIMER_STEP);
-        let left = at.map(|at| at.saturating_duration_since(Instant::now()).max(TIMER_STEP));
+        let left = |at: Instant| (at + TIMER_STEP).saturating_duration_since(Instant::now());
         // Zero: none.
-        let left = left.unwrap_or_default();
+        let left = next.map_or(Duration::ZERO, |at| left(at).max(TIMER_STEP));
         let spec = Itimerspec {
             it_interval: Timespec::default(),
-            it_value: Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            },
+            it_value: Timespec::try_from(left).unwrap_or_default(),
         };
         // It fails only for times that are not valid.
-        let _ = timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &spec);
+        let _ = time::timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &spec);
     }
 
     fn on_event(&mut self, token: u64, flags: EventFlags) {
@@ -222,9 +214,7 @@ impl EventLoop {
             return None;
         }
         let mine = core.shared.tickets.hand_over(&mut core.tickets, free);
-        if mine.is_none() {
-            self.tick_at(self.core.now + TICK);
-        }
+        self.tick_at(self.core.now + TICK);
         mine
     }
 
@@ -270,9 +260,7 @@ impl EventLoop {
         };
         match result {
             RunResult::Over => return self.close(token),
-            RunResult::Again => {
-                self.unfinished.insert(token);
-            }
+            RunResult::Again => drop(self.unfinished.insert(token)),
             RunResult::Waits => {}
         }
         connection.watch(self.epoll.as_fd());

@@ -10,8 +10,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -20,13 +20,12 @@ use super::TicketOffice;
 use super::event_loop::EventLoop;
 use crate::sync::lock;
 
-/// How many threads run the loop in turn.
-pub const LOOP_THREADS: usize = 2;
-
 /// The state that the threads share.
 pub struct LoopThreads {
     /// The loop, while no thread runs it.
     free: Mutex<Option<EventLoop>>,
+    /// Where the loop waits.
+    epoll: Arc<OwnedFd>,
     gate: OwnedFd,
     /// How many threads wait at the gate.
     waiting: AtomicUsize,
@@ -38,11 +37,12 @@ impl LoopThreads {
     /// # Errors
     /// No descriptor is left.
     pub fn new(event_loop: EventLoop) -> io::Result<LoopThreads> {
+        let epoll = event_loop.epoll.clone();
         let gate = epoll::create(CreateFlags::CLOEXEC)?;
-        let data = EventData::new_u64(0);
-        epoll::add(&gate, &event_loop.epoll, data, EventFlags::empty())?;
+        epoll::add(&gate, &epoll, EventData::new_u64(0), EventFlags::empty())?;
         Ok(LoopThreads {
             free: Mutex::new(Some(event_loop)),
+            epoll,
             gate,
             waiting: AtomicUsize::new(0),
         })
@@ -62,7 +62,8 @@ impl LoopThreads {
                 // It has drained. The other thread finds the same.
                 return office.0.mailbox.wake();
             };
-            office.serve_here(ticket);
+            office.serve(ticket);
+            office.0.tickets.served_here();
             mine = self.take();
         }
     }
@@ -80,19 +81,18 @@ impl LoopThreads {
     /// Takes the loop if no thread runs it.
     fn take(&self) -> Option<EventLoop> {
         let event_loop = lock(&self.free).take()?;
-        self.watch(&event_loop, EventFlags::empty());
+        self.watch(EventFlags::empty());
         Some(event_loop)
     }
 
     /// Leaves the loop to the thread that waits, which is woken once when there is something to do.
     fn give(&self, event_loop: EventLoop) {
-        let mut free = lock(&self.free);
-        self.watch(&event_loop, EventFlags::IN | EventFlags::ONESHOT);
-        *free = Some(event_loop);
+        *lock(&self.free) = Some(event_loop);
+        self.watch(EventFlags::IN | EventFlags::ONESHOT);
     }
 
-    fn watch(&self, event_loop: &EventLoop, flags: EventFlags) {
+    fn watch(&self, flags: EventFlags) {
         // It fails only for descriptors that are not watched.
-        let _ = epoll::modify(&self.gate, &event_loop.epoll, EventData::new_u64(0), flags);
+        let _ = epoll::modify(&self.gate, &self.epoll, EventData::new_u64(0), flags);
     }
 }

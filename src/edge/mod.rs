@@ -116,7 +116,7 @@ use answers::Answers;
 use event_loop::{EdgeListener, EventLoop};
 use limits::MemoryBudget;
 pub use listener::{BoundSocket, bind, bind_for_tiny_http, inherited};
-use loop_threads::{LOOP_THREADS, LoopThreads};
+use loop_threads::LoopThreads;
 use outlet::Mailbox;
 pub use tickets::reserve;
 use tickets::{Ticket, Tickets};
@@ -229,22 +229,21 @@ impl Edge {
             own: Mutex::default(),
             options,
         });
-        let (mut bounds, mut watched) = (Vec::new(), Vec::new());
-        for (bound, socket) in listeners {
+        let watch = |(bound, socket): (BoundSocket, Socket)| {
             let is_tcp = matches!(bound.address, Address::Tcp(_));
             let tls = shared.options.tls.clone().filter(|_| is_tcp);
-            watched.push(EdgeListener { socket, tls });
-            bounds.push(bound);
-        }
+            (bound, EdgeListener { socket, tls })
+        };
+        let (bounds, watched): (Vec<_>, Vec<_>) = listeners.into_iter().map(watch).unzip();
         let event_loop = EventLoop::new(Arc::clone(&shared), watched)?;
         let loop_threads = Arc::new(LoopThreads::new(event_loop)?);
         let mut threads = Vec::new();
-        for _ in 0..LOOP_THREADS {
+        for _ in 0..2 {
             let loop_threads = Arc::clone(&loop_threads);
             let office = TicketOffice(Arc::clone(&shared));
             threads.push(spawn("edge", move || {
                 if catch_unwind(AssertUnwindSafe(|| loop_threads.work(&office))).is_err() {
-                    office.0.fail("the event loop has panicked".to_owned());
+                    (office.0.options.on_failure)("the event loop has panicked".to_owned());
                 }
             })?);
         }
@@ -325,12 +324,6 @@ impl TicketOffice {
         }
     }
 
-    /// Serves a ticket on a thread that is no worker, and then leaves what waits to the workers.
-    fn serve_here(&self, ticket: Ticket) {
-        self.serve(ticket);
-        self.0.tickets.served_here();
-    }
-
     fn serve(&self, mut ticket: Ticket) {
         let _busy = metrics::Busy::begin();
         let mut worker = TakenWorker {
@@ -367,11 +360,6 @@ impl Drop for TakenWorker<'_> {
 impl EdgeShared {
     fn is_draining(&self) -> bool {
         self.draining.get().is_some()
-    }
-
-    /// Reports that the process cannot continue.
-    fn fail(&self, reason: String) {
-        (self.options.on_failure)(reason);
     }
 
     /// Whether this is the self-check's end of its connection.

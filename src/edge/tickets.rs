@@ -72,8 +72,6 @@ struct TicketsState {
     /// Whether a bell was sent that has not woken a worker yet.
     rung: bool,
     workers: FairBudget,
-    /// Workers that a holder alone may not have.
-    reserve: usize,
     /// The holder that was served last, and when that was last another one than before.
     last: Option<Holder>,
     shared: Option<Instant>,
@@ -92,7 +90,7 @@ impl TicketsState {
     fn allows(&self, holder: Option<Holder>) -> bool {
         let alone = || {
             self.shared.is_none_or(|since| since.elapsed() > ALONE)
-                && self.workers.fits(1 + self.reserve)
+                && self.workers.fits(1 + reserve(self.started))
         };
         holder.is_none() || self.workers.allows(holder, 1) || alone()
     }
@@ -136,7 +134,6 @@ impl Tickets {
                 alone_in_row: 0,
                 rung: false,
                 workers: FairBudget::new(workers.min(connections)),
-                reserve: reserve(workers),
                 last: None,
                 shared: None,
             }),
@@ -151,10 +148,9 @@ impl Tickets {
         state.waiting.extend(tickets.drain(..));
         let alone = state.waiting.len() == 1 && state.asleep == state.started;
         state.alone_in_row = if alone { state.alone_in_row + 1 } else { 0 };
-        let free = free && state.alone_in_row > ALONE_IN_ROW && !state.rung;
-        let mine = (free && !state.waiting[0].patient)
-            .then(|| state.next())
-            .flatten();
+        let mine = free && state.alone_in_row > ALONE_IN_ROW;
+        let mine = mine && !state.rung && !state.waiting[0].patient;
+        let mine = mine.then(|| state.next()).flatten();
         match mine {
             // In the place of a worker, which sleeps on: no more requests are served at a time than there are workers.
             Some(_) => state.asleep -= 1,
