@@ -1,4 +1,4 @@
-//! Locks that stay usable after a panic, and calls with a deadline.
+//! Locks that stay usable after a panic, and waits with a deadline.
 //!
 //! A panic while a lock is held poisons it. Every critical section of this program leaves its data consistent wherever it panics, so
 //! the next thread may go on with it.
@@ -37,8 +37,8 @@ pub fn join_within<T>(limit: Duration, thread: JoinHandle<T>) -> Option<T> {
     ended.then(|| thread.join().ok()).flatten()
 }
 
-/// Waits until a condition holds. Returns whether it does within `limit`. It is found up to a quarter later than it began to hold, and
-/// up to 20 ms.
+/// Waits until a condition holds. Returns whether it does within `limit`. Between two looks is a quarter of the time waited so far, 20 ms
+/// at most.
 pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     while !holds() {

@@ -170,7 +170,7 @@ pub struct EdgeOptions {
     pub policy: Arc<Policy>,
     /// Answers requests that need no worker.
     pub immediate: Immediate,
-    /// Serves the others.
+    /// Serves those that need one.
     pub serve: Serve,
     /// Called if the edge cannot continue.
     pub on_failure: OnFailure,
