@@ -2,11 +2,10 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::LocalPostgres;
-use crate::sync::holds_within;
 
 /// Between two checks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -25,7 +24,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Supervised {
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    stopped: Receiver<()>,
 }
 
 impl Supervised {
@@ -38,12 +37,16 @@ impl Supervised {
         on_failure: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Supervised> {
         let (stop, stops) = mpsc::channel();
-        let thread = thread::Builder::new()
+        let (done, stopped) = mpsc::channel();
+        thread::Builder::new()
             .name("postgres".to_owned())
-            .spawn(move || supervise(postgres, &stops, on_failure))?;
+            .spawn(move || {
+                supervise(postgres, &stops, on_failure);
+                drop(done);
+            })?;
         Ok(Supervised {
             stop: Some(stop),
-            thread: Some(thread),
+            stopped,
         })
     }
 }
@@ -51,8 +54,7 @@ impl Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         self.stop = None;
-        let thread = self.thread.take();
-        if thread.is_some_and(|thread| !holds_within(STOP_LIMIT, || thread.is_finished())) {
+        if self.stopped.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Timeout) {
             log::warn!("the private PostgreSQL still runs; the next start ends it");
         }
     }
