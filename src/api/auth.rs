@@ -1,6 +1,6 @@
 //! Registration, login, refresh, logout.
 //!
-//! A worker reads and checks a request that hashes a password, and looks up the account. A thread for hashing does the rest.
+//! A worker reads and checks a request that hashes a password. A thread for hashing does the rest.
 
 use super::body::{form, is_form, json};
 use super::guessing::Attempt;
@@ -62,22 +62,24 @@ pub fn register(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
 }
 
 /// `POST /api/auth/login`, in JSON or as the password form of OAuth 2.
-pub fn login(app: &App, call: &Call) -> Result<HandlerOutcome, Error> {
+pub fn login(_: &App, call: &Call) -> Result<HandlerOutcome, Error> {
     let login = if is_form(call.request) {
         Login::from_form(&form(call.request)?)?
     } else {
         json(call.request, Login::from_json)?
     };
     let client = call.request.client;
-    let network = client.network().to_string();
-    let (credential, network_is_known) = match &login.email {
-        Some(email) => app.store.credential_by_email(email.as_str(), &network)?,
-        None => (None, false),
-    };
     let account = login.email.as_ref().map_or("", |email| email.as_str());
     let (origin, failure) = (origin(call.request), FailedLogin::of(call.request, account));
     let trail = call.request.trail();
     Ok(HandlerOutcome::Job(Box::new(move |app| {
+        let (credential, network_is_known) = match &login.email {
+            Some(email) => {
+                let network = client.network().to_string();
+                app.store.credential_by_email(email.as_str(), &network)?
+            }
+            None => (None, false),
+        };
         let attempt = || app.guessing.attempt(login.email, client, network_is_known);
         let proven = prove(attempt, credential, &login.password, &failure)?.ok_or(WRONG)?;
         let user = proven.credential.account.id.clone();

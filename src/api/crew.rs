@@ -18,8 +18,9 @@ use crate::domain::fair_queue::{FairQueue, Queued};
 use crate::metrics;
 use crate::sync::{lock, unpoisoned};
 
-/// Passwords in the queue, at most: more than can be done within [`PATIENCE`].
-const HASHINGS_MAX: usize = 256;
+/// Passwords in the queue, at most. One holder may have half of the places: more than an address has connections (200), so its requests
+/// wait up to [`PATIENCE`]. If they were refused at once, clients that try again without a pause would take the processors.
+const HASHINGS_MAX: usize = 1_024;
 /// The same for writes. The first write of a user is one of them, so many may come together.
 const LONE_WRITES_MAX: usize = 2_048;
 /// Threads beside those that hash at a time. They mostly wait for the database.

@@ -16,7 +16,10 @@ use crate::user_command;
 fn a_new_account_is_logged_in_and_has_no_tasks_of_others() {
     let app = TestApp::start();
     let body = json!({"email": " Me@Example.ORG ", "password": PASSWORD, "name": " Me "});
+    let began = Instant::now();
     let answer = app.anonymous().post("/api/auth/register", body).expect(201);
+    // The lifetime begins at the start of the statement, and whole seconds of the clock count.
+    let took = began.elapsed().as_secs() + 1;
     assert_eq!(answer.header("Cache-Control"), Some("no-store"));
     let login = Login::of(app.address, &answer);
     let user = &login.answer["user"];
@@ -25,7 +28,9 @@ fn a_new_account_is_logged_in_and_has_no_tasks_of_others() {
         (&json!("me@example.org"), &json!("Me"))
     );
     assert_eq!(login.answer["token_type"], "bearer");
-    assert_eq!(login.answer["expires_in"], 24 * 3600);
+    let left = login.answer["expires_in"].as_u64().unwrap();
+    let lifetime = 24 * 3600;
+    assert!((lifetime - took..=lifetime).contains(&left), "{left}");
     assert_eq!(login.actor().get("/api/auth/me").expect(200).json(), *user);
 
     let task = login.actor().task("mine");
