@@ -1,13 +1,12 @@
-//! Locks that stay usable after a panic, and calls with a deadline.
+//! Locks that stay usable after a panic, and waits with a deadline.
 //!
 //! A panic while a lock is held poisons it. Every critical section of this program leaves its data consistent wherever it panics, so
 //! the next thread may go on with it.
 
 use std::io;
-use std::sync::mpsc::channel;
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Locks a mutex, poisoned or not.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -28,17 +27,35 @@ pub fn call_within<T: Send + 'static>(
     name: &str,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<Option<T>> {
-    let (sender, receiver) = channel();
-    thread::Builder::new()
-        .name(name.to_owned())
-        // After the limit there is no receiver.
-        .spawn(move || drop(sender.send(call())))?;
-    Ok(receiver.recv_timeout(limit).ok())
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(call)?;
+    Ok(join_within(limit, thread))
+}
+
+/// Waits for the end of a thread. `None` if it has not ended within `limit`, or has panicked.
+pub fn join_within<T>(limit: Duration, thread: JoinHandle<T>) -> Option<T> {
+    let ended = holds_within(limit, || thread.is_finished());
+    ended.then(|| thread.join().ok()).flatten()
+}
+
+/// Waits until a condition holds. Returns whether it does within `limit`. Between two looks is a quarter of the time waited so far, 20 ms
+/// at most.
+pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let began = Instant::now();
+    while !holds() {
+        let waited = began.elapsed();
+        if waited >= limit {
+            return false;
+        }
+        let pause = (waited / 4).clamp(Duration::from_micros(200), Duration::from_millis(20));
+        thread::sleep(pause.min(limit - waited));
+    }
+    true
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::channel;
 
     #[test]
     fn a_call_that_does_not_return_ends_with_its_limit() {

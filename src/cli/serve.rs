@@ -22,6 +22,7 @@ use crate::server::{Parts, Server, Sockets};
 use crate::store::Store;
 use crate::store::connector::Target;
 use crate::store::opening::Opened;
+use crate::sync::call_within;
 
 commands! {
     "serve", "Answer requests (the default); makes a private PostgreSQL if no database is set", "", run;
@@ -178,14 +179,9 @@ impl Service<'_> {
         // Closes the pool before the private PostgreSQL is stopped. On a thread, because PostgreSQL may hang.
         let (app, private) = (self.app, self.private);
         drop((self.server, self.not_started));
-        let (done, closed) = mpsc::channel::<()>();
         // If no thread can be started, the end of the process closes the connections.
-        let _ = spawn("close", move || {
-            drop(app);
-            drop(private);
-            drop(done);
-        });
-        if closed.recv_timeout(time_left(until)) == Err(RecvTimeoutError::Timeout) {
+        let close = move || drop((app, private));
+        if matches!(call_within(time_left(until), "close", close), Ok(None)) {
             log::warn!(
                 "PostgreSQL did not stop in time; the next start ends a private PostgreSQL that still runs"
             );

@@ -101,7 +101,7 @@ impl Source {
             Some(warning)
         };
         let mut found: Vec<String> = self.variables.keys().filter_map(sentence).collect();
-        found.sort();
+        found.sort_unstable();
         found
     }
 

@@ -1,14 +1,16 @@
-//! The event loop: one thread that accepts, receives, and owns every connection's state.
+//! The event loop: it accepts, receives, and owns every connection's state. One thread runs it at a time (`loop_threads`).
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::time::{self, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use socket2::Socket;
 
 use super::EdgeShared;
@@ -25,8 +27,9 @@ const READ: usize = 16 * 1024;
 const EVENTS: usize = 64;
 /// Time between two searches for idle connections while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
-/// Tokens of events and timers: the mailbox and the age of tickets, the listeners, and connections.
+/// Tokens of events and timers: the mailbox and the age of tickets, the listeners, connections, and the next timer.
 const MAILBOX: u64 = 0;
+const ALARM: u64 = u64::MAX;
 pub const FIRST_LISTENER: u64 = 1;
 const FIRST_CONNECTION: u64 = 1 << 16;
 
@@ -54,7 +57,7 @@ pub struct EdgeListener {
 /// The loop.
 pub struct EventLoop {
     pub core: Core,
-    pub epoll: OwnedFd,
+    pub epoll: Arc<OwnedFd>,
     pub listeners: Vec<EdgeListener>,
     pub connections: HashMap<u64, Connection>,
     pub next_token: u64,
@@ -68,6 +71,9 @@ pub struct EventLoop {
     pub complained: Option<Instant>,
     /// The time of the next tick, if one is due.
     next_tick: Option<Instant>,
+    /// Ends the wait for events when the next timer is due, and the time for which it is set.
+    alarm: OwnedFd,
+    alarm_at: Option<Instant>,
 }
 
 impl EventLoop {
@@ -76,9 +82,11 @@ impl EventLoop {
     /// # Errors
     /// No descriptor is left.
     pub fn new(shared: Arc<EdgeShared>, listeners: Vec<EdgeListener>) -> io::Result<EventLoop> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
         let (mailbox, watched) = (&shared.mailbox.counter, EventFlags::IN | EventFlags::ET);
         epoll::add(&epoll, mailbox, EventData::new_u64(MAILBOX), watched)?;
+        let alarm = time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        epoll::add(&epoll, &alarm, EventData::new_u64(ALARM), watched)?;
         for (token, listener) in (FIRST_LISTENER..).zip(&listeners) {
             let token = EventData::new_u64(token);
             listener.socket.set_nonblocking(true)?;
@@ -105,14 +113,17 @@ impl EventLoop {
             looked: None,
             complained: None,
             next_tick: None,
+            alarm,
+            alarm_at: None,
         })
     }
 
-    /// Runs until the server has drained.
-    pub fn run(mut self) {
+    /// Runs until the server has drained, or until a request has come that this thread is to serve. `others` is how many threads
+    /// wait to run the loop meanwhile.
+    pub fn run(&mut self, others: &AtomicUsize) -> Option<Ticket> {
         let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
         while !(self.core.shared.is_draining() && self.admission.open == 0) {
-            let timeout = self.timeout();
+            let timeout = (!self.unfinished.is_empty()).then(Timespec::default);
             // If it is interrupted there are no events.
             let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
             self.core.now = Instant::now();
@@ -126,9 +137,6 @@ impl EventLoop {
             while let Some((at, token)) = self.core.timers.take_due(self.core.now) {
                 self.on_timer(at, token);
             }
-            if !self.core.tickets.is_empty() {
-                self.hand_over();
-            }
             let connections = &self.connections;
             let is_armed = |at: Instant, token: u64| {
                 let connection = connections.get(&token);
@@ -136,25 +144,39 @@ impl EventLoop {
             };
             self.core.timers.compact(connections.len(), is_armed);
             metrics::edge_round(self.core.now.elapsed());
+            let free = self.unfinished.is_empty() && others.load(Ordering::Acquire) > 0;
+            let mine = self.hand_over(free);
+            self.set_alarm();
+            if mine.is_some() {
+                return mine;
+            }
         }
+        None
     }
 
-    /// The longest wait for events: until the next timer and a millisecond more, because the kernel may round down.
-    fn timeout(&self) -> Option<Timespec> {
-        let until = match self.unfinished.is_empty() {
-            true => self.core.timers.next()? + TIMER_STEP,
-            false => self.core.now,
+    /// Sets the alarm for the next timer and a millisecond more, because the kernel may round down.
+    fn set_alarm(&mut self) {
+        let next = self.core.timers.next();
+        if next == self.alarm_at {
+            return;
+        }
+        self.alarm_at = next;
+        let left = |at: Instant| (at + TIMER_STEP).saturating_duration_since(Instant::now());
+        // Zero: none.
+        let left = next.map_or(Duration::ZERO, |at| left(at).max(TIMER_STEP));
+        let spec = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(left).unwrap_or_default(),
         };
-        let left = until.saturating_duration_since(Instant::now());
-        Some(Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        })
+        // It fails only for times that are not valid.
+        let _ = time::timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &spec);
     }
 
     fn on_event(&mut self, token: u64, flags: EventFlags) {
         match token {
             MAILBOX => self.read_mailbox(),
+            // The timers that are due come after the events.
+            ALARM => {}
             FIRST_LISTENER..FIRST_CONNECTION => self.accept(token),
             _ => self.attend(token, |connection, _| connection.note(flags)),
         }
@@ -185,10 +207,15 @@ impl EventLoop {
         }
     }
 
-    fn hand_over(&mut self) {
+    /// Hands the requests of this round to the workers. Returns one that this thread is to serve, which it may do if it is `free`.
+    fn hand_over(&mut self, free: bool) -> Option<Ticket> {
         let core = &mut self.core;
-        core.shared.tickets.hand_over(&mut core.tickets);
+        if core.tickets.is_empty() {
+            return None;
+        }
+        let mine = core.shared.tickets.hand_over(&mut core.tickets, free);
         self.tick_at(self.core.now + TICK);
+        mine
     }
 
     fn tick_at(&mut self, at: Instant) {
@@ -233,9 +260,7 @@ impl EventLoop {
         };
         match result {
             RunResult::Over => return self.close(token),
-            RunResult::Again => {
-                self.unfinished.insert(token);
-            }
+            RunResult::Again => drop(self.unfinished.insert(token)),
             RunResult::Waits => {}
         }
         connection.watch(self.epoll.as_fd());

@@ -26,7 +26,7 @@
 //!
 //! # The event loop
 //!
-//! One thread, `edge`, owns every connection. A connection is in one of these states (`connection::ConnectionState`):
+//! One thread at a time owns every connection. A connection is in one of these states (`connection::ConnectionState`):
 //!
 //! | state | waits for | deadline | when that passes | next |
 //! |---|---|---|---|---|
@@ -45,7 +45,8 @@
 //!
 //! The kernel reports each change of a socket once (`EPOLLET`), so a request costs no system call for waiting. The steps of a request:
 //!
-//! 1. The loop receives it, and hands all whole requests of a round to the workers (`tickets`).
+//! 1. The loop receives it, and hands all whole requests of a round to the workers (`tickets`). A single client's requests are served by
+//!    the thread of the loop itself (`loop_threads`).
 //! 2. A worker sends the answer with one system call and notes that it is sent (`outlet`).
 //! 3. The loop reads that note when the next request has come. It is woken only if it already waits for the end of the answer, or
 //!    has to send the rest of it.
@@ -62,7 +63,7 @@
 //!
 //! | thread | number | does |
 //! |---|---|---|
-//! | `edge` | 1 | all of the above |
+//! | `edge` | 2 | one runs the loop; the other waits to take its place while that one serves a request |
 //! | `self-check` | 1 | sends requests to the server's own address |
 //! | `certificate` | 1 with TLS | loads changed certificates |
 //! | workers | `WORKERS`, and one more for every eight | serve requests |
@@ -73,6 +74,7 @@
 //! - [`limits`]: resource limits
 //! - `listener`, `accepting`, `admission`: listening sockets, new connections, their number
 //! - `event_loop`, `timers`: the loop and its deadlines
+//! - `loop_threads`: the threads that run it
 //! - `connection`, `receiving`: a connection's state, and the requests in its bytes
 //! - [`head`], [`body`]: framing (RFC 9112)
 //! - [`client`]: the client of a request that came through proxies
@@ -91,6 +93,7 @@ mod event_loop;
 pub mod head;
 pub mod limits;
 mod listener;
+mod loop_threads;
 mod outlet;
 mod receiving;
 mod self_check;
@@ -113,9 +116,10 @@ use answers::Answers;
 use event_loop::{EdgeListener, EventLoop};
 use limits::MemoryBudget;
 pub use listener::{BoundSocket, bind, bind_for_tiny_http, inherited};
+use loop_threads::LoopThreads;
 use outlet::Mailbox;
-use tickets::Tickets;
 pub use tickets::reserve;
+use tickets::{Ticket, Tickets};
 use tls::Tls;
 
 use crate::config::EdgeLimits;
@@ -125,7 +129,8 @@ use crate::http::policy::Policy;
 use crate::http::request::Request;
 use crate::http::responder::{Admit, Responder};
 use crate::http::response::Response;
-use crate::sync::lock;
+use crate::metrics;
+use crate::sync::{holds_within, lock};
 
 /// Time between two checks of the certificate's files.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
@@ -135,6 +140,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(3);
 /// Answers requests that need no worker, in the event loop, so it must not wait for anything. Returns `None` for requests for the
 /// workers.
 pub type Immediate = Box<dyn Fn(&Request, &mut Responder) -> Option<Response> + Send + Sync>;
+
+/// Serves a request. Returns the responder if the user may have no more workers; the request then waits until one of them is done.
+pub type Serve = Box<dyn Fn(&Request, Responder, &mut Admit) -> Option<Responder> + Send + Sync>;
 
 /// Called with the reason when the process cannot continue.
 pub type OnFailure = Box<dyn Fn(String) + Send + Sync>;
@@ -162,6 +170,8 @@ pub struct EdgeOptions {
     pub policy: Arc<Policy>,
     /// Answers requests that need no worker.
     pub immediate: Immediate,
+    /// Serves those that need one.
+    pub serve: Serve,
     /// Called if the edge cannot continue.
     pub on_failure: OnFailure,
 }
@@ -182,8 +192,8 @@ struct EdgeShared {
 /// The running edge.
 pub struct Edge {
     shared: Arc<EdgeShared>,
-    /// The event loop; it ends when it has drained.
-    thread: JoinHandle<()>,
+    /// The threads of the event loop; they end when it has drained.
+    threads: Vec<JoinHandle<()>>,
     listeners: Vec<BoundSocket>,
 }
 
@@ -219,20 +229,24 @@ impl Edge {
             own: Mutex::default(),
             options,
         });
-        let (mut bounds, mut watched) = (Vec::new(), Vec::new());
-        for (bound, socket) in listeners {
+        let watch = |(bound, socket): (BoundSocket, Socket)| {
             let is_tcp = matches!(bound.address, Address::Tcp(_));
             let tls = shared.options.tls.clone().filter(|_| is_tcp);
-            watched.push(EdgeListener { socket, tls });
-            bounds.push(bound);
-        }
+            (bound, EdgeListener { socket, tls })
+        };
+        let (bounds, watched): (Vec<_>, Vec<_>) = listeners.into_iter().map(watch).unzip();
         let event_loop = EventLoop::new(Arc::clone(&shared), watched)?;
-        let failing = Arc::clone(&shared);
-        let thread = spawn("edge", move || {
-            if catch_unwind(AssertUnwindSafe(|| event_loop.run())).is_err() {
-                failing.fail("the event loop has panicked".to_owned());
-            }
-        })?;
+        let loop_threads = Arc::new(LoopThreads::new(event_loop)?);
+        let mut threads = Vec::new();
+        for _ in 0..2 {
+            let loop_threads = Arc::clone(&loop_threads);
+            let office = TicketOffice(Arc::clone(&shared));
+            threads.push(spawn("edge", move || {
+                if catch_unwind(AssertUnwindSafe(|| loop_threads.work(&office))).is_err() {
+                    (office.0.options.on_failure)("the event loop has panicked".to_owned());
+                }
+            })?);
+        }
         if let Some(tls) = shared.options.tls.clone() {
             spawn("certificate", move || {
                 loop {
@@ -249,7 +263,7 @@ impl Edge {
         }
         Ok(Edge {
             shared,
-            thread,
+            threads,
             listeners: bounds,
         })
     }
@@ -286,13 +300,8 @@ impl Edge {
         for bound in &self.listeners {
             bound.close();
         }
-        while !self.thread.is_finished() {
-            if Instant::now() >= until {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        true
+        let left = until.saturating_duration_since(Instant::now());
+        holds_within(left, || self.threads.iter().all(JoinHandle::is_finished))
     }
 }
 
@@ -307,21 +316,26 @@ struct TakenWorker<'o> {
 }
 
 impl TicketOffice {
-    /// Called by a worker that the bell has woken. Serves tickets until none is left whose holder may have one more worker. `serve`
-    /// returns the responder if the user may have no more workers; the request then waits until one of the user's workers is done.
-    pub fn drain(&self, serve: impl Fn(&Request, Responder, &mut Admit) -> Option<Responder>) {
+    /// Called by a worker that the bell has woken. Serves tickets until none is left whose holder may have one more worker.
+    pub fn drain(&self) {
         self.0.tickets.woken();
-        while let Some(mut ticket) = self.0.tickets.take() {
-            let mut worker = TakenWorker {
-                office: self,
-                holder: ticket.holder,
-            };
-            let mut admit = |user| worker.pass_to(user);
-            if let Some(responder) = serve(&ticket.request, ticket.responder, &mut admit) {
-                ticket.responder = responder;
-                ticket.holder = ticket.responder.holder();
-                self.0.tickets.put_back(ticket);
-            }
+        while let Some(ticket) = self.0.tickets.take() {
+            self.serve(ticket);
+        }
+    }
+
+    fn serve(&self, mut ticket: Ticket) {
+        let _busy = metrics::Busy::begin();
+        let mut worker = TakenWorker {
+            office: self,
+            holder: ticket.holder,
+        };
+        let mut admit = |user| worker.pass_to(user);
+        let serve = &self.0.options.serve;
+        if let Some(responder) = serve(&ticket.request, ticket.responder, &mut admit) {
+            ticket.responder = responder;
+            ticket.holder = ticket.responder.holder();
+            self.0.tickets.put_back(ticket);
         }
     }
 }
@@ -346,11 +360,6 @@ impl Drop for TakenWorker<'_> {
 impl EdgeShared {
     fn is_draining(&self) -> bool {
         self.draining.get().is_some()
-    }
-
-    /// Reports that the process cannot continue.
-    fn fail(&self, reason: String) {
-        (self.options.on_failure)(reason);
     }
 
     /// Whether this is the self-check's end of its connection.

@@ -38,7 +38,7 @@ pub fn run(shared: &Arc<EdgeShared>, address: &Address, interval: Duration) {
         };
         failures += 1;
         if failures == FAILURES {
-            return shared.fail(format!(
+            return (shared.options.on_failure)(format!(
                 "the server has not answered itself at {address} {FAILURES} times in a row: {error}"
             ));
         }

@@ -9,7 +9,8 @@
 //!
 //! A worker without a ticket waits for a request in tiny_http's queue, where none ever comes. `unblock` ends the wait of one worker
 //! (the "bell"). It is called only when a worker sleeps, and one at a time. A worker that is awake takes tickets until none is left
-//! for it. So under load it is hardly ever called.
+//! for it. So under load it is hardly ever called. If a single client sends one request after another, the thread that runs the event loop
+//! serves them itself (`loop_threads`).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -27,6 +28,9 @@ use crate::sync::lock;
 pub const TICK: Duration = Duration::from_millis(100);
 /// Tickets that are answered 503 at a time.
 const EXPIRE: usize = 100;
+/// Requests in a row that came alone, after which the thread that runs the event loop serves the next ones. Without this, busy clients
+/// had up to 20 % fewer answers: a request of many often comes alone, too.
+const ALONE_IN_ROW: u64 = 8;
 /// A holder is alone once no other has sent a request for so long.
 const ALONE: Duration = Duration::from_secs(10);
 
@@ -59,13 +63,15 @@ pub struct Tickets {
 
 struct TicketsState {
     waiting: VecDeque<Ticket>,
-    /// Workers that sleep in tiny_http.
+    /// The number of workers.
+    started: usize,
+    /// Workers that sleep in tiny_http, less one while the thread of the event loop serves a request.
     asleep: usize,
+    /// Requests in a row, up to the last, that came alone while all workers slept.
+    alone_in_row: u64,
     /// Whether a bell was sent that has not woken a worker yet.
     rung: bool,
     workers: FairBudget,
-    /// Workers that a holder alone may not have.
-    reserve: usize,
     /// The holder that was served last, and when that was last another one than before.
     last: Option<Holder>,
     shared: Option<Instant>,
@@ -84,7 +90,7 @@ impl TicketsState {
     fn allows(&self, holder: Option<Holder>) -> bool {
         let alone = || {
             self.shared.is_none_or(|since| since.elapsed() > ALONE)
-                && self.workers.fits(1 + self.reserve)
+                && self.workers.fits(1 + reserve(self.started))
         };
         holder.is_none() || self.workers.allows(holder, 1) || alone()
     }
@@ -123,10 +129,11 @@ impl Tickets {
         Tickets {
             state: Mutex::new(TicketsState {
                 waiting: VecDeque::new(),
+                started: workers,
                 asleep: workers,
+                alone_in_row: 0,
                 rung: false,
                 workers: FairBudget::new(workers.min(connections)),
-                reserve: reserve(workers),
                 last: None,
                 shared: None,
             }),
@@ -134,10 +141,28 @@ impl Tickets {
         }
     }
 
-    /// Hands requests to the workers.
-    pub fn hand_over(&self, tickets: &mut Vec<Ticket>) {
+    /// Hands requests to the workers. If the caller is `free`, it gets a request to serve as a worker does: one that came alone while all
+    /// workers sleep, after others that came so. The self-check's requests are for workers.
+    pub fn hand_over(&self, tickets: &mut Vec<Ticket>, free: bool) -> Option<Ticket> {
         let mut state = self.state();
         state.waiting.extend(tickets.drain(..));
+        let alone = state.waiting.len() == 1 && state.asleep == state.started;
+        state.alone_in_row = if alone { state.alone_in_row + 1 } else { 0 };
+        let mine = free && state.alone_in_row > ALONE_IN_ROW;
+        let mine = mine && !state.rung && !state.waiting[0].patient;
+        let mine = mine.then(|| state.next()).flatten();
+        match mine {
+            // In the place of a worker, which sleeps on: no more requests are served at a time than there are workers.
+            Some(_) => state.asleep -= 1,
+            None => self.ring_if_needed(state),
+        }
+        mine
+    }
+
+    /// Notes that the request that [`Tickets::hand_over`] gave its caller has been served.
+    pub fn served_here(&self) {
+        let mut state = self.state();
+        state.asleep += 1;
         self.ring_if_needed(state);
     }
 

@@ -102,7 +102,7 @@ impl<H: Clone> Router<H> {
                 }
             }
         }
-        resources.sort_by(|a, b| a.segments.cmp(&b.segments));
+        resources.sort_unstable_by(|a, b| a.segments.cmp(&b.segments));
         Router { resources }
     }
 

@@ -7,13 +7,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::geteuid;
 
 use super::failed_to;
+use crate::sync::{holds_within, join_within};
 
 /// Bytes of a program's output that are read.
 const OUTPUT_MAX: u64 = 64 * 1024;
@@ -160,20 +160,19 @@ impl OsAccount {
 /// Runs a program to its end, or ends it after `limit` (then the error is `TimedOut`).
 pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<ProgramResult> {
     let mut child = command.stderr(Stdio::piped()).spawn()?;
-    let (sender, receiver) = mpsc::channel();
     let pipes = (child.stdout.take(), child.stderr.take());
     // On a thread, because a child of the child may hold the pipe open for ever.
-    thread::spawn(move || {
+    let output = thread::spawn(move || {
         let mut output = Vec::new();
         let _ = match pipes {
             (Some(stdout), _) => stdout.take(OUTPUT_MAX).read_to_end(&mut output),
             (None, Some(stderr)) => stderr.take(OUTPUT_MAX).read_to_end(&mut output),
             (None, None) => Ok(0),
         };
-        let _ = sender.send(output);
+        output
     });
     let success = wait(&mut child, limit)?;
-    let output = receiver.recv_timeout(Duration::from_millis(500));
+    let output = join_within(Duration::from_millis(500), output);
     Ok(ProgramResult {
         success,
         output: String::from_utf8_lossy(&output.unwrap_or_default()).into_owned(),
@@ -181,21 +180,18 @@ pub(super) fn run(command: &mut Command, limit: Duration) -> io::Result<ProgramR
 }
 
 fn wait(child: &mut Child, limit: Duration) -> io::Result<bool> {
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
-        }
-        if start.elapsed() > limit {
-            child.kill()?;
-            child.wait()?;
-            let problem = format!("not done after {} s", limit.as_secs());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, problem));
-        }
-        // Short at first, for the programs that take a millisecond.
-        let pause = start.elapsed() / 4;
-        thread::sleep(pause.clamp(Duration::from_micros(200), Duration::from_millis(20)));
+    let mut status = Ok(None);
+    holds_within(limit, || {
+        status = child.try_wait();
+        !matches!(status, Ok(None))
+    });
+    if let Some(status) = status? {
+        return Ok(status.success());
     }
+    child.kill()?;
+    child.wait()?;
+    let problem = format!("not done after {} s", limit.as_secs());
+    Err(io::Error::new(io::ErrorKind::TimedOut, problem))
 }
 
 /// The account in a passwd(5) file that runs PostgreSQL instead of root.
@@ -218,6 +214,7 @@ fn unprivileged(passwd: &str) -> Option<OsAccount> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65533:nobody:/:/usr/sbin/nologin\n";

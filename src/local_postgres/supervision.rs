@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::LocalPostgres;
+use crate::sync::holds_within;
 
 /// Between two checks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -24,7 +25,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Supervised {
     stop: Option<Sender<()>>,
-    stopped: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Supervised {
@@ -37,16 +38,12 @@ impl Supervised {
         on_failure: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Supervised> {
         let (stop, stops) = mpsc::channel();
-        let (done, stopped) = mpsc::channel();
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("postgres".to_owned())
-            .spawn(move || {
-                supervise(postgres, &stops, on_failure);
-                drop(done);
-            })?;
+            .spawn(move || supervise(postgres, &stops, on_failure))?;
         Ok(Supervised {
             stop: Some(stop),
-            stopped,
+            thread: Some(thread),
         })
     }
 }
@@ -54,7 +51,8 @@ impl Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         self.stop = None;
-        if self.stopped.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Timeout) {
+        let thread = self.thread.take();
+        if thread.is_some_and(|thread| !holds_within(STOP_LIMIT, || thread.is_finished())) {
             log::warn!("the private PostgreSQL still runs; the next start ends it");
         }
     }

@@ -12,8 +12,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
@@ -30,6 +29,7 @@ use crate::http::request::Request;
 use crate::http::responder::{Admit, Responder};
 use crate::http::router::Router;
 use crate::metrics;
+use crate::sync::holds_within;
 
 /// While the server stops, a worker that gets no request for this long ends.
 const QUIET: Duration = Duration::from_millis(100);
@@ -89,8 +89,7 @@ pub struct Server {
     edge: Edge,
     direct: Vec<BoundSocket>,
     queues: Vec<Arc<tiny_http::Server>>,
-    /// Disconnected when every worker has ended.
-    finished: Receiver<()>,
+    workers: Vec<JoinHandle<()>>,
 }
 
 /// The state that all workers share.
@@ -115,42 +114,45 @@ impl Server {
         let workers = config.process.workers;
         let bell = Arc::new(edge::private_tiny_http()?);
         let (health, policy) = (Arc::clone(&router), Arc::clone(&parts.policy));
+        let shared = Arc::new(WorkerShared {
+            max_body: config.edge.body,
+            reveal_causes,
+            policy: Arc::clone(&parts.policy),
+            trusted_proxies: config.edge.trusted_proxies.clone(),
+            app: parts.app,
+            router,
+            stopping: AtomicBool::new(false),
+        });
+        let serving = Arc::clone(&shared);
         let edge_options = EdgeOptions {
             limits: config.edge.clone(),
             tls: parts.tls,
             self_check: config.process.self_check,
             on_alive: parts.on_alive,
             workers,
-            connections: parts.app.store.pool_size(),
+            connections: shared.app.store.pool_size(),
             reveal_causes,
-            policy: Arc::clone(&parts.policy),
+            policy: parts.policy,
             immediate: Box::new(move |request, responder| {
                 let preflight = policy.preflight(request);
                 preflight.or_else(|| dispatch_at_once(&health, request, responder))
             }),
+            serve: Box::new(move |request, responder, admit| {
+                serve(&serving, request, responder, admit)
+            }),
             on_failure: parts.on_failure,
         };
-        let shared = Arc::new(WorkerShared {
-            max_body: config.edge.body,
-            reveal_causes,
-            policy: parts.policy,
-            trusted_proxies: config.edge.trusted_proxies.clone(),
-            app: parts.app,
-            router,
-            stopping: AtomicBool::new(false),
-        });
         let edge = Edge::start(edge_options, sockets.guarded, Arc::clone(&bell))?;
 
-        let (alive, finished) = mpsc::channel();
         let (all, office) = (workers + edge::reserve(workers), Some(edge.tickets()));
-        start_workers(&bell, all, &shared, office, &alive)?;
+        let mut started = start_workers(&bell, all, &shared, office)?;
         let mut queues = vec![bell];
         let mut direct = Vec::new();
         for (bound, listener) in sockets.direct {
             let queue = tiny_http::Server::from_listener(listener, None);
             let queue = queue.map_err(io::Error::other)?;
             let queue = Arc::new(queue);
-            start_workers(&queue, workers, &shared, None, &alive)?;
+            started.extend(start_workers(&queue, workers, &shared, None)?);
             queues.push(queue);
             direct.push(bound);
         }
@@ -159,7 +161,7 @@ impl Server {
             edge,
             direct,
             queues,
-            finished,
+            workers: started,
         })
     }
 
@@ -193,32 +195,24 @@ impl Server {
             // Wakes one worker, and each wakes the next.
             queue.unblock();
         }
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.finished.recv_timeout(left) {
-                Ok(()) => {}
-                Err(RecvTimeoutError::Disconnected) => return drained,
-                Err(RecvTimeoutError::Timeout) => return false,
-            }
-        }
+        let left = until.saturating_duration_since(Instant::now());
+        holds_within(left, || self.workers.iter().all(JoinHandle::is_finished)) && drained
     }
 }
 
 /// Starts workers that sleep in a queue of tiny_http's. With an `office` they take tickets there when they are woken; without one they
-/// get clients' requests from the queue. Each worker holds a copy of `alive` until it ends.
+/// get clients' requests from the queue.
 fn start_workers(
     queue: &Arc<tiny_http::Server>,
     workers: usize,
     shared: &Arc<WorkerShared>,
     office: Option<TicketOffice>,
-    alive: &Sender<()>,
-) -> io::Result<()> {
+) -> io::Result<Vec<JoinHandle<()>>> {
     metrics::workers_started(workers);
-    for number in 0..workers {
+    let start = |number: usize| {
         let (queue, shared) = (Arc::clone(queue), Arc::clone(shared));
-        let (office, alive) = (office.clone(), alive.clone());
+        let office = office.clone();
         let run = move || {
-            let _alive = alive;
             match office {
                 Some(office) => serve_tickets(&queue, &shared, &office),
                 None => serve_queue(&queue, &shared),
@@ -228,17 +222,16 @@ fn start_workers(
         };
         thread::Builder::new()
             .name(format!("worker-{number}"))
-            .spawn(run)?;
-    }
-    Ok(())
+            .spawn(run)
+    };
+    (0..workers).map(start).collect()
 }
 
 fn serve_tickets(bell: &tiny_http::Server, shared: &WorkerShared, office: &TicketOffice) {
     while !shared.stopping.load(Ordering::Relaxed) {
         // Nothing connects to this tiny_http: its queue holds no request, and waiting there ends with an error when it is unblocked.
         drop(bell.recv());
-        let _busy = metrics::Busy::begin();
-        office.drain(|request, responder, admit| serve(shared, request, responder, admit));
+        office.drain();
     }
 }
 

@@ -327,6 +327,48 @@ fn a_request_that_no_worker_takes_in_time_is_503_while_health_is_answered() {
 }
 
 #[test]
+fn while_a_single_clients_request_waits_other_clients_and_deadlines_are_served() {
+    let database = fresh_database();
+    let mut settings = vec![("HEAD_TIMEOUT", "1"), ("SELF_CHECK_SECONDS", "0")];
+    settings.extend(PATIENT);
+    let server = Process::serve(&database, &settings);
+    let token = bearer("u1");
+    let list = request("GET", "/api/tasks", &[("Authorization", &token)], b"");
+    let (mut single, mut health) = (open(&server), open(&server));
+    for wait in [Duration::ZERO, Duration::from_secs(2)] {
+        for _ in 0..50 {
+            single.write(&list).unwrap();
+            single.answer().unwrap().unwrap().expect(200);
+        }
+        let mut lock = Lock::tasks(&database);
+        single.write(&list).unwrap();
+        lock.wait_for_waiting(1);
+        thread::sleep(wait);
+        let mut slow = open(&server);
+        let began = Instant::now();
+        slow.write(b"GET /").unwrap();
+        for _ in 0..20 {
+            let asked = Instant::now();
+            health.write(HEALTH).unwrap();
+            health.answer().unwrap().unwrap().expect(200);
+            let time = asked.elapsed();
+            assert!(time < Duration::from_millis(400), "{time:?}");
+        }
+        let mut second = open(&server);
+        second.write(&list).unwrap();
+        lock.wait_for_waiting(2);
+        expect_timeout(slow, began, Duration::from_secs(1));
+        lock.release();
+        for wire in [&mut single, &mut second] {
+            wire.answer().unwrap().unwrap().expect(200);
+        }
+    }
+    server.signal("TERM");
+    let (status, log) = server.wait();
+    assert!(status.success(), "{log}");
+}
+
+#[test]
 fn a_deadline_missed_by_the_next_request_waits_for_the_answer_before_it() {
     let database = fresh_database();
     let mut settings = Vec::from(PATIENT);

@@ -73,7 +73,7 @@ pub(super) fn priorities(
     for name in text.split(',') {
         priorities.push(Priority::parse(name.trim())?);
     }
-    priorities.sort();
+    priorities.sort_unstable();
     priorities.dedup();
     Ok(())
 }
