@@ -54,8 +54,8 @@ pub struct LocalPostgres {
 }
 
 impl LocalPostgres {
-    /// Starts the cluster in `directory`. A missing directory or cluster is created, which takes seconds. Returns when the database
-    /// `todo` exists and PostgreSQL accepts connections.
+    /// Starts the cluster in `directory`. A missing directory or cluster is created, with the database `todo`, which takes seconds.
+    /// Returns when PostgreSQL accepts connections.
     ///
     /// Every wait is limited: 3 minutes for creating a cluster, 2 for a start that recovers from a crash.
     ///
@@ -89,7 +89,6 @@ impl LocalPostgres {
             local.cluster.make(options)?;
         }
         local.cluster.start(options)?;
-        local.cluster.make_database()?;
         Ok(local)
     }
 

@@ -1,31 +1,26 @@
 //! Creates, starts and stops the cluster.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use postgres::{Config, NoTls};
-
 use super::account::{self, ProgramResult};
 use super::{
     ClusterOptions, OsAccount, PostgresInstallation, SocketDirectory, directory, failed_to, socket,
 };
-use crate::sync::call_within;
 
 /// The name of the superuser and of the database.
 pub(super) const NAME: &str = "todo";
 /// The prefix of the name of a cluster that is being created.
 const HALF_MADE: &str = "postgres.new.";
-/// Time limit of creating a cluster, which writes about 40 MB.
+/// Time limit of creating a cluster, which writes about 40 MB, and of creating its database.
 const MAKE_LIMIT: Duration = Duration::from_secs(180);
 /// Time limit of a start. Crash recovery replays the write-ahead log of a few minutes at most.
 const START_LIMIT: Duration = Duration::from_secs(120);
-/// Time limit of creating the database.
-const DATABASE_LIMIT: Duration = Duration::from_secs(60);
 /// Added to the time limit of a program; and the time limit of a kill.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Time limit of a clean shutdown, which writes a checkpoint. Then follows an immediate one, which needs a recovery.
@@ -105,6 +100,7 @@ impl Cluster {
                 .map_err(|e| failed_to("make", &new, &e))?;
             self.account.own(&new)?;
             self.run_initdb(&name, options)?;
+            self.create_database(&name, options)?;
             fs::rename(&new, &self.files)
                 .map_err(|e| failed_to("put the new cluster at", &self.files, &e))?;
             if options.durable {
@@ -137,6 +133,31 @@ impl Cluster {
         match result.success {
             true => Ok(()),
             false => Err(self.failed("could not make its cluster", &result.output)),
+        }
+    }
+
+    /// Creates the database, with PostgreSQL's single-user mode.
+    fn create_database(&self, name: &str, options: ClusterOptions) -> Result<(), String> {
+        let program = self.installation.program("postgres");
+        let create = || {
+            let (input, mut statement) = io::pipe()?;
+            writeln!(statement, "CREATE DATABASE {NAME}")?;
+            drop(statement);
+            let mut command = self.account.command(&program);
+            command
+                .current_dir(&self.directory)
+                .stdin(input)
+                .args(["--single", "-D", name, "-c", "exit_on_error=on"])
+                // Without fsync.
+                .args((!options.durable).then_some("-F"))
+                // Every cluster has this database.
+                .arg("postgres");
+            account::run(&mut command, MAKE_LIMIT)
+        };
+        let result = create().map_err(|e| failed_to("run", &program, &e))?;
+        match result.success {
+            true => Ok(()),
+            false => Err(self.failed("could not make the database \"todo\"", &result.output)),
         }
     }
 
@@ -183,36 +204,6 @@ impl Cluster {
             socket::PORT,
             options.max_connections,
         )
-    }
-
-    /// Creates the database, if it does not exist. On a thread of its own, because a PostgreSQL that hangs accepts the connection and
-    /// does not answer, for which the driver has no time limit.
-    pub(super) fn make_database(&self) -> Result<(), String> {
-        let mut config = Config::new();
-        config
-            .host_path(self.socket.path())
-            .port(socket::PORT)
-            .user(NAME)
-            // Every cluster has this database.
-            .dbname("postgres")
-            .connect_timeout(DATABASE_LIMIT);
-        let make = move || -> Result<(), postgres::Error> {
-            let mut client = config.connect(NoTls)?;
-            let find = "SELECT FROM pg_database WHERE datname = $1";
-            if client.query_opt(find, &[&NAME])?.is_none() {
-                client.batch_execute(&format!("CREATE DATABASE {NAME}"))?;
-            }
-            Ok(())
-        };
-        let problem = match call_within(DATABASE_LIMIT, "database", make) {
-            Ok(Some(Ok(()))) => return Ok(()),
-            Ok(Some(Err(error))) => error
-                .as_db_error()
-                .map_or_else(|| error.to_string(), ToString::to_string),
-            Ok(None) => format!("no answer within {} s", DATABASE_LIMIT.as_secs()),
-            Err(error) => error.to_string(),
-        };
-        Err(self.failed("could not make the database \"todo\"", &problem))
     }
 
     /// The state of the cluster's PostgreSQL (proc_pid_stat(5)); `None` if it has ended. Starts no program, so it can be called
