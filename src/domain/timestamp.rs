@@ -1,16 +1,27 @@
 //! Moments and calendar dates as JSON shows them (RFC 3339).
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use serde::{Serialize, Serializer};
-use time::{Date, Month, OffsetDateTime, Time, UtcOffset};
+use time::{Date, Month, OffsetDateTime, Time};
+
+/// Microseconds of a second and of a day.
+const MICROS: i64 = 1_000_000;
+const DAY: i64 = 86_400 * MICROS;
+/// The beginning of 1970 as a Julian day, as `time` counts.
+const UNIX_DAY: i32 = 2_440_588;
+/// The years 1 to 9999, in microseconds since the beginning of 1970.
+const RANGE: RangeInclusive<i64> = -62_135_596_800 * MICROS..=253_402_300_800 * MICROS - 1;
 
 /// A moment in UTC, with the precision of PostgreSQL, a microsecond.
 ///
 /// Shown with six digits and `Z`: `2026-01-31T09:30:00.000000Z`. Years 1 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp(OffsetDateTime);
+pub struct Timestamp {
+    /// Microseconds since the beginning of 1970.
+    micros: i64,
+}
 
 impl Timestamp {
     /// The clock of this machine.
@@ -29,58 +40,62 @@ impl Timestamp {
         let clock_end = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
         let (clock, offset) = rest.split_at_checked(clock_end)?;
         let moment = date.with_time(parse_clock(clock)?).assume_utc();
-        let moment = moment.checked_sub(time::Duration::seconds(parse_offset(offset)?))?;
-        (1..=9999)
-            .contains(&moment.year())
-            .then_some(Timestamp(moment))
+        let seconds = moment.unix_timestamp().checked_sub(parse_offset(offset)?)?;
+        Timestamp::from_micros(seconds * MICROS + i64::from(moment.microsecond()))
     }
 
     /// The moment this many microseconds after the beginning of 1970, or before it if negative; `None` outside the years 1 to
     /// 9999.
     pub fn from_micros(micros: i64) -> Option<Timestamp> {
-        // Faster than from nanoseconds, which take 128 bits.
-        let moment = OffsetDateTime::from_unix_timestamp(micros.div_euclid(1_000_000)).ok()?;
-        let rest = u32::try_from(micros.rem_euclid(1_000_000)).ok()?;
-        let moment = moment.replace_microsecond(rest).ok()?;
-        (1..=9999)
-            .contains(&moment.year())
-            .then_some(Timestamp(moment))
+        RANGE.contains(&micros).then_some(Timestamp { micros })
     }
 
     /// As [`Timestamp::from_micros`]; outside the years 1 to 9999 their first or last moment.
     pub fn nearest(micros: i64) -> Timestamp {
-        let micros = micros.clamp(-62_135_596_800_000_000, 253_402_300_799_999_999);
-        Timestamp::from_micros(micros).unwrap_or(Timestamp(OffsetDateTime::UNIX_EPOCH))
+        Timestamp {
+            micros: micros.clamp(*RANGE.start(), *RANGE.end()),
+        }
     }
 
     /// Microseconds since the beginning of 1970.
     pub fn micros(self) -> i64 {
-        self.0.unix_timestamp() * 1_000_000 + i64::from(self.0.microsecond())
+        self.micros
     }
 
     /// The moment, in UTC.
     pub fn as_utc(self) -> OffsetDateTime {
-        self.0
+        OffsetDateTime::UNIX_EPOCH + time::Duration::microseconds(self.micros)
     }
 
     /// The text, in ASCII. It is written digit by digit for speed, because every task has two or three timestamps and every log
     /// line has one.
     pub fn digits(self) -> [u8; 27] {
-        let (date, time) = (self.0.date(), self.0.time());
+        let days = self.micros.div_euclid(DAY) as i32;
+        // A day has fewer seconds than 32 bits hold.
+        let seconds = (self.micros.rem_euclid(DAY) / MICROS) as u32;
+        let micros = self.micros.rem_euclid(MICROS) as u32;
+        // Every day of these years has a date.
+        let date = Date::from_julian_day(UNIX_DAY + days).unwrap_or(Date::MIN);
+        let (year, month, day) = date.to_calendar_date();
+        let (year, month) = (year.unsigned_abs(), u8::from(month));
         let mut text = *b"0000-00-00T00:00:00.000000Z";
-        let mut put = |place: Range<usize>, mut number: u32| {
-            for digit in text.get_mut(place).into_iter().flatten().rev() {
-                *digit += (number % 10) as u8;
-                number /= 10;
+        for (at, pair) in [
+            (0, year / 100),
+            (2, year % 100),
+            (5, month.into()),
+            (8, day.into()),
+            (11, seconds / 3600),
+            (14, seconds / 60 % 60),
+            (17, seconds % 60),
+            (20, micros / 10_000),
+            (22, micros / 100 % 100),
+            (24, micros % 100),
+        ] {
+            if let Some([tens, units]) = text.get_mut(at..at + 2) {
+                *tens += (pair / 10) as u8;
+                *units += (pair % 10) as u8;
             }
-        };
-        put(0..4, date.year().unsigned_abs());
-        put(5..7, u8::from(date.month()).into());
-        put(8..10, date.day().into());
-        put(11..13, time.hour().into());
-        put(14..16, time.minute().into());
-        put(17..19, time.second().into());
-        put(20..26, time.microsecond());
+        }
         text
     }
 }
@@ -88,9 +103,7 @@ impl Timestamp {
 impl From<OffsetDateTime> for Timestamp {
     /// Truncates to microseconds.
     fn from(moment: OffsetDateTime) -> Timestamp {
-        let moment = moment.to_offset(UtcOffset::UTC);
-        let micros = moment.nanosecond() / 1_000 * 1_000;
-        Timestamp(moment.replace_nanosecond(micros).unwrap_or(moment))
+        Timestamp::nearest(moment.unix_timestamp() * MICROS + i64::from(moment.microsecond()))
     }
 }
 

@@ -56,26 +56,37 @@ static COMPLETED: Written = written("completed", "bool", "completed", |task| {
 
 /// How a field of a task is read and shown.
 pub(super) struct Shown {
-    pub(super) field: &'static str,
+    /// The name of the field in JSON, behind the comma that divides it from the one before.
+    pub(super) key: &'static str,
     /// The columns that the field is shown from. None: it is shown from those of the next field.
     pub(super) columns: &'static [&'static str],
     pub(super) show: Show,
 }
 
+macro_rules! shown {
+    ($field:literal, $columns:expr, $show:expr) => {
+        Shown {
+            key: concat!(",\"", $field, "\":"),
+            columns: $columns,
+            show: $show,
+        }
+    };
+}
+
 /// The fields in the order of JSON.
 pub(super) static SHOWN: &[Shown] = &[
-    shown("id", &["id"], uuid),
-    shown("user_id", &["user_id"], text),
-    shown("title", &["title"], text),
-    shown("description", &["description"], text),
-    shown("completed", &[], is_there),
-    shown("completed_at", &["completed_at"], moment),
-    shown("priority", &["priority"], priority),
-    shown("due_date", &["due_at", "due_on"], due),
-    shown("created_at", &["created_at"], moment),
-    shown("updated_at", &["updated_at"], moment),
-    shown("version", &["version"], number),
-    shown("tags", &["tags"], texts),
+    shown!("id", &["id"], uuid),
+    shown!("user_id", &["user_id"], text),
+    shown!("title", &["title"], text),
+    shown!("description", &["description"], text),
+    shown!("completed", &[], is_there),
+    shown!("completed_at", &["completed_at"], moment),
+    shown!("priority", &["priority"], priority),
+    shown!("due_date", &["due_at", "due_on"], due),
+    shown!("created_at", &["created_at"], moment),
+    shown!("updated_at", &["updated_at"], moment),
+    shown!("version", &["version"], number),
+    shown!("tags", &["tags"], texts),
 ];
 
 const fn written(
@@ -89,14 +100,6 @@ const fn written(
         kind,
         field,
         value,
-    }
-}
-
-const fn shown(field: &'static str, columns: &'static [&'static str], show: Show) -> Shown {
-    Shown {
-        field,
-        columns,
-        show,
     }
 }
 
@@ -361,8 +364,11 @@ mod tests {
 
     #[test]
     fn every_field_is_shown_in_the_order_of_the_documentation() {
-        let shown: Vec<&str> = SHOWN.iter().map(|shown| shown.field).collect();
-        let documented: Vec<&str> = TASK_FIELDS.iter().map(|field| field.name).collect();
+        let shown: Vec<&str> = SHOWN.iter().map(|shown| shown.key).collect();
+        let documented = TASK_FIELDS.iter();
+        let documented: Vec<String> = documented
+            .map(|field| format!(",\"{}\":", field.name))
+            .collect();
         assert_eq!(shown, documented);
     }
 }

@@ -76,19 +76,19 @@ pub(super) fn read_tag(row: &Row) -> Result<ETag, PgError> {
 
 /// Writes the task whose row starts with the columns of [`all`](super::columns::all).
 pub(super) fn show_task(out: &mut Vec<u8>, row: &Row) -> Result<(), PgError> {
-    let mut at = 0;
-    let mut before = &b"{\""[..];
+    let (start, mut at) = (out.len(), 0);
     for shown in SHOWN {
-        out.extend_from_slice(before);
-        out.extend_from_slice(shown.field.as_bytes());
-        out.extend_from_slice(b"\":");
+        out.extend_from_slice(shown.key.as_bytes());
         let mut cells = [None; 2];
         for (slot, place) in cells.iter_mut().zip(at..at + shown.columns.len().max(1)) {
             *slot = cell(row, place)?;
         }
         at += shown.columns.len();
         (shown.show)(out, cells);
-        before = b",\"";
+    }
+    // In place of the first comma.
+    if let Some(first) = out.get_mut(start) {
+        *first = b'{';
     }
     out.push(b'}');
     Ok(())
@@ -211,7 +211,10 @@ pub(super) fn texts(out: &mut Vec<u8>, [array, _]: [Cell; 2]) {
 
 fn string(out: &mut Vec<u8>, text: &[u8]) {
     // The database is in UTF-8, so nothing is lost. Writing to a Vec does not fail.
-    let _ = serde_json::to_writer(out, &String::from_utf8_lossy(text));
+    let _ = match str::from_utf8(text) {
+        Ok(text) => serde_json::to_writer(out, text),
+        Err(_) => serde_json::to_writer(out, &String::from_utf8_lossy(text)),
+    };
 }
 
 /// A text without characters that JSON escapes.
