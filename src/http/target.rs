@@ -4,6 +4,15 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// All but the unreserved characters (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// The decoded segments of a path.
 pub type Segments<'t> = Vec<Cow<'t, str>>;
 
@@ -71,22 +80,11 @@ pub fn query<'p>(parameters: impl Iterator<Item = (&'p str, &'p str)>) -> String
         if !query.is_empty() {
             query.push('&');
         }
-        encode(name, &mut query);
+        query.extend(utf8_percent_encode(name, RESERVED));
         query.push('=');
-        encode(value, &mut query);
+        query.extend(utf8_percent_encode(value, RESERVED));
     }
     query
-}
-
-/// Writes all but the unreserved characters (RFC 3986, section 2.3) as `%XX`.
-fn encode(text: &str, encoded: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
 }
 
 /// Decodes `%XX` once. `None` if hexadecimal digits are missing or the bytes are not UTF-8.
