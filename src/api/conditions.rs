@@ -22,11 +22,8 @@ pub fn if_none_match(request: &Request) -> Result<Option<EntityTags>, Error> {
 }
 
 fn entity_tags(request: &Request, name: &str) -> Result<Option<EntityTags>, Error> {
-    // No tag of ours contains bytes that are not UTF-8.
-    let fields = request
-        .headers
-        .raw(name)
-        .map(|value| std::str::from_utf8(value).unwrap_or("\u{fffd}"));
+    // Another server's tag may have bytes that are not UTF-8.
+    let fields = request.headers.raw(name).map(String::from_utf8_lossy);
     EntityTags::from_fields(fields)
         .map_err(|error| Error::BadRequest(format!("header {name} {error}").into()))
 }

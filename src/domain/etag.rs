@@ -58,14 +58,15 @@ impl EntityTags {
     ///
     /// # Errors
     /// Says what the field must be, as the end of a sentence that starts with its name.
-    pub fn from_fields<'v>(
-        fields: impl Iterator<Item = &'v str>,
+    pub fn from_fields(
+        fields: impl Iterator<Item = impl AsRef<str>>,
     ) -> Result<Option<EntityTags>, &'static str> {
         let mut there = false;
         let (mut strong, mut weak) = (Vec::new(), Vec::new());
         for field in fields {
+            let field = field.as_ref();
             there = true;
-            if field.trim() == "*" {
+            if field.trim_matches([' ', '\t']) == "*" {
                 return Ok(Some(EntityTags::Any));
             }
             read_list(field, &mut strong, &mut weak)
@@ -93,7 +94,7 @@ impl EntityTags {
 
 impl Field for EntityTags {
     fn from_json(json: &str) -> Result<EntityTags, &'static str> {
-        let tags = EntityTags::from_fields(std::iter::once(string(json)?.as_str()))?;
+        let tags = EntityTags::from_fields(std::iter::once(string(json)?))?;
         tags.ok_or("must be there")
     }
 }

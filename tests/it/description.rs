@@ -211,6 +211,47 @@ fn query_parameters_are_accepted_if_and_only_if_they_match_their_patterns() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn entity_tags_are_accepted_if_and_only_if_they_match_their_pattern() {
+    let app = TestApp::start();
+    let user = app.user("u1");
+    let document = app.anonymous().get("/openapi.json").expect(200).json();
+    let pattern = &document["components"]["schemas"]["EntityTags"]["pattern"];
+    let pattern = Regex::new(pattern.as_str().unwrap()).unwrap();
+    let id = user.task("t")["id"].clone();
+    let unknown = "/api/tasks/00000000-0000-0000-0000-000000000000";
+    for value in [
+        "",
+        "*",
+        " *\t",
+        "\u{2005}",
+        "\u{2005}*",
+        "* , \"a\"",
+        "**",
+        ",",
+        "\"\"",
+        "\"a\"",
+        "\"\u{2005}ä,W/\"",
+        "W/\"a\"",
+        "w/\"a\"",
+        "W/ \"a\"",
+        "\t, \"a\" ,, W/\"b\",\"c\" ,",
+        "\"a\" \"b\"",
+        "\"a\"W/\"b\"",
+        "\"a\"\u{a0}",
+        "\"a",
+        "a\"",
+        "a",
+    ] {
+        let described = pattern.is_match(value);
+        let sent = user.send("DELETE", unknown, &[("If-Match", value)], None);
+        assert_eq!(sent.status != 400, described, "{value:?}: {}", sent.status);
+        let operation = json!({ "op": "update", "id": id, "changes": {}, "if_match": value });
+        let sent = user.post("/api/tasks/bulk", json!({ "operations": [operation] }));
+        assert_eq!(sent.status != 422, described, "{value:?}: {}", sent.status);
+    }
+}
+
 /// An operation of the description.
 #[derive(Clone, Copy)]
 struct Operation<'d> {
