@@ -114,11 +114,12 @@ impl Responder {
         for (name, value) in self.headers.drain(..) {
             response = response.header(name, value);
         }
+        let (status, bytes) = (response.status, response.body.len());
         let answer = response.encode(&self.framing, self.request_id.as_str());
         // Before it is sent: a client that has the answer may ask for the metrics next.
-        self.count(&response);
+        self.count(status);
         reply.send(answer, self.holder);
-        self.log_access(&response, self.level);
+        self.log_access(status, bytes);
     }
 
     fn log_error(&self, error: &Error) {
@@ -147,26 +148,26 @@ impl Responder {
         }
     }
 
-    fn count(&self, response: &Response) {
+    fn count(&self, status: u16) {
         metrics::request_answered(
             self.method.as_str(),
             self.route.as_deref(),
-            response.status,
+            status,
             self.received.elapsed(),
         );
     }
 
-    fn log_access(&self, response: &Response, level: Level) {
+    fn log_access(&self, status: u16, bytes: usize) {
         // In whole microseconds.
         let duration_ms = (self.received.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         log::log!(
             target: ACCESS_LOG,
-            level,
+            self.level,
             method = self.method.as_str(),
             route = self.route.as_deref().unwrap_or("-"),
-            status = response.status,
+            status,
             duration_ms,
-            bytes = response.body.len(),
+            bytes,
             user = self.user.as_ref().map_or("", UserId::as_str),
             client:% = self.client,
             request_id = self.request_id.as_str();

@@ -115,10 +115,16 @@ pub struct Framing {
 /// Initial capacity for the fields of an answer, in bytes.
 const FIELDS: usize = 640;
 
+/// The head is inserted before a body of at least this many bytes, so that a large answer is in memory only once. Smaller bodies are
+/// copied behind the head.
+const LARGE: usize = 32 * 1024;
+
 impl Response {
     /// The whole answer as bytes, for one write.
-    pub fn encode(&self, framing: &Framing, request_id: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(FIELDS + framing.fields.len() + self.body.len());
+    pub fn encode(mut self, framing: &Framing, request_id: &str) -> Vec<u8> {
+        let large = self.body.len() >= LARGE;
+        let copied = if large { 0 } else { self.body.len() };
+        let mut out = Vec::with_capacity(FIELDS + framing.fields.len() + copied);
         // RFC 9110, section 8.6: neither 204 nor 304 has content, and neither says how long it is.
         let content = !matches!(self.status, 204 | 304);
         // Writing to a Vec cannot fail.
@@ -145,6 +151,10 @@ impl Response {
         }
         out.extend_from_slice(b"\r\n");
         if content && !framing.head_only {
+            if large {
+                self.body.splice(..0, out);
+                return self.body;
+            }
             out.extend_from_slice(&self.body);
         }
         out
@@ -205,14 +215,14 @@ fn write_date(out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn text(response: &Response, framing: &Framing) -> String {
+    fn text(response: Response, framing: &Framing) -> String {
         String::from_utf8(response.encode(framing, "r1")).unwrap()
     }
 
     #[test]
     fn an_answer_is_encoded_into_one_block_of_bytes() {
         let response = Response::json(200, &serde_json::json!({"a": 1})).header("Allow", "GET");
-        let text = text(&response, &Framing::default());
+        let text = text(response, &Framing::default());
         let (before_date, rest) = text.split_once("Date: ").unwrap();
         assert_eq!(
             before_date,
@@ -228,12 +238,25 @@ mod tests {
     }
 
     #[test]
+    fn a_large_answer_has_the_same_head() {
+        let response = |length| Response::json_text(200, vec![b'a'; length]).header("Link", "<x>");
+        let [large, small] = [LARGE, 10_000].map(|length| {
+            let text = text(response(length), &Framing::default());
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert_eq!(body, "a".repeat(length));
+            head.replace(&format!("Length: {length}\r"), "Length\r")
+        });
+        assert_eq!(large.split("Date: ").next(), small.split("Date: ").next());
+        assert_eq!(large.split(" GMT").last(), small.split(" GMT").last());
+    }
+
+    #[test]
     fn an_answer_to_head_keeps_the_length_and_drops_the_body() {
         let framing = Framing {
             head_only: true,
             ..Framing::default()
         };
-        let text = text(&Response::json(200, &"x"), &framing);
+        let text = text(Response::json(200, &"x"), &framing);
         assert!(
             text.contains("Content-Length: 3\r\n") && text.ends_with("\r\n\r\n"),
             "{text}"
@@ -246,7 +269,7 @@ mod tests {
             close: true,
             ..Framing::default()
         };
-        let text = text(&Response::empty(204), &framing);
+        let text = text(Response::empty(204), &framing);
         assert!(
             !text.contains("Content-Length") && text.contains("Connection: close\r\n"),
             "{text}"
@@ -256,6 +279,6 @@ mod tests {
     #[test]
     fn a_value_cannot_start_another_field() {
         let response = Response::empty(200).header("Location", "/a\r\nSet-Cookie: b");
-        assert!(text(&response, &Framing::default()).contains("Location: /aSet-Cookie: b\r\n"));
+        assert!(text(response, &Framing::default()).contains("Location: /aSet-Cookie: b\r\n"));
     }
 }
