@@ -47,14 +47,25 @@ def resource(path, token):
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
+def trimmed_texts(value):
+    """All titles, names and tags of a body."""
+    if isinstance(value, list):
+        for entry in value:
+            yield from trimmed_texts(entry)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            texts = inner if isinstance(inner, list) else [inner]
+            if name in ("title", "name", "tags"):
+                yield from (text for text in texts if isinstance(text, str))
+            yield from trimmed_texts(inner)
+
+
 @schemathesis.hook
 def filter_case(context, case):
     """Skips cases that the description cannot exclude: texts that are trimmed first, and times in the past."""
     if not isinstance(case.body, dict):
         return True
-    tags = case.body.get("tags")
-    texts = [case.body.get(name) for name in ("title", "name")] + (tags if isinstance(tags, list) else [])
-    if any(isinstance(text, str) and text != text.strip(SPACE) for text in texts):
+    if any(text != text.strip(SPACE) for text in trimmed_texts(case.body)):
         return False
     moment = case.body.get("expires_at")
     past = isinstance(moment, str) and moment[:4].isdigit() and moment[:10] <= date.today().isoformat()
