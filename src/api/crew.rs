@@ -10,9 +10,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::auth::password::{AT_ONCE, PATIENCE};
+use crate::auth::password::{self, AT_ONCE, PATIENCE};
 use crate::domain::fair_budget::{FairBudget, Holder};
 use crate::domain::fair_queue::{FairQueue, Queued};
 use crate::metrics;
@@ -27,6 +27,9 @@ const LONE_WRITES_MAX: usize = 2_048;
 const WAITING_FOR_DATABASE: usize = 4;
 /// Threads for writes that were left out of their group. They may wait for locks.
 const LONE_WRITES: usize = 4;
+
+/// A crew without jobs for this long gives its memory back.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Whether a job waited too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +51,13 @@ struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
     waited: fn(Duration),
+    quiet: fn(),
 }
 
 struct QueueState {
     jobs: FairQueue<QueuedJob>,
+    /// When a job was last taken.
+    taken: Instant,
     /// The threads that work.
     busy: FairBudget,
     closed: bool,
@@ -64,7 +70,13 @@ impl Crew {
     /// A thread cannot be started.
     pub fn hashing() -> std::io::Result<Crew> {
         let threads = *AT_ONCE + WAITING_FOR_DATABASE;
-        Crew::start("hashing", threads, HASHINGS_MAX, metrics::hashing_waited)
+        Crew::start(
+            "hashing",
+            threads,
+            HASHINGS_MAX,
+            metrics::hashing_waited,
+            password::give_memory_back,
+        )
     }
 
     /// Starts the threads for writes that were left out of their group.
@@ -72,25 +84,28 @@ impl Crew {
     /// # Errors
     /// A thread cannot be started.
     pub fn lone_writes() -> std::io::Result<Crew> {
-        Crew::start("lone-write", LONE_WRITES, LONE_WRITES_MAX, |_| ())
+        Crew::start("lone-write", LONE_WRITES, LONE_WRITES_MAX, |_| (), || ())
     }
 
-    /// `waited` is called with the time that each job was in the queue.
+    /// `waited` is called with the time that each job was in the queue, `quiet` when there was no job for [`QUIET`].
     fn start(
         name: &str,
         threads: usize,
         places: usize,
         waited: fn(Duration),
+        quiet: fn(),
     ) -> std::io::Result<Crew> {
         let crew = Crew {
             queue: Arc::new(Queue {
                 state: Mutex::new(QueueState {
                     jobs: FairQueue::new(places),
+                    taken: Instant::now(),
                     busy: FairBudget::new(threads),
                     closed: false,
                 }),
                 changed: Condvar::new(),
                 waited,
+                quiet,
             }),
         };
         for number in 0..threads {
@@ -146,16 +161,32 @@ impl Queue {
 
     fn next(&self) -> Option<Queued<QueuedJob>> {
         let mut state = lock(&self.state);
+        let mut timed_out = false;
         loop {
-            let QueueState { jobs, busy, closed } = &mut *state;
+            let QueueState {
+                jobs,
+                taken,
+                busy,
+                closed,
+            } = &mut *state;
             if let Some(next) = jobs.next(|job| busy.allows(job.holder, 1)) {
                 busy.take(next.holder, 1);
+                *taken = Instant::now();
                 return Some(next);
             }
             if *closed && jobs.is_empty() {
                 return None;
             }
-            state = unpoisoned(self.changed.wait(state));
+            if timed_out {
+                state = unpoisoned(self.changed.wait(state));
+            } else {
+                let (woken, wait) = unpoisoned(self.changed.wait_timeout(state, QUIET));
+                state = woken;
+                timed_out = wait.timed_out();
+                if timed_out && state.taken.elapsed() >= QUIET {
+                    (self.quiet)();
+                }
+            }
         }
     }
 }
@@ -168,7 +199,7 @@ mod tests {
 
     /// A crew whose only thread works until the sender is dropped. Until then jobs stay in the queue.
     fn occupied_crew() -> (Crew, mpsc::Sender<()>) {
-        let crew = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
+        let crew = Crew::start("test", 1, HASHINGS_MAX, |_| (), || ()).unwrap();
         let (release, gate) = mpsc::channel::<()>();
         let (begun, first) = mpsc::channel();
         crew.submit(None, move |_| {
@@ -181,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_job_alone() {
-        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
+        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| (), || ()).unwrap();
         let (done, jobs) = mpsc::channel();
         for number in 0..4 {
             let done = done.clone();
@@ -213,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_job_that_waited_longer_than_the_limit_is_too_late() {
-        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| ()).unwrap();
+        let hashing = Crew::start("test", 1, HASHINGS_MAX, |_| (), || ()).unwrap();
         let (begun, first) = mpsc::channel();
         hashing.submit(None, move |_| {
             begun.send(()).unwrap();

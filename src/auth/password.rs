@@ -51,11 +51,20 @@ pub static AT_ONCE: LazyLock<usize> = LazyLock::new(|| {
     1.max(cores / 2)
 });
 
-/// The memory of Argon2 for each password that is hashed at once. It is kept, because the allocator would not return it: with new
-/// memory for each hashing, ten logins at once left 179 MB with one hashing thread, with kept memory 27 MB.
+/// The memory of Argon2 for each password that is hashed at once, empty or with a capacity of at least [`CAPACITY`]. It is kept between
+/// hashings, because the system needs milliseconds to provide it.
 static MEMORY: LazyLock<Mutex<Vec<Vec<Block>>>> =
     LazyLock::new(|| Mutex::new(vec![Vec::new(); *AT_ONCE]));
 static MEMORY_RETURNED: Condvar = Condvar::new();
+
+/// Blocks of 1 KiB: 33 MiB, of which a hashing writes to 19, so that the rest is never resident. glibc returns larger blocks than 32 MiB to
+/// the system when they are freed. It keeps smaller ones, for each thread (mallopt(3), M_MMAP_THRESHOLD).
+const CAPACITY: usize = 33 * 1024;
+
+/// Returns the memory that is not in use to the system.
+pub fn give_memory_back() {
+    lock(&MEMORY).fill(Vec::new());
+}
 
 /// The right to hash a password, with the memory for it. Dropping it gives both to the next thread that waits.
 pub struct Hasher(Vec<Block>);
@@ -151,8 +160,12 @@ impl Hasher {
     ) -> Result<Output, String> {
         let params = argon2.params();
         let mut bytes = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
-        if self.0.len() < params.block_count() {
-            self.0.resize(params.block_count(), Block::new());
+        let blocks = params.block_count();
+        if self.0.capacity() < blocks {
+            self.0 = Vec::with_capacity(blocks.max(CAPACITY));
+        }
+        if self.0.len() < blocks {
+            self.0.resize(blocks, Block::new());
         }
         let password = password.expose().as_bytes();
         argon2
@@ -165,8 +178,9 @@ impl Hasher {
 impl Drop for Hasher {
     fn drop(&mut self) {
         // A hash of another program may have needed more.
-        self.0.truncate(MEMORY_KIB as usize);
-        self.0.shrink_to_fit();
+        if self.0.len() > MEMORY_KIB as usize {
+            self.0 = Vec::new();
+        }
         lock(&MEMORY).push(std::mem::take(&mut self.0));
         MEMORY_RETURNED.notify_one();
     }

@@ -576,3 +576,18 @@ fn the_server_works_with_few_descriptors() {
             == 201
     });
 }
+
+#[test]
+fn memory_for_passwords_is_returned_after_logins() {
+    let server = Process::serve(&fresh_database(), &[]);
+    Login::register(server.address, "me@example.org");
+    for round in 1..=3 {
+        try_log_in(server.address, "me@example.org", PASSWORD).expect(200);
+        let while_kept = server.memory();
+        let until = Instant::now() + Duration::from_secs(5);
+        while server.memory() + 15 * MIB > while_kept {
+            assert!(Instant::now() < until, "login {round}: {while_kept} bytes");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
